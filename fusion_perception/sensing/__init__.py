@@ -1,0 +1,1 @@
+"""Turn messages into observations, without knowing any ROS package."""

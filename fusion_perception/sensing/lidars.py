@@ -1,0 +1,75 @@
+"""Say where a LiDAR's angle tables come from: .npy files or a uniform grid."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import numpy as np
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from fusion_perception.sensing.geometry import Projection
+from fusion_perception.sensing.observation import Lidar
+from fusion_perception.sensing.settings import Settings
+
+
+def lidar_from_tables(
+    folder: Path, projection: Projection = 'spherical', max_range: float = 50.0
+) -> Lidar:
+    """Read `azimuth.npy` and `zenith.npy` (radians) from a folder.
+
+    Raises FileNotFoundError for a missing table and ValueError for one that is no angle table.
+    """
+    azimuth = read_angle_table(folder / 'azimuth.npy')
+    zenith = read_angle_table(folder / 'zenith.npy')
+    try:
+        return Lidar(azimuth, zenith, projection, max_range)
+    except ValueError as error:
+        raise ValueError(f'{folder}: {error}') from None
+
+
+def read_angle_table(path: Path) -> Tensor:
+    """Read one table of angles in radians, (N,) or (R, C), as float32."""
+    if not path.is_file():
+        raise FileNotFoundError(f'No angle table at {path}. Copy it beside the range images.')
+    try:
+        table = np.load(path, allow_pickle=False)
+    except (ValueError, EOFError, OSError) as error:
+        raise ValueError(f'{path} is no .npy file ({error}). Write it again.') from None
+    if table.ndim not in (1, 2) or table.size == 0 or not np.issubdtype(table.dtype, np.floating):
+        raise ValueError(
+            f'{path} holds {table.dtype} values of shape {table.shape}; '
+            'an angle table holds floating-point radians of shape (N,) or (R, C).'
+        )
+    if not np.isfinite(table).all() or float(np.abs(table).max()) > 2 * math.pi + 1e-6:
+        raise ValueError(
+            f'{path} holds angles beyond one turn or not finite. Give radians, not degrees.'
+        )
+    return torch.from_numpy(np.ascontiguousarray(table, dtype=np.float32))
+
+
+class UniformGrid(Settings):
+    """A LiDAR whose beams are evenly spaced; the defaults are the original sensor's."""
+
+    rows: int = Field(64, gt=0, description='Rows of the range image, along azimuth')
+    columns: int = Field(64, gt=0, description='Columns of the range image, along zenith')
+    azimuth_first_deg: float = Field(-16.0, description='Azimuth of row 0, degrees')
+    azimuth_step_deg: float = Field(0.5, description='Azimuth from row to row, degrees')
+    zenith_first_deg: float = Field(-16.0, description='Zenith of column 0, degrees, down')
+    zenith_step_deg: float = Field(0.5, description='Zenith from column to column, degrees')
+    projection: Projection = Field('spherical', description='How angles become directions')
+    max_range: float = Field(50.0, gt=0, description='Range of a ray without return, metres')
+
+    def lidar(self) -> Lidar:
+        """Return the LiDAR with this grid."""
+        azimuth = self.azimuth_first_deg + self.azimuth_step_deg * torch.arange(
+            self.rows, dtype=torch.float64
+        )
+        zenith = self.zenith_first_deg + self.zenith_step_deg * torch.arange(
+            self.columns, dtype=torch.float64
+        )
+        return Lidar(
+            azimuth.deg2rad().float(), zenith.deg2rad().float(), self.projection, self.max_range
+        )

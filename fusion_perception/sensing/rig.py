@@ -1,0 +1,62 @@
+"""Describe one camera and LiDAR mounted together: what `sensor.yaml` holds."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+import torch
+import yaml
+from pydantic import Field, field_validator
+from torch import Tensor
+
+from fusion_perception.sensing.geometry import Projection, invert_transform
+from fusion_perception.sensing.observation import Camera, Pose, check_rigid
+from fusion_perception.sensing.settings import Settings
+
+Task = Literal['shapes', 'cubes']
+TASK_CLASSES: dict[Task, tuple[str, ...]] = {
+    'shapes': ('cube', 'sphere', 'torus'),
+    'cubes': ('red_cube', 'green_cube', 'blue_cube'),
+}
+# The original LiDAR stands at (0, 25, 0) in label axes and looks along their -y.
+ORIGINAL_LIDAR_POSE: Pose = (
+    (-1.0, 0.0, 0.0, 0.0),
+    (0.0, -1.0, 0.0, 25.0),
+    (0.0, 0.0, 1.0, 0.0),
+    (0.0, 0.0, 0.0, 1.0),
+)
+
+
+class Rig(Settings):
+    """A sensor rig and the objects it looks for; the defaults are the original data's."""
+
+    classes: tuple[str, ...] = Field(
+        TASK_CLASSES['shapes'], min_length=1, description='Object names in label order'
+    )
+    camera: Camera = Field(Camera(), description='Intrinsics and pose')
+    T_label_lidar: Pose = Field(
+        ORIGINAL_LIDAR_POSE, description='p_label = T_label_lidar @ p_lidar, metres'
+    )
+    projection: Projection = Field('spherical', description='How angles become directions')
+    max_range: float = Field(50.0, gt=0, description='Range of a ray without return, metres')
+
+    @field_validator('T_label_lidar')
+    @classmethod
+    def _is_rigid(cls, pose: Pose) -> Pose:
+        return check_rigid(pose)
+
+    @field_validator('classes')
+    @classmethod
+    def _are_distinct(cls, classes: tuple[str, ...]) -> tuple[str, ...]:
+        if len(set(classes)) != len(classes):
+            raise ValueError('holds a name twice; every object needs its own')
+        return classes
+
+    def T_lidar_label(self) -> Tensor:
+        """Return the (4, 4) float32 transform that moves labels into the LiDAR frame."""
+        return invert_transform(torch.tensor(self.T_label_lidar))
+
+    def write_yaml(self, path: Path) -> None:
+        """Write this rig as `sensor.yaml`."""
+        path.write_text(yaml.safe_dump(self.model_dump(mode='json'), sort_keys=False))

@@ -1,0 +1,86 @@
+"""The base of every settings model: frozen, strict, and clear about a wrong key or value."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+S = TypeVar('S', bound='Settings')
+
+
+class Settings(BaseModel):
+    """Settings that cannot change after they were read and know every key they accept."""
+
+    model_config = ConfigDict(frozen=True, extra='forbid', protected_namespaces=())
+
+    @classmethod
+    def read(cls: type[S], values: Mapping[str, object], source: str | Path | None = None) -> S:
+        """Validate a mapping and raise ValueError with one sentence per fault.
+
+        `source` names where the values come from (a file, a flag) and leads the sentence.
+        """
+        try:
+            return cls.model_validate(values)
+        except ValidationError as error:
+            faults = ' '.join(_sentence(cls, dict(fault)) for fault in error.errors())
+            raise ValueError(f'{source}: {faults}' if source else faults) from None
+
+    @classmethod
+    def read_yaml(cls: type[S], path: Path) -> S:
+        """Read settings from a YAML file; a missing or broken file gives one clear sentence."""
+        return cls.read(load_yaml_mapping(path), path)
+
+
+def load_yaml_mapping(path: Path) -> dict[str, object]:
+    """Return the mapping that a YAML file holds.
+
+    Raises FileNotFoundError when there is no such file and ValueError when it holds no mapping.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f'No settings file at {path}. Check the path.')
+    try:
+        values = yaml.safe_load(path.read_text(encoding='utf-8'))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        where = ' '.join(str(error).split())
+        raise ValueError(f'{path} is not valid YAML: {where}. Correct the file.') from None
+    if values is None:
+        return {}
+    if not isinstance(values, dict):
+        raise ValueError(
+            f'{path} holds a {type(values).__name__}, not `key: value` lines. Correct the file.'
+        )
+    return {str(key): value for key, value in values.items()}
+
+
+def closest(name: str, known: list[str]) -> str:
+    """Say which known name was probably meant, or list them all."""
+    near = difflib.get_close_matches(name, known, n=1)
+    return f"Did you mean '{near[0]}'?" if near else f'Known: {", ".join(sorted(known))}.'
+
+
+def _sentence(cls: type[BaseModel], fault: dict[str, Any]) -> str:
+    keys = [str(part) for part in fault['loc']]
+    owner = _model_at(cls, keys[:-1])
+    if fault['type'] == 'extra_forbidden':
+        return (
+            f"{owner.__name__} has no '{keys[-1]}'. {closest(keys[-1], list(owner.model_fields))}"
+        )
+    if fault['type'] == 'missing':
+        return f"{owner.__name__} needs '{keys[-1]}'. Add it."
+    name = '.'.join(keys) or cls.__name__
+    message = str(fault['msg']).removeprefix('Value error, ').rstrip('.')
+    return f'{name} = {fault["input"]!r}: {message[:1].lower()}{message[1:]}.'
+
+
+def _model_at(cls: type[BaseModel], keys: list[str]) -> type[BaseModel]:
+    for key in keys:
+        field = cls.model_fields.get(key)
+        inner = field.annotation if field else None
+        if isinstance(inner, type) and issubclass(inner, BaseModel):
+            cls = inner
+    return cls
