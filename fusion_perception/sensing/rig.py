@@ -17,7 +17,7 @@ from fusion_perception.sensing.settings import Settings
 Task = Literal['shapes', 'cubes']
 TASK_CLASSES: dict[Task, tuple[str, ...]] = {
     'shapes': ('cube', 'sphere', 'torus'),
-    'cubes': ('red_cube', 'green_cube', 'blue_cube'),
+    'cubes': ('cube1', 'cube2', 'cube3'),
 }
 # The original LiDAR stands at (0, 25, 0) in label axes and looks along their -y.
 ORIGINAL_LIDAR_POSE: Pose = (
