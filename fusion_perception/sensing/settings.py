@@ -27,7 +27,7 @@ class Settings(BaseModel):
         try:
             return cls.model_validate(values)
         except ValidationError as error:
-            faults = ' '.join(_sentence(cls, dict(fault)) for fault in error.errors())
+            faults = explain(cls, error)
             raise ValueError(f'{source}: {faults}' if source else faults) from None
 
     @classmethod
@@ -55,6 +55,12 @@ def load_yaml_mapping(path: Path) -> dict[str, object]:
             f'{path} holds a {type(values).__name__}, not `key: value` lines. Correct the file.'
         )
     return {str(key): value for key, value in values.items()}
+
+
+def explain(cls: type[BaseModel], error: ValidationError, leave_out: str = '') -> str:
+    """Put the faults of a mapping in words, but for those of type `leave_out`."""
+    faults = (dict(fault) for fault in error.errors())
+    return ' '.join(_sentence(cls, fault) for fault in faults if fault['type'] != leave_out)
 
 
 def closest(name: str, known: list[str]) -> str:

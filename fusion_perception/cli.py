@@ -1,0 +1,226 @@
+"""Start the verbs of `fusion` from the command line: the only place that prints and exits."""
+
+from __future__ import annotations
+
+import importlib
+import logging
+import os
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import NamedTuple, cast
+
+from pydantic import TypeAdapter, ValidationError
+
+from fusion_perception import __version__
+from fusion_perception.sensing.settings import Settings, closest, explain, load_yaml_mapping
+
+Outcome = int | str | tuple[str, int] | None
+INTERRUPTED = 130
+ROS_PACKAGES = ('rclpy', 'launch', 'launch_ros', 'ament_index_python', 'sensor_msgs_py')
+
+
+class Verb(NamedTuple):
+    """Where a verb lives: `function(settings)` in `module`, and one line on what it does.
+
+    The function returns nothing, an exit code, a text for stdout, or a text and an exit code.
+    """
+
+    module: str
+    settings: str
+    function: str
+    help: str
+
+
+# A verb's module is imported when the verb is called: `fusion --help` must not wait for torch.
+VERBS: dict[str, Verb] = {
+    'simulate': Verb(
+        'fusion_perception.learning.folder',
+        'SimulateSettings',
+        'simulate',
+        'Write a data folder of simulated scenes',
+    ),
+    'view': Verb(
+        'fusion_perception.learning.plots',
+        'ViewSettings',
+        'view',
+        'Draw one scene of a data folder: images, ranges, points',
+    ),
+    'train': Verb(
+        'fusion_perception.learning.training',
+        'TrainSettings',
+        'train',
+        'Train a model on a data folder and write its bundle',
+    ),
+    'compare': Verb(
+        'fusion_perception.learning.compare',
+        'CompareSettings',
+        'compare',
+        'Train several models and draw their losses on one chart',
+    ),
+    'evaluate': Verb(
+        'fusion_perception.learning.evaluation',
+        'EvaluateSettings',
+        'evaluate',
+        'Measure a bundle on a data folder: report.json and report.html',
+    ),
+    'demo': Verb(
+        'fusion_perception.demo',
+        'DemoSettings',
+        'demo',
+        'Run simulated sensor and fusion node over ROS 2, with the live error',
+    ),
+}
+
+
+def main(args: Sequence[str] | None = None) -> int:
+    """Run one verb and return the exit code: 0, 2 for a fault, 130 for Ctrl-C, or the verb's."""
+    args = list(sys.argv[1:] if args is None else args)
+    debug = args[:1] == ['--debug']
+    if debug:
+        args = args[1:]
+    if not args or args[0] in ('-h', '--help', 'help'):
+        print(overview())
+        return 0
+    if args[0] == '--version':
+        print(f'fusion_perception {__version__}')
+        return 0
+    logging.basicConfig(format='%(message)s', level=logging.WARNING, stream=sys.stderr)
+    logging.getLogger('fusion_perception').setLevel(logging.DEBUG if debug else logging.INFO)
+    try:
+        outcome = call(args[0], args[1:])
+    except KeyboardInterrupt as stop:
+        print(f'\n{stop}' if str(stop) else '\nStopped.', file=sys.stderr)
+        return INTERRUPTED
+    except BrokenPipeError:
+        # The reader of our output left (`fusion view | head`); keep the exit quiet as well.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except (ValueError, OSError, ModuleNotFoundError) as error:
+        if debug:
+            raise
+        print(sentence(error, args[0]), file=sys.stderr)
+        return 2
+    text, code = as_text_and_code(outcome)
+    if text:
+        print(text)
+    return code
+
+
+def call(name: str, args: Sequence[str]) -> Outcome:
+    """Import the verb's module, read its settings from the flags, and call its function."""
+    if name not in VERBS:
+        what = 'option' if name.startswith('-') else 'verb'
+        raise ValueError(
+            f"fusion has no {what} '{name}'. {closest(name, list(VERBS))} "
+            'See all with `fusion --help`.'
+        )
+    verb = VERBS[name]
+    module = importlib.import_module(verb.module)
+    settings = read_settings(getattr(module, verb.settings), args, f'fusion {name}', verb.help)
+    return cast('Callable[[Settings], Outcome]', getattr(module, verb.function))(settings)
+
+
+def read_settings(
+    cls: type[Settings], args: Sequence[str], prog: str, description: str
+) -> Settings:
+    """Read settings from flags; a `--config` YAML, where the settings know one, gives defaults.
+
+    Raises ValueError for a value out of range and SystemExit(2) for flags that do not parse.
+    """
+    import tyro
+
+    class Checked(cls):  # type: ignore[valid-type, misc]
+        # tyro would print pydantic's words; a fault that it does not catch arrives in ours.
+        def __init__(self, **values: object) -> None:
+            try:
+                super().__init__(**values)
+            except ValidationError as error:
+                raise _FlagError(explain(cls, error)) from None
+
+    default = None
+    if 'config' in cls.model_fields and (path := _config_path(args)):
+        required = {name: tyro.MISSING for name, f in cls.model_fields.items() if f.is_required()}
+        default = Checked.model_construct(**{**required, **defaults_from_yaml(cls, path)})
+    try:
+        parsed = tyro.cli(
+            Checked, args=args, prog=prog, description=f'{description}.', default=default
+        )
+    except _FlagError as fault:
+        raise ValueError(f'{prog}: {fault}') from None
+    return cls.model_construct(**{name: getattr(parsed, name) for name in cls.model_fields})
+
+
+def defaults_from_yaml(cls: type[Settings], path: Path) -> dict[str, object]:
+    """Return the fields that a YAML file sets, validated, as the fields' own types."""
+    values = load_yaml_mapping(path)
+    try:
+        cls.model_validate(values)
+    except ValidationError as error:
+        # What is required may still come as a flag.
+        if faults := explain(cls, error, leave_out='missing'):
+            raise ValueError(f'{path}: {faults}') from None
+    return {
+        name: TypeAdapter[object](cls.model_fields[name].annotation or object).validate_python(
+            value
+        )
+        for name, value in values.items()
+    }
+
+
+def overview() -> str:
+    """List the verbs, one line each."""
+    width = max(map(len, VERBS))
+    lines = [f'  {name:<{width}}  {verb.help}' for name, verb in VERBS.items()]
+    return '\n'.join(
+        (
+            'usage: fusion [--version] [--debug] VERB ...',
+            '',
+            'Object centres from a camera and a LiDAR: simulate, train, evaluate, run.',
+            '',
+            *lines,
+            '',
+            'Flags of a verb: `fusion VERB --help`. Tracebacks: `fusion --debug VERB ...`.',
+        )
+    )
+
+
+def sentence(error: Exception, verb: str) -> str:
+    """Put an error in the user's words."""
+    if isinstance(error, ModuleNotFoundError):
+        missing = (error.name or str(error)).split('.')[0]
+        if missing in ROS_PACKAGES or missing.endswith('_msgs') or missing.endswith('_srvs'):
+            return (
+                f'fusion {verb} needs ROS 2 ({missing} is missing): '
+                'pip install fusion_perception[ros] or source your ROS installation.'
+            )
+        return f"fusion {verb} needs the Python module '{error.name}'. Install it with pip."
+    if isinstance(error, OSError) and error.strerror and error.filename:
+        return f'{error.filename}: {error.strerror}.'
+    return str(error)
+
+
+def as_text_and_code(outcome: Outcome) -> tuple[str, int]:
+    """Return what a verb's outcome prints and exits with."""
+    if isinstance(outcome, tuple):
+        return outcome
+    if isinstance(outcome, str):
+        return outcome, 0
+    return '', outcome or 0
+
+
+class _FlagError(Exception):
+    """Carry a fault of the settings past tyro."""
+
+
+def _config_path(args: Sequence[str]) -> Path | None:
+    for position, arg in enumerate(args):
+        if arg == '--config' and position + 1 < len(args):
+            return Path(args[position + 1])
+        if arg.startswith('--config='):
+            return Path(arg.removeprefix('--config='))
+    return None
+
+
+if __name__ == '__main__':
+    sys.exit(main())

@@ -1,0 +1,106 @@
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from pydantic import Field
+
+from fusion_perception import cli
+from fusion_perception.sensing.settings import Settings
+
+
+class EchoSettings(Settings):
+    config: Path | None = Field(None, description='YAML with defaults')
+    times: int = Field(1, ge=1, description='How often')
+    word: str = Field(description='What to say')
+    stop: bool = Field(False, description='Pretend Ctrl-C')
+    need: str = Field('', description='A module to import')
+
+
+def echo(settings: EchoSettings) -> tuple[str, int]:
+    if settings.stop:
+        raise KeyboardInterrupt('Stopped half way.')
+    if settings.need:
+        __import__(settings.need)
+    if settings.word == 'missing':
+        raise FileNotFoundError('No word at hand. Say one.')
+    return ' '.join([settings.word] * settings.times), 3
+
+
+@pytest.fixture(autouse=True)
+def echo_verb(monkeypatch):
+    monkeypatch.setitem(cli.VERBS, 'echo', cli.Verb(__name__, 'EchoSettings', 'echo', 'Say it'))
+
+
+def test_the_overview_names_every_verb_without_importing_torch():
+    script = (
+        'import sys; from fusion_perception.cli import VERBS, main; code = main([]);'
+        "sys.exit(code or 'torch' in sys.modules or 'tyro' in sys.modules)"
+    )
+    shown = subprocess.run([sys.executable, '-c', script], capture_output=True, text=True)
+    assert shown.returncode == 0
+    for name, verb in cli.VERBS.items():
+        if name != 'echo':
+            assert f'{name} ' in shown.stdout and verb.help in shown.stdout
+
+
+def test_the_version_is_the_package_s(capsys):
+    assert cli.main(['--version']) == 0
+    assert capsys.readouterr().out.startswith('fusion_perception ')
+
+
+def test_a_mistyped_verb_is_answered_with_the_meant_one(capsys):
+    assert cli.main(['trian']) == 2
+    assert "Did you mean 'train'?" in capsys.readouterr().err
+
+
+def test_a_verb_s_text_goes_to_stdout_and_its_code_to_the_shell(capsys):
+    assert cli.main(['echo', '--word', 'hello', '--times', '2']) == 3
+    assert capsys.readouterr().out == 'hello hello\n'
+
+
+def test_flags_override_the_yaml_which_overrides_the_defaults(tmp_path, capsys):
+    (tmp_path / 'echo.yaml').write_text('word: "yes"\ntimes: 2\n')
+    cli.main(['echo', '--config', str(tmp_path / 'echo.yaml')])
+    assert capsys.readouterr().out == 'yes yes\n'
+    cli.main(['echo', f'--config={tmp_path / "echo.yaml"}', '--times', '3'])
+    assert capsys.readouterr().out == 'yes yes yes\n'
+
+
+def test_a_mistyped_key_in_the_yaml_names_the_file_and_the_meant_key(tmp_path, capsys):
+    (tmp_path / 'echo.yaml').write_text('tims: 2\n')
+    assert cli.main(['echo', '--word', 'a', '--config', str(tmp_path / 'echo.yaml')]) == 2
+    fault = capsys.readouterr().err
+    assert 'echo.yaml' in fault and "Did you mean 'times'?" in fault
+
+
+def test_a_value_out_of_range_is_one_sentence(capsys):
+    assert cli.main(['echo', '--word', 'a', '--times', '0']) == 2
+    fault = capsys.readouterr().err
+    assert 'times = 0' in fault and fault.count('\n') == 1
+
+
+def test_an_unknown_flag_exits_with_two():
+    with pytest.raises(SystemExit) as exit_:
+        cli.main(['echo', '--word', 'a', '--wrod', 'b'])
+    assert exit_.value.code == 2
+
+
+def test_a_fault_is_one_sentence_on_stderr_and_exit_code_two(capsys):
+    assert cli.main(['echo', '--word', 'missing']) == 2
+    assert capsys.readouterr().err == 'No word at hand. Say one.\n'
+
+
+def test_debug_shows_the_traceback_of_a_fault():
+    with pytest.raises(FileNotFoundError):
+        cli.main(['--debug', 'echo', '--word', 'missing'])
+
+
+def test_ctrl_c_exits_with_130_and_the_verb_s_last_word(capsys):
+    assert cli.main(['echo', '--word', 'a', '--stop']) == 130
+    assert capsys.readouterr().err == '\nStopped half way.\n'
+
+
+def test_a_verb_that_needs_ros_says_how_to_get_it(capsys):
+    assert cli.main(['echo', '--word', 'a', '--need', 'imaginary_msgs.msg']) == 2
+    assert 'pip install fusion_perception[ros]' in capsys.readouterr().err
