@@ -1,0 +1,58 @@
+# Each goal does its own set-up: an environment in .venv, nothing global.
+#   make demo      simulated sensors and the fusion node, over DDS, for 15 seconds
+#   make test      every test;  make test-unit, make test-ros  for a part of them
+#   make lint      form and types;  make format  repairs the form
+#   make PYTHON=python3.12 ...  takes another interpreter than python3
+
+SHELL := bash
+comma := ,
+PYTHON ?= python3
+# Where ROS is sourced, its own rclpy is used instead of the wheels: another environment.
+VENV := .venv$(if $(ROS_DISTRO),-$(ROS_DISTRO))
+EXTRAS := $(if $(ROS_DISTRO),test$(comma)dev,ros$(comma)test$(comma)dev)
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+SECONDS_OF_DEMO := 15
+
+.PHONY: demo test test-unit test-ros lint format setup clean
+
+demo: $(STAMP)
+	$(BIN)/fusion demo --seconds $(SECONDS_OF_DEMO) --out runs/demo
+
+test: $(STAMP)
+	$(BIN)/python -m pytest
+
+test-unit: $(STAMP)
+	$(BIN)/python -m pytest -m 'not ros'
+
+test-ros: $(STAMP)
+	$(BIN)/python -m pytest -m ros
+
+lint: $(STAMP)
+	$(BIN)/python -m ruff check
+	$(BIN)/python -m ruff format --check
+	$(BIN)/python -m mypy fusion_perception
+
+format: $(STAMP)
+	$(BIN)/python -m ruff check --fix
+	$(BIN)/python -m ruff format
+
+setup: $(STAMP)
+
+clean:
+	rm -rf $(VENV) build install log *.egg-info
+
+# uv installs in seconds what takes pip minutes, but does not read pip's configuration: tell it
+# the index that pip uses, and let pip do the work where uv cannot.
+$(STAMP): setup.py
+	@$(PYTHON) -c '' 2>/dev/null || { echo "No '$(PYTHON)' here. Install Python 3.10 or newer, or name one: make $(MAKECMDGOALS) PYTHON=/path/to/python3" >&2; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || { echo "'$(PYTHON)' is $$($(PYTHON) --version 2>&1), but Python 3.10 or newer is needed. Name one: make $(MAKECMDGOALS) PYTHON=python3.12" >&2; exit 1; }
+	@$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null || { echo "'$(PYTHON)' cannot make environments (it lacks venv or ensurepip). On Debian and Ubuntu: sudo apt install python3-venv" >&2; exit 1; }
+	@$(BIN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear $(if $(ROS_DISTRO),--system-site-packages) $(VENV)
+	@echo 'Installing into $(VENV): a few minutes and some gigabytes the first time (PyTorch).'
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check uv || echo 'No uv here: pip will take longer.'
+	@index="$${UV_DEFAULT_INDEX:-$${PIP_INDEX_URL:-$$($(BIN)/python -m pip config get global.index-url 2>/dev/null)}}"; \
+	if [ -n "$$index" ]; then export UV_DEFAULT_INDEX="$$index"; fi; \
+	$(BIN)/python -m uv pip install --quiet --python $(BIN)/python --editable '.[$(EXTRAS)]' \
+	|| $(BIN)/python -m pip install --disable-pip-version-check --editable '.[$(EXTRAS)]'
+	@touch $@

@@ -1,0 +1,83 @@
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+package_name = 'fusion_perception'
+
+
+def installed(*folders: str) -> list[tuple[str, list[str]]]:
+    """List each file of these folders for share/<package>, keeping the folders."""
+    found: dict[str, list[str]] = {}
+    for folder in folders:
+        for file in sorted(Path(folder).rglob('*')):
+            if file.is_file() and '__pycache__' not in file.parts:
+                target = f'share/{package_name}/{file.parent.as_posix()}'
+                found.setdefault(target, []).append(file.as_posix())
+    return list(found.items())
+
+
+# The wheels for machines without an installation of ROS: oldest version of Kilted, of Jazzy.
+ros_wheels = {
+    'rclpy': ('9.1', '7.1'),
+    'rmw-fastrtps-cpp': ('9.3', '8.4'),
+    'diagnostic-msgs': ('5.5', '5.3'),
+    'geometry-msgs': ('5.5', '5.3'),
+    'lifecycle-msgs': ('2.3', '2.0'),
+    'rcl-interfaces': ('2.3', '2.0'),
+    'sensor-msgs': ('5.5', '5.3'),
+    'std-msgs': ('5.5', '5.3'),
+    'std-srvs': ('5.5', '5.3'),
+    'visualization-msgs': ('5.5', '5.3'),
+}
+
+setup(
+    name=package_name,
+    version='0.1.0',
+    description='Fuse a camera image and a LiDAR range image into 3D object centres.',
+    long_description=Path('README.md').read_text(encoding='utf-8'),
+    long_description_content_type='text/markdown',
+    maintainer='fusion_perception maintainers',
+    maintainer_email='maintainers@fusion-perception.example',
+    license='Apache-2.0',
+    license_files=['LICENSE'],
+    packages=find_packages(include=[package_name, f'{package_name}.*']),
+    package_data={package_name: ['bundles/*.safetensors', 'py.typed']},
+    data_files=[
+        ('share/ament_index/resource_index/packages', [f'resource/{package_name}']),
+        (f'share/{package_name}', ['package.xml']),
+        *installed('launch', 'config', 'rviz'),
+    ],
+    zip_safe=False,
+    python_requires='>=3.10',
+    install_requires=[
+        'torch>=2.6',
+        'torchvision',
+        'numpy>=1.26',
+        'lightning-fabric>=2.5',
+        'matplotlib>=3.8',
+        'pillow>=10',
+        'plotly>=5.20',
+        'pydantic>=2.7',
+        'pyyaml>=6',
+        'rich>=13',
+        'rosbags>=0.10.4',
+        'safetensors>=0.4.3',
+        'tensorboard>=2.16',
+        'tqdm>=4.66',
+        'tyro>=0.9',
+    ],
+    extras_require={
+        'ros': [f'ros-{name}>={kilted}' for name, (kilted, _) in ros_wheels.items()],
+        'ros-jazzy': [f'ros-jazzy-{name}>={jazzy}' for name, (_, jazzy) in ros_wheels.items()],
+        # pytest 9 does not start beside ROS's own launch_testing.
+        'test': ['pytest>=8,<9', 'pytest-timeout>=2.3', 'hypothesis>=6.100'],
+        'dev': ['mypy>=1.11', 'ruff>=0.6', 'types-PyYAML', 'types-tqdm'],
+    },
+    entry_points={
+        'console_scripts': [
+            'fusion = fusion_perception.cli:main',
+            'fusion_node = fusion_perception.ros.fusion_node:main',
+            'sensor_sim = fusion_perception.ros.sensor_sim:main',
+        ],
+    },
+)
