@@ -70,7 +70,13 @@ setup(
         'ros': [f'ros-{name}>={kilted}' for name, (kilted, _) in ros_wheels.items()],
         'ros-jazzy': [f'ros-jazzy-{name}>={jazzy}' for name, (_, jazzy) in ros_wheels.items()],
         # pytest 9 does not start beside ROS's own launch_testing.
-        'test': ['pytest>=8,<9', 'pytest-timeout>=2.3', 'hypothesis>=6.100'],
+        'test': [
+            'pytest>=8,<9',
+            'pytest-timeout>=2.3',
+            'hypothesis>=6.100',
+            'catkin_pkg>=1',
+            'setuptools>=64',
+        ],
         'dev': ['mypy>=1.11', 'ruff>=0.6', 'types-PyYAML', 'types-tqdm'],
     },
     entry_points={

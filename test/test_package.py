@@ -1,0 +1,133 @@
+"""What colcon, pip and a newcomer rely on agrees with what is there."""
+
+import ast
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+from catkin_pkg.package import parse_package
+from catkin_pkg.package_version import get_forthcoming_label
+
+import fusion_perception
+
+ROOT = Path(__file__).parents[1]
+ROS_DEPENDENCIES = {
+    'rclpy', 'sensor_msgs', 'sensor_msgs_py', 'cv_bridge', 'geometry_msgs', 'visualization_msgs',
+    'diagnostic_msgs', 'vision_msgs', 'std_srvs', 'lifecycle_msgs', 'launch', 'launch_ros',
+}  # fmt: skip
+
+
+@pytest.fixture(scope='module')
+def manifest():
+    return parse_package(ROOT)
+
+
+@pytest.fixture
+def distribution(monkeypatch):
+    """Return what setup.py declares, without building anything."""
+    import setuptools  # noqa: F401, I001  (it provides distutils from Python 3.12 on)
+    from distutils.core import run_setup
+
+    monkeypatch.chdir(ROOT)
+    return run_setup('setup.py', stop_after='init')
+
+
+def test_package_xml_is_valid_and_of_format_3(manifest):
+    warnings = []
+    manifest.validate(warnings)
+    assert (manifest.package_format, warnings) == (3, [])
+
+
+def test_colcon_takes_the_package_for_ament_python(manifest):
+    assert manifest.get_build_type() == 'ament_python'
+    assert (ROOT / 'resource' / manifest.name).is_file()
+
+
+def test_package_xml_and_setup_py_agree(manifest, distribution):
+    metadata = distribution.metadata
+    assert metadata.name == manifest.name
+    assert metadata.version == manifest.version == fusion_perception.__version__
+    assert [metadata.license] == manifest.licenses
+    assert metadata.description == manifest.description
+    [maintainer] = manifest.maintainers
+    assert metadata.maintainer == maintainer.name
+    assert metadata.maintainer_email == maintainer.email
+
+
+def test_package_xml_names_the_ros_packages_that_the_node_uses(manifest):
+    assert {depend.name for depend in manifest.exec_depends} >= ROS_DEPENDENCIES
+
+
+def test_each_ros_package_that_is_imported_is_a_dependency(manifest):
+    names = {depend.name for depend in manifest.exec_depends}
+    imported = set()
+    for file in [*(ROOT / 'fusion_perception').rglob('*.py'), *(ROOT / 'launch').glob('*.py')]:
+        for node in ast.walk(ast.parse(file.read_text(encoding='utf-8'))):
+            if isinstance(node, ast.ImportFrom) and node.module and not node.level:
+                imported.add(node.module.split('.')[0])
+            elif isinstance(node, ast.Import):
+                imported.update(alias.name.split('.')[0] for alias in node.names)
+    ros = {name for name in imported if re.search(r'_(msgs|srvs|interfaces|msgs_py)$', name)}
+    ros |= imported & {'rclpy', 'launch', 'launch_ros', 'cv_bridge', 'ament_index_python'}
+    assert ros <= names
+
+
+def test_each_launch_config_and_rviz_file_is_installed(distribution):
+    installed = {file for _, files in distribution.data_files for file in files}
+    here = {
+        file.relative_to(ROOT).as_posix()
+        for folder in ('launch', 'config', 'rviz')
+        for file in (ROOT / folder).rglob('*')
+        if file.is_file() and '__pycache__' not in file.parts
+    }
+    assert here <= installed
+
+
+def test_an_installed_file_keeps_its_folder(distribution):
+    for target, files in distribution.data_files:
+        for file in files:
+            folder = Path(file).parent.as_posix()
+            if folder not in ('.', 'resource'):
+                assert target == f'share/fusion_perception/{folder}'
+
+
+def test_each_folder_of_the_package_is_installed(distribution):
+    folders = {file.parent for file in (ROOT / 'fusion_perception').rglob('*.py')}
+    here = {'.'.join(folder.relative_to(ROOT).parts) for folder in folders}
+    assert here == set(distribution.packages)
+
+
+def test_each_executable_starts_a_function_that_exists(distribution):
+    for script in distribution.entry_points['console_scripts']:
+        module, function = re.fullmatch(r'\w+ = ([\w.]+):(\w+)', script).groups()
+        source = (ROOT / (module.replace('.', '/') + '.py')).read_text(encoding='utf-8')
+        functions = [n.name for n in ast.parse(source).body if isinstance(n, ast.FunctionDef)]
+        assert function in functions
+
+
+@pytest.mark.parametrize(
+    'file',
+    sorted(p.relative_to(ROOT) for s in ('config', 'rviz') for p in (ROOT / s).rglob('*.*')),
+    ids=str,
+)
+def test_each_settings_file_is_yaml(file):
+    assert isinstance(yaml.safe_load((ROOT / file).read_text(encoding='utf-8')), dict)
+
+
+def test_release_tools_find_the_changes_to_come():
+    changelog = (ROOT / 'CHANGELOG.rst').read_text(encoding='utf-8')
+    assert get_forthcoming_label(changelog) == 'Forthcoming'
+
+
+def test_each_bundle_that_ships_is_at_most_four_megabytes():
+    for bundle in (ROOT / 'fusion_perception' / 'bundles').glob('*'):
+        assert bundle.stat().st_size <= 4_000_000, bundle.name
+
+
+def test_each_relative_link_of_the_documents_leads_somewhere():
+    documents = [*ROOT.glob('*.md'), *(ROOT / 'docs').glob('*.md')]
+    for document in documents:
+        for target in re.findall(r'\]\(([^)#]+)[^)]*\)', document.read_text(encoding='utf-8')):
+            if '://' not in target:
+                assert (document.parent / target).exists(), f'{document.name}: {target}'
