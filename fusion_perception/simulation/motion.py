@@ -1,0 +1,66 @@
+"""Let a scene move smoothly, as a live sensor would see it."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from fusion_perception.sensing.geometry import transform_points
+from fusion_perception.sensing.rig import Rig, Task
+from fusion_perception.simulation.scene import (
+    ORIGINAL_RIG,
+    Scenes,
+    SceneSettings,
+    rotations_about,
+    sample_scenes,
+)
+
+_WAVES = 3
+
+
+class MovingScene:
+    """One scene whose objects wander and turn; seed and time determine everything.
+
+    Each coordinate is a sum of slow sinusoids that stays within the settings' reach, and each
+    object turns steadily about an axis of its own.
+    """
+
+    def __init__(
+        self,
+        task: Task = 'shapes',
+        seed: int = 0,
+        settings: SceneSettings | None = None,
+        rig: Rig = ORIGINAL_RIG,
+    ) -> None:
+        self.settings = settings if settings is not None else SceneSettings(task=task)
+        generator = torch.Generator().manual_seed(seed)
+        self._start = sample_scenes(1, self.settings, generator, rig=rig)
+        self._T_lidar_label = rig.T_lidar_label()
+        count = len(self._start.kinds)
+        waves = (count, 3, _WAVES)
+        # Periods of 8 to 40 s: at most about 1.5 m/s on an axis.
+        self._periods_s = 8 + 32 * torch.rand(waves, generator=generator, dtype=torch.float64)
+        self._phases = 2 * math.pi * torch.rand(waves, generator=generator, dtype=torch.float64)
+        weights = 0.2 + torch.rand(waves, generator=generator, dtype=torch.float64)
+        self._weights = weights / weights.sum(dim=-1, keepdim=True)
+        self._axes = torch.nn.functional.normalize(
+            torch.randn(count, 3, generator=generator), dim=-1
+        )
+        self._turn_rates = 0.2 + 0.5 * torch.rand(count, generator=generator, dtype=torch.float64)
+
+    def at(self, time_s: float | Tensor) -> Scenes:
+        """Return the scene at a time, or one scene for each of the times (N,), seconds."""
+        times = torch.as_tensor(time_s, dtype=torch.float64).reshape(-1)
+        angles = 2 * math.pi * times[:, None, None, None] / self._periods_s + self._phases
+        in_label_axes = self.settings.reach_m * (self._weights * torch.sin(angles)).sum(dim=-1)
+        turned = torch.remainder(times[:, None] * self._turn_rates, 2 * math.pi).float()
+        scenes = self._start[torch.zeros(len(times), dtype=torch.long)]
+        return replace(
+            scenes,
+            centers=transform_points(self._T_lidar_label, in_label_axes.float()),
+            rotations=rotations_about(self._axes.expand(len(times), -1, 3), turned)
+            @ scenes.rotations,
+        )

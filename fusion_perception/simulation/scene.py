@@ -1,0 +1,240 @@
+"""Draw random scenes: which objects stand where, how they are turned, coloured and lit."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, fields, replace
+from typing import Annotated, Literal
+
+import torch
+from pydantic import AfterValidator, Field
+from torch import Tensor
+
+from fusion_perception.sensing.geometry import transform_points
+from fusion_perception.sensing.rig import Rig, Task
+from fusion_perception.sensing.settings import Settings
+
+Kind = Literal['cube', 'sphere', 'torus']
+TASK_KINDS: dict[Task, tuple[Kind, ...]] = {
+    'shapes': ('cube', 'sphere', 'torus'),
+    'cubes': ('cube', 'cube', 'cube'),
+}
+ORIGINAL_RIG = Rig()
+# Distinct pure colours, in class order; the cubes of the original data are the first three.
+PURE_COLOURS = (
+    (1.0, 0.0, 0.0),
+    (0.0, 1.0, 0.0),
+    (0.0, 0.0, 1.0),
+    (1.0, 1.0, 0.0),
+    (1.0, 0.0, 1.0),
+    (0.0, 1.0, 1.0),
+)
+
+
+def _ordered(span: tuple[float, float]) -> tuple[float, float]:
+    if span[0] > span[1]:
+        raise ValueError('is not (smallest, largest); swap the two')
+    return span
+
+
+Span = Annotated[tuple[float, float], AfterValidator(_ordered)]
+
+
+class SceneSettings(Settings):
+    """What may vary from scene to scene; the defaults are the original data's look."""
+
+    task: Task = Field('shapes', description='Family: shapes or cubes')
+    kinds: tuple[Kind, ...] | None = Field(
+        None, min_length=1, description="The objects in class order; none means the task's"
+    )
+    reach_m: float = Field(
+        5.0, gt=0, description='Centres lie within plus and minus this on each label axis'
+    )
+    size_jitter: float = Field(
+        0.0, ge=0, lt=1, description='Sizes vary by up to this fraction, each object on its own'
+    )
+    to_light: tuple[float, float, float] = Field(
+        (-5.0, -6.0, 6.0),
+        description='Direction from the scene towards the light, LiDAR axes, any length',
+    )
+    light_jitter_deg: float = Field(
+        0.0, ge=0, le=180, description='The light turns away from to_light by up to this angle'
+    )
+    light_intensity: Span = Field(
+        (1.0, 1.0), description='Smallest and largest brightness of a face turned to the light'
+    )
+    ambient: Span = Field((0.0, 0.0), description='Smallest and largest light on unlit faces')
+    albedo: Span = Field(
+        (0.2, 1.0), description='Smallest and largest red, green, blue of random colours'
+    )
+    colour_jitter: float = Field(
+        0.0, ge=0, le=1, description='Pure colours vary by up to this much in each channel'
+    )
+    camera_shift_m: float = Field(
+        0.0, ge=0, description='True camera position errs from the rig by up to this per axis'
+    )
+    camera_turn_deg: float = Field(
+        0.0, ge=0, le=180, description='True camera attitude errs from the rig by up to this angle'
+    )
+
+    @classmethod
+    def robust(cls, task: Task = 'shapes') -> SceneSettings:
+        """Return settings that vary everything a real or foreign sensor may vary."""
+        return cls(
+            task=task,
+            size_jitter=0.1,
+            light_jitter_deg=35.0,
+            light_intensity=(0.7, 1.2),
+            ambient=(0.0, 0.25),
+            albedo=(0.15, 1.0),
+            colour_jitter=0.1,
+            camera_shift_m=0.03,
+            camera_turn_deg=0.3,
+        )
+
+    def object_kinds(self) -> tuple[Kind, ...]:
+        """Return the kind of each object, in class order."""
+        return self.kinds if self.kinds is not None else TASK_KINDS[self.task]
+
+
+@dataclass(frozen=True)
+class Scenes:
+    """N scenes of K objects each, in the LiDAR frame, metres.
+
+    `kinds` names the K objects. centers (N, K, 3); rotations (N, K, 3, 3), LiDAR frame from
+    object frame; scales (N, K), 1 is the original size; colours (N, K, 3) in [0, 1];
+    to_light (N, 3) unit vectors; light_intensity (N,); ambient (N,); camera_error (N, 4, 4):
+    p_true_camera = camera_error @ p_claimed_camera.
+    """
+
+    kinds: tuple[Kind, ...]
+    centers: Tensor
+    rotations: Tensor
+    scales: Tensor
+    colours: Tensor
+    to_light: Tensor
+    light_intensity: Tensor
+    ambient: Tensor
+    camera_error: Tensor
+
+    def __len__(self) -> int:
+        return int(self.centers.shape[0])
+
+    def __getitem__(self, index: slice | Tensor) -> Scenes:
+        return replace(self, **{name: getattr(self, name)[index] for name in _TENSORS})
+
+    def to(self, device: torch.device | str) -> Scenes:
+        """Return these scenes on another device."""
+        return replace(self, **{name: getattr(self, name).to(device) for name in _TENSORS})
+
+
+_TENSORS = tuple(field.name for field in fields(Scenes) if field.name != 'kinds')
+
+
+def sample_scenes(
+    count: int,
+    settings: SceneSettings,
+    generator: torch.Generator,
+    device: torch.device | str = 'cpu',
+    rig: Rig = ORIGINAL_RIG,
+) -> Scenes:
+    """Draw `count` independent scenes.
+
+    Centres are uniform in the label cube and moved into the LiDAR frame; rotations are uniform
+    over SO(3). Numbers are drawn where the generator lives and then moved, so one seed gives
+    the same scenes on every device.
+    """
+    kinds = settings.object_kinds()
+    draw = _Draw(generator)
+    in_label_axes = settings.reach_m * draw.signed(count, len(kinds), 3)
+    centers = transform_points(rig.T_lidar_label().to(in_label_axes.device), in_label_axes)
+    return Scenes(
+        kinds=kinds,
+        centers=centers,
+        rotations=random_rotations(draw, count, len(kinds)),
+        scales=1 + settings.size_jitter * draw.signed(count, len(kinds)),
+        colours=_colours(settings, draw, count),
+        to_light=_light_directions(settings, draw, count),
+        light_intensity=draw.within(settings.light_intensity, count),
+        ambient=draw.within(settings.ambient, count),
+        camera_error=_camera_errors(settings, draw, count),
+    ).to(device)
+
+
+class _Draw:
+    """Random tensors of given shapes from one generator, on its device."""
+
+    def __init__(self, generator: torch.Generator) -> None:
+        self.generator = generator
+        self.device = generator.device
+
+    def within(self, span: tuple[float, float], *shape: int) -> Tensor:
+        unit = torch.rand(*shape, generator=self.generator, device=self.device)
+        return span[0] + (span[1] - span[0]) * unit
+
+    def signed(self, *shape: int) -> Tensor:
+        return self.within((-1.0, 1.0), *shape)
+
+    def normal(self, *shape: int) -> Tensor:
+        return torch.randn(*shape, generator=self.generator, device=self.device)
+
+
+def random_rotations(draw: _Draw, *shape: int) -> Tensor:
+    """Return (*shape, 3, 3) rotations, uniform over SO(3): normalised Gaussian quaternions."""
+    w, x, y, z = torch.nn.functional.normalize(draw.normal(*shape, 4), dim=-1).unbind(-1)
+    entries = (
+        1 - 2 * (y * y + z * z),
+        2 * (x * y - w * z),
+        2 * (x * z + w * y),
+        2 * (x * y + w * z),
+        1 - 2 * (x * x + z * z),
+        2 * (y * z - w * x),
+        2 * (x * z - w * y),
+        2 * (y * z + w * x),
+        1 - 2 * (x * x + y * y),
+    )
+    return torch.stack(entries, dim=-1).reshape(*shape, 3, 3)
+
+
+def rotations_about(axes: Tensor, angles: Tensor) -> Tensor:
+    """Return (..., 3, 3) rotations about unit axes (..., 3) by angles (...), radians."""
+    x, y, z = axes.unbind(-1)
+    zero = torch.zeros_like(x)
+    cross = torch.stack((zero, -z, y, z, zero, -x, -y, x, zero), dim=-1)
+    cross = cross.reshape(*x.shape, 3, 3)
+    angles = angles[..., None, None]
+    identity = torch.eye(3, device=axes.device)
+    turned: Tensor = (
+        identity + torch.sin(angles) * cross + (1 - torch.cos(angles)) * (cross @ cross)
+    )
+    return turned
+
+
+def _colours(settings: SceneSettings, draw: _Draw, count: int) -> Tensor:
+    kinds = settings.object_kinds()
+    if settings.task == 'shapes':
+        return draw.within(settings.albedo, count, len(kinds), 3)
+    pure = torch.tensor(
+        [PURE_COLOURS[index % len(PURE_COLOURS)] for index in range(len(kinds))],
+        device=draw.device,
+    )
+    jitter = settings.colour_jitter * draw.signed(count, len(kinds), 3)
+    return (pure + jitter).clamp(0, 1)
+
+
+def _light_directions(settings: SceneSettings, draw: _Draw, count: int) -> Tensor:
+    towards = torch.tensor(settings.to_light, device=draw.device)
+    turns = _small_turns(settings.light_jitter_deg, draw, count)
+    return turns @ torch.nn.functional.normalize(towards, dim=0)
+
+
+def _camera_errors(settings: SceneSettings, draw: _Draw, count: int) -> Tensor:
+    errors = torch.eye(4, device=draw.device).repeat(count, 1, 1)
+    errors[:, :3, :3] = _small_turns(settings.camera_turn_deg, draw, count)
+    errors[:, :3, 3] = settings.camera_shift_m * draw.signed(count, 3)
+    return errors
+
+
+def _small_turns(largest_deg: float, draw: _Draw, count: int) -> Tensor:
+    axes = torch.nn.functional.normalize(draw.normal(count, 3), dim=-1)
+    return rotations_about(axes, math.radians(largest_deg) * draw.within((0.0, 1.0), count))
