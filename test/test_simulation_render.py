@@ -1,6 +1,5 @@
 """Rendered frames agree with the scenes they show."""
 
-from dataclasses import replace
 
 import pytest
 import torch
