@@ -65,7 +65,7 @@ def explain(cls: type[BaseModel], error: ValidationError, leave_out: str = '') -
 
 def closest(name: str, known: list[str]) -> str:
     """Say which known name was probably meant, or list them all."""
-    near = difflib.get_close_matches(name, known, n=1)
+    near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
     return f"Did you mean '{near[0]}'?" if near else f'Known: {", ".join(sorted(known))}.'
 
 

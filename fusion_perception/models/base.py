@@ -1,0 +1,74 @@
+"""What every model is: observation in, centres out, and how it wants to be trained."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar, NamedTuple
+
+from pydantic import Field
+from torch import Tensor, nn
+
+from fusion_perception.sensing.observation import Mode, Observation
+from fusion_perception.sensing.settings import Settings
+
+
+class ModelConfig(Settings):
+    """What every model must know about its task."""
+
+    objects: int = Field(3, gt=0, description='Number of object centres to predict')
+
+
+class Estimate(NamedTuple):
+    """centers (B, K, 3) metres and covariance (B, K, 3, 3) square metres or None, LiDAR frame.
+
+    `parts` are estimates that went into this one and that training also looks at.
+    """
+
+    centers: Tensor
+    covariance: Tensor | None = None
+    parts: tuple[Estimate, ...] = ()
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One training run within a model's training: which net learns, which weights move."""
+
+    name: str
+    model: FusionModel
+    parameters: list[nn.Parameter]
+
+
+class FusionModel(nn.Module):
+    """The base of all models. `modes` are the sensor combinations that the model predicts from."""
+
+    modes: ClassVar[frozenset[Mode]]
+    config: ModelConfig
+
+    def forward(self, observation: Observation) -> Estimate:
+        """Predict the centres of a batch."""
+        raise NotImplementedError
+
+    def training_loss(self, estimate: Estimate, centers: Tensor) -> Tensor:
+        """Return the loss to minimise; the notebook's: mean squared error over coordinates."""
+        return nn.functional.mse_loss(estimate.centers, centers)
+
+    def stages(self) -> tuple[Stage, ...]:
+        """Return the training runs this model needs, in order."""
+        return (Stage('model', self, list(self.parameters())),)
+
+    @classmethod
+    def mode_for(cls, seen: Mode) -> Mode:
+        """Return the mode in which this model uses what was seen.
+
+        A model for one sensor ignores the other. Raises ValueError when a sensor it cannot do
+        without is missing.
+        """
+        if seen in cls.modes:
+            return seen
+        if seen == 'fusion':
+            return next(iter(cls.modes))
+        missing = 'LiDAR' if seen == 'camera_only' else 'camera'
+        raise ValueError(
+            f'{cls.__name__} cannot predict without the {missing}. '
+            'Use a model that survives a lost sensor: dense_fusion.'
+        )

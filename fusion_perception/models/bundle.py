@@ -1,0 +1,202 @@
+"""One .safetensors file that rebuilds a trained model: weights, LiDAR tables and manifest."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from pydantic import Field
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+import fusion_perception
+from fusion_perception.models import FusionModel, build
+from fusion_perception.sensing.observation import Lidar
+from fusion_perception.sensing.rig import Rig
+from fusion_perception.sensing.settings import Settings
+
+SHIPPED = Path(__file__).parent.parent / 'bundles'
+FORMAT = 1
+_AZIMUTH, _ZENITH, _WEIGHTS = 'lidar.azimuth', 'lidar.zenith', 'model.'
+_REMEDY = 'Copy it again, or train one with `fusion train`.'
+
+
+class Normalisation(Settings):
+    """The units in which a model wants its inputs."""
+
+    rgba: str = Field('0..1', description='Colour and alpha')
+    xyza: str = Field('metres', description='Points; a missed ray lies at the maximum range')
+
+
+class Manifest(Settings):
+    """What a bundle says about itself."""
+
+    format: int = Field(FORMAT, description='Version of this layout')
+    model: str = Field(description='Name in MODELS')
+    config: dict[str, object] = Field(description='Settings the model is built from')
+    rig: Rig = Field(description='Sensors and classes the model was trained for')
+    lidar_fingerprint: str = Field(description='sha256 of tables, projection, maximum range')
+    normalisation: Normalisation = Field(Normalisation(), description='Units of the inputs')
+    training: dict[str, object] = Field(description='Seed, data, metrics and times')
+    package_version: str = Field(description='Version of fusion_perception that wrote it')
+    weights_sha256: str = Field(description='sha256 of all tensors')
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A verified bundle: the model in eval mode on the CPU, its LiDAR and its manifest."""
+
+    model: FusionModel
+    lidar: Lidar
+    manifest: Manifest
+    path: Path
+
+    @property
+    def rig(self) -> Rig:
+        """Return the sensors and classes the model was trained for."""
+        return self.manifest.rig
+
+
+def save_bundle(
+    path: Path,
+    model: FusionModel,
+    name: str,
+    rig: Rig,
+    lidar: Lidar,
+    training: Mapping[str, object],
+) -> None:
+    """Write a bundle in one step: a reader sees the old file or the new one, never half of it.
+
+    `name` is the model's name in MODELS; `training` must be JSON values.
+    """
+    tensors = {
+        _WEIGHTS + key: value.detach().cpu().contiguous()
+        for key, value in model.state_dict().items()
+    }
+    tensors[_AZIMUTH] = lidar.azimuth.cpu().float().contiguous()
+    tensors[_ZENITH] = lidar.zenith.cpu().float().contiguous()
+    manifest = Manifest(
+        model=name,
+        config=model.config.model_dump(mode='json'),
+        rig=rig.model_copy(update={'projection': lidar.projection, 'max_range': lidar.max_range}),
+        lidar_fingerprint=lidar.fingerprint(),
+        training=dict(training),
+        package_version=fusion_perception.__version__,
+        weights_sha256=_fingerprint(tensors),
+    )
+    text = json.dumps(manifest.model_dump(mode='json'), sort_keys=True)
+    metadata = {'manifest': text, 'manifest_sha256': hashlib.sha256(text.encode()).hexdigest()}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, draft = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix='.part')
+    os.close(handle)
+    try:
+        save_file(tensors, draft, metadata)
+        Path(draft).chmod(0o644)
+        Path(draft).replace(path)
+    finally:
+        Path(draft).unlink(missing_ok=True)
+
+
+def find_bundle(name: str | Path) -> Path:
+    """Return the path of a bundle given as a path or as the name of one that ships."""
+    path = Path(name).expanduser()
+    if path.is_file():
+        return path
+    if path.is_dir() and (path / 'bundle.safetensors').is_file():
+        return path / 'bundle.safetensors'
+    shipped = SHIPPED / f'{name}.safetensors'
+    if path.name == str(name) and shipped.is_file():
+        return shipped
+    names = ', '.join(sorted(file.stem for file in SHIPPED.glob('*.safetensors'))) or 'none'
+    raise FileNotFoundError(
+        f'No bundle at {path}. Train one with `fusion train`, or name an existing file '
+        f'or one that ships ({names}).'
+    )
+
+
+def load_bundle(name: str | Path) -> Bundle:
+    """Load and verify a bundle given as a path or as the name of one that ships.
+
+    Raises FileNotFoundError when there is none, and ValueError when it is torn, altered, of
+    another format or does not fit the model it names. Nothing is unpickled.
+    """
+    path = find_bundle(name)
+    manifest, tensors = _read(path)
+    if _fingerprint(tensors) != manifest.weights_sha256:
+        raise ValueError(f'{path}: the weights differ from their sha256. {_REMEDY}')
+    try:
+        lidar = Lidar(
+            tensors.pop(_AZIMUTH),
+            tensors.pop(_ZENITH),
+            manifest.rig.projection,
+            manifest.rig.max_range,
+        )
+        model = build(manifest.model, manifest.config)
+        model.load_state_dict(
+            {key.removeprefix(_WEIGHTS): value for key, value in tensors.items()}
+        )
+    except (KeyError, ValueError, RuntimeError) as error:
+        reason = ' '.join(str(error).split())
+        raise ValueError(f'{path} does not fit this package: {reason}. {_REMEDY}') from None
+    if lidar.fingerprint() != manifest.lidar_fingerprint:
+        raise ValueError(f'{path}: lidar_fingerprint does not fit the tables. {_REMEDY}')
+    return Bundle(model.eval(), lidar, manifest, path)
+
+
+def _read(path: Path) -> tuple[Manifest, dict[str, Tensor]]:
+    try:
+        with safe_open(path, framework='pt') as file:
+            metadata: dict[str, str] = file.metadata() or {}
+            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError, ValueError) as error:
+        reason = ' '.join(str(error).split())
+        raise ValueError(f'{path} is torn or no bundle ({reason}). {_REMEDY}') from None
+    text = metadata.get('manifest')
+    if text is None:
+        raise ValueError(f'{path} has weights but no manifest, so it is no bundle. {_REMEDY}')
+    if hashlib.sha256(text.encode()).hexdigest() != metadata.get('manifest_sha256'):
+        raise ValueError(f'{path}: the manifest differs from its sha256. {_REMEDY}')
+    values = json.loads(text)
+    if values.get('format') != FORMAT:
+        raise ValueError(
+            f'{path} has bundle format {values.get("format")}; this version reads {FORMAT}. '
+            'Install the version of fusion_perception that wrote it.'
+        )
+    return Manifest.read(values, path), tensors
+
+
+def _fingerprint(tensors: Mapping[str, Tensor]) -> str:
+    digest = hashlib.sha256()
+    for key in sorted(tensors):
+        value = tensors[key]
+        digest.update(f'{key} {value.dtype} {tuple(value.shape)}'.encode())
+        digest.update(value.contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
+
+
+def explain_difference(bundle: Bundle, rig: Rig, lidar: Lidar) -> str | None:
+    """Return the first entry in which a sensor differs from what a bundle was trained for.
+
+    None when it fits. The camera's intrinsics and pose belong to each observation and may
+    differ; classes, grid, tables, projection and maximum range may not.
+    """
+    expected = bundle.manifest.rig
+    for entry, ours, theirs in (
+        ('classes', expected.classes, rig.classes),
+        ('LiDAR rows and columns', bundle.lidar.shape, lidar.shape),
+        ('projection', bundle.lidar.projection, lidar.projection),
+        ('max_range', bundle.lidar.max_range, lidar.max_range),
+    ):
+        if ours != theirs:
+            return f'{entry}: the bundle has {ours}, the sensor {theirs}'
+    apart = float((bundle.lidar.directions - lidar.directions).norm(dim=-1).max())
+    if apart > 1e-4:
+        return f'LiDAR tables: the directions differ by up to {apart:.4f} rad'
+    return None

@@ -1,0 +1,50 @@
+"""The convolutional network of the course notebook "Early and Late Fusion"."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+from pydantic import Field
+from torch import Tensor, nn
+
+from fusion_perception.models.base import ModelConfig
+
+
+class ConvNetConfig(ModelConfig):
+    """The notebook's widths; `size` is the height and width of its square input."""
+
+    channels: tuple[int, ...] = Field((50, 100, 200), description='Channels of each convolution')
+    hidden: tuple[int, ...] = Field((1000, 100), description='Widths of the hidden linear layers')
+    size: int = Field(64, gt=0, description='Height and width of the input in pixels')
+
+
+class ConvNet(nn.Module):
+    """Regress K centres, (B, K, 3), from a (B, inputs, size, size) image.
+
+    Per stage a 3x3 convolution, ReLU and 2x2 maximum; then linear layers with ReLU between.
+    """
+
+    def __init__(self, inputs: int, config: ConvNetConfig) -> None:
+        channels = (inputs, *config.channels)
+        layers: list[nn.Module] = []
+        for before, after in pairwise(channels):
+            layers += [nn.Conv2d(before, after, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2)]
+        layers.append(nn.Flatten())
+        side = config.size // 2 ** len(config.channels)
+        widths = (channels[-1] * side * side, *config.hidden)
+        for before, after in pairwise(widths):
+            layers += [nn.Linear(before, after), nn.ReLU()]
+        layers += [nn.Linear(widths[-1], 3 * config.objects)]
+        super().__init__()
+        self.layers = nn.Sequential(*layers)
+        self.size = config.size
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Return centres (B, K, 3) in metres, LiDAR frame."""
+        if image.shape[-2:] != (self.size, self.size):
+            raise ValueError(
+                f'The input is {tuple(image.shape[-2:])} and this network takes only '
+                f'{(self.size, self.size)}. Set `size`, or use dense_fusion, which takes any.'
+            )
+        output: Tensor = self.layers(image)
+        return output.reshape(len(image), -1, 3)

@@ -1,0 +1,183 @@
+"""Dense fusion: every LiDAR point and every camera pixel votes for every object's centre.
+
+A LiDAR point is a point on a surface, so it need only say how far away the centre of its object
+is, and how much to trust it. A camera pixel is a ray, so it says how far along a ray beside its
+own the centre lies. Each sensor's votes are averaged with learned weights and get a covariance;
+the two Gaussians and a weak prior are then combined by their precision, so that a silent sensor
+simply contributes nothing.
+"""
+
+from __future__ import annotations
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+from torch.nn.functional import avg_pool2d, grid_sample, smooth_l1_loss
+
+from fusion_perception.models.base import Estimate, FusionModel, ModelConfig
+from fusion_perception.models.gaussian import (
+    invert_symmetric,
+    log_determinant,
+    precision_from,
+    squared_mahalanobis,
+)
+from fusion_perception.models.unet import UNet
+from fusion_perception.sensing.geometry import invert_transform, project, transform_points
+from fusion_perception.sensing.observation import Observation
+
+
+class DenseFusionConfig(ModelConfig):
+    """Settings of dense fusion."""
+
+    lidar_widths: tuple[int, ...] = Field((32, 64, 96), description='Channels per LiDAR level')
+    camera_widths: tuple[int, ...] = Field((24, 48, 96), description='Channels per camera level')
+    scene_center: tuple[float, float, float] = Field(
+        (0.0, 25.0, 0.0), description='Where objects are before anything is seen, LiDAR frame, m'
+    )
+    scene_sigma: float = Field(3.0, gt=0, description='Their standard deviation per axis, metres')
+    reach: float = Field(2.0, gt=0, description='Typical offset from a surface to a centre, m')
+    nll_weight: float = Field(0.05, ge=0, description='Weight of the likelihood in the loss')
+
+
+class Votes(nn.Module):
+    """Average votes with learned weights and say how sure the average is.
+
+    From features (B, F, h, w) and votes (B, K, 3, h, w) of the pixels where `valid` (B, 1, h, w)
+    to centres (B, K, 3) and precisions (B, K, 3, 3).
+    """
+
+    def __init__(self, features: int, objects: int) -> None:
+        super().__init__()
+        self.weight = nn.Conv2d(features, objects, 1)
+        self.sure = nn.Sequential(nn.Linear(features + 3, 64), nn.ReLU(), nn.Linear(64, 6))
+
+    def forward(self, features: Tensor, votes: Tensor, valid: Tensor) -> tuple[Tensor, Tensor]:
+        """Return centres (B, K, 3) and precisions (B, K, 3, 3)."""
+        # A finite floor, not -inf: with no valid pixel at all softmax must not become NaN.
+        logits = torch.where(valid, self.weight(features), -1e4).flatten(2)
+        weight = logits.softmax(-1)
+        votes = votes.flatten(3)
+        center = torch.einsum('bkn,bkdn->bkd', weight, votes)
+        spread = torch.einsum('bkn,bkdn->bkd', weight, (votes - center.unsqueeze(-1)) ** 2)
+        seen = torch.einsum('bkn,bfn->bkf', weight, features.flatten(2))
+        raw = self.sure(torch.cat((seen, (spread + 1e-6).log()), -1))
+        return center, precision_from(raw)
+
+
+class DenseFusion(FusionModel):
+    """Predict from LiDAR and camera, or from either alone, with a covariance per centre."""
+
+    modes = frozenset({'fusion', 'camera_only', 'lidar_only'})
+
+    def __init__(self, config: DenseFusionConfig) -> None:
+        super().__init__()
+        self.config: DenseFusionConfig = config
+        objects = config.objects
+        self.lidar_net = UNet(11, config.lidar_widths)
+        self.lidar_offset = nn.Conv2d(config.lidar_widths[0], 3 * objects, 1)
+        self.lidar_votes = Votes(config.lidar_widths[0], objects)
+        self.camera_net = UNet(3, config.camera_widths)
+        self.camera_offset = nn.Conv2d(config.camera_widths[0], 3 * objects, 1)
+        self.camera_votes = Votes(config.camera_widths[0], objects)
+        self.prior_center = nn.Parameter(torch.tensor(config.scene_center).repeat(objects, 1))
+        self.prior_log_sigma = nn.Parameter(torch.full((objects,), config.scene_sigma).log())
+
+    def forward(self, observation: Observation) -> Estimate:
+        """Predict the centres of a batch; a silent sensor contributes nothing."""
+        by_lidar, lidar_precision = self._lidar_estimate(observation)
+        by_camera, camera_precision = self._camera_estimate(observation)
+        eye = torch.eye(3, device=by_lidar.device)
+        prior = (-2 * self.prior_log_sigma).exp()[:, None, None] * eye
+        has_points = observation.xyza[:, 3].flatten(1).any(1) & observation.lidar
+        lidar_precision = lidar_precision * has_points[:, None, None, None]
+        camera_precision = camera_precision * observation.camera[:, None, None, None]
+        covariance = invert_symmetric(lidar_precision + camera_precision + prior)
+        information = (
+            torch.einsum('bkij,bkj->bki', lidar_precision, by_lidar)
+            + torch.einsum('bkij,bkj->bki', camera_precision, by_camera)
+            + torch.einsum('kij,kj->ki', prior, self.prior_center)
+        )
+        centers = torch.einsum('bkij,bkj->bki', covariance, information)
+        parts = (
+            Estimate(by_lidar, lidar_precision),
+            Estimate(by_camera, camera_precision),
+        )
+        return Estimate(centers, covariance, parts)
+
+    def training_loss(self, estimate: Estimate, centers: Tensor) -> Tensor:
+        """Ask for close centres and for an honest covariance, of the whole and of each sensor."""
+        assert estimate.covariance is not None
+        precision = invert_symmetric(estimate.covariance)
+        loss = self._score(estimate.centers, precision, centers).mean()
+        for part in estimate.parts:
+            assert part.covariance is not None
+            # A sensor that was silent has no precision; it must not be asked for anything.
+            there = part.covariance[..., 0, 0] > 0
+            eye = torch.eye(3, device=centers.device)
+            safe = torch.where(there[..., None, None], part.covariance, eye)
+            score = self._score(part.centers, safe, centers)
+            loss = loss + 0.5 * torch.where(there, score, 0.0).mean()
+        return loss
+
+    def _score(self, estimate: Tensor, precision: Tensor, truth: Tensor) -> Tensor:
+        error = estimate - truth
+        close = smooth_l1_loss(estimate, truth, beta=0.2, reduction='none').sum(-1)
+        # The covariance learns from the error; the error must not hide behind the covariance.
+        distance = squared_mahalanobis(error.detach(), precision)
+        likelihood = distance - log_determinant(precision)
+        score: Tensor = close + self.config.nll_weight * likelihood
+        return score
+
+    def _lidar_estimate(self, observation: Observation) -> tuple[Tensor, Tensor]:
+        points, mask = observation.xyza[:, :3], observation.xyza[:, 3:]
+        points = points * mask
+        count = mask.sum((2, 3), keepdim=True).clamp_min(1)
+        from_scene = (points - points.sum((2, 3), keepdim=True) / count) * mask
+        near = avg_pool2d(mask, 9, 1, 4).clamp_min(1e-6)
+        from_near = (points - avg_pool2d(points, 9, 1, 4) / near) * mask
+        colour = self._colour_at(points, observation) * mask
+        image = torch.cat((from_scene / 5, from_near, mask, colour), 1)
+        features = self.lidar_net(image)
+        # The vote of each 2x2 block starts from the mean of its points.
+        share = avg_pool2d(mask, 2, ceil_mode=True)
+        surface = avg_pool2d(points, 2, ceil_mode=True) / share.clamp_min(1e-6)
+        offset = self.lidar_offset(features).unflatten(1, (-1, 3)) * self.config.reach
+        center, precision = self.lidar_votes(features, surface.unsqueeze(1) + offset, share > 0)
+        return center, precision
+
+    def _camera_estimate(self, observation: Observation) -> tuple[Tensor, Tensor]:
+        features = self.camera_net(observation.rgba[:, :3])
+        batch, _, height, width = features.shape
+        raw = self.camera_offset(features).unflatten(1, (-1, 3))
+        intrinsics = observation.intrinsics
+        v, u = torch.meshgrid(
+            torch.arange(height, device=raw.device) * 2 + 0.5,
+            torch.arange(width, device=raw.device) * 2 + 0.5,
+            indexing='ij',
+        )
+        focal = intrinsics[:, 0, 0].reshape(batch, 1, 1, 1)
+        # Offsets in pixels of a camera with the original's angular resolution.
+        across = (u - intrinsics[:, 0, 2, None, None]).unsqueeze(1) + raw[:, :, 0] * 8
+        down = (v - intrinsics[:, 1, 2, None, None]).unsqueeze(1) + raw[:, :, 1] * 8
+        depth = self.config.scene_center[1] * (0.3 * raw[:, :, 2]).clamp(-5, 3).exp()
+        rays = torch.stack((across / focal, down / focal, torch.ones_like(across)), 2)
+        in_camera = rays * depth.unsqueeze(2)
+        T_lidar_camera = invert_transform(observation.T_camera_lidar)
+        moved = transform_points(T_lidar_camera, in_camera.permute(0, 1, 3, 4, 2))
+        votes = moved.permute(0, 1, 4, 2, 3)
+        valid = torch.ones_like(features[:, :1], dtype=torch.bool)
+        center, precision = self.camera_votes(features, votes, valid)
+        return center, precision
+
+    @staticmethod
+    def _colour_at(points: Tensor, observation: Observation) -> Tensor:
+        """Sample the image where each point projects, and say whether it does: (B, 4, R, C)."""
+        image = observation.rgba[:, :3]
+        in_camera = transform_points(observation.T_camera_lidar, points.permute(0, 2, 3, 1))
+        pixels, in_front = project(in_camera, observation.intrinsics)
+        size = torch.tensor(image.shape[:-3:-1], device=image.device)
+        place = (2 * pixels + 1) / size - 1
+        inside = in_front & (place.abs() <= 1).all(-1) & observation.camera[:, None, None]
+        colour = grid_sample(image, place, mode='bilinear', align_corners=False)
+        seen = inside.unsqueeze(1).to(colour.dtype)
+        return torch.cat((colour * seen, seen), 1)

@@ -1,0 +1,70 @@
+"""Assemble decoded images and ranges into observations: the one path of training and robot."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn.functional import interpolate
+
+from fusion_perception.sensing.geometry import range_to_xyza
+from fusion_perception.sensing.observation import Camera, Lidar, Observation
+
+
+def observe(
+    images: Tensor | None, ranges: Tensor | None, camera: Camera, lidar: Lidar
+) -> Observation:
+    """Return the observation of B images and B range images taken at the same time.
+
+    `images` is (B, H, W, C) uint8 with C of 1 (mono), 3 (RGB) or 4 (RGBA); `ranges` is (B, R, C)
+    float32 metres; None means that this sensor is silent. Images of another size than the
+    camera's are resized to it: their field of view is taken to be the camera's.
+    Both must be on one device, and the observation stays there.
+    Raises ValueError when neither is given, the counts differ or a shape does not fit.
+    """
+    if images is None and ranges is None:
+        raise ValueError('Neither an image nor a range image was given. Give at least one.')
+    if images is not None and ranges is not None and len(images) != len(ranges):
+        raise ValueError(
+            f'{len(images)} images came with {len(ranges)} range images. Give as many of each.'
+        )
+    given = images if images is not None else ranges
+    assert given is not None
+    count, device = len(given), given.device
+    if images is None:
+        rgba = torch.zeros(count, 4, camera.height, camera.width, device=device)
+    else:
+        rgba = to_rgba(images, camera.height, camera.width)
+    if ranges is None:
+        xyza = torch.zeros(count, 4, *lidar.shape, device=device)
+    else:
+        xyza = range_to_xyza(ranges, lidar.directions.to(device), lidar.max_range)
+    return Observation(
+        rgba=rgba,
+        xyza=xyza,
+        camera=torch.full((count,), images is not None, device=device),
+        lidar=torch.full((count,), ranges is not None, device=device),
+        intrinsics=camera.intrinsics().to(device).expand(count, 3, 3),
+        T_camera_lidar=camera.extrinsics().to(device).expand(count, 4, 4),
+    )
+
+
+def to_rgba(images: Tensor, height: int, width: int) -> Tensor:
+    """Turn (B, H, W, C) uint8 pixels into (B, 4, height, width) float32 in [0, 1].
+
+    Mono is repeated, a missing alpha is 1. Another size is resized with an area-true filter.
+    """
+    if images.ndim != 4 or images.dtype != torch.uint8 or images.shape[-1] not in (1, 3, 4):
+        raise ValueError(
+            f'Images of shape {tuple(images.shape)} and {images.dtype} came; '
+            '(B, H, W, C) uint8 with 1, 3 or 4 channels is needed.'
+        )
+    pixels = images.permute(0, 3, 1, 2).float().div_(255)
+    if pixels.shape[-2:] != (height, width):
+        pixels = interpolate(
+            pixels, size=(height, width), mode='bilinear', antialias=True, align_corners=False
+        )
+    if pixels.shape[1] == 1:
+        pixels = pixels.expand(-1, 3, -1, -1)
+    if pixels.shape[1] == 4:
+        return pixels
+    return torch.cat((pixels, torch.ones_like(pixels[:, :1])), dim=1)
