@@ -78,9 +78,10 @@ def _sentence(cls: type[BaseModel], fault: dict[str, Any]) -> str:
         )
     if fault['type'] == 'missing':
         return f"{owner.__name__} needs '{keys[-1]}'. Add it."
-    name = '.'.join(keys) or cls.__name__
     message = str(fault['msg']).removeprefix('Value error, ').rstrip('.')
-    return f'{name} = {fault["input"]!r}: {message[:1].lower()}{message[1:]}.'
+    if not keys:
+        return f'{message[:1].upper()}{message[1:]}.'
+    return f'{".".join(keys)} = {fault["input"]!r}: {message[:1].lower()}{message[1:]}.'
 
 
 def _model_at(cls: type[BaseModel], keys: list[str]) -> type[BaseModel]:
