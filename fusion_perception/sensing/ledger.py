@@ -1,0 +1,96 @@
+"""Count what becomes of every message: received = used + pending + dropped, by cause."""
+
+from __future__ import annotations
+
+import threading
+from typing import Literal, TypedDict, get_args
+
+Stream = Literal['camera', 'lidar']
+Cause = Literal[
+    'no_partner',
+    'queue_overflow',
+    'stale',
+    'superseded',
+    'bad_encoding',
+    'bad_shape',
+    'unstamped',
+    'clock_jump',
+    'inference_error',
+]
+STREAMS: tuple[Stream, ...] = get_args(Stream)
+CAUSES: tuple[Cause, ...] = get_args(Cause)
+
+
+class StreamCounts(TypedDict):
+    """How many messages of one stream came and what became of them; every cause is a key."""
+
+    received: int
+    used: int
+    pending: int
+    dropped: dict[str, int]
+
+
+class Ledger:
+    """The one place where messages are counted, from the topic to the prediction.
+
+    A message is pending from `receive` until `use` or `drop`; one that was used and lost its
+    way later (a newer pair superseded it, inference failed) moves over with `reclassify`.
+    Every method may be called from any thread: none of them runs other code under the lock.
+    Raises ValueError when something is counted that never came.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._received: dict[Stream, int] = dict.fromkeys(STREAMS, 0)
+        self._used: dict[Stream, int] = dict.fromkeys(STREAMS, 0)
+        self._dropped: dict[Stream, dict[Cause, int]] = {
+            stream: dict.fromkeys(CAUSES, 0) for stream in STREAMS
+        }
+
+    def receive(self, stream: Stream) -> None:
+        """Count a message that arrived; it is pending."""
+        with self._lock:
+            self._received[stream] += 1
+
+    def use(self, stream: Stream) -> None:
+        """Count a pending message as used."""
+        with self._lock:
+            self._check(self._pending(stream), stream, 'pending', 'use')
+            self._used[stream] += 1
+
+    def drop(self, stream: Stream, cause: Cause) -> None:
+        """Count a pending message as dropped."""
+        with self._lock:
+            self._check(self._pending(stream), stream, 'pending', 'drop')
+            self._dropped[stream][cause] += 1
+
+    def reclassify(self, stream: Stream, cause: Cause) -> None:
+        """Count a message that was used as dropped after all."""
+        with self._lock:
+            self._check(self._used[stream], stream, 'used', 'reclassify')
+            self._used[stream] -= 1
+            self._dropped[stream][cause] += 1
+
+    def counters(self) -> dict[Stream, StreamCounts]:
+        """Return the counts of both streams at one moment, ready for a report."""
+        with self._lock:
+            return {
+                stream: {
+                    'received': self._received[stream],
+                    'used': self._used[stream],
+                    'pending': self._pending(stream),
+                    'dropped': {str(cause): n for cause, n in self._dropped[stream].items()},
+                }
+                for stream in STREAMS
+            }
+
+    def _pending(self, stream: Stream) -> int:
+        return self._received[stream] - self._used[stream] - sum(self._dropped[stream].values())
+
+    @staticmethod
+    def _check(available: int, stream: Stream, state: str, verb: str) -> None:
+        if available < 1:
+            raise ValueError(
+                f'The {stream} has no {state} message to {verb}. Count each message once, '
+                'first as received.'
+            )
