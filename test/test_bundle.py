@@ -1,0 +1,120 @@
+"""A bundle is one file that rebuilds a model, and that is refused when it is not whole."""
+
+import json
+
+import pytest
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+
+from fusion_perception.models import build
+from fusion_perception.models.bundle import explain_difference, load_bundle, save_bundle
+from fusion_perception.sensing.lidars import UniformGrid
+from fusion_perception.sensing.rig import Rig
+
+CONFIG = {'channels': (2, 4, 4), 'hidden': (8, 8)}
+
+
+@pytest.fixture
+def saved(tmp_path):
+    torch.manual_seed(7)
+    model = build('early_fusion', CONFIG)
+    path = tmp_path / 'bundle.safetensors'
+    save_bundle(path, model, 'early_fusion', Rig(), UniformGrid().lidar(), {'seed': 7})
+    return path, model
+
+
+def test_a_loaded_bundle_has_the_weights_config_tables_and_training_it_was_saved_with(saved):
+    path, model = saved
+    bundle = load_bundle(path)
+    for key, value in model.state_dict().items():
+        torch.testing.assert_close(bundle.model.state_dict()[key], value, atol=0, rtol=0)
+    assert bundle.model.config == model.config
+    assert bundle.lidar.fingerprint() == UniformGrid().lidar().fingerprint()
+    assert bundle.manifest.training == {'seed': 7}
+    assert not bundle.model.training
+
+
+def test_a_folder_that_holds_a_bundle_will_do(saved):
+    assert load_bundle(saved[0].parent).path == saved[0]
+
+
+def test_a_missing_bundle_says_how_to_get_one(tmp_path):
+    with pytest.raises(FileNotFoundError, match='fusion train'):
+        load_bundle(tmp_path / 'nowhere.safetensors')
+
+
+def test_saving_leaves_no_draft_behind(saved):
+    assert [file.name for file in saved[0].parent.iterdir()] == ['bundle.safetensors']
+
+
+@pytest.mark.parametrize('share', [0.0, 0.1, 0.5, 0.99])
+def test_a_bundle_cut_short_is_refused(saved, share):
+    path = saved[0]
+    whole = path.read_bytes()
+    path.write_bytes(whole[: int(len(whole) * share)])
+    with pytest.raises(ValueError, match='torn'):
+        load_bundle(path)
+
+
+def test_a_bundle_with_any_changed_byte_is_refused(saved):
+    path = saved[0]
+    whole = path.read_bytes()
+    header = int.from_bytes(whole[:8], 'little')
+    # Trailing blanks that pad the header carry nothing; every other byte counts.
+    used = 8 + len(whole[8 : 8 + header].rstrip())
+    places = [*range(0, used, 37), *range(8 + header, len(whole), 4001)]
+    for place in places:
+        path.write_bytes(whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :])
+        with pytest.raises(ValueError, match=str(path)):
+            load_bundle(path)
+
+
+def altered(path, change):
+    with safe_open(path, framework='pt') as file:
+        metadata = file.metadata()
+        tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+    change(metadata, tensors)
+    save_file(tensors, path, metadata)
+
+
+def test_weights_of_somebody_else_are_refused(saved):
+    altered(saved[0], lambda _, tensors: tensors['model.net.layers.0.bias'].add_(1))
+    with pytest.raises(ValueError, match='weights differ from their sha256'):
+        load_bundle(saved[0])
+
+
+def test_a_changed_manifest_is_refused(saved):
+    def further(metadata, _):
+        manifest = json.loads(metadata['manifest'])
+        manifest['rig']['max_range'] = 60.0
+        metadata['manifest'] = json.dumps(manifest)
+
+    altered(saved[0], further)
+    with pytest.raises(ValueError, match='manifest differs from its sha256'):
+        load_bundle(saved[0])
+
+
+def test_weights_without_a_manifest_are_no_bundle(tmp_path):
+    path = tmp_path / 'weights.safetensors'
+    save_file({'weight': torch.zeros(3)}, path)
+    with pytest.raises(ValueError, match='no manifest'):
+        load_bundle(path)
+
+
+@pytest.mark.parametrize(
+    ('rig', 'grid', 'entry'),
+    [
+        (Rig(classes=('a', 'b', 'c')), UniformGrid(), 'classes'),
+        (Rig(), UniformGrid(rows=32), 'LiDAR rows and columns'),
+        (Rig(), UniformGrid(projection='notebook'), 'projection'),
+        (Rig(), UniformGrid(max_range=80), 'max_range'),
+        (Rig(), UniformGrid(azimuth_step_deg=0.4), 'LiDAR tables'),
+    ],
+)
+def test_a_sensor_that_does_not_fit_is_told_which_entry_differs(saved, rig, grid, entry):
+    assert explain_difference(load_bundle(saved[0]), rig, grid.lidar()).startswith(entry)
+
+
+def test_the_sensor_it_was_trained_for_fits(saved):
+    assert explain_difference(load_bundle(saved[0]), Rig(), UniformGrid().lidar()) is None

@@ -1,0 +1,176 @@
+"""The notebook's networks are exactly the notebook's; dense fusion keeps its promises."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from fusion_perception.models import MODELS, build
+from fusion_perception.models.gaussian import (
+    invert_symmetric,
+    log_determinant,
+    precision_from,
+)
+from fusion_perception.sensing.assembly import observe
+from fusion_perception.sensing.lidars import UniformGrid
+from fusion_perception.sensing.observation import Camera
+
+SMALL_NET = {'channels': (4, 8, 8), 'hidden': (32, 16)}
+SMALL = {
+    'rgb': SMALL_NET,
+    'lidar': SMALL_NET,
+    'late_fusion': SMALL_NET,
+    'early_fusion': SMALL_NET,
+    'dense_fusion': {'lidar_widths': (8, 16), 'camera_widths': (8, 16)},
+}
+
+
+def observation(count=2, height=64, width=64, grid=None, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    lidar = (grid or UniformGrid()).lidar()
+    images = torch.randint(0, 256, (count, height, width, 4), generator=generator).byte()
+    ranges = 15 + 45 * torch.rand(count, *lidar.shape, generator=generator)
+    return observe(images, ranges, Camera().resized(width, height), lidar)
+
+
+def weights(module):
+    return sum(parameter.numel() for parameter in module.parameters())
+
+
+@pytest.mark.parametrize(
+    ('name', 'expected'),
+    [
+        ('rgb', 13_129_159),
+        ('lidar', 13_129_159),
+        ('early_fusion', 13_130_959),
+        ('late_fusion', 2 * 13_129_159 + 18 * 90 + 90 + 90 * 9 + 9),
+    ],
+)
+def test_a_notebook_network_has_as_many_parameters_as_in_the_notebook(name, expected):
+    assert weights(build(name)) == expected
+
+
+def test_the_notebook_network_is_three_convolutions_and_three_linear_layers():
+    kinds = [type(layer).__name__ for layer in build('rgb').net.layers]
+    assert kinds == ['Conv2d', 'ReLU', 'MaxPool2d'] * 3 + ['Flatten'] + [
+        'Linear',
+        'ReLU',
+        'Linear',
+        'ReLU',
+        'Linear',
+    ]
+
+
+def test_late_fusion_trains_two_networks_and_then_only_its_head():
+    model = build('late_fusion', SMALL_NET)
+    stages = model.stages()
+    assert [stage.name for stage in stages] == ['rgb', 'lidar', 'late_fusion']
+    moving = [{id(parameter) for parameter in stage.parameters} for stage in stages]
+    assert not moving[0] & moving[1]
+    assert moving[2] == {id(parameter) for parameter in model.head.parameters()}
+
+
+@pytest.mark.parametrize('name', list(MODELS))
+def test_a_batch_gives_the_same_centres_as_its_samples_one_by_one(name):
+    model = build(name, SMALL[name]).eval()
+    batch = observation(3)
+    with torch.inference_mode():
+        together = model(batch).centers
+        alone = torch.cat([model(batch[i : i + 1]).centers for i in range(3)])
+    assert together.shape == (3, 3, 3)
+    torch.testing.assert_close(together, alone, atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize('name', list(MODELS))
+def test_the_number_of_objects_is_the_configs(name):
+    model = build(name, {**SMALL[name], 'objects': 5}).eval()
+    assert model(observation()).centers.shape == (2, 5, 3)
+
+
+def test_the_camera_network_does_not_look_at_the_lidar():
+    model = build('rgb', SMALL_NET).eval()
+    seen = observation()
+    blind = replace(seen, xyza=torch.zeros_like(seen.xyza))
+    torch.testing.assert_close(model(seen).centers, model(blind).centers)
+
+
+def test_an_unknown_model_is_answered_with_the_closest_name():
+    with pytest.raises(ValueError, match="Did you mean 'late_fusion'"):
+        build('late_fuson')
+
+
+def test_an_unknown_config_key_is_answered_with_the_closest_key():
+    with pytest.raises(ValueError, match=r"RgbConfig has no 'chanels'\. Did you mean 'channels'"):
+        build('rgb', {'chanels': (1, 2, 3)})
+
+
+def test_a_network_for_one_size_says_so_when_another_comes():
+    with pytest.raises(ValueError, match=r'takes only \(64, 64\)'):
+        build('rgb', SMALL_NET)(observation(height=32, width=32))
+
+
+def test_early_fusion_needs_images_of_one_size():
+    with pytest.raises(ValueError, match='images of one size'):
+        build('early_fusion', SMALL_NET)(observation(grid=UniformGrid(rows=32, columns=32)))
+
+
+@pytest.mark.parametrize(
+    ('height', 'width', 'rows', 'columns'), [(48, 80, 16, 128), (33, 47, 65, 31), (64, 64, 64, 64)]
+)
+def test_dense_fusion_takes_any_sensor_size(height, width, rows, columns):
+    model = build('dense_fusion', SMALL['dense_fusion']).eval()
+    grid = UniformGrid(rows=rows, columns=columns, azimuth_step_deg=0.2, zenith_step_deg=0.2)
+    assert model(observation(1, height, width, grid)).centers.isfinite().all()
+
+
+@pytest.mark.parametrize('silent', ['camera', 'lidar'])
+def test_what_a_silent_sensor_shows_does_not_matter(silent):
+    model = build('dense_fusion', SMALL['dense_fusion']).eval()
+    one = observation(seed=1).without(silent)
+    image = 'rgba' if silent == 'camera' else 'xyza'
+    other = replace(one, **{image: torch.rand_like(getattr(one, image))})
+    torch.testing.assert_close(model(one).centers, model(other).centers, atol=1e-4, rtol=1e-4)
+
+
+def blank(ranges):
+    lidar = UniformGrid().lidar()
+    images = torch.zeros(1, 64, 64, 3, dtype=torch.uint8)
+    return observe(images, torch.full((1, *lidar.shape), ranges), Camera(), lidar)
+
+
+@pytest.mark.parametrize('ranges', [50.0, float('nan'), float('inf'), 0.0, -1.0])
+def test_without_any_return_dense_fusion_is_unsure_but_finite(ranges):
+    torch.manual_seed(0)
+    model = build('dense_fusion', SMALL['dense_fusion']).eval()
+    estimate = model(blank(ranges).without('camera'))
+    assert estimate.centers.isfinite().all()
+    sigma = torch.linalg.eigvalsh(estimate.covariance).sqrt()
+    assert (sigma > 2).all(), 'knowing nothing, it must be as unsure as the prior'
+
+
+def test_a_gradient_flows_from_every_mode_without_nan():
+    model = build('dense_fusion', SMALL['dense_fusion']).train()
+    seen = observation(4)
+    seen = replace(
+        seen,
+        camera=torch.tensor([True, True, False, True]),
+        lidar=torch.tensor([True, False, True, True]),
+    )
+    seen.xyza[3, 3] = 0  # A present LiDAR without a single return.
+    model.training_loss(model(seen), torch.zeros(4, 3, 3)).backward()
+    gradients = [p.grad for p in model.parameters() if p.grad is not None]
+    assert gradients
+    assert all(gradient.isfinite().all() for gradient in gradients)
+
+
+def test_the_covariance_is_symmetric_and_positive():
+    covariance = build('dense_fusion', SMALL['dense_fusion']).eval()(observation()).covariance
+    torch.testing.assert_close(covariance, covariance.transpose(-1, -2))
+    assert (torch.linalg.eigvalsh(covariance.double()) > 0).all()
+
+
+def test_the_closed_forms_agree_with_linear_algebra():
+    generator = torch.Generator().manual_seed(3)
+    precision = precision_from(torch.randn(50, 6, generator=generator, dtype=torch.float64))
+    torch.testing.assert_close(invert_symmetric(precision), torch.linalg.inv(precision))
+    torch.testing.assert_close(log_determinant(precision), torch.logdet(precision))

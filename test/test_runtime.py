@@ -1,0 +1,133 @@
+"""The runtime turns sensor arrays into centres, the same way for every caller."""
+
+import numpy as np
+import pytest
+import torch
+
+from fusion_perception.models import build
+from fusion_perception.models.bundle import load_bundle, save_bundle
+from fusion_perception.runtime import Runtime, choose_device
+from fusion_perception.sensing.assembly import observe
+from fusion_perception.sensing.lidars import UniformGrid
+from fusion_perception.sensing.observation import Camera
+from fusion_perception.sensing.rig import Rig
+
+CONFIGS = {
+    'dense_fusion': {'lidar_widths': (8, 16), 'camera_widths': (8, 16)},
+    'early_fusion': {'channels': (2, 4, 4), 'hidden': (8, 8)},
+    'rgb': {'channels': (2, 4, 4), 'hidden': (8, 8)},
+}
+RANGES = np.full((64, 64), 24.0, np.float32)
+IMAGE = np.random.default_rng(0).integers(0, 256, (64, 64, 3)).astype(np.uint8)
+
+
+def runtime(tmp_path, name='dense_fusion'):
+    torch.manual_seed(1)
+    path = tmp_path / f'{name}.safetensors'
+    save_bundle(path, build(name, CONFIGS[name]), name, Rig(), UniformGrid().lidar(), {})
+    return Runtime(load_bundle(path), device='cpu')
+
+
+def test_centres_come_in_class_order_with_the_mode_they_were_predicted_in(tmp_path):
+    ready = runtime(tmp_path)
+    prediction = ready.predict(ready.observe(IMAGE, RANGES))
+    assert prediction.centers.shape == (1, 3, 3)
+    assert prediction.covariance.shape == (1, 3, 3, 3)
+    assert prediction.classes == ('cube', 'sphere', 'torus')
+    assert prediction.mode == ('fusion',)
+
+
+def test_a_silent_sensor_shows_in_the_mode(tmp_path):
+    ready = runtime(tmp_path)
+    assert ready.predict(ready.observe(None, RANGES)).mode == ('lidar_only',)
+    assert ready.predict(ready.observe(IMAGE, None)).mode == ('camera_only',)
+
+
+def test_a_camera_model_says_camera_only_even_when_the_lidar_speaks(tmp_path):
+    ready = runtime(tmp_path, 'rgb')
+    assert ready.predict(ready.observe(IMAGE, RANGES)).mode == ('camera_only',)
+
+
+def test_a_model_that_needs_both_sensors_says_which_is_missing(tmp_path):
+    ready = runtime(tmp_path, 'early_fusion')
+    with pytest.raises(ValueError, match='cannot predict without the LiDAR'):
+        ready.predict(ready.observe(IMAGE, None))
+
+
+def test_a_range_image_of_another_shape_is_refused_with_both_shapes(tmp_path):
+    with pytest.raises(ValueError, match=r'\(32, 64\).*\(64, 64\)'):
+        runtime(tmp_path).observe(IMAGE, RANGES[:32])
+
+
+def test_a_read_only_bgr_view_is_read_like_its_rgb_copy(tmp_path):
+    ready = runtime(tmp_path)
+    bgr = np.ascontiguousarray(IMAGE[..., ::-1])
+    bgr.flags.writeable = False
+    there = ready.observe(bgr[..., ::-1], RANGES).rgba
+    torch.testing.assert_close(there, ready.observe(IMAGE, RANGES).rgba)
+
+
+def test_bad_ranges_and_a_black_image_never_become_nan(tmp_path):
+    ready = runtime(tmp_path)
+    black = np.zeros_like(IMAGE)
+    for reading in (np.nan, np.inf, -np.inf, 0.0, 50.0):
+        prediction = ready.predict(ready.observe(black, np.full_like(RANGES, reading)))
+        assert prediction.centers.isfinite().all()
+        assert prediction.covariance.isfinite().all()
+
+
+def test_weights_that_became_nan_are_an_error_not_a_centre(tmp_path):
+    ready = runtime(tmp_path, 'rgb')
+    next(ready.bundle.model.parameters()).data.fill_(torch.nan)
+    with pytest.raises(ValueError, match='not finite'):
+        ready.predict(ready.observe(IMAGE, RANGES))
+
+
+def test_warming_up_serves_every_mode(tmp_path):
+    for name in CONFIGS:
+        runtime(tmp_path, name).warm_up(frames=1)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason='asks what happens without CUDA')
+def test_cuda_is_refused_where_there_is_none():
+    with pytest.raises(ValueError, match='no CUDA GPU'):
+        choose_device('cuda')
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason='no CUDA GPU on this machine')
+def test_cuda_and_cpu_agree(tmp_path):
+    on_cpu = runtime(tmp_path)
+    expected = on_cpu.predict(on_cpu.observe(IMAGE, RANGES)).centers
+    on_gpu = Runtime(load_bundle(tmp_path / 'dense_fusion.safetensors'), device='cuda')
+    found = on_gpu.predict(on_gpu.observe(IMAGE, RANGES)).centers
+    torch.testing.assert_close(found, expected, atol=1e-2, rtol=1e-3)
+
+
+def test_a_silent_sensor_is_zeros_and_absent():
+    lidar = UniformGrid().lidar()
+    seen = observe(None, torch.from_numpy(RANGES)[None], Camera(), lidar)
+    assert seen.lidar.all()
+    assert not seen.camera.any()
+    assert not seen.rgba.any()
+
+
+def test_neither_sensor_is_an_error():
+    with pytest.raises(ValueError, match='Neither'):
+        observe(None, None, Camera(), UniformGrid().lidar())
+
+
+def test_mono_is_grey_and_alpha_is_full():
+    grey = torch.full((1, 64, 64, 1), 51, dtype=torch.uint8)
+    rgba = observe(grey, None, Camera(), UniformGrid().lidar()).rgba
+    torch.testing.assert_close(rgba[:, :3], torch.full((1, 3, 64, 64), 0.2))
+    torch.testing.assert_close(rgba[:, 3], torch.ones(1, 64, 64))
+
+
+def test_a_larger_image_is_resized_with_its_intrinsics(tmp_path):
+    ready = runtime(tmp_path)
+    camera = Camera(width=640, height=320, fx=700.0, fy=350.0, cx=319.5, cy=159.5)
+    seen = ready.observe(np.zeros((320, 640, 3), np.uint8), RANGES, camera)
+    assert seen.rgba.shape == (1, 4, 64, 64)
+    torch.testing.assert_close(
+        seen.intrinsics[0], torch.tensor([[70.0, 0, 31.5], [0, 70.0, 31.5], [0, 0, 1]])
+    )
