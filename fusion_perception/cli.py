@@ -35,13 +35,13 @@ class Verb(NamedTuple):
 # A verb's module is imported when the verb is called: `fusion --help` must not wait for torch.
 VERBS: dict[str, Verb] = {
     'simulate': Verb(
-        'fusion_perception.learning.folder',
+        'fusion_perception.learning.simulate',
         'SimulateSettings',
         'simulate',
         'Write a data folder of simulated scenes',
     ),
     'view': Verb(
-        'fusion_perception.learning.plots',
+        'fusion_perception.learning.view',
         'ViewSettings',
         'view',
         'Draw one scene of a data folder: images, ranges, points',

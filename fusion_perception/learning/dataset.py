@@ -1,0 +1,191 @@
+"""Hold a whole data folder on one device, packed in one file so that the next start is quick."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+import tempfile
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from fusion_perception.learning.folder import IMAGES, RANGES, DataFolder
+from fusion_perception.sensing.assembly import observe
+from fusion_perception.sensing.geometry import transform_points
+from fusion_perception.sensing.observation import Lidar, Observation
+from fusion_perception.sensing.rig import Rig
+
+log = logging.getLogger(__name__)
+
+PACKED = 'scenes.packed'
+# Raise it whenever the content or the checks of a packed file change: older ones are rebuilt.
+PACKED_VERSION = '1'
+VALIDATION_SCENES = 320
+
+
+@dataclass(frozen=True)
+class SceneSet:
+    """All scenes of a data folder on one device.
+
+    images (N, H, W, 4) uint8 RGBA; ranges (N, R, C) float32 metres; centers (N, K, 3) float32
+    metres in the LiDAR frame, in the order of rig.classes.
+    """
+
+    images: Tensor
+    ranges: Tensor
+    centers: Tensor
+    rig: Rig
+    lidar: Lidar
+    source: Path
+
+    def __len__(self) -> int:
+        return int(self.images.shape[0])
+
+    @property
+    def device(self) -> torch.device:
+        """Where the scenes lie."""
+        return self.images.device
+
+    def to(self, device: torch.device | str) -> SceneSet:
+        """Return this set on another device."""
+        lidar = self.lidar
+        return replace(
+            self,
+            images=self.images.to(device),
+            ranges=self.ranges.to(device),
+            centers=self.centers.to(device),
+            # A table left on the CPU would be copied with every batch.
+            lidar=replace(lidar, azimuth=lidar.azimuth.to(device), zenith=lidar.zenith.to(device)),
+        )
+
+    def batch(self, indices: Tensor | slice) -> tuple[Observation, Tensor]:
+        """Return the observation of these scenes and their centres (B, K, 3)."""
+        if isinstance(indices, Tensor):
+            indices = indices.to(self.device)
+        return (
+            observe(self.images[indices], self.ranges[indices], self.rig.camera, self.lidar),
+            self.centers[indices],
+        )
+
+    def split(self, validation: int = VALIDATION_SCENES) -> tuple[Tensor, Tensor]:
+        """Return the indices for training and validation, on the CPU; see split_indices."""
+        return split_indices(len(self), validation)
+
+
+def split_indices(count: int, validation: int = VALIDATION_SCENES) -> tuple[Tensor, Tensor]:
+    """Split scenes as the original does: the last ones are for validation.
+
+    9,999 scenes give 0 to 9678 and the last 320. A set with fewer than ten times `validation`
+    scenes keeps its last tenth, at least one. Raises ValueError for fewer than two scenes.
+    """
+    if count < 2 or validation < 1:
+        raise ValueError(
+            f'{count} scenes cannot be split into training and {validation} for validation. '
+            'Give at least two scenes, and at least one for validation.'
+        )
+    held_out = min(validation, max(1, count // 10))
+    return torch.arange(count - held_out), torch.arange(count - held_out, count)
+
+
+def read_folder(path: Path, device: torch.device | str = 'cpu') -> SceneSet:
+    """Read a whole data folder, from its packed file where that is up to date.
+
+    The packed file stands in the folder, or in the user's cache where the folder cannot be
+    written; it is memory-mapped, and rebuilt when a file of the folder changed.
+    Raises FileNotFoundError or ValueError for a folder that cannot be used.
+    """
+    fingerprint = folder_fingerprint(path) if path.is_dir() else ''
+    for packed in packed_paths(path):
+        scenes = _unpack(packed, fingerprint, path)
+        if scenes is not None:
+            return scenes.to(device)
+    folder = DataFolder.open(path)
+    images, ranges = folder.read()
+    labels = torch.from_numpy(folder.positions)
+    T_lidar_label = folder.rig.T_lidar_label().double()
+    scenes = SceneSet(
+        images=torch.from_numpy(images),
+        ranges=torch.from_numpy(ranges),
+        centers=transform_points(T_lidar_label, labels).float(),
+        rig=folder.rig,
+        lidar=folder.lidar,
+        source=path,
+    )
+    _pack(scenes, fingerprint)
+    return scenes.to(device)
+
+
+def packed_paths(path: Path) -> tuple[Path, ...]:
+    """Say where the packed file of a data folder may stand, best first."""
+    place = path.resolve()
+    name = f'{place.name}-{hashlib.sha256(os.fsencode(place)).hexdigest()[:12]}.packed'
+    cache = Path(os.environ.get('XDG_CACHE_HOME') or Path('~/.cache').expanduser())
+    return path / PACKED, cache / 'fusion_perception' / name
+
+
+def folder_fingerprint(path: Path) -> str:
+    """Return the sha256 of the names, sizes and modification times of what is packed."""
+    entries = [
+        f'{entry.name} {entry.stat().st_size} {entry.stat().st_mtime_ns}'
+        for folder, endings in (
+            (path, ('.csv', '.yaml', '.npy')),
+            (path / IMAGES[0], (IMAGES[1],)),
+            (path / RANGES[0], (RANGES[1],)),
+        )
+        if folder.is_dir()
+        for entry in sorted(os.scandir(folder), key=lambda entry: entry.name)
+        if entry.name.endswith(endings)
+    ]
+    return hashlib.sha256('\n'.join((PACKED_VERSION, *entries)).encode()).hexdigest()
+
+
+def _unpack(packed: Path, fingerprint: str, source: Path) -> SceneSet | None:
+    try:
+        with safe_open(packed, framework='pt') as file:
+            about = file.metadata() or {}
+            if about.get('fingerprint') != fingerprint:
+                return None
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except FileNotFoundError:
+        return None
+    except (OSError, SafetensorError):
+        log.warning('%s is torn and will be written again.', packed)
+        return None
+    rig = Rig.read(json.loads(about['rig']), packed)
+    return SceneSet(
+        images=tensors['images'],
+        ranges=tensors['ranges'],
+        centers=tensors['centers'],
+        rig=rig,
+        lidar=Lidar(tensors['azimuth'], tensors['zenith'], rig.projection, rig.max_range),
+        source=source,
+    )
+
+
+def _pack(scenes: SceneSet, fingerprint: str) -> None:
+    tensors = {
+        'images': scenes.images,
+        'ranges': scenes.ranges,
+        'centers': scenes.centers,
+        'azimuth': scenes.lidar.azimuth,
+        'zenith': scenes.lidar.zenith,
+    }
+    about = {'fingerprint': fingerprint, 'rig': scenes.rig.model_dump_json()}
+    for packed in packed_paths(scenes.source):
+        try:
+            packed.parent.mkdir(parents=True, exist_ok=True)
+            # In a folder of its own name, whoever reads meanwhile keeps the file it has; of two
+            # writers the later one wins.
+            with tempfile.TemporaryDirectory(prefix='.packing-', dir=packed.parent) as unfinished:
+                save_file(tensors, Path(unfinished) / PACKED, metadata=about)
+                (Path(unfinished) / PACKED).replace(packed)
+            return
+        except (OSError, SafetensorError) as error:
+            log.debug('%s cannot be written: %s', packed, error)
+    log.warning('%s cannot be packed: neither it nor the cache is writable.', scenes.source)

@@ -1,0 +1,287 @@
+"""Read the original layout of a data folder: names, counts, files, and whether they agree.
+
+`rgb/0000.png` (H, W) 8-bit; `lidar/0000.npy` (R, C) ranges, metres; `distance/0000.npy` (H, W)
+metres, optional; `positions.csv` one row of centres per scene; `azimuth.npy` and `zenith.npy`,
+radians; `sensor.yaml` the rig, optional.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+
+from fusion_perception.learning.labels import check_labels, read_positions
+from fusion_perception.sensing.lidars import lidar_from_tables
+from fusion_perception.sensing.observation import Lidar
+from fusion_perception.sensing.rig import Rig
+
+log = logging.getLogger(__name__)
+
+IMAGES, RANGES, DISTANCES = ('rgb', '.png'), ('lidar', '.npy'), ('distance', '.npy')
+# Enough to keep a disk busy; more only wait for each other.
+THREADS = min(8, os.cpu_count() or 1)
+# Pillow knows more modes; these become RGBA without losing or inventing anything.
+IMAGE_MODES = ('1', 'L', 'LA', 'P', 'RGB', 'RGBA')
+
+
+@dataclass(frozen=True)
+class Scene:
+    """One scene as its files hold it.
+
+    image (H, W, 4) uint8 RGBA; ranges (R, C) and distance (H, W) float32 metres, distance None
+    where the folder has none; centers (K, 3) float64 metres in the LiDAR frame.
+    """
+
+    image: NDArray[np.uint8]
+    ranges: NDArray[np.float32]
+    distance: NDArray[np.float32] | None
+    centers: NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class DataFolder:
+    """A data folder whose names and counts agree; its files are read on demand.
+
+    positions is (N, K, 3) float64, metres in label axes.
+    """
+
+    path: Path
+    rig: Rig
+    lidar: Lidar
+    positions: NDArray[np.float64]
+    images: tuple[Path, ...]
+    ranges: tuple[Path, ...]
+
+    def __len__(self) -> int:
+        return len(self.positions)
+
+    @classmethod
+    def open(cls, path: Path) -> DataFolder:
+        """Open a data folder; raise FileNotFoundError or ValueError for what does not fit."""
+        if not path.is_dir():
+            kind = 'a file' if path.exists() else 'missing'
+            raise FileNotFoundError(
+                f'{path} is {kind}; a data folder is needed. Make one with '
+                f'`fusion simulate {path.stem or "OUT"} --task shapes --count 1000`.'
+            )
+        if not any(path.iterdir()):
+            raise FileNotFoundError(
+                f'{path} is empty. Fill it with `fusion simulate {path} --task shapes '
+                '--count 1000`.'
+            )
+        classes, positions = read_positions(path / 'positions.csv')
+        images, ranges = _numbered(path, *IMAGES), _numbered(path, *RANGES)
+        counts = {'images in rgb': len(images), 'range images in lidar': len(ranges)}
+        if set(counts.values()) != {len(positions)}:
+            found = ', '.join(f'{count} {what}' for what, count in counts.items())
+            raise ValueError(
+                f'{path} holds {found}, {len(positions)} rows in positions.csv. '
+                'Give one of each per scene.'
+            )
+        if not len(positions):
+            raise ValueError(f'{path}/positions.csv has a header and no scenes. Add them.')
+        rig = read_rig(path, classes)
+        lidar = lidar_from_tables(path, rig.projection, rig.max_range)
+        return cls(path, rig, lidar, positions, images, ranges)
+
+    def scene(self, index: int) -> Scene:
+        """Read one scene; raise ValueError for an index that does not exist."""
+        if not 0 <= index < len(self):
+            raise ValueError(
+                f'{self.path} has no scene {index}. Choose one of 0 to {len(self) - 1}.'
+            )
+        path = self.path / DISTANCES[0] / f'{self.ranges[index].stem}.npy'
+        T_lidar_label = self.rig.T_lidar_label().double().numpy()
+        labels = self.positions[index]
+        return Scene(
+            image=read_image(self.images[index]),
+            ranges=self._fitting(read_ranges(self.ranges[index]), self.ranges[index]),
+            distance=read_ranges(path) if path.parent.is_dir() else None,
+            centers=labels @ T_lidar_label[:3, :3].T + T_lidar_label[:3, 3],
+        )
+
+    def read(self) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
+        """Read all images (N, H, W, 4) and ranges (N, R, C), and check that the labels fit.
+
+        Raises ValueError for a torn file, images of differing sizes, range images that the
+        angle tables do not describe, or a `sensor.yaml` that contradicts the files.
+        """
+        first = read_image(self.images[0])
+        images = np.empty((len(self), *first.shape), np.uint8)
+        ranges = np.empty((len(self), *self.lidar.shape), np.float32)
+
+        def read_scene(index: int) -> None:
+            image = read_image(self.images[index])
+            if image.shape != first.shape:
+                raise ValueError(
+                    f'{self.images[index]} is {_size(image)} pixels and {self.images[0].name} '
+                    f'{_size(first)}. Give all images of a folder one size.'
+                )
+            images[index] = image
+            ranges[index] = self._fitting(read_ranges(self.ranges[index]), self.ranges[index])
+
+        in_threads(read_scene, len(self))
+        self._check_against_rig(first, ranges)
+        return images, ranges
+
+    def _fitting(self, ranges: NDArray[np.float32], path: Path) -> NDArray[np.float32]:
+        if ranges.shape != self.lidar.shape:
+            raise ValueError(
+                f'{path} is {_shape(ranges.shape)}, but azimuth.npy and zenith.npy describe '
+                f'{_shape(self.lidar.shape)}. Use the tables of this LiDAR.'
+            )
+        return ranges
+
+    def _check_against_rig(self, image: NDArray[np.uint8], ranges: NDArray[np.float32]) -> None:
+        camera, described = self.rig.camera, self.path / 'sensor.yaml'
+        if described.is_file() and image.shape[:2] != (camera.height, camera.width):
+            raise ValueError(
+                f'{described} describes a camera of {camera.width}x{camera.height} pixels, but '
+                f'{self.images[0]} is {_size(image)}. Correct the camera there.'
+            )
+        largest = float(np.nanmax(np.where(np.isfinite(ranges), ranges, 0)))
+        share = float(np.mean(ranges == largest))
+        if 0 < largest < self.rig.max_range and share > 0.05:
+            # A miss that reads less than max_range would count as a wall of returns.
+            raise ValueError(
+                f'{share:.0%} of the rays in {self.path}/lidar read {largest:g}, as rays without '
+                f'return do, but max_range is {self.rig.max_range:g}. Set it in {described}.'
+            )
+        check_labels(
+            self.path / 'positions.csv',
+            torch.from_numpy(self.positions),
+            torch.from_numpy(ranges),
+            self.lidar,
+            self.rig.T_lidar_label(),
+        )
+
+
+def read_rig(path: Path, classes: tuple[str, ...]) -> Rig:
+    """Read `sensor.yaml`, or assume the original data's rig and say so in the log.
+
+    Raises ValueError when it names other objects than the header of positions.csv.
+    """
+    described = path / 'sensor.yaml'
+    if not described.is_file():
+        log.warning(
+            '%s has no sensor.yaml: the rig of the original data is assumed '
+            '(f = 73.3 px at 64x64, LiDAR at (0, 25, 0) looking along -y, max_range 50 m).',
+            path,
+        )
+        return Rig(classes=classes)
+    rig = Rig.read_yaml(described)
+    if rig.classes != classes:
+        raise ValueError(
+            f'{described} names {", ".join(rig.classes)}, but the header of positions.csv '
+            f'{", ".join(classes)}. Name the same objects in the same order.'
+        )
+    return rig
+
+
+def read_image(path: Path) -> NDArray[np.uint8]:
+    """Read an 8-bit image as (H, W, 4) RGBA: alpha 255 where it has none, mono repeated."""
+    # Pillow takes twice as long as torchvision's decoder, which a flipped byte in a PNG crashes.
+    try:
+        with Image.open(BytesIO(path.read_bytes())) as image:
+            mode, pixels = image.mode, np.asarray(image.convert('RGBA'))
+    except FileNotFoundError:
+        raise FileNotFoundError(f'No image at {path}. Restore it.') from None
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
+        raise ValueError(f'{path} is torn or no image. Restore it or write it again.') from None
+    if mode not in IMAGE_MODES:
+        raise ValueError(f'{path} has the pixel mode {mode}. Save it as 8-bit RGB or RGBA.')
+    return pixels
+
+
+def read_ranges(path: Path) -> NDArray[np.float32]:
+    """Read a range or distance image, metres, as float32; pickled files are refused."""
+    try:
+        values = np.load(BytesIO(path.read_bytes()), allow_pickle=False)
+    except FileNotFoundError:
+        raise FileNotFoundError(f'No range image at {path}. Restore it.') from None
+    except (OSError, ValueError, EOFError) as error:
+        raise ValueError(
+            f'{path} is torn or no plain .npy file ({error}). Restore it or write it again.'
+        ) from None
+    if (
+        not isinstance(values, np.ndarray)
+        or values.ndim != 2
+        or not np.issubdtype(values.dtype, np.floating)
+    ):
+        found = (
+            f'{values.dtype} of shape {values.shape}'
+            if isinstance(values, np.ndarray)
+            else 'an archive'
+        )
+        raise ValueError(f'{path} holds {found}; a range image is (R, C) float metres.')
+    return values.astype(np.float32, copy=False)
+
+
+def in_threads(work: Callable[[int], None], count: int) -> None:
+    """Call work(0) ... work(count - 1) from several threads; raise what the first call raised.
+
+    A failure stops the others at their next scene.
+    """
+    failed: list[int] = []
+
+    def stride(start: int) -> None:
+        for index in range(start, count, THREADS):
+            if failed:
+                return
+            try:
+                work(index)
+            except BaseException:
+                failed.append(index)
+                raise
+
+    with ThreadPoolExecutor(THREADS) as pool:
+        try:
+            for done in [pool.submit(stride, start) for start in range(THREADS)]:
+                done.result()
+        except KeyboardInterrupt:
+            failed.append(-1)
+            raise
+
+
+def _numbered(path: Path, kind: str, suffix: str) -> tuple[Path, ...]:
+    folder = path / kind
+    if not folder.is_dir():
+        raise FileNotFoundError(
+            f'{path} has no folder {kind}. A data folder holds {kind}/0000{suffix} and so on.'
+        )
+    files: dict[int, Path] = {}
+    for name in (entry.name for entry in os.scandir(folder)):
+        stem, dot, ending = name.rpartition('.')
+        if f'{dot}{ending}' != suffix or not stem.isascii() or not stem.isdigit():
+            continue
+        if int(stem) in files:
+            raise ValueError(
+                f'{folder} holds scene {int(stem)} twice: {files[int(stem)].name} and {name}. '
+                'Delete one.'
+            )
+        files[int(stem)] = folder / name
+    for number in range(len(files)):
+        if number not in files:
+            raise FileNotFoundError(
+                f'{folder}/{number:04d}{suffix} is missing among {len(files)} files. Scenes are '
+                'numbered from 0 without gaps, as the rows of positions.csv: restore it.'
+            )
+    return tuple(files[number] for number in range(len(files)))
+
+
+def _size(image: NDArray[np.uint8]) -> str:
+    return f'{image.shape[1]}x{image.shape[0]}'
+
+
+def _shape(shape: tuple[int, ...]) -> str:
+    return 'x'.join(map(str, shape))
