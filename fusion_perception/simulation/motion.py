@@ -41,8 +41,8 @@ class MovingScene:
         self._T_lidar_label = rig.T_lidar_label()
         count = len(self._start.kinds)
         waves = (count, 3, _WAVES)
-        # Periods of 8 to 40 s: at most about 1.5 m/s on an axis.
-        self._periods_s = 8 + 32 * torch.rand(waves, generator=generator, dtype=torch.float64)
+        # Periods of 15 to 60 s: at most 2.1 m/s on an axis for a reach of 5 m, mostly far less.
+        self._periods_s = 15 + 45 * torch.rand(waves, generator=generator, dtype=torch.float64)
         self._phases = 2 * math.pi * torch.rand(waves, generator=generator, dtype=torch.float64)
         weights = 0.2 + torch.rand(waves, generator=generator, dtype=torch.float64)
         self._weights = weights / weights.sum(dim=-1, keepdim=True)

@@ -37,9 +37,10 @@ def first_hit(kind: Kind, origins: Tensor, directions: Tensor) -> Tensor:
 def normals(kind: Kind, points: Tensor) -> Tensor:
     """Return the outward unit normals (3, M) at points on the surface (3, M)."""
     if kind == 'cube':
-        outermost = points.abs().argmax(dim=0, keepdim=True)
-        out = torch.zeros_like(points)
-        return out.scatter_(0, outermost, points.gather(0, outermost).sign())
+        x, y, z = points.abs()
+        across = (x >= y) & (x >= z)
+        over = ~across & (y >= z)
+        return torch.stack((across, over, ~(across | over))) * points.sign()
     if kind == 'sphere':
         return points / SPHERE_RADIUS
     x, y, z = points

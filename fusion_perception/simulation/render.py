@@ -1,18 +1,18 @@
-"""Cast the rays of a camera and a LiDAR into scenes: images and ranges."""
+"""Show scenes to a camera and a LiDAR: images and ranges."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass, fields, replace
 
 import torch
 from torch import Tensor
 
-from fusion_perception.sensing.geometry import direction_table, pixel_rays, transform_points
+from fusion_perception.sensing.geometry import direction_table, pixel_rays
 from fusion_perception.sensing.observation import Lidar
 from fusion_perception.sensing.rig import Rig
-from fusion_perception.simulation.primitives import BOUNDING_RADIUS, first_hit, normals
-from fusion_perception.simulation.scene import Kind, Scenes
+from fusion_perception.simulation.casting import View, cast
+from fusion_perception.simulation.primitives import normals
+from fusion_perception.simulation.scene import Scenes
 
 
 @dataclass(frozen=True)
@@ -40,112 +40,59 @@ class Frames:
         return replace(self, **{f.name: getattr(self, f.name).to(device) for f in fields(self)})
 
 
-@dataclass(frozen=True)
-class _Visible:
-    """The scenes as one sensor at the origin sees them: the fields of Scenes in its frame."""
-
-    kinds: tuple[Kind, ...]
-    centers: Tensor
-    rotations: Tensor
-    scales: Tensor
-
-
 @torch.no_grad()
-def render(scenes: Scenes, rig: Rig, lidar: Lidar, chunk: int = 256) -> Frames:
+def render(scenes: Scenes, rig: Rig, lidar: Lidar, chunk: int | None = None) -> Frames:
     """Return what the rig's camera and the LiDAR see, on the scenes' device.
 
     The physical beams leave along unit vectors, whichever projection the LiDAR's user assumes.
-    `chunk` scenes are rendered at a time: it bounds the memory and changes no value.
+    An object that encloses a sensor is invisible to it. `chunk` scenes are rendered at a time:
+    it bounds the memory (about 50 kB a scene) and changes no value.
     """
-    device = scenes.centers.device
-    count, camera = len(scenes), rig.camera
+    device, camera = scenes.centers.device, rig.camera
+    # On a CPU the working set should stay near the caches.
+    chunk = chunk or (256 if device.type == 'cpu' else 8192)
     beams = direction_table(lidar.azimuth.double(), lidar.zenith.double(), 'spherical')
-    beams = beams.reshape(-1, 3).float().to(device)
+    beams = beams.reshape(-1, 3).to(device, torch.float32)
     rays = pixel_rays(camera.intrinsics()[None], camera.height, camera.width)
     rays = rays.reshape(-1, 3).to(device)
     T_camera_lidar = scenes.camera_error @ camera.extrinsics().to(device)
 
-    ranges = torch.full((count, len(beams)), lidar.max_range, device=device)
-    distances = torch.full((count, len(rays)), lidar.max_range, device=device)
-    images = torch.zeros((count, len(rays), 4), dtype=torch.uint8, device=device)
+    ranges = torch.full((len(scenes), len(beams)), lidar.max_range, device=device)
+    distances = torch.full((len(scenes), len(rays)), torch.inf, device=device)
+    images = torch.zeros((len(scenes), len(rays), 4), dtype=torch.uint8, device=device)
     images[..., 3] = 255
-    for first in range(0, count, chunk):
+    for first in range(0, len(scenes), chunk):
         part = slice(first, first + chunk)
-        some = scenes[part]
-        seen = _Visible(some.kinds, some.centers, some.rotations, some.scales)
-        for _ in _cast(seen, beams, ranges[part]):
-            pass
-        pose = T_camera_lidar[part]
-        turn = pose[:, None, :3, :3]
-        seen = replace(
-            seen,
-            centers=transform_points(pose, some.centers),
-            rotations=turn @ some.rotations,
-        )
-        to_light = (turn @ some.to_light[:, None, :, None]).squeeze(-1)
-        to_light = (to_light[..., None, :] @ seen.rotations).squeeze(-2)  # (n, K, 3) object frame
-        pixels = images[part].view(-1, 4)
-        for hit in _cast(seen, rays, distances[part]):
-            lit = to_light[:, hit.slot].T.index_select(1, hit.scenes)
-            facing = (normals(hit.kind, hit.points) * lit).sum(dim=0).clamp(min=0)
-            light = some.light_intensity[hit.scenes] * facing + some.ambient[hit.scenes]
-            colour = some.colours[:, hit.slot][hit.scenes] * light[:, None]
-            pixels[hit.pixels, :3] = (colour * 255).round().clamp(max=255).to(torch.uint8)
+        _range(scenes[part], beams, ranges[part])
+        _picture(scenes[part], T_camera_lidar[part], rays, distances[part], images[part])
     return Frames(
-        images.view(count, camera.height, camera.width, 4),
-        ranges.view(count, *lidar.shape),
-        distances.view(count, camera.height, camera.width),
+        images.reshape(-1, camera.height, camera.width, 4),
+        ranges.reshape(-1, *lidar.shape),
+        distances.clamp_(max=lidar.max_range).reshape(-1, camera.height, camera.width),
         scenes.centers,
     )
 
 
-@dataclass(frozen=True)
-class _Hits:
-    """Where rays meet one object and nothing that came before is nearer.
-
-    scenes (M,), pixels (M,) into the flattened image, points (3, M) in the object's frame at
-    its original size.
-    """
-
-    slot: int
-    kind: Kind
-    scenes: Tensor
-    pixels: Tensor
-    points: Tensor
+def _range(scenes: Scenes, beams: Tensor, ranges: Tensor) -> None:
+    """Lower the LiDAR's ranges (n, P) to what its beams (P, 3) meet."""
+    view = View(scenes.kinds, scenes.centers, scenes.rotations, scenes.scales)
+    for slot in range(len(scenes.kinds)):
+        cast(view, slot, beams, ranges)
 
 
-def _cast(seen: _Visible, directions: Tensor, nearest: Tensor) -> Iterator[_Hits]:
-    """Lower `nearest` (n, P) to the first surface along directions (P, 3), object by object."""
-    flat, rays = nearest.view(-1), directions.T.contiguous()
-    for slot, kind in enumerate(seen.kinds):
-        centers, scales = seen.centers[:, slot], seen.scales[:, slot]
-        scene, ray = _candidates(centers, BOUNDING_RADIUS[kind] * scales, directions)
-        along = rays.index_select(1, ray)
-        # The sensor's origin and the rays in the frame of the object at its original size.
-        rotation = seen.rotations[:, slot]
-        origins = -(centers[:, None, :] @ rotation).squeeze(1) / scales[:, None]
-        origin = origins.T.contiguous().index_select(1, scene)
-        turn = rotation.reshape(-1, 9).T.contiguous().index_select(1, scene)
-        along = (along[:, None] * turn.view(3, 3, -1)).sum(dim=0)
-        at = first_hit(kind, origin, along)
-        distance = at * scales[scene]
-        pixel = scene * len(directions) + ray
-        nearer = (distance < flat[pixel]).nonzero().squeeze(1)
-        flat[pixel[nearer]] = distance[nearer]
-        yield _Hits(
-            slot,
-            kind,
-            scene[nearer],
-            pixel[nearer],
-            origin[:, nearer] + at[nearer] * along[:, nearer],
-        )
-
-
-def _candidates(centers: Tensor, radii: Tensor, directions: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the (scene, ray) pairs whose ray meets the ball around the object."""
-    away = torch.linalg.vector_norm(centers, dim=-1)
-    cosine = torch.sqrt((1 - (radii / away).square()).clamp(min=0))
-    # One part in a million of slack: a grazing ray must not be lost to rounding.
-    threshold = torch.where(away > radii, away * (cosine - 1e-6), -torch.inf)
-    scene, ray = (centers @ directions.T >= threshold[:, None]).nonzero(as_tuple=True)
-    return scene, ray
+def _picture(
+    scenes: Scenes, T_camera_lidar: Tensor, rays: Tensor, distances: Tensor, images: Tensor
+) -> None:
+    """Lower the distances (n, P) and paint the pixels (n, P, 4): Lambert's law, no shadows."""
+    view, pixels = View.of(scenes, T_camera_lidar), images.view(-1, 4)
+    # Both rotations to the camera cancel: the light in each object's own frame, (n, K, 3).
+    to_light = (scenes.to_light[:, None, None, :] @ scenes.rotations).squeeze(-2)
+    for slot, kind in enumerate(scenes.kinds):
+        hits = cast(view, slot, rays, distances)
+        lit = to_light[:, slot].index_select(0, hits.scenes).T
+        facing = (normals(kind, hits.points) * lit).sum(dim=0).clamp(min=0)
+        light = scenes.light_intensity.index_select(
+            0, hits.scenes
+        ) * facing + scenes.ambient.index_select(0, hits.scenes)
+        colours = scenes.colours[:, slot].index_select(0, hits.scenes) * light[:, None]
+        pixels[hits.pixels, :3] = (colours * 255).round().clamp(max=255).to(torch.uint8)
