@@ -53,6 +53,7 @@ setup(
         'torch>=2.6',
         'torchvision',
         'numpy>=1.26',
+        'annotated-types>=0.6',
         'lightning-fabric>=2.5',
         'matplotlib>=3.8',
         'pillow>=10',
@@ -64,6 +65,7 @@ setup(
         'safetensors>=0.4.3',
         'tensorboard>=2.16',
         'tqdm>=4.66',
+        'typing_extensions>=4.6',
         'tyro>=0.9',
     ],
     extras_require={
@@ -82,8 +84,8 @@ setup(
     entry_points={
         'console_scripts': [
             'fusion = fusion_perception.cli:main',
-            'fusion_node = fusion_perception.ros.fusion_node:main',
-            'sensor_sim = fusion_perception.ros.sensor_sim:main',
+            'fusion_node = fusion_perception.ros.process:fusion_node',
+            'sensor_sim = fusion_perception.ros.process:sensor_sim',
         ],
     },
 )

@@ -58,9 +58,13 @@ def imports(tree: ast.Module, parts: tuple[str, ...]) -> list[tuple[str, int, bo
 
 
 def calls(tree: ast.Module) -> list[tuple[str, ast.Call]]:
-    return [
-        (ast.unparse(node.func), node) for node in ast.walk(tree) if isinstance(node, ast.Call)
-    ]
+    """List the calls of a file, but for those below `if __name__ == '__main__'`."""
+    script: set[ast.AST] = set()
+    for node in tree.body:
+        if isinstance(node, ast.If) and '__main__' in ast.unparse(node.test):
+            script.update(ast.walk(node))
+    found = [node for node in ast.walk(tree) if isinstance(node, ast.Call) and node not in script]
+    return [(ast.unparse(node.func), node) for node in found]
 
 
 def faults(file: Path, source: str) -> list[str]:
@@ -159,6 +163,7 @@ def test_the_rule_catches_a_planted_fault(file, source, complaint):
         ('learning/a.py', 'from fusion_perception import __version__\nimport numpy as np'),
         ('ros/a.py', 'import rclpy\nfrom fusion_perception.runtime import Runtime'),
         ('cli.py', 'print(1)'),
+        ('ros/a.py', "if __name__ == '__main__':\n    sys.exit(main())"),
     ],
 )
 def test_the_rule_lets_pass_what_it_should(file, source):

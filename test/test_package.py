@@ -2,6 +2,7 @@
 
 import ast
 import re
+import sys
 from pathlib import Path
 
 import pytest
@@ -59,18 +60,33 @@ def test_package_xml_names_the_ros_packages_that_the_node_uses(manifest):
     assert {depend.name for depend in manifest.exec_depends} >= ROS_DEPENDENCIES
 
 
-def test_each_ros_package_that_is_imported_is_a_dependency(manifest):
-    names = {depend.name for depend in manifest.exec_depends}
-    imported = set()
-    for file in [*(ROOT / 'fusion_perception').rglob('*.py'), *(ROOT / 'launch').glob('*.py')]:
+def imported_packages(*folders):
+    """List the top-level packages that the files of these folders import, ours left out."""
+    found = set()
+    for file in (file for folder in folders for file in (ROOT / folder).rglob('*.py')):
         for node in ast.walk(ast.parse(file.read_text(encoding='utf-8'))):
             if isinstance(node, ast.ImportFrom) and node.module and not node.level:
-                imported.add(node.module.split('.')[0])
+                found.add(node.module.split('.')[0])
             elif isinstance(node, ast.Import):
-                imported.update(alias.name.split('.')[0] for alias in node.names)
-    ros = {name for name in imported if re.search(r'_(msgs|srvs|interfaces|msgs_py)$', name)}
-    ros |= imported & {'rclpy', 'launch', 'launch_ros', 'cv_bridge', 'ament_index_python'}
-    assert ros <= names
+                found.update(alias.name.split('.')[0] for alias in node.names)
+    return found - {'fusion_perception'}
+
+
+def is_ros(name):
+    return name in ROS_DEPENDENCIES or name.endswith(('_msgs', '_srvs', '_interfaces', '_python'))
+
+
+def test_each_ros_package_that_is_imported_is_a_dependency(manifest):
+    used = {name for name in imported_packages('fusion_perception', 'launch') if is_ros(name)}
+    assert used <= {depend.name for depend in manifest.exec_depends}
+
+
+def test_each_python_package_that_is_imported_is_a_dependency(distribution):
+    sold_as = {'PIL': 'pillow', 'yaml': 'pyyaml'}
+    used = {name for name in imported_packages('fusion_perception') if not is_ros(name)}
+    used = {sold_as.get(name, name) for name in used - sys.stdlib_module_names}
+    declared = {re.match(r'[\w-]+', entry).group() for entry in distribution.install_requires}
+    assert used <= {name.replace('-', '_') for name in declared}
 
 
 def test_each_launch_config_and_rviz_file_is_installed(distribution):
