@@ -12,7 +12,7 @@ from __future__ import annotations
 import torch
 from pydantic import Field
 from torch import Tensor, nn
-from torch.nn.functional import avg_pool2d, grid_sample, smooth_l1_loss
+from torch.nn.functional import avg_pool2d, grid_sample, interpolate, smooth_l1_loss
 
 from fusion_perception.models.base import Estimate, FusionModel, ModelConfig
 from fusion_perception.models.gaussian import (
@@ -133,41 +133,46 @@ class DenseFusion(FusionModel):
         points = points * mask
         count = mask.sum((2, 3), keepdim=True).clamp_min(1)
         from_scene = (points - points.sum((2, 3), keepdim=True) / count) * mask
-        near = avg_pool2d(mask, 9, 1, 4).clamp_min(1e-6)
-        from_near = (points - avg_pool2d(points, 9, 1, 4) / near) * mask
+        from_near = (points - _mean_nearby(points, mask)) * mask
         colour = self._colour_at(points, observation) * mask
-        image = torch.cat((from_scene / 5, from_near, mask, colour), 1)
-        features = self.lidar_net(image)
+        features = self.lidar_net(torch.cat((from_scene / 5, from_near, mask, colour), 1))
         # The vote of each 2x2 block starts from the mean of its points.
         share = avg_pool2d(mask, 2, ceil_mode=True)
         surface = avg_pool2d(points, 2, ceil_mode=True) / share.clamp_min(1e-6)
-        offset = self.lidar_offset(features).unflatten(1, (-1, 3)) * self.config.reach
-        center, precision = self.lidar_votes(features, surface.unsqueeze(1) + offset, share > 0)
+        with _full_precision(features):
+            features = features.float()
+            offset = self.lidar_offset(features).unflatten(1, (-1, 3)) * self.config.reach
+            votes = surface.unsqueeze(1) + offset
+            center, precision = self.lidar_votes(features, votes, share > 0)
         return center, precision
 
     def _camera_estimate(self, observation: Observation) -> tuple[Tensor, Tensor]:
         features = self.camera_net(observation.rgba[:, :3])
-        batch, _, height, width = features.shape
-        raw = self.camera_offset(features).unflatten(1, (-1, 3))
-        intrinsics = observation.intrinsics
+        with _full_precision(features):
+            features = features.float()
+            raw = self.camera_offset(features).unflatten(1, (-1, 3))
+            votes = self._along_rays(raw, observation)
+            valid = torch.ones_like(features[:, :1], dtype=torch.bool)
+            center, precision = self.camera_votes(features, votes, valid)
+        return center, precision
+
+    def _along_rays(self, raw: Tensor, observation: Observation) -> Tensor:
+        """Turn (B, K, 3, h, w) pixel offsets and log depths into points of the LiDAR frame."""
+        height, width = raw.shape[-2:]
+        intrinsics = observation.intrinsics[:, None, None, None]
+        # Each pixel of the half-resolution features covers two by two of the image.
         v, u = torch.meshgrid(
             torch.arange(height, device=raw.device) * 2 + 0.5,
             torch.arange(width, device=raw.device) * 2 + 0.5,
             indexing='ij',
         )
-        focal = intrinsics[:, 0, 0].reshape(batch, 1, 1, 1)
-        # Offsets in pixels of a camera with the original's angular resolution.
-        across = (u - intrinsics[:, 0, 2, None, None]).unsqueeze(1) + raw[:, :, 0] * 8
-        down = (v - intrinsics[:, 1, 2, None, None]).unsqueeze(1) + raw[:, :, 1] * 8
+        across = u + 8 * raw[:, :, 0] - intrinsics[..., 0, 2]
+        down = v + 8 * raw[:, :, 1] - intrinsics[..., 1, 2]
         depth = self.config.scene_center[1] * (0.3 * raw[:, :, 2]).clamp(-5, 3).exp()
-        rays = torch.stack((across / focal, down / focal, torch.ones_like(across)), 2)
-        in_camera = rays * depth.unsqueeze(2)
+        rays = (across / intrinsics[..., 0, 0], down / intrinsics[..., 1, 1])
+        in_camera = torch.stack((*rays, torch.ones_like(depth)), -1) * depth.unsqueeze(-1)
         T_lidar_camera = invert_transform(observation.T_camera_lidar)
-        moved = transform_points(T_lidar_camera, in_camera.permute(0, 1, 3, 4, 2))
-        votes = moved.permute(0, 1, 4, 2, 3)
-        valid = torch.ones_like(features[:, :1], dtype=torch.bool)
-        center, precision = self.camera_votes(features, votes, valid)
-        return center, precision
+        return transform_points(T_lidar_camera, in_camera).permute(0, 1, 4, 2, 3)
 
     @staticmethod
     def _colour_at(points: Tensor, observation: Observation) -> Tensor:
@@ -181,3 +186,15 @@ class DenseFusion(FusionModel):
         colour = grid_sample(image, place, mode='bilinear', align_corners=False)
         seen = inside.unsqueeze(1).to(colour.dtype)
         return torch.cat((colour * seen, seen), 1)
+
+
+def _full_precision(features: Tensor) -> torch.autocast:
+    """Keep centimetres: bfloat16 features will do, bfloat16 positions would not."""
+    return torch.autocast(features.device.type, enabled=False)
+
+
+def _mean_nearby(points: Tensor, mask: Tensor) -> Tensor:
+    """Return the mean of the valid points around each pixel, (B, 3, R, C), smoothly varying."""
+    pooled = avg_pool2d(torch.cat((points, mask), 1), 8, 4, padding=2, ceil_mode=True)
+    around = interpolate(pooled, points.shape[-2:], mode='bilinear', align_corners=False)
+    return around[:, :3] / around[:, 3:].clamp_min(1e-6)
