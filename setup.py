@@ -34,8 +34,6 @@ setup(
     name=package_name,
     version='0.1.0',
     description='Fuse a camera image and a LiDAR range image into 3D object centres.',
-    long_description=Path('README.md').read_text(encoding='utf-8'),
-    long_description_content_type='text/markdown',
     maintainer='fusion_perception maintainers',
     maintainer_email='maintainers@fusion-perception.example',
     license='Apache-2.0',

@@ -82,7 +82,7 @@ def test_each_ros_package_that_is_imported_is_a_dependency(manifest):
 
 
 def test_each_python_package_that_is_imported_is_a_dependency(distribution):
-    sold_as = {'PIL': 'pillow', 'yaml': 'pyyaml'}
+    sold_as = {'PIL': 'pillow', 'mpl_toolkits': 'matplotlib', 'yaml': 'pyyaml'}
     used = {name for name in imported_packages('fusion_perception') if not is_ros(name)}
     used = {sold_as.get(name, name) for name in used - sys.stdlib_module_names}
     declared = {re.match(r'[\w-]+', entry).group() for entry in distribution.install_requires}
