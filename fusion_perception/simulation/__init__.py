@@ -1,0 +1,1 @@
+"""Simulate what a camera and a LiDAR see of simple scenes."""

@@ -10,11 +10,11 @@ from torch import Tensor
 
 from fusion_perception.sensing.geometry import transform_points
 from fusion_perception.sensing.rig import Rig, Task
+from fusion_perception.simulation.rotations import rotations_about
 from fusion_perception.simulation.scene import (
     ORIGINAL_RIG,
     Scenes,
     SceneSettings,
-    rotations_about,
     sample_scenes,
 )
 

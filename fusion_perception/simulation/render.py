@@ -48,7 +48,7 @@ def render(scenes: Scenes, rig: Rig, lidar: Lidar, chunk: int | None = None) -> 
     An object that encloses a sensor is invisible to it. `chunk` scenes are rendered at a time:
     it bounds the memory (about 50 kB a scene) and changes no value.
     """
-    device, camera = scenes.centers.device, rig.camera
+    device, camera, count = scenes.centers.device, rig.camera, len(scenes)
     # On a CPU the working set should stay near the caches.
     chunk = chunk or (256 if device.type == 'cpu' else 8192)
     beams = direction_table(lidar.azimuth.double(), lidar.zenith.double(), 'spherical')
@@ -57,18 +57,18 @@ def render(scenes: Scenes, rig: Rig, lidar: Lidar, chunk: int | None = None) -> 
     rays = rays.reshape(-1, 3).to(device)
     T_camera_lidar = scenes.camera_error @ camera.extrinsics().to(device)
 
-    ranges = torch.full((len(scenes), len(beams)), lidar.max_range, device=device)
-    distances = torch.full((len(scenes), len(rays)), torch.inf, device=device)
-    images = torch.zeros((len(scenes), len(rays), 4), dtype=torch.uint8, device=device)
+    ranges = torch.full((count, len(beams)), lidar.max_range, device=device)
+    distances = torch.full((count, len(rays)), torch.inf, device=device)
+    images = torch.zeros((count, len(rays), 4), dtype=torch.uint8, device=device)
     images[..., 3] = 255
-    for first in range(0, len(scenes), chunk):
+    for first in range(0, count, chunk):
         part = slice(first, first + chunk)
         _range(scenes[part], beams, ranges[part])
         _picture(scenes[part], T_camera_lidar[part], rays, distances[part], images[part])
     return Frames(
-        images.reshape(-1, camera.height, camera.width, 4),
-        ranges.reshape(-1, *lidar.shape),
-        distances.clamp_(max=lidar.max_range).reshape(-1, camera.height, camera.width),
+        images.reshape(count, camera.height, camera.width, 4),
+        ranges.reshape(count, *lidar.shape),
+        distances.clamp_(max=lidar.max_range).reshape(count, camera.height, camera.width),
         scenes.centers,
     )
 

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, fields, replace
-from typing import Annotated, Literal
+from typing import Literal
 
 import torch
-from pydantic import AfterValidator, Field
+from pydantic import Field, field_validator
 from torch import Tensor
 
 from fusion_perception.sensing.geometry import transform_points
 from fusion_perception.sensing.rig import Rig, Task
 from fusion_perception.sensing.settings import Settings
+from fusion_perception.simulation.rotations import random_rotations, rotations_about
+from fusion_perception.simulation.spans import Draw, FractionSpan, Span
 
 Kind = Literal['cube', 'sphere', 'torus']
 TASK_KINDS: dict[Task, tuple[Kind, ...]] = {
@@ -29,15 +31,6 @@ PURE_COLOURS = (
     (1.0, 0.0, 1.0),
     (0.0, 1.0, 1.0),
 )
-
-
-def _ordered(span: tuple[float, float]) -> tuple[float, float]:
-    if span[0] > span[1]:
-        raise ValueError('is not (smallest, largest); swap the two')
-    return span
-
-
-Span = Annotated[tuple[float, float], AfterValidator(_ordered)]
 
 
 class SceneSettings(Settings):
@@ -64,7 +57,7 @@ class SceneSettings(Settings):
         (1.0, 1.0), description='Smallest and largest brightness of a face turned to the light'
     )
     ambient: Span = Field((0.0, 0.0), description='Smallest and largest light on unlit faces')
-    albedo: Span = Field(
+    albedo: FractionSpan = Field(
         (0.2, 1.0), description='Smallest and largest red, green, blue of random colours'
     )
     colour_jitter: float = Field(
@@ -76,6 +69,13 @@ class SceneSettings(Settings):
     camera_turn_deg: float = Field(
         0.0, ge=0, le=180, description='True camera attitude errs from the rig by up to this angle'
     )
+
+    @field_validator('to_light')
+    @classmethod
+    def _points_somewhere(cls, to_light: tuple[float, float, float]) -> tuple[float, ...]:
+        if not 0 < math.hypot(*to_light) < math.inf:
+            raise ValueError('has no direction; give a vector that is not zero')
+        return to_light
 
     @classmethod
     def robust(cls, task: Task = 'shapes') -> SceneSettings:
@@ -145,7 +145,7 @@ def sample_scenes(
     the same scenes on every device.
     """
     kinds = settings.object_kinds()
-    draw = _Draw(generator)
+    draw = Draw(generator)
     in_label_axes = settings.reach_m * draw.signed(count, len(kinds), 3)
     centers = transform_points(rig.T_lidar_label().to(in_label_axes.device), in_label_axes)
     return Scenes(
@@ -161,56 +161,7 @@ def sample_scenes(
     ).to(device)
 
 
-class _Draw:
-    """Random tensors of given shapes from one generator, on its device."""
-
-    def __init__(self, generator: torch.Generator) -> None:
-        self.generator = generator
-        self.device = generator.device
-
-    def within(self, span: tuple[float, float], *shape: int) -> Tensor:
-        unit = torch.rand(*shape, generator=self.generator, device=self.device)
-        return span[0] + (span[1] - span[0]) * unit
-
-    def signed(self, *shape: int) -> Tensor:
-        return self.within((-1.0, 1.0), *shape)
-
-    def normal(self, *shape: int) -> Tensor:
-        return torch.randn(*shape, generator=self.generator, device=self.device)
-
-
-def random_rotations(draw: _Draw, *shape: int) -> Tensor:
-    """Return (*shape, 3, 3) rotations, uniform over SO(3): normalised Gaussian quaternions."""
-    w, x, y, z = torch.nn.functional.normalize(draw.normal(*shape, 4), dim=-1).unbind(-1)
-    entries = (
-        1 - 2 * (y * y + z * z),
-        2 * (x * y - w * z),
-        2 * (x * z + w * y),
-        2 * (x * y + w * z),
-        1 - 2 * (x * x + z * z),
-        2 * (y * z - w * x),
-        2 * (x * z - w * y),
-        2 * (y * z + w * x),
-        1 - 2 * (x * x + y * y),
-    )
-    return torch.stack(entries, dim=-1).reshape(*shape, 3, 3)
-
-
-def rotations_about(axes: Tensor, angles: Tensor) -> Tensor:
-    """Return (..., 3, 3) rotations about unit axes (..., 3) by angles (...), radians."""
-    x, y, z = axes.unbind(-1)
-    zero = torch.zeros_like(x)
-    cross = torch.stack((zero, -z, y, z, zero, -x, -y, x, zero), dim=-1)
-    cross = cross.reshape(*x.shape, 3, 3)
-    angles = angles[..., None, None]
-    identity = torch.eye(3, device=axes.device)
-    turned: Tensor = (
-        identity + torch.sin(angles) * cross + (1 - torch.cos(angles)) * (cross @ cross)
-    )
-    return turned
-
-
-def _colours(settings: SceneSettings, draw: _Draw, count: int) -> Tensor:
+def _colours(settings: SceneSettings, draw: Draw, count: int) -> Tensor:
     kinds = settings.object_kinds()
     if settings.task == 'shapes':
         return draw.within(settings.albedo, count, len(kinds), 3)
@@ -222,19 +173,19 @@ def _colours(settings: SceneSettings, draw: _Draw, count: int) -> Tensor:
     return (pure + jitter).clamp(0, 1)
 
 
-def _light_directions(settings: SceneSettings, draw: _Draw, count: int) -> Tensor:
+def _light_directions(settings: SceneSettings, draw: Draw, count: int) -> Tensor:
     towards = torch.tensor(settings.to_light, device=draw.device)
     turns = _small_turns(settings.light_jitter_deg, draw, count)
     return turns @ torch.nn.functional.normalize(towards, dim=0)
 
 
-def _camera_errors(settings: SceneSettings, draw: _Draw, count: int) -> Tensor:
+def _camera_errors(settings: SceneSettings, draw: Draw, count: int) -> Tensor:
     errors = torch.eye(4, device=draw.device).repeat(count, 1, 1)
     errors[:, :3, :3] = _small_turns(settings.camera_turn_deg, draw, count)
     errors[:, :3, 3] = settings.camera_shift_m * draw.signed(count, 3)
     return errors
 
 
-def _small_turns(largest_deg: float, draw: _Draw, count: int) -> Tensor:
+def _small_turns(largest_deg: float, draw: Draw, count: int) -> Tensor:
     axes = torch.nn.functional.normalize(draw.normal(count, 3), dim=-1)
     return rotations_about(axes, math.radians(largest_deg) * draw.within((0.0, 1.0), count))
