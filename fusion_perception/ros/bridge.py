@@ -1,0 +1,31 @@
+"""Read image encodings that the package does not know, through cv_bridge where it is installed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Fallback = Callable[[Any], NDArray[Any]]
+
+
+def cv_bridge_fallback(desired_encoding: str) -> Fallback | None:
+    """Return a converter to an encoding ('passthrough' keeps what came), None without cv_bridge.
+
+    The converter raises ValueError for what cv_bridge cannot convert.
+    """
+    try:
+        from cv_bridge import CvBridge, CvBridgeError
+    except ImportError:
+        return None
+    bridge = CvBridge()
+
+    def convert(message: Any) -> NDArray[Any]:
+        try:
+            return np.asarray(bridge.imgmsg_to_cv2(message, desired_encoding))
+        except CvBridgeError as fault:
+            raise ValueError(str(fault)) from None
+
+    return convert

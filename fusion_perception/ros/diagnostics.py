@@ -1,0 +1,186 @@
+"""Say how the node is, on /diagnostics: counters, rates, ages, mode, latency, and a verdict."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
+from pydantic import Field
+from std_msgs.msg import Header
+
+from fusion_perception.sensing.settings import Settings
+
+OK, WARN, ERROR, STALE = (
+    DiagnosticStatus.OK,
+    DiagnosticStatus.WARN,
+    DiagnosticStatus.ERROR,
+    DiagnosticStatus.STALE,
+)
+
+
+class Thresholds(Settings):
+    """Where the verdict turns."""
+
+    warn_latency_ms: float = Field(
+        100.0, gt=0, description='WARN when the p95 latency from stamp to publication is above'
+    )
+    warn_lost: float = Field(
+        0.5, ge=0, le=1, description='WARN when more than this share of the messages was lost'
+    )
+    error_silence_s: float = Field(
+        2.0, gt=0, description='ERROR when nothing came out for this long, seconds'
+    )
+
+
+@dataclass(frozen=True)
+class StreamState:
+    """One input: its topic, how many publish on it, and what the ledger says of it."""
+
+    topic: str
+    publishers: int
+    age_s: float | None
+    rate_hz: float
+    received: int = 0
+    used: int = 0
+    pending: int = 0
+    dropped: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class NodeState:
+    """What is known about the node at one moment; `fault` is why it could not be configured."""
+
+    lifecycle: str
+    fault: str = ''
+    enabled: bool = True
+    mode: str = 'none'
+    modes: Mapping[str, int] = field(default_factory=dict)
+    output_age_s: float | None = None
+    streams: Mapping[str, StreamState] = field(default_factory=dict)
+    latency_ms: Mapping[str, float] = field(default_factory=dict)
+    inference_ms: Mapping[str, float] = field(default_factory=dict)
+    lost_share: float = 0.0
+    about: Mapping[str, str] = field(default_factory=dict)
+    last_fault: str = ''
+
+
+def verdict(state: NodeState, thresholds: Thresholds) -> tuple[bytes, str]:
+    """Return the level and one sentence that says why."""
+    if state.lifecycle != 'active':
+        if state.fault:
+            return ERROR, f'Not configured: {state.fault}'
+        return OK, f'{state.lifecycle.capitalize()}: waiting for the next lifecycle transition.'
+    if not state.enabled:
+        return OK, 'Disabled through ~/enable.'
+    if state.output_age_s is None or state.output_age_s > thresholds.error_silence_s:
+        since = (
+            'No output yet'
+            if state.output_age_s is None
+            else f'No output for {state.output_age_s:.1f} s'
+        )
+        heard = any(stream.received for stream in state.streams.values())
+        return (ERROR if heard else STALE), f'{since}: {why_no_output(state)}'
+    faults = []
+    if state.mode != 'fusion' and 'fusion' in state.about.get('able', '').split():
+        silent = 'LiDAR' if state.mode == 'camera_only' else 'camera'
+        faults.append(f'The {silent} is silent; going on as {state.mode}.')
+    p95 = state.latency_ms.get('p95', 0.0)
+    if p95 > thresholds.warn_latency_ms:
+        faults.append(f'p95 latency {p95:.0f} ms, above {thresholds.warn_latency_ms:.0f} ms.')
+    if state.lost_share > thresholds.warn_lost:
+        faults.append(f'{state.lost_share:.0%} of the messages of the last second were lost.')
+    if faults:
+        return WARN, ' '.join(faults)
+    return OK, f'Predicting, {state.mode}.'
+
+
+def why_no_output(state: NodeState) -> str:
+    """Say, as far as the node can see, what keeps it from predicting."""
+    unheard = [s for s in state.streams.values() if not s.received]
+    reasons = [
+        f'nobody publishes on {s.topic}'
+        if not s.publishers
+        else f'{s.publishers} publish on {s.topic}, but nothing arrives: compare the QoS'
+        for s in unheard
+    ]
+    for name, stream in state.streams.items():
+        if stream.dropped and stream.received and not stream.used:
+            cause = max(stream.dropped, key=lambda c: stream.dropped[c])
+            reasons.append(f'{stream.dropped[cause]} {name} messages dropped as {cause}')
+        elif stream.received and stream.age_s is not None and stream.age_s > 1.0:
+            reasons.append(f'{stream.topic} has been silent for {stream.age_s:.1f} s')
+    if state.last_fault:
+        reasons.append(state.last_fault)
+    return '; '.join(reasons) + '.' if reasons else 'waiting for the first pair.'
+
+
+def diagnostics_message(
+    header: Header, name: str, state: NodeState, thresholds: Thresholds
+) -> DiagnosticArray:
+    """Return the state as one DiagnosticStatus; counters stand under `<stream>.<counter>`."""
+    level, sentence = verdict(state, thresholds)
+    values = [KeyValue(key=key, value=value) for key, value in _values(state)]
+    status = DiagnosticStatus(
+        level=level,
+        name=name,
+        message=sentence,
+        hardware_id=state.about.get('device', ''),
+        values=values,
+    )
+    return DiagnosticArray(header=header, status=[status])
+
+
+def streams_of(values: Iterable[KeyValue]) -> dict[str, dict[str, Any]]:
+    """Return the counters of a status as {stream: {received, used, pending, dropped: {..}}}."""
+    streams: dict[str, dict[str, Any]] = {}
+    for pair in values:
+        parts = pair.key.split('.')
+        if parts[0] not in ('camera', 'lidar'):
+            continue
+        stream = streams.setdefault(
+            parts[0], {'received': 0, 'used': 0, 'pending': 0, 'dropped': {}}
+        )
+        if parts[1] in ('received', 'used', 'pending'):
+            stream[parts[1]] = int(pair.value)
+        elif parts[1] == 'dropped':
+            stream['dropped'][parts[2]] = int(pair.value)
+    return streams
+
+
+def group(values: Sequence[KeyValue], prefix: str) -> dict[str, float]:
+    """Return the numbers under a prefix: 'latency_ms' gives {p50, p95, p99, max}."""
+    return {
+        pair.key.removeprefix(f'{prefix}.'): float(pair.value)
+        for pair in values
+        if pair.key.startswith(f'{prefix}.')
+    }
+
+
+def _values(state: NodeState) -> Iterable[tuple[str, str]]:
+    yield 'lifecycle', state.lifecycle
+    yield 'enabled', str(state.enabled).lower()
+    yield 'mode', state.mode
+    yield 'pairs', str(sum(state.modes.values()))
+    yield from ((f'modes.{mode}', str(count)) for mode, count in state.modes.items())
+    for name, stream in state.streams.items():
+        yield f'{name}.topic', stream.topic
+        yield f'{name}.publishers', str(stream.publishers)
+        yield f'{name}.rate_hz', f'{stream.rate_hz:.2f}'
+        yield f'{name}.age_s', _number(stream.age_s)
+        yield f'{name}.received', str(stream.received)
+        yield f'{name}.used', str(stream.used)
+        yield f'{name}.pending', str(stream.pending)
+        yield from ((f'{name}.dropped.{c}', str(n)) for c, n in stream.dropped.items())
+    yield 'output.age_s', _number(state.output_age_s)
+    yield from ((f'latency_ms.{key}', f'{ms:.3f}') for key, ms in state.latency_ms.items())
+    yield from ((f'inference_ms.{key}', f'{ms:.3f}') for key, ms in state.inference_ms.items())
+    yield from state.about.items()
+    if state.last_fault:
+        yield 'last_fault', state.last_fault
+
+
+def _number(value: float | None) -> str:
+    return f'{math.nan if value is None else value:.3f}'

@@ -1,0 +1,260 @@
+"""The fusion node: camera and LiDAR topics in, object centres out. Wiring only."""
+
+from __future__ import annotations
+
+import gc
+import traceback
+from functools import partial
+from typing import Any
+
+import torch
+from diagnostic_msgs.msg import DiagnosticArray
+from geometry_msgs.msg import PoseArray
+from rclpy.clock import Clock, ClockType
+from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
+from rclpy.qos import QoSProfile, ReliabilityPolicy
+from sensor_msgs.msg import CameraInfo, Image
+from std_srvs.srv import SetBool
+from visualization_msgs.msg import MarkerArray
+
+from fusion_perception.models.bundle import load_bundle
+from fusion_perception.ros import messages
+from fusion_perception.ros.diagnostics import NodeState, StreamState, diagnostics_message
+from fusion_perception.ros.node_settings import LIVE, READ_ONLY, NodeSettings
+from fusion_perception.ros.parameters import Parameters
+from fusion_perception.ros.pipeline import Pipeline
+from fusion_perception.ros.process import Startable
+from fusion_perception.runtime import Runtime
+from fusion_perception.sensing.ledger import STREAMS, Stream
+from fusion_perception.sensing.observation import Prediction
+
+SUCCESS, FAILURE, ERROR = (
+    TransitionCallbackReturn.SUCCESS,
+    TransitionCallbackReturn.FAILURE,
+    TransitionCallbackReturn.ERROR,
+)
+# A newer measurement always beats an older one, so nothing may queue up before the node.
+NEWEST = QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT)
+TOPICS: dict[Stream, str] = {'camera': 'image', 'lidar': 'range_image'}
+
+
+class FusionNode(Startable, LifecycleNode):
+    """Listens, lets the pipeline predict, publishes what it says."""
+
+    def __init__(self) -> None:
+        super().__init__('fusion_node')
+        self._pipeline: Pipeline | None = None
+        self._inputs: list[Any] = []
+        self._outputs: dict[str, Any] = {}
+        self._fault = ''
+        self._active, self._enabled = False, True
+        self._declared = Parameters(
+            self,
+            NodeSettings,
+            live=LIVE,
+            read_only=READ_ONLY,
+            in_use=lambda: self._pipeline is not None,
+            changed=self._on_changed,
+        )
+        self._diagnostics = self.create_publisher(DiagnosticArray, '/diagnostics', 10)
+        # On the steady clock: it must speak, above all, when simulated time does not come.
+        self.create_timer(1.0, self._diagnose, clock=Clock(clock_type=ClockType.STEADY_TIME))
+        self.create_service(SetBool, '~/enable', self._on_enable)
+
+    def start(self) -> None:
+        """Configure and activate without being asked, unless `autostart` is off."""
+        if self.get_parameter('autostart').value and self.trigger_configure() == SUCCESS:
+            self.trigger_activate()
+
+    def finish(self) -> None:
+        """Stop, say a last time what became of every message, and leave through the lifecycle."""
+        self._stop_listening()
+        self._diagnose()
+        self.trigger_shutdown()
+
+    # The lifecycle.
+
+    def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Load and warm up the bundle; FAILURE, with the reason, when anything is wrong."""
+        try:
+            settings = self._declared.read()
+            torch.set_num_threads(settings.threads)
+            bundle = load_bundle(settings.bundle)
+            runtime = Runtime(bundle, settings.device, settings.precision)
+            runtime.warm_up()
+        except (ValueError, OSError) as fault:
+            self._fault = str(fault)
+            self.get_logger().error(f'Cannot configure: {fault}')
+            return FAILURE
+        except Exception as fault:
+            # rclpy would swallow it without a word.
+            self._fault = f'{type(fault).__name__}: {fault}'
+            self.get_logger().fatal(f'Cannot configure:\n{traceback.format_exc()}')
+            return ERROR
+        self._fault = ''
+        self._pipeline = Pipeline(
+            runtime,
+            settings,
+            self._publish,
+            complain=lambda why: self.get_logger().warning(why, throttle_duration_sec=5.0),
+            now_ns=lambda: self.get_clock().now().nanoseconds,
+        )
+        self._outputs = {
+            'centers': self.create_lifecycle_publisher(PoseArray, '~/centers', 10),
+            'markers': self.create_lifecycle_publisher(MarkerArray, '~/markers', 10),
+        }
+        if messages.Detection3DArray is not None:
+            self._outputs['detections'] = self.create_lifecycle_publisher(
+                messages.Detection3DArray, '~/detections', 10
+            )
+        self.get_logger().info(
+            f'{bundle.manifest.model} from {bundle.path} is ready on {runtime.device}.'
+        )
+        return super().on_configure(state)
+
+    def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Listen and predict."""
+        self._active = True
+        if self._enabled:
+            self._listen()
+        return super().on_activate(state)
+
+    def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Stop listening; what was under way still comes out."""
+        self._deactivate()
+        return super().on_deactivate(state)
+
+    def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Release the bundle and its memory."""
+        self._release()
+        return super().on_cleanup(state)
+
+    def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Stop and release everything, whatever the state."""
+        self._deactivate()
+        self._release()
+        return super().on_shutdown(state)
+
+    def on_error(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Fall back to the unconfigured state."""
+        self._deactivate()
+        self._release()
+        return super().on_error(state)
+
+    def _listen(self) -> None:
+        assert self._pipeline is not None
+        self._pipeline.open()
+        on_image = partial(self._pipeline.take, 'camera')
+        on_range_image = partial(self._pipeline.take, 'lidar')
+        self._inputs = [
+            self.create_subscription(Image, TOPICS['camera'], on_image, NEWEST),
+            self.create_subscription(Image, TOPICS['lidar'], on_range_image, NEWEST),
+            self.create_subscription(CameraInfo, 'camera_info', self._on_camera_info, NEWEST),
+        ]
+
+    def _stop_listening(self) -> None:
+        for subscription in self._inputs:
+            self.destroy_subscription(subscription)
+        self._inputs = []
+        if self._pipeline is not None:
+            self._pipeline.close()
+
+    def _deactivate(self) -> None:
+        self._stop_listening()
+        self._active = False
+
+    def _release(self) -> None:
+        for publisher in self._outputs.values():
+            self.destroy_lifecycle_publisher(publisher)
+        self._outputs = {}
+        self._pipeline = None
+        gc.collect()
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+
+    # Requests.
+
+    def _on_enable(self, request: SetBool.Request, response: SetBool.Response) -> SetBool.Response:
+        if request.data and self._active and not self._inputs:
+            self._listen()
+        elif not request.data:
+            self._stop_listening()
+        self._enabled, response.success = request.data, True
+        response.message = 'Predicting.' if self._inputs else 'Not predicting.'
+        return response
+
+    def _on_changed(self, settings: NodeSettings) -> None:
+        if self._pipeline is not None:
+            self._pipeline.change(settings)
+
+    def _on_camera_info(self, message: CameraInfo) -> None:
+        if self._pipeline is None:
+            return
+        try:
+            mounted = self._pipeline.runtime.bundle.rig.camera
+            self._pipeline.camera = messages.camera_from_info(message, mounted)
+        except ValueError as fault:
+            self.get_logger().warning(str(fault), throttle_duration_sec=5.0)
+
+    # Output; _publish runs on the thread that predicts.
+
+    def _publish(self, stamp_ns: int, frame_id: str, prediction: Prediction) -> None:
+        assert self._pipeline is not None
+        settings = self._pipeline.settings
+        header = messages.header_message(stamp_ns, frame_id or settings.lidar_frame)
+        centers, classes = prediction.centers[0].numpy(), prediction.classes
+        spread = None if prediction.covariance is None else prediction.covariance[0].numpy()
+        self._outputs['centers'].publish(messages.centers_message(header, centers))
+        if self._outputs['markers'].get_subscription_count():
+            lifetime_s = settings.marker_lifetime_s
+            self._outputs['markers'].publish(
+                messages.markers_message(header, centers, classes, spread, lifetime_s)
+            )
+        if 'detections' in self._outputs and self._outputs['detections'].get_subscription_count():
+            self._outputs['detections'].publish(
+                messages.detections_message(header, centers, classes, spread)
+            )
+
+    def _diagnose(self) -> None:
+        header = messages.header_message(self.get_clock().now().nanoseconds, '')
+        name, thresholds = self.get_fully_qualified_name(), NodeSettings().diagnostics
+        if self._pipeline is None:
+            state = NodeState('unconfigured', fault=self._fault, enabled=self._enabled)
+        else:
+            state = self._state_of(self._pipeline)
+            thresholds = self._pipeline.settings.diagnostics
+        self._diagnostics.publish(diagnostics_message(header, name, state, thresholds))
+
+    def _state_of(self, pipeline: Pipeline) -> NodeState:
+        monitor, counters = pipeline.monitor, pipeline.pairer.counters()
+        rates, lost_share = monitor.since_last_tick(counters)
+        output_age_s, mode, modes = monitor.output()
+        latency_ms, inference_ms = monitor.times()
+        topics = {stream: self.resolve_topic_name(TOPICS[stream]) for stream in STREAMS}
+        return NodeState(
+            lifecycle='active' if self._active else 'inactive',
+            enabled=self._enabled,
+            mode=mode or 'none',
+            modes=modes,
+            output_age_s=output_age_s,
+            streams={
+                stream: StreamState(
+                    topic=topics[stream],
+                    publishers=self.count_publishers(topics[stream]),
+                    age_s=monitor.age_s(stream),
+                    rate_hz=rates[stream],
+                    **counters[stream],
+                )
+                for stream in STREAMS
+            },
+            latency_ms=latency_ms,
+            inference_ms=inference_ms,
+            lost_share=lost_share,
+            last_fault=monitor.last_fault,
+            about={
+                'bundle': str(pipeline.runtime.bundle.path),
+                'model': pipeline.runtime.bundle.manifest.model,
+                'device': str(pipeline.runtime.device),
+                'able': ' '.join(sorted(pipeline.runtime.bundle.model.modes)),
+            },
+        )

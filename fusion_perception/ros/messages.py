@@ -1,0 +1,258 @@
+"""Turn predictions and simulated sensors into messages, and messages back: the REP-103 edge.
+
+Inside the package the LiDAR frame is x right, y forward, z up; messages hold x forward, y left,
+z up. This file, and no other, turns one into the other.
+"""
+
+from __future__ import annotations
+
+import array
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from builtin_interfaces.msg import Duration, Time
+from geometry_msgs.msg import Point, Pose, PoseArray, Quaternion, Vector3
+from numpy.typing import NDArray
+from sensor_msgs.msg import CameraInfo, Image
+from std_msgs.msg import ColorRGBA, Header
+from visualization_msgs.msg import Marker, MarkerArray
+
+from fusion_perception.sensing.geometry import LIDAR_TO_REP103
+from fusion_perception.sensing.observation import Camera
+
+try:
+    from vision_msgs.msg import (
+        BoundingBox3D,
+        Detection3D,
+        Detection3DArray,
+        ObjectHypothesisWithPose,
+    )
+except ImportError:  # Not on the package index; a robot's ROS installation has it.
+    Detection3DArray = None
+
+Floats = NDArray[np.floating[Any]]
+
+ROTATION = np.asarray(LIDAR_TO_REP103)
+COLORS = ((0.91, 0.36, 0.29), (0.30, 0.72, 0.42), (0.29, 0.53, 0.91), (0.95, 0.77, 0.27))
+CENTER_DIAMETER = 0.6
+TEXT_HEIGHT = 0.7
+# This many standard deviations hold 90 % of a 3D Gaussian: the root of chi-square 6.2514.
+ELLIPSOID_DEVIATIONS = 2.5003
+NANOSECONDS = 1_000_000_000
+
+
+def stamp_message(stamp_ns: int) -> Time:
+    """Return integer nanoseconds as a message."""
+    seconds, nanoseconds = divmod(stamp_ns, NANOSECONDS)
+    return Time(sec=seconds, nanosec=nanoseconds)
+
+
+def header_message(stamp_ns: int, frame_id: str) -> Header:
+    """Return the header of a message measured at a time, in a frame."""
+    return Header(stamp=stamp_message(stamp_ns), frame_id=frame_id)
+
+
+def to_rep103(points: Floats) -> NDArray[np.float64]:
+    """Turn points (..., 3) in metres from the package's LiDAR axes into REP-103 axes."""
+    return np.asarray(points, dtype=np.float64) @ ROTATION.T
+
+
+def from_rep103(points: Floats) -> NDArray[np.float64]:
+    """Turn points (..., 3) in metres from REP-103 axes into the package's LiDAR axes."""
+    return np.asarray(points, dtype=np.float64) @ ROTATION
+
+
+def covariance_to_rep103(covariance: Floats) -> NDArray[np.float64]:
+    """Turn covariances (..., 3, 3) in square metres into REP-103 axes."""
+    return ROTATION @ np.asarray(covariance, dtype=np.float64) @ ROTATION.T
+
+
+def centers_message(header: Header, centers: Floats) -> PoseArray:
+    """Return centres (K, 3) metres, LiDAR frame, as one pose per class, in class order."""
+    return PoseArray(header=header, poses=[_pose(point) for point in to_rep103(centers).tolist()])
+
+
+def centers_of(message: PoseArray) -> NDArray[np.float64]:
+    """Return the poses of a message as centres (K, 3) in metres, LiDAR frame."""
+    rows = [(p.position.x, p.position.y, p.position.z) for p in message.poses]
+    return from_rep103(np.array(rows, dtype=np.float64).reshape(-1, 3))
+
+
+def markers_message(
+    header: Header,
+    centers: Floats,
+    classes: Sequence[str],
+    covariance: Floats | None,
+    lifetime_s: float,
+) -> MarkerArray:
+    """Return a ball, a name and, with a covariance, a 90 % ellipsoid per class."""
+    lifetime = Duration(
+        sec=int(lifetime_s), nanosec=round((lifetime_s - int(lifetime_s)) * NANOSECONDS)
+    )
+    markers = []
+
+    def add(
+        kind: int, namespace: str, index: int, pose: Pose, scale: Vector3, alpha: float, text: str
+    ) -> None:
+        red, green, blue = COLORS[index % len(COLORS)]
+        markers.append(
+            Marker(
+                header=header,
+                ns=namespace,
+                id=index,
+                type=kind,
+                action=Marker.ADD,
+                pose=pose,
+                scale=scale,
+                color=ColorRGBA(r=red, g=green, b=blue, a=alpha),
+                lifetime=lifetime,
+                text=text,
+            )
+        )
+
+    ball = Vector3(x=CENTER_DIAMETER, y=CENTER_DIAMETER, z=CENTER_DIAMETER)
+    letters = Vector3(x=0.0, y=0.0, z=TEXT_HEIGHT)
+    points = to_rep103(centers)
+    for index, (x, y, z) in enumerate(points.tolist()):
+        name = classes[index]
+        add(Marker.SPHERE, 'centers', index, _pose((x, y, z)), ball, 1.0, '')
+        above = _pose((x, y, z + TEXT_HEIGHT))
+        add(Marker.TEXT_VIEW_FACING, 'names', index, above, letters, 1.0, name)
+        if covariance is not None:
+            orientation, deviations = ellipsoid(covariance_to_rep103(covariance[index]))
+            width, depth, height = (2 * ELLIPSOID_DEVIATIONS * deviations).tolist()
+            pose = _pose((x, y, z), orientation)
+            scale = Vector3(x=width, y=depth, z=height)
+            add(Marker.SPHERE, 'covariance', index, pose, scale, 0.3, '')
+    return MarkerArray(markers=markers)
+
+
+def ellipsoid(covariance: Floats) -> tuple[Quaternion, NDArray[np.float64]]:
+    """Return the orientation of a covariance's principal axes and its deviations (3,) metres."""
+    variances, axes = np.linalg.eigh(covariance)
+    if np.linalg.det(axes) < 0:
+        axes = axes * np.array([1.0, 1.0, -1.0])
+    return _quaternion(axes), np.sqrt(np.maximum(variances, 1e-12))
+
+
+def detections_message(
+    header: Header, centers: Floats, classes: Sequence[str], covariance: Floats | None
+) -> Any:
+    """Return a Detection3DArray, one hypothesis per class, with covariance where it is known.
+
+    The box has no size: the models say where a centre is, not how big its object is.
+    """
+    detections = []
+    rotated = None if covariance is None else covariance_to_rep103(covariance)
+    for index, point in enumerate(to_rep103(centers).tolist()):
+        pose = _pose(point)
+        hypothesis = ObjectHypothesisWithPose()
+        hypothesis.hypothesis.class_id = classes[index]
+        hypothesis.hypothesis.score = 1.0
+        hypothesis.pose.pose = pose
+        if rotated is not None:
+            full = np.zeros((6, 6))
+            full[:3, :3] = rotated[index]
+            hypothesis.pose.covariance = full.reshape(-1)
+        box = BoundingBox3D(center=pose)
+        detections.append(
+            Detection3D(header=header, results=[hypothesis], bbox=box, id=classes[index])
+        )
+    return Detection3DArray(header=header, detections=detections)
+
+
+def image_message(header: Header, pixels: NDArray[np.uint8]) -> Image:
+    """Return an rgb8 image of pixels (H, W, 3 or 4) uint8; an alpha channel is left out."""
+    height, width = pixels.shape[:2]
+    return Image(
+        header=header,
+        height=height,
+        width=width,
+        encoding='rgb8',
+        is_bigendian=0,
+        step=3 * width,
+        data=_as_data(pixels[..., :3]),
+    )
+
+
+def range_message(header: Header, ranges: NDArray[np.float32]) -> Image:
+    """Return a 32FC1 image of ranges (R, C) in metres."""
+    height, width = ranges.shape
+    return Image(
+        header=header,
+        height=height,
+        width=width,
+        encoding='32FC1',
+        is_bigendian=0,
+        step=4 * width,
+        data=_as_data(ranges.astype('<f4', copy=False)),
+    )
+
+
+def camera_info_message(header: Header, camera: Camera) -> CameraInfo:
+    """Return the intrinsics of an undistorted pinhole camera."""
+    fx, fy, cx, cy = float(camera.fx), float(camera.fy), float(camera.cx), float(camera.cy)
+    return CameraInfo(
+        header=header,
+        height=camera.height,
+        width=camera.width,
+        distortion_model='plumb_bob',
+        d=[0.0] * 5,
+        k=[fx, 0.0, cx, 0.0, fy, cy, 0.0, 0.0, 1.0],
+        r=[1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0],
+        p=[fx, 0.0, cx, 0.0, 0.0, fy, cy, 0.0, 0.0, 0.0, 1.0, 0.0],
+    )
+
+
+def camera_from_info(message: CameraInfo, mounted: Camera) -> Camera:
+    """Return the camera that a CameraInfo describes, with the pose of the mounted one.
+
+    Raises ValueError for an uncalibrated camera (K all zeros) or an impossible one.
+    """
+    fx, _, cx, _, fy, cy = (float(value) for value in message.k[:6])
+    if fx == 0.0 or fy == 0.0:
+        raise ValueError(
+            'camera_info holds no calibration (K is zero). Calibrate the camera, or leave the '
+            "topic unconnected to use the bundle's intrinsics."
+        )
+    return Camera.read(
+        {
+            'width': message.width,
+            'height': message.height,
+            'fx': fx,
+            'fy': fy,
+            'cx': cx,
+            'cy': cy,
+            'T_camera_lidar': mounted.T_camera_lidar,
+        },
+        'camera_info',
+    )
+
+
+def _as_data(values: NDArray[Any]) -> array.array[int]:
+    # An array('B') is the one type that message setters take without looking at every byte.
+    data = array.array('B')
+    data.frombytes(memoryview(np.ascontiguousarray(values)).cast('B'))
+    return data
+
+
+def _pose(point: Sequence[float], orientation: Quaternion | None = None) -> Pose:
+    x, y, z = point
+    upright = Quaternion(x=0.0, y=0.0, z=0.0, w=1.0)
+    return Pose(position=Point(x=x, y=y, z=z), orientation=orientation or upright)
+
+
+def _quaternion(rotation: NDArray[np.float64]) -> Quaternion:
+    # The eigenvector form (Bar-Itzhack, 2000) has no special cases near half a turn.
+    m = rotation
+    k = np.array(
+        [
+            [m[0, 0] - m[1, 1] - m[2, 2], 0.0, 0.0, 0.0],
+            [m[0, 1] + m[1, 0], m[1, 1] - m[0, 0] - m[2, 2], 0.0, 0.0],
+            [m[0, 2] + m[2, 0], m[1, 2] + m[2, 1], m[2, 2] - m[0, 0] - m[1, 1], 0.0],
+            [m[2, 1] - m[1, 2], m[0, 2] - m[2, 0], m[1, 0] - m[0, 1], np.trace(m)],
+        ]
+    )
+    x, y, z, w = np.linalg.eigh(k / 3.0)[1][:, -1].tolist()
+    return Quaternion(x=x, y=y, z=z, w=w)

@@ -1,0 +1,102 @@
+"""Keep what the diagnostics need between two publications: ages, rates, latencies, faults."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import Counter, deque
+from collections.abc import Mapping
+
+import numpy as np
+
+from fusion_perception.sensing.ledger import STREAMS, Stream, StreamCounts
+from fusion_perception.sensing.observation import Mode
+
+# The camera is often faster than the LiDAR: images left over are no sign of trouble.
+EXPECTED_LOSSES = frozenset({'no_partner'})
+
+
+class Window:
+    """The last values of a quantity, for percentiles."""
+
+    def __init__(self, size: int = 512) -> None:
+        self._values: deque[float] = deque(maxlen=size)
+
+    def add(self, value: float) -> None:
+        """Take a value in; the oldest leaves."""
+        self._values.append(value)
+
+    def percentiles(self) -> dict[str, float]:
+        """Return p50, p95, p99 and max, or nothing before the first value."""
+        values = list(self._values)
+        if not values:
+            return {}
+        p50, p95, p99 = np.percentile(values, (50, 95, 99)).tolist()
+        return {'p50': p50, 'p95': p95, 'p99': p99, 'max': max(values)}
+
+
+class Monitor:
+    """What happened when. Times are of the steady clock; any thread may report."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._heard: dict[Stream, float] = {}
+        self._output_at: float | None = None
+        self._mode: Mode | None = None
+        self._modes: Counter[str] = Counter()
+        self._latency_ms, self._inference_ms = Window(), Window()
+        self._ticked_at = time.monotonic()
+        self._before: Mapping[Stream, StreamCounts] = {}
+        self.last_fault = ''
+
+    def heard(self, stream: Stream) -> None:
+        """Note that a message of a stream came."""
+        with self._lock:
+            self._heard[stream] = time.monotonic()
+
+    def published(self, mode: Mode, latency_ms: float, inference_ms: float) -> None:
+        """Note an output, the time since its stamp and the time inference took."""
+        with self._lock:
+            self._output_at, self._mode = time.monotonic(), mode
+            self._modes[mode] += 1
+            self._latency_ms.add(latency_ms)
+            self._inference_ms.add(inference_ms)
+
+    def age_s(self, stream: Stream) -> float | None:
+        """Return how long ago a stream was heard, None before its first message."""
+        with self._lock:
+            return time.monotonic() - self._heard[stream] if stream in self._heard else None
+
+    def output(self) -> tuple[float | None, Mode | None, dict[str, int]]:
+        """Return the age of the last output, its mode, and how many there were in each mode."""
+        with self._lock:
+            age = None if self._output_at is None else time.monotonic() - self._output_at
+            return age, self._mode, dict(self._modes)
+
+    def times(self) -> tuple[dict[str, float], dict[str, float]]:
+        """Return the percentiles of latency and inference, milliseconds."""
+        with self._lock:
+            return self._latency_ms.percentiles(), self._inference_ms.percentiles()
+
+    def since_last_tick(
+        self, counters: Mapping[Stream, StreamCounts]
+    ) -> tuple[dict[Stream, float], float]:
+        """Return the rate of each stream, Hz, and the share of messages lost, since last asked."""
+        now = time.monotonic()
+        elapsed = max(now - self._ticked_at, 1e-9)
+        came = {s: counters[s]['received'] - _received(self._before, s) for s in STREAMS}
+        lost = sum(_lost(counters, s) - _lost(self._before, s) for s in STREAMS)
+        self._ticked_at, self._before = now, counters
+        share = lost / sum(came.values()) if any(came.values()) else 0.0
+        return {stream: count / elapsed for stream, count in came.items()}, min(1.0, share)
+
+
+def _received(counters: Mapping[Stream, StreamCounts], stream: Stream) -> int:
+    return counters[stream]['received'] if stream in counters else 0
+
+
+def _lost(counters: Mapping[Stream, StreamCounts], stream: Stream) -> int:
+    if stream not in counters:
+        return 0
+    dropped = counters[stream]['dropped'].items()
+    return sum(count for cause, count in dropped if cause not in EXPECTED_LOSSES)

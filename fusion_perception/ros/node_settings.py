@@ -1,0 +1,52 @@
+"""Define the fusion node's parameters: each default, range and description exists here, once."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from fusion_perception.ros.diagnostics import Thresholds
+from fusion_perception.runtime import Device, Precision
+from fusion_perception.sensing.pairing import PairingSettings
+from fusion_perception.sensing.settings import Settings
+
+
+class NodeSettings(Settings):
+    """What an operator can set."""
+
+    bundle: str = Field('shapes', description='A bundle file, or the name of one that ships')
+    device: Device = Field('auto', description='Where to predict; auto takes CUDA where it is')
+    precision: Precision = Field('float32', description='Arithmetic of the model')
+    threads: int = Field(2, ge=1, le=256, description='CPU threads of one inference')
+    autostart: bool = Field(
+        True, description='Configure and activate at the start; false waits for the services'
+    )
+    range_scale: float = Field(
+        0.001, gt=0, le=1, description='Metres per count of 16UC1 and mono16 range images'
+    )
+    max_age_s: float = Field(
+        0.0, ge=0, le=60, description='Drop what is older than this when its turn comes; 0 = never'
+    )
+    lidar_frame: str = Field(
+        'lidar', description='frame_id of the output while no LiDAR message has named one'
+    )
+    marker_lifetime_s: float = Field(
+        0.5, ge=0, le=60, description='Markers vanish this long after the last output; 0 = never'
+    )
+    pairing: PairingSettings = Field(
+        PairingSettings(allow_single=True), description='What belongs together'
+    )
+    diagnostics: Thresholds = Field(Thresholds(), description='Where the verdict turns')
+
+
+# What may change while the node runs; the rest is read when it is configured.
+LIVE = frozenset(
+    {
+        'max_age_s',
+        'range_scale',
+        'lidar_frame',
+        'marker_lifetime_s',
+        *(f'pairing.{name}' for name in PairingSettings.model_fields),
+        *(f'diagnostics.{name}' for name in Thresholds.model_fields),
+    }
+)
+READ_ONLY = frozenset({'autostart'})

@@ -1,0 +1,225 @@
+"""Generate a node's ROS parameters from a settings model: default, range, description, choice."""
+
+from __future__ import annotations
+
+import math
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, Generic, Literal, NamedTuple, TypeVar, get_args, get_origin
+
+import annotated_types
+from pydantic import ValidationError
+from pydantic.fields import FieldInfo
+from rcl_interfaces.msg import (
+    FloatingPointRange,
+    IntegerRange,
+    ParameterDescriptor,
+    SetParametersResult,
+)
+from rclpy.node import Node
+from rclpy.parameter import Parameter
+
+from fusion_perception.sensing.settings import Settings
+
+S = TypeVar('S', bound=Settings)
+
+
+class Leaf(NamedTuple):
+    """One parameter: its dotted name, the field it comes from, and its default."""
+
+    name: str
+    field: FieldInfo
+    default: Any
+
+
+class Parameters(Generic[S]):
+    """The parameters of a node, declared from the fields of a settings model.
+
+    A wrong value given at the start does not end the node: `read` reports it until it has been
+    corrected. Values set later are validated at once and refused with the reason.
+    `live` names the parameters that may change while `in_use()` holds, `read_only` those that
+    never change. `changed(settings)` is called after live ones did.
+    """
+
+    def __init__(
+        self,
+        node: Node,
+        model: type[S],
+        *,
+        live: frozenset[str] = frozenset(),
+        read_only: frozenset[str] = frozenset(),
+        in_use: Callable[[], bool] = lambda: False,
+        changed: Callable[[S], None] = lambda settings: None,
+    ) -> None:
+        self._node, self._model = node, model
+        self._live, self._in_use, self._changed = live, in_use, changed
+        self._leaves = {leaf.name: leaf for leaf in leaves(model)}
+        self._faults: dict[str, str] = {}
+        self._declare(read_only)
+        node.add_pre_set_parameters_callback(self._coerce)
+        node.add_on_set_parameters_callback(self._validate)
+        node.add_post_set_parameters_callback(self._accept)
+
+    def read(self) -> S:
+        """Return the current settings; raise ValueError with a sentence for each wrong one."""
+        if self._faults:
+            raise ValueError(' '.join(self._faults.values()))
+        return self._read(self._current())
+
+    def _declare(self, read_only: frozenset[str]) -> None:
+        # Take what was given at the start as it came, whatever its type: rclpy would end the
+        # node with a traceback where ours can say what is wrong and wait for a better value.
+        given = {}
+        for name, leaf in self._leaves.items():
+            anything = ParameterDescriptor(dynamic_typing=True)
+            value = self._node.declare_parameter(name, leaf.default, anything).value
+            self._node.undeclare_parameter(name)
+            given[name] = _coerced(value, leaf.default)
+        suspects = {
+            name
+            for name, leaf in self._leaves.items()
+            if type(given[name]) is not type(leaf.default)
+        }
+        try:
+            self._model.model_validate(nested(given))
+        except ValidationError as error:
+            suspects |= {'.'.join(map(str, fault['loc'])) for fault in error.errors()}
+        for name, leaf in self._leaves.items():
+            value = given[name]
+            if name in suspects:
+                self._faults[name] = self._sentence(leaf, value)
+                value = leaf.default
+            self._node.declare_parameter(
+                name, value, descriptor(leaf, name in read_only), ignore_override=True
+            )
+
+    def _sentence(self, leaf: Leaf, value: object) -> str:
+        try:
+            self._read({leaf.name: value})
+        except ValueError as fault:
+            return str(fault)
+        return f'{leaf.name} = {value!r}: a {type(leaf.default).__name__} is needed.'
+
+    def _current(self) -> dict[str, object]:
+        return {name: self._node.get_parameter(name).value for name in self._leaves}
+
+    def _read(self, values: Mapping[str, object]) -> S:
+        return self._model.read(nested(values))
+
+    def _coerce(self, parameters: list[Parameter[Any]]) -> list[Parameter[Any]]:
+        # `ros2 param set NODE slop 1` sends an integer; 1 is a fine value for a float.
+        return [
+            Parameter(p.name, value=float(p.value))
+            if p.name in self._leaves
+            and isinstance(self._leaves[p.name].default, float)
+            and p.type_ == Parameter.Type.INTEGER
+            else p
+            for p in parameters
+        ]
+
+    def _validate(self, parameters: list[Parameter[Any]]) -> SetParametersResult:
+        ours = {p.name: p.value for p in parameters if p.name in self._leaves}
+        fixed = sorted(name for name in ours if name not in self._live)
+        if fixed and self._in_use():
+            return SetParametersResult(
+                successful=False,
+                reason=f'{", ".join(fixed)} cannot change while the node is configured. '
+                'Deactivate and clean up the node, set it, then configure again.',
+            )
+        try:
+            self._read({**self._current(), **ours})
+        except ValueError as fault:
+            return SetParametersResult(successful=False, reason=str(fault))
+        return SetParametersResult(successful=True)
+
+    def _accept(self, parameters: list[Parameter[Any]]) -> None:
+        for parameter in parameters:
+            self._faults.pop(parameter.name, None)
+        if not self._faults and any(p.name in self._live for p in parameters):
+            self._changed(self.read())
+
+
+def leaves(model: type[Settings]) -> Iterator[Leaf]:
+    """Yield the fields of a settings model, nested ones under dotted names."""
+    return _leaves(model, model(), '')
+
+
+def _leaves(model: type[Settings], defaults: Settings, prefix: str) -> Iterator[Leaf]:
+    for name, field in model.model_fields.items():
+        default = getattr(defaults, name)
+        if isinstance(default, Settings):
+            yield from _leaves(type(default), default, f'{prefix}{name}.')
+        else:
+            value = list(default) if isinstance(default, tuple) else default
+            yield Leaf(prefix + name, field, value)
+
+
+def descriptor(leaf: Leaf, read_only: bool = False) -> ParameterDescriptor:
+    """Return the description, range and choice of one parameter."""
+    choices = get_args(leaf.field.annotation) if _is_choice(leaf.field) else ()
+    message = ParameterDescriptor(
+        name=leaf.name,
+        description=leaf.field.description or '',
+        additional_constraints=f'One of: {", ".join(map(str, choices))}' if choices else '',
+        read_only=read_only,
+    )
+    if isinstance(leaf.default, float):
+        low, high = _bounds(leaf.field, math.nextafter)
+        if math.isfinite(low) or math.isfinite(high):
+            message.floating_point_range = [
+                FloatingPointRange(
+                    from_value=max(low, -sys.float_info.max),
+                    to_value=min(high, sys.float_info.max),
+                    step=0.0,
+                )
+            ]
+    elif isinstance(leaf.default, int) and not isinstance(leaf.default, bool):
+        low, high = _bounds(leaf.field, lambda bound, toward: bound + (1 if toward > 0 else -1))
+        if math.isfinite(low) or math.isfinite(high):
+            message.integer_range = [
+                IntegerRange(
+                    from_value=int(low) if math.isfinite(low) else -(2**63),
+                    to_value=int(high) if math.isfinite(high) else 2**63 - 1,
+                    step=1,
+                )
+            ]
+    return message
+
+
+def nested(values: Mapping[str, object]) -> dict[str, object]:
+    """Turn dotted names into nested mappings."""
+    tree: dict[str, Any] = {}
+    for name, value in values.items():
+        *path, last = name.split('.')
+        branch = tree
+        for part in path:
+            branch = branch.setdefault(part, {})
+        branch[last] = value
+    return tree
+
+
+def _coerced(value: Any, default: Any) -> Any:
+    if isinstance(default, float) and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if isinstance(default, list) and not isinstance(value, (str, bytes)):
+        return list(value)
+    return value
+
+
+def _is_choice(field: FieldInfo) -> bool:
+    return get_origin(field.annotation) is Literal
+
+
+def _bounds(field: FieldInfo, beyond: Callable[[float, float], float]) -> tuple[float, float]:
+    # A ROS range holds its ends, so an exclusive bound becomes the next number inside it.
+    low, high = -math.inf, math.inf
+    for rule in field.metadata:
+        if isinstance(rule, annotated_types.Ge):
+            low = float(rule.ge)  # type: ignore[arg-type]
+        elif isinstance(rule, annotated_types.Gt):
+            low = beyond(float(rule.gt), math.inf)  # type: ignore[arg-type]
+        elif isinstance(rule, annotated_types.Le):
+            high = float(rule.le)  # type: ignore[arg-type]
+        elif isinstance(rule, annotated_types.Lt):
+            high = beyond(float(rule.lt), -math.inf)  # type: ignore[arg-type]
+    return low, high

@@ -1,0 +1,107 @@
+"""Run a node as a process that ends cleanly on SIGINT and SIGTERM, from its first moment on.
+
+Imports neither ROS nor torch itself: importing them takes seconds, in which a launch that is
+interrupted should not end in tracebacks.
+"""
+
+from __future__ import annotations
+
+import importlib
+import signal
+import sys
+import threading
+from types import FrameType
+
+NODES = {
+    'fusion_node': ('fusion_perception.ros.fusion_node', 'FusionNode'),
+    'sensor_sim': ('fusion_perception.ros.sensor_sim', 'SensorSim'),
+}
+
+
+class Startable:
+    """A node with something to do before its first callback and after its last."""
+
+    def start(self) -> None:
+        """Begin; runs on the executor's thread."""
+
+    def finish(self) -> None:
+        """Say goodbye; runs after the last callback, while the context is still valid."""
+
+
+def run(name: str, args: list[str] | None = None) -> int:
+    """Run one of NODES until SIGINT or SIGTERM, and return exit code 0.
+
+    A node that cannot be created (ValueError) ends with its sentence in the log and exit code 2.
+    The main thread only waits for signals, so that no KeyboardInterrupt hits a callback half-way;
+    rclpy's own handlers would invalidate the context before the node could say goodbye.
+    A fault in a callback ends the process with its traceback.
+    """
+    _on_signals(_leave)
+    module, create = NODES[name]
+    node_class = getattr(importlib.import_module(module), create)
+    import rclpy
+    from rclpy.executors import SingleThreadedExecutor
+    from rclpy.logging import get_logger
+    from rclpy.signals import SignalHandlerOptions
+
+    ended = threading.Event()
+    _on_signals(lambda number, frame: ended.set())
+    rclpy.init(args=args, signal_handler_options=SignalHandlerOptions.NO)
+    try:
+        node = node_class()
+    except ValueError as fault:
+        get_logger(name).fatal(str(fault))
+        rclpy.try_shutdown()
+        return 2
+    executor = SingleThreadedExecutor()
+    executor.add_node(node)
+    faults: list[BaseException] = []
+
+    def spin() -> None:
+        try:
+            node.start()
+            while not ended.is_set():
+                executor.spin_once()
+        except BaseException as fault:
+            faults.append(fault)
+        finally:
+            ended.set()
+
+    thread = threading.Thread(target=spin, name='executor')
+    thread.start()
+    try:
+        ended.wait()
+        executor.wake()
+        thread.join()
+        node.finish()
+    finally:
+        executor.shutdown()
+        node.destroy_node()
+        rclpy.try_shutdown()
+    if faults:
+        raise faults[0]
+    return 0
+
+
+def fusion_node() -> int:
+    """Run the fusion node: the executable of this name."""
+    return run('fusion_node')
+
+
+def sensor_sim() -> int:
+    """Run the simulated sensor: the executable of this name."""
+    return run('sensor_sim')
+
+
+def _on_signals(handler: object) -> None:
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, handler)
+
+
+def _leave(number: int, frame: FrameType | None) -> None:
+    raise SystemExit(0)
+
+
+if __name__ == '__main__':
+    # `python -m fusion_perception.ros.process NODE --ros-args ...`
+    sys.exit(run(sys.argv.pop(1)))
