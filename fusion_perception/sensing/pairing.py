@@ -15,9 +15,7 @@ chain ends, its last gap is a pair, and so is every second gap before it.
 
 from __future__ import annotations
 
-import bisect
 import math
-from collections import deque
 from dataclasses import dataclass
 from typing import Generic, Literal, TypeVar
 
@@ -27,16 +25,11 @@ from typing_extensions import Self
 from fusion_perception.sensing.ledger import STREAMS, Cause, Ledger, Stream, StreamCounts
 from fusion_perception.sensing.observation import Mode
 from fusion_perception.sensing.settings import Settings
+from fusion_perception.sensing.waiting import Waiting, WaitingLine
 
 M = TypeVar('M')
 
-# The shortest of so many periods tells when a stream's next message can come at the earliest;
-# fewer than KNOWN of them could all hide a lost message.
-PERIODS = 16
-KNOWN = 4
-
 PARTNER: dict[Stream, Stream] = {'camera': 'lidar', 'lidar': 'camera'}
-ALONE: dict[Stream, Mode] = {'camera': 'camera_only', 'lidar': 'lidar_only'}
 
 
 class PairingSettings(Settings):
@@ -76,8 +69,8 @@ class PairingSettings(Settings):
     def _is_patient(self) -> Self:
         if self.dropout_after_s <= self.slop_s:
             raise ValueError(
-                f'dropout_after_s = {self.dropout_after_s} must be longer than '
-                f'slop_s = {self.slop_s}, or a sensor would be gone before its partner is due'
+                f'a dropout_after_s of {self.dropout_after_s} is not longer than the slop_s of '
+                f'{self.slop_s}, so a sensor would be gone before it is due; give more'
             )
         return self
 
@@ -97,13 +90,6 @@ class Pair(Generic[M]):
     apart_ns: int = 0
 
 
-@dataclass(frozen=True)
-class _Waiting(Generic[M]):
-    time_ns: int  # The stamp with its stream's offset.
-    stamp_ns: int
-    message: M
-
-
 class Pairer(Generic[M]):
     """Pair two streams by their stamps alone: no clock, no thread, no callback.
 
@@ -116,12 +102,10 @@ class Pairer(Generic[M]):
         self.settings = settings or PairingSettings()
         self.ledger = Ledger()
         self.clock_jumps = 0
-        self._slop = 0 if self.settings.policy == 'exact' else _ns(self.settings.slop_s)
-        self._offset: dict[Stream, int] = {
-            'camera': _ns(self.settings.camera_offset_s),
-            'lidar': _ns(self.settings.lidar_offset_s),
-        }
-        self._start_anew()
+        self._slop_ns = 0 if self.settings.policy == 'exact' else _ns(self.settings.slop_s)
+        self._started: float = math.inf
+        self._newest_out: float = -math.inf  # Time of the newest pair, which is its LiDAR's.
+        self._lines = self._new_lines()
 
     def add(self, stream: Stream, stamp_ns: int, message: M) -> list[Pair[M]]:
         """Take one message and return the pairs that are certain now, in stamp order."""
@@ -129,23 +113,23 @@ class Pairer(Generic[M]):
         if stamp_ns <= 0:
             self.ledger.drop(stream, 'unstamped')
             return []
-        time_ns = stamp_ns + self._offset[stream]
         pairs: list[Pair[M]] = []
-        last = self._last[stream]
-        if last - time_ns > _ns(self.settings.jump_back_s):
-            # Nothing older can come any more, so what was certain but for that is certain now.
+        line = self._lines[stream]
+        time_ns = stamp_ns + line.offset_ns
+        if line.last - time_ns > _ns(self.settings.jump_back_s):
+            # Nothing older can come any more, so what was only waiting to be sure leaves first.
             pairs += self._settle(ending='clock_jump')
             self._start_anew()
             self.clock_jumps += 1
-        elif time_ns < self._left[stream]:
+            line = self._lines[stream]
+        elif time_ns < line.passed:
             self.ledger.drop(stream, 'stale')
             return []
-        self._note_time(stream, time_ns)
-        queue = self._queues[stream]
-        bisect.insort(queue, _Waiting(time_ns, stamp_ns, message), key=lambda m: m.time_ns)
+        self._started = min(self._started, time_ns)
+        line.add(stamp_ns, message)
         pairs += self._settle()
-        while len(queue) > self.settings.queue_size:
-            self._drop_head(stream, 'queue_overflow')
+        while len(line) > self.settings.queue_size:
+            self._drop(stream, 'queue_overflow')
             pairs += self._settle()
         return pairs
 
@@ -160,102 +144,88 @@ class Pairer(Generic[M]):
         return self.ledger.counters()
 
     def _start_anew(self) -> None:
-        self._queues: dict[Stream, list[_Waiting[M]]] = {stream: [] for stream in STREAMS}
-        self._last: dict[Stream, float] = dict.fromkeys(STREAMS, -math.inf)
-        self._left: dict[Stream, float] = dict.fromkeys(STREAMS, -math.inf)
-        self._left_at = -math.inf
-        self._first = math.inf
-        self._periods: dict[Stream, deque[float]] = {
-            stream: deque(maxlen=PERIODS) for stream in STREAMS
+        self._started = math.inf
+        self._newest_out = -math.inf
+        self._lines = self._new_lines()
+
+    def _new_lines(self) -> dict[Stream, WaitingLine[M]]:
+        return {
+            'camera': WaitingLine(_ns(self.settings.camera_offset_s)),
+            'lidar': WaitingLine(_ns(self.settings.lidar_offset_s)),
         }
 
-    def _note_time(self, stream: Stream, time_ns: int) -> None:
-        self._first = min(self._first, time_ns)
-        if time_ns > self._last[stream]:
-            if math.isfinite(self._last[stream]):
-                self._periods[stream].append(time_ns - self._last[stream])
-            self._last[stream] = time_ns
-
     def _settle(self, ending: Cause | None = None) -> list[Pair[M]]:
-        """Decide about the older of the two heads for as long as that can be decided.
+        """Decide about the oldest message for as long as that can be decided.
 
-        `ending` says that no further message comes, and why what finds no partner is dropped.
+        `ending` says that no further message comes, and why what has no partner is dropped.
         """
         pairs: list[Pair[M]] = []
-        while self._queues['camera'] or self._queues['lidar']:
-            earlier = self._stream_of_oldest()
-            later = PARTNER[earlier]
-            head = self._queues[earlier][0]
-            if not self._queues[later]:
-                if ending is None and self._is_silent(later):
-                    if self.settings.allow_single:
-                        pairs += self._pass_alone(earlier)
-                    else:
-                        self._drop_head(earlier, 'no_partner')
-                elif ending or self._last[later] > head.time_ns + self._slop:
-                    self._drop_head(earlier, ending or 'no_partner')
+        while any(self._lines.values()):
+            stream = min(STREAMS, key=self._head_time)
+            partner = PARTNER[stream]
+            if not self._lines[partner]:
+                if ending is None and self._is_silent(partner):
+                    pairs += self._pass_alone(stream)
+                elif ending or self._lines[partner].last - self._head_time(stream) > self._slop_ns:
+                    self._drop(stream, ending or 'no_partner')
                 else:
                     break
-            elif self._queues[later][0].time_ns - head.time_ns > self._slop:
-                self._drop_head(earlier, 'no_partner')
+            elif self._head_time(partner) - self._head_time(stream) > self._slop_ns:
+                self._drop(stream, 'no_partner')
             else:
-                belong_together = self._heads_belong_together(earlier, ended=ending is not None)
+                belong_together = self._heads_belong_together(stream, ended=ending is not None)
                 if belong_together is None:
                     break
                 if belong_together:
                     pairs.append(self._pair_heads())
                 else:
-                    self._drop_head(earlier, 'no_partner')
+                    self._drop(stream, 'no_partner')
         return pairs
-
-    def _stream_of_oldest(self) -> Stream:
-        return min(
-            STREAMS, key=lambda s: self._queues[s][0].time_ns if self._queues[s] else math.inf
-        )
 
     def _heads_belong_together(self, stream: Stream, ended: bool) -> bool | None:
         """Say whether the oldest message, of `stream`, pairs with the other head; None: not yet.
 
-        Walks the chain of ever shorter gaps that starts between the two heads. Where it ends, that
-        gap is a pair, and so is every second gap before it.
+        Walks the chain of ever shorter gaps that starts between the two heads.
         """
-        queues = {stream: self._queues[stream], PARTNER[stream]: self._queues[PARTNER[stream]]}
-        at = dict.fromkeys(STREAMS, 0)
-        pairs_up = True
+        lines = (self._lines[stream], self._lines[PARTNER[stream]])
+        at = [0, 0]
+        gap = 0
         while True:
-            near, far = queues[stream][at[stream]], queues[PARTNER[stream]][at[PARTNER[stream]]]
+            side = gap % 2
+            near, far = lines[side][at[side]], lines[1 - side][at[1 - side]]
             apart = far.time_ns - near.time_ns
-            rival = bisect.bisect_right(queues[stream], near.time_ns, key=lambda m: m.time_ns)
-            if rival == len(queues[stream]):
-                if not ended and self._next_at(stream) < far.time_ns + apart:
-                    return None
-                return pairs_up
-            behind = queues[stream][rival].time_ns - far.time_ns
+            ends_here = gap % 2 == 0  # Every second gap, counted from the last one, is a pair.
+            rival = lines[side].follower(at[side])
+            if rival is None:
+                next_at = self._next_at(stream if side == 0 else PARTNER[stream])
+                return ends_here if ended or next_at - far.time_ns >= apart else None
+            behind = lines[side][rival].time_ns - far.time_ns
             if behind <= 0:  # The rival lies between the two, which therefore are no pair.
-                return not pairs_up
+                return not ends_here
             if behind >= apart:
-                return pairs_up
-            at[stream] = rival
-            stream = PARTNER[stream]
-            pairs_up = not pairs_up
+                return ends_here
+            at[side] = rival
+            gap += 1
+
+    def _head_time(self, stream: Stream) -> float:
+        line = self._lines[stream]
+        return line[0].time_ns if line else math.inf
 
     def _next_at(self, stream: Stream) -> float:
         """Return the earliest time at which a stream's next message can lie."""
         if self._is_silent(stream):
             return math.inf
-        periods = self._periods[stream]
-        if self.settings.wait == 'likely' and len(periods) >= KNOWN:
-            return self._last[stream] + min(periods)
-        return self._last[stream]
+        line = self._lines[stream]
+        return line.likely_next() if self.settings.wait == 'likely' else line.last
 
     def _is_silent(self, stream: Stream) -> bool:
-        since = max(self._last[stream], self._first)
-        return max(self._last.values()) - since > _ns(self.settings.dropout_after_s)
+        now = max(line.last for line in self._lines.values())
+        since = max(self._lines[stream].last, self._started)
+        return now - since > _ns(self.settings.dropout_after_s)
 
     def _pair_heads(self) -> Pair[M]:
-        camera, lidar = (self._use_head(stream) for stream in STREAMS)
-        self._left = {'camera': camera.time_ns, 'lidar': lidar.time_ns}
-        self._left_at = lidar.time_ns
+        camera, lidar = (self._use(stream) for stream in STREAMS)
+        self._newest_out = lidar.time_ns
         return Pair(
             stamp_ns=lidar.stamp_ns,
             camera=camera.message,
@@ -265,22 +235,29 @@ class Pairer(Generic[M]):
         )
 
     def _pass_alone(self, stream: Stream) -> list[Pair[M]]:
-        if self._queues[stream][0].time_ns < self._left_at:
-            self._drop_head(stream, 'stale')
+        if not self.settings.allow_single:
+            self._drop(stream, 'no_partner')
             return []
-        head = self._use_head(stream)
-        # A partner that returns with an older stamp would make pairs run backwards.
-        self._left = dict.fromkeys(STREAMS, head.time_ns)
-        self._left_at = head.time_ns
-        camera, lidar = (head.message if s == stream else None for s in STREAMS)
-        return [Pair(head.stamp_ns, camera, lidar, ALONE[stream])]
+        if self._head_time(stream) < self._newest_out:
+            self._drop(stream, 'stale')
+            return []
+        head = self._use(stream)
+        self._newest_out = head.time_ns
+        # A partner that comes back with an older stamp would make the pairs run backwards.
+        self._lines[PARTNER[stream]].passed = head.time_ns
+        if stream == 'camera':
+            return [Pair(head.stamp_ns, head.message, None, 'camera_only')]
+        return [Pair(head.stamp_ns, None, head.message, 'lidar_only')]
 
-    def _use_head(self, stream: Stream) -> _Waiting[M]:
+    def _use(self, stream: Stream) -> Waiting[M]:
+        line = self._lines[stream]
+        head = line.pop()
+        line.passed = head.time_ns
         self.ledger.use(stream)
-        return self._queues[stream].pop(0)
+        return head
 
-    def _drop_head(self, stream: Stream, cause: Cause) -> None:
-        self._queues[stream].pop(0)
+    def _drop(self, stream: Stream, cause: Cause) -> None:
+        self._lines[stream].pop()
         self.ledger.drop(stream, cause)
 
 

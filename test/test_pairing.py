@@ -1,0 +1,385 @@
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from fusion_perception.sensing.ledger import CAUSES, Ledger
+from fusion_perception.sensing.pairing import Pair, Pairer, PairingSettings
+
+MS = 1_000_000
+EPOCH = 1_700_000_000_000  # ms; real stamps do not fit a float's 53 bits in nanoseconds.
+
+
+def pairer(**values) -> Pairer[int]:
+    return Pairer(PairingSettings(**{'slop_s': 0.02, 'wait': 'certain', **values}))
+
+
+def feed(pairing: Pairer[int], *arrivals: tuple[str, int]) -> list[Pair[int]]:
+    """Add (stream, milliseconds) in this order; the message is its own stamp in milliseconds."""
+    return [pair for stream, ms in arrivals for pair in pairing.add(stream, ms * MS, ms)]
+
+
+def both(pairs: list[Pair[int]]) -> list[tuple[int | None, int | None]]:
+    return [(pair.camera, pair.lidar) for pair in pairs]
+
+
+def dropped(pairing: Pairer[int], stream: str) -> dict[str, int]:
+    counts = pairing.counters()[stream]['dropped']
+    return {cause: count for cause, count in counts.items() if count}
+
+
+def closest_first(cameras: list[int], lidars: list[int], slop: int) -> list[tuple[int, int]]:
+    """Pair offline: the closest two, then the same on either side of them."""
+    within = [
+        (abs(camera - lidar), i, j)
+        for i, camera in enumerate(cameras)
+        for j, lidar in enumerate(lidars)
+        if abs(camera - lidar) <= slop
+    ]
+    if not within:
+        return []
+    _, i, j = min(within)
+    return [
+        *closest_first(cameras[:i], lidars[:j], slop),
+        (cameras[i], lidars[j]),
+        *closest_first(cameras[i + 1 :], lidars[j + 1 :], slop),
+    ]
+
+
+stamps = st.lists(st.integers(EPOCH, EPOCH + 120), max_size=14).map(sorted)
+slops = st.integers(0, 30)
+turns = st.lists(st.booleans(), min_size=28, max_size=28)
+# Anything a broken driver may send: disorder, jumps, repeats, no stamp at all.
+mess = st.lists(
+    st.tuples(
+        st.sampled_from(['camera', 'lidar']),
+        st.one_of(st.integers(1, 200), st.integers(0, 5000), st.just(0)),
+    ),
+    max_size=40,
+)
+any_settings = st.builds(
+    PairingSettings,
+    policy=st.sampled_from(['approximate', 'exact']),
+    slop_s=slops.map(lambda ms: ms / 1000),
+    camera_offset_s=st.sampled_from([0.0, 0.007, -0.1]),
+    queue_size=st.integers(1, 5),
+    wait=st.sampled_from(['likely', 'certain']),
+    allow_single=st.booleans(),
+    dropout_after_s=st.sampled_from([0.04, 0.5]),
+)
+
+
+def merge(cameras: list[int], lidars: list[int], turn: list[bool]) -> list[tuple[str, int]]:
+    """Let two ordered streams arrive in any interleaving."""
+    cameras, lidars, arrivals = cameras[:], lidars[:], []
+    for camera_next in turn:
+        if cameras and (camera_next or not lidars):
+            arrivals.append(('camera', cameras.pop(0)))
+        elif lidars:
+            arrivals.append(('lidar', lidars.pop(0)))
+    return arrivals
+
+
+@settings(max_examples=300, deadline=None)
+@given(stamps, stamps, slops, turns)
+def test_streams_in_order_give_the_pairs_of_closest_first_however_they_interleave(
+    cameras, lidars, slop, turn
+):
+    pairing = pairer(slop_s=slop / 1000, queue_size=100)
+    pairs = feed(pairing, *merge(cameras, lidars, turn)) + pairing.flush()
+    assert both(pairs) == closest_first(cameras, lidars, slop)
+
+
+@settings(max_examples=200, deadline=None)
+@given(mess, any_settings)
+def test_counters_add_up_after_every_step(arrivals, chosen):
+    pairing = Pairer(chosen)
+    received = dict.fromkeys(('camera', 'lidar'), 0)
+    used = dict.fromkeys(('camera', 'lidar'), 0)
+
+    def check(pairs: list[Pair[int]]) -> None:
+        for pair in pairs:
+            used['camera'] += pair.camera is not None
+            used['lidar'] += pair.lidar is not None
+        for stream, counts in pairing.counters().items():
+            assert counts['received'] == received[stream]
+            assert counts['used'] == used[stream]
+            lost = sum(counts['dropped'].values())
+            assert counts['received'] == counts['used'] + counts['pending'] + lost
+            assert 0 <= counts['pending'] <= chosen.queue_size
+
+    for stream, ms in arrivals:
+        received[stream] += 1
+        check(pairing.add(stream, ms * MS, ms))
+    check(pairing.flush())
+    assert all(counts['pending'] == 0 for counts in pairing.counters().values())
+
+
+@settings(max_examples=200, deadline=None)
+@given(mess, any_settings)
+def test_each_message_is_used_once_and_every_pair_lies_within_the_slop(arrivals, chosen):
+    pairing = Pairer(chosen)
+    pairs = [
+        pair
+        for number, (stream, ms) in enumerate(arrivals)
+        for pair in pairing.add(stream, ms * MS, number)
+    ] + pairing.flush()
+    used = [message for pair in pairs for message in (pair.camera, pair.lidar)]
+    used = [message for message in used if message is not None]
+    assert len(set(used)) == len(used)
+    slop = 0 if chosen.policy == 'exact' else round(chosen.slop_s * 1000)
+    offset = round(chosen.camera_offset_s * 1000)
+    for pair in pairs:
+        if pair.mode == 'fusion':
+            apart = abs(arrivals[pair.camera][1] + offset - arrivals[pair.lidar][1])
+            assert apart <= slop and pair.apart_ns == apart * MS
+
+
+@settings(max_examples=200, deadline=None)
+@given(mess, any_settings)
+def test_pairs_leave_in_stamp_order(arrivals, chosen):
+    chosen = chosen.model_copy(update={'jump_back_s': 3600.0, 'camera_offset_s': 0.0})
+    pairing = Pairer(chosen)
+    pairs = feed(pairing, *arrivals) + pairing.flush()
+    out = [pair.stamp_ns for pair in pairs]
+    assert out == sorted(out)
+    for stream in ('camera', 'lidar'):
+        passed = [getattr(pair, stream) for pair in pairs if getattr(pair, stream) is not None]
+        assert passed == sorted(passed)
+
+
+@settings(max_examples=100, deadline=None)
+@given(stamps, stamps, turns, any_settings)
+def test_two_passes_of_a_looped_bag_give_the_same_pairs(cameras, lidars, turn, chosen):
+    # A real pass is longer than the tolerance for disorder; both streams begin with it.
+    cameras, lidars = [EPOCH - 2000, *cameras, EPOCH + 1000], [EPOCH - 2000, *lidars, EPOCH + 1000]
+    bag = merge(cameras, lidars, [*turn, True, False, True, False])
+    pairing = Pairer(chosen)
+    first = feed(pairing, *bag)
+    again = pairing.add(*(bag[0][0], bag[0][1] * MS, -1))
+    first += [pair for pair in again if -1 not in (pair.camera, pair.lidar)]
+    pairing = Pairer(chosen)
+    second = feed(pairing, *bag) + pairing.flush()
+    assert both(first) == both(second)
+
+
+def test_a_looped_bag_is_counted_and_gives_as_many_pairs_on_every_pass():
+    bag = [arrival for t in range(1000, 3000, 50) for arrival in (('camera', t), ('lidar', t + 6))]
+    pairing = pairer()
+    assert [len(feed(pairing, *bag)) for _ in range(3)] == [39, 40, 40]
+    assert len(pairing.flush()) == 1
+    assert pairing.clock_jumps == 2
+    assert pairing.counters()['camera']['used'] == 120
+
+
+def test_what_waits_when_the_clock_jumps_back_is_dropped_as_clock_jump():
+    pairing = pairer()
+    assert not feed(pairing, ('camera', 9000), ('camera', 101))
+    assert dropped(pairing, 'camera') == {'clock_jump': 1}
+    assert pairing.clock_jumps == 1
+
+
+def test_slop_zero_pairs_equal_stamps():
+    pairing = pairer(slop_s=0)
+    pairs = feed(pairing, ('camera', 100), ('lidar', 100), ('lidar', 150), ('camera', 151))
+    assert both(pairs) == [(100, 100)]
+
+
+def test_the_exact_policy_ignores_the_slop():
+    pairing = pairer(policy='exact', slop_s=0.02)
+    arrivals = [('camera', 100), ('lidar', 101), ('lidar', 200), ('camera', 200)]
+    assert both(feed(pairing, *arrivals)) == [(200, 200)]
+    assert dropped(pairing, 'lidar') == {'no_partner': 1}
+
+
+def test_equal_stamps_pair_at_once():
+    pairing = pairer()
+    assert both(feed(pairing, ('lidar', 100), ('camera', 100))) == [(100, 100)]
+
+
+def test_the_closer_of_two_images_wins_although_it_comes_later():
+    pairing = pairer()
+    assert not feed(pairing, ('camera', 90), ('lidar', 100))
+    assert both(feed(pairing, ('camera', 104), ('lidar', 200))) == [(104, 100)]
+    assert dropped(pairing, 'camera') == {'no_partner': 1}
+
+
+def test_a_pair_leaves_as_soon_as_no_closer_message_can_come():
+    pairing = pairer()
+    assert not feed(pairing, ('camera', 90), ('lidar', 100))
+    assert both(feed(pairing, ('camera', 110))) == [(90, 100)]
+
+
+def test_a_message_whose_closer_partner_is_taken_keeps_the_next_one():
+    pairing = pairer()
+    # 19 is closer to 10 than 0 is, but belongs to 27, which is closer still.
+    arrivals = [('camera', 1000), ('lidar', 1010), ('camera', 1019), ('lidar', 1027)]
+    assert both(feed(pairing, *arrivals) + pairing.flush()) == [(1000, 1010), (1019, 1027)]
+
+
+def test_a_known_period_lets_a_pair_leave_without_waiting_for_the_next_image():
+    arrivals = [('camera', t) for t in range(1000, 1300, 50)]
+    for wait, expected in (('likely', [(1250, 1262)]), ('certain', [])):
+        pairing = pairer(wait=wait)
+        feed(pairing, *arrivals)
+        assert both(feed(pairing, ('lidar', 1262))) == expected
+
+
+def test_a_known_period_holds_a_pair_that_the_next_image_could_part():
+    pairing = pairer(wait='likely', slop_s=0.04)
+    feed(pairing, *(('camera', t) for t in range(1000, 1300, 50)))
+    assert not feed(pairing, ('lidar', 1276))
+    assert both(feed(pairing, ('camera', 1300))) == []
+    assert both(pairing.flush()) == [(1300, 1276)]
+
+
+def test_too_few_periods_prove_nothing():
+    pairing = pairer(wait='likely')
+    assert not feed(pairing, ('camera', 1000), ('camera', 1100), ('lidar', 1110))
+
+
+def test_an_offset_moves_one_stream_before_comparing_and_leaves_the_stamp_alone():
+    pairing = pairer(slop_s=0, camera_offset_s=-0.03)
+    (pair,) = feed(pairing, ('camera', 130), ('lidar', 100))
+    assert (pair.stamp_ns, pair.apart_ns) == (100 * MS, 0)
+
+
+def test_an_offset_on_the_lidar_leaves_the_stamp_that_its_message_carries():
+    pairing = pairer(slop_s=0, lidar_offset_s=-37)
+    (pair,) = feed(pairing, ('lidar', 50_000), ('camera', 13_000))
+    assert pair.stamp_ns == 50_000 * MS
+
+
+def test_a_small_disorder_is_sorted_out():
+    pairing = pairer()
+    pairs = feed(pairing, ('camera', 150), ('camera', 99), ('lidar', 100), ('lidar', 151))
+    assert both(pairs + pairing.flush()) == [(99, 100), (150, 151)]
+
+
+def test_a_message_older_than_what_has_left_is_stale():
+    pairing = pairer()
+    feed(pairing, ('camera', 100), ('lidar', 100), ('camera', 95))
+    assert dropped(pairing, 'camera') == {'stale': 1}
+
+
+def test_a_repeated_stamp_counts_twice_and_each_is_used_at_most_once():
+    pairing = pairer(slop_s=0)
+    arrivals = [('camera', 100), ('camera', 100), ('lidar', 100), ('lidar', 150)]
+    assert both(feed(pairing, *arrivals) + pairing.flush()) == [(100, 100)]
+    assert pairing.counters()['camera']['received'] == 2
+    assert dropped(pairing, 'camera') == {'no_partner': 1}
+
+
+def test_two_repeated_stamps_make_two_pairs():
+    pairing = pairer(slop_s=0)
+    arrivals = [('camera', 100), ('camera', 100), ('lidar', 100), ('lidar', 100)]
+    assert both(feed(pairing, *arrivals)) == [(100, 100), (100, 100)]
+
+
+def test_a_message_that_was_never_stamped_is_dropped_and_counted():
+    pairing = pairer()
+    assert pairing.add('lidar', 0, 0) == []
+    assert dropped(pairing, 'lidar') == {'unstamped': 1}
+    assert pairing.clock_jumps == 0
+
+
+def test_a_full_queue_drops_its_oldest_message():
+    pairing = pairer(queue_size=2, dropout_after_s=3600)
+    feed(pairing, ('camera', 100), ('camera', 200), ('camera', 300))
+    assert dropped(pairing, 'camera') == {'queue_overflow': 1}
+    assert pairing.counters()['camera']['pending'] == 2
+    assert both(feed(pairing, ('lidar', 300))) == [(300, 300)]
+
+
+def test_a_sensor_passes_alone_once_its_partner_is_silent_and_fusion_returns_with_it():
+    pairing = pairer(allow_single=True, dropout_after_s=0.25)
+    assert both(feed(pairing, ('camera', 1000), ('lidar', 1000))) == [(1000, 1000)]
+    assert not feed(pairing, ('lidar', 1100), ('lidar', 1200))
+    waited = feed(pairing, ('lidar', 1300))
+    assert both(waited) == [(None, 1100), (None, 1200), (None, 1300)]
+    assert {pair.mode for pair in waited} == {'lidar_only'}
+    assert both(feed(pairing, ('lidar', 1400))) == [(None, 1400)]
+    (back,) = feed(pairing, ('camera', 1500), ('lidar', 1500))
+    assert (back.mode, back.camera, back.lidar) == ('fusion', 1500, 1500)
+
+
+def test_a_camera_passes_alone_with_its_own_stamp():
+    pairing = pairer(allow_single=True, dropout_after_s=0.25)
+    pairs = feed(pairing, ('lidar', 1000), *(('camera', t) for t in range(1000, 1400, 100)))
+    assert [(pair.stamp_ns // MS, pair.mode) for pair in pairs] == [
+        (1000, 'fusion'),
+        (1100, 'camera_only'),
+        (1200, 'camera_only'),
+        (1300, 'camera_only'),
+    ]
+
+
+def test_a_sensor_that_never_spoke_counts_as_silent_too():
+    pairing = pairer(allow_single=True, dropout_after_s=0.25)
+    assert len(feed(pairing, *(('camera', t) for t in range(1000, 1400, 100)))) == 4
+
+
+def test_a_partner_that_comes_back_with_an_older_stamp_is_stale():
+    pairing = pairer(allow_single=True, dropout_after_s=0.25)
+    feed(pairing, ('camera', 1000), ('camera', 1300), ('lidar', 1290))
+    assert dropped(pairing, 'lidar') == {'stale': 1}
+
+
+def test_nothing_passes_alone_unless_it_may():
+    pairing = pairer(dropout_after_s=0.25)
+    assert not feed(pairing, *(('lidar', t) for t in range(1000, 2000, 100)))
+    assert set(dropped(pairing, 'lidar')) == {'no_partner'}
+
+
+def test_silence_makes_a_waiting_pair_certain():
+    pairing = pairer(dropout_after_s=0.25)
+    assert not feed(pairing, ('camera', 990), ('lidar', 1000), ('lidar', 1100), ('lidar', 1200))
+    assert both(feed(pairing, ('lidar', 1300))) == [(990, 1000)]
+
+
+def test_the_end_lets_go_of_what_waits_and_drops_the_rest():
+    pairing = pairer()
+    assert not feed(pairing, ('camera', 90), ('lidar', 100), ('lidar', 105))
+    assert both(pairing.flush()) == [(90, 100)]
+    assert dropped(pairing, 'lidar') == {'no_partner': 1}
+
+
+def test_after_the_end_the_next_bag_may_be_older():
+    pairing = pairer()
+    feed(pairing, ('camera', 9000), ('lidar', 9000))
+    pairing.flush()
+    assert both(feed(pairing, ('camera', 100), ('lidar', 100))) == [(100, 100)]
+    assert pairing.clock_jumps == 0
+
+
+def test_a_message_that_cannot_be_decoded_is_received_and_dropped():
+    pairing = pairer()
+    pairing.ledger.receive('camera')
+    pairing.ledger.drop('camera', 'bad_encoding')
+    assert pairing.counters()['camera']['received'] == 1
+    assert dropped(pairing, 'camera') == {'bad_encoding': 1}
+
+
+def test_a_used_pair_can_be_counted_as_dropped_later():
+    pairing = pairer()
+    feed(pairing, ('camera', 100), ('lidar', 100))
+    pairing.ledger.reclassify('lidar', 'superseded')
+    assert pairing.counters()['lidar']['used'] == 0
+    assert dropped(pairing, 'lidar') == {'superseded': 1}
+
+
+def test_the_report_names_every_cause():
+    assert set(Ledger().counters()['camera']['dropped']) == set(CAUSES)
+
+
+@pytest.mark.parametrize('count', ['use', 'drop', 'reclassify'])
+def test_what_never_came_cannot_be_counted(count):
+    arguments = ('lidar',) if count == 'use' else ('lidar', 'superseded')
+    with pytest.raises(ValueError, match=f'The lidar has no .* message to {count}'):
+        getattr(Ledger(), count)(*arguments)
+
+
+def test_a_dropout_shorter_than_the_slop_is_refused():
+    with pytest.raises(
+        ValueError, match=r'dropout_after_s of 0\.02 is not longer than the slop_s of 0\.03'
+    ):
+        PairingSettings.read({'slop_s': 0.03, 'dropout_after_s': 0.02})
