@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from itertools import pairwise
 
+import torch
 from pydantic import Field
 from torch import Tensor, nn
 
@@ -16,6 +17,10 @@ class ConvNetConfig(ModelConfig):
     channels: tuple[int, ...] = Field((50, 100, 200), description='Channels of each convolution')
     hidden: tuple[int, ...] = Field((1000, 100), description='Widths of the hidden linear layers')
     size: int = Field(64, gt=0, description='Height and width of the input in pixels')
+    origin: tuple[float, float, float] = Field(
+        (0.0, 25.0, 0.0),
+        description='Where the labels the network learns have their origin, LiDAR frame, metres',
+    )
 
 
 class ConvNet(nn.Module):
@@ -38,6 +43,9 @@ class ConvNet(nn.Module):
         super().__init__()
         self.layers = nn.Sequential(*layers)
         self.size = config.size
+        # The notebook learns labels around the middle of the scene, not around the LiDAR.
+        self.register_buffer('origin', torch.tensor(config.origin), persistent=False)
+        self.origin: Tensor
 
     def forward(self, image: Tensor) -> Tensor:
         """Return centres (B, K, 3) in metres, LiDAR frame."""
@@ -47,4 +55,4 @@ class ConvNet(nn.Module):
                 f'{(self.size, self.size)}. Set `size`, or use dense_fusion, which takes any.'
             )
         output: Tensor = self.layers(image)
-        return output.reshape(len(image), -1, 3)
+        return output.reshape(len(image), -1, 3) + self.origin

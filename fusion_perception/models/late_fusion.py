@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 from pydantic import Field
-from torch import nn
+from torch import Tensor, nn
 
 from fusion_perception.models.base import Estimate, FusionModel, Stage
 from fusion_perception.models.convnet import ConvNetConfig
@@ -41,13 +41,15 @@ class LateFusion(FusionModel):
         self.head = nn.Sequential(
             nn.Linear(2 * coordinates, width), nn.ReLU(), nn.Linear(width, coordinates)
         )
+        self.register_buffer('origin', torch.tensor(config.origin), persistent=False)
+        self.origin: Tensor
 
     def forward(self, observation: Observation) -> Estimate:
         """Predict the centres of a batch."""
-        by_camera = self.rgb(observation).centers
-        by_lidar = self.lidar(observation).centers
+        by_camera = self.rgb(observation).centers - self.origin
+        by_lidar = self.lidar(observation).centers - self.origin
         both = torch.cat((by_camera.flatten(1), by_lidar.flatten(1)), dim=1)
-        return Estimate(self.head(both).reshape(len(both), -1, 3))
+        return Estimate(self.head(both).reshape(len(both), -1, 3) + self.origin)
 
     def stages(self) -> tuple[Stage, ...]:
         """Train the camera network, the LiDAR network, then the head alone."""
