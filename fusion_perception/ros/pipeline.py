@@ -82,8 +82,7 @@ class Pipeline:
         before, self.settings = self.settings, settings
         if settings.pairing != before.pairing:
             self._submit(self.pairer.flush())
-            ledger, self.pairer = self.pairer.ledger, Pairer(self._pairing(settings))
-            self.pairer.ledger = ledger
+            self.pairer = Pairer(self._pairing(settings), self.pairer.ledger)
 
     def take(self, stream: Stream, message: Image) -> None:
         """Take in a message of a stream. What cannot be decoded is dropped, counted and said."""

@@ -15,7 +15,7 @@ from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 from typing_extensions import Buffer
 
 # Channels, which for these are also the bytes of a pixel.
@@ -151,9 +151,11 @@ def decode_compressed_image(message: CompressedImageMessage) -> NDArray[np.uint8
                 )
             pixels = np.asarray(image)
     except (OSError, SyntaxError, Image.DecompressionBombError) as error:
+        # Pillow's own words for what it cannot identify are an object's address.
+        fault = 'neither a JPEG nor a PNG' if isinstance(error, UnidentifiedImageError) else error
         raise BadEncoding(
-            f"A compressed image ('{message.format}') is no whole JPEG or PNG: {error}. "
-            'Publish one of these, or an uncompressed image.'
+            f"A compressed image ('{message.format}', {memoryview(message.data).nbytes} bytes) "
+            f'cannot be read: {fault}. Publish whole JPEG or PNG images, or uncompressed ones.'
         ) from None
     return pixels.reshape(*pixels.shape[:2], -1)
 

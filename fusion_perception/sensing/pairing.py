@@ -98,9 +98,11 @@ class Pairer(Generic[M]):
     from any thread.
     """
 
-    def __init__(self, settings: PairingSettings | None = None) -> None:
+    def __init__(
+        self, settings: PairingSettings | None = None, ledger: Ledger | None = None
+    ) -> None:
         self.settings = settings or PairingSettings()
-        self.ledger = Ledger()
+        self.ledger = ledger or Ledger()
         self.clock_jumps = 0
         self._slop_ns = 0 if self.settings.policy == 'exact' else _ns(self.settings.slop_s)
         self._started: float = math.inf
