@@ -48,6 +48,9 @@ class Recipe(Settings):
     fresh_scenes: int | None = Field(
         None, ge=1, description='Scenes to simulate anew for each epoch instead of reading them'
     )
+    plain_scenes: float = Field(
+        0.0, ge=0, le=1, description='Part of the fresh scenes that keep the original look'
+    )
     seed: int = Field(0, ge=0, description='Start of all random numbers')
     device: Device = Field('auto', description='auto takes CUDA where it is')
     devices: int = Field(1, ge=1, description='Number of devices to train on')

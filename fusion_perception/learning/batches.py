@@ -1,0 +1,180 @@
+"""Give a training its batches: from a data folder, or from scenes simulated on the way."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from fusion_perception.learning.dataset import SceneSet, read_folder, split_indices
+from fusion_perception.learning.recipe import Recipe
+from fusion_perception.sensing.lidars import UniformGrid
+from fusion_perception.sensing.observation import Lidar, Observation
+from fusion_perception.sensing.rig import TASK_CLASSES, Rig
+from fusion_perception.simulation.noise import NoiseSettings, add_noise
+from fusion_perception.simulation.render import render
+from fusion_perception.simulation.scene import SceneSettings, sample_scenes
+
+Batch = tuple[Observation, Tensor]
+# Scenes rendered at a time: some hundred megabytes of rays.
+_CHUNK = 2048
+
+
+def derive_seed(*parts: object) -> int:
+    """Return a seed that any of the parts changes.
+
+    Every epoch draws from its own seed, so a resumed run needs no kept generator state.
+    """
+    return int.from_bytes(hashlib.sha256(repr(parts).encode()).digest()[:8], 'little') >> 1
+
+
+def fingerprint(scenes: SceneSet) -> str:
+    """Return the sha256 of what the scenes hold, wherever they were read from."""
+    digest = hashlib.sha256(scenes.lidar.fingerprint().encode())
+    digest.update(scenes.rig.model_dump_json().encode())
+    for tensor in (scenes.images, scenes.ranges, scenes.centers):
+        digest.update(tensor.cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()
+
+
+@dataclass(frozen=True)
+class Share:
+    """Which of how many equal processes this one is."""
+
+    rank: int = 0
+    of: int = 1
+
+
+class TrainingData:
+    """The training and the validation scenes of a recipe, whole on one device."""
+
+    def __init__(
+        self, recipe: Recipe, device: torch.device | str = 'cpu', share: Share = Share()
+    ) -> None:
+        self._recipe, self._share, self._device = recipe, share, torch.device(device)
+        self._pool: SceneSet | None = None
+        if recipe.data is not None:
+            folder = _on(self._device, read_folder(recipe.data))
+            self.rig, self.lidar = folder.rig, folder.lidar
+            pool, held_out = split_indices(len(folder), recipe.validation)
+            self._valid, self._held_out = folder, held_out.to(self._device)
+            self.scenes = len(pool)
+            if recipe.fresh_scenes is None:
+                self._pool = folder
+        elif recipe.fresh_scenes is not None:
+            self.rig = Rig(classes=TASK_CLASSES[recipe.scene.task])
+            self.lidar = _moved(UniformGrid().lidar(), self._device)
+            # The same whatever the run's seed, so that runs can be compared.
+            self._valid = self._simulate(recipe.validation, derive_seed('validation'))
+            self._held_out = torch.arange(recipe.validation, device=self._device)
+        else:
+            raise ValueError('There is nothing to learn from. Give --data or --fresh-scenes.')
+        if recipe.fresh_scenes is not None:
+            self.scenes = recipe.fresh_scenes
+        if not self.steps:
+            raise ValueError(
+                f'{self.scenes} scenes for training do not fill one batch of '
+                f'{recipe.batch_size}. Add scenes, or lower --batch-size.'
+            )
+
+    @property
+    def steps(self) -> int:
+        """Return the number of steps in an epoch."""
+        size, local = self._recipe.batch_size // self._share.of, self._local_count()
+        return local // size if self._recipe.drop_last else -(-local // size)
+
+    def describe(self) -> dict[str, object]:
+        """Return what identifies the data, as JSON values."""
+        return {
+            'scenes': self.scenes,
+            'validation': len(self._held_out),
+            'source': 'simulated for each epoch' if self._recipe.fresh_scenes else 'folder',
+            'fingerprint': fingerprint(self._valid),
+        }
+
+    def training(self, stage: str, epoch: int) -> Iterator[Batch]:
+        """Yield this process's batches of an epoch, shuffled by the seed, stage and epoch."""
+        recipe, share = self._recipe, self._share
+        generator = torch.Generator()
+        if recipe.fresh_scenes:
+            seed = derive_seed(recipe.seed, stage, epoch, share.rank)
+            scenes, count = self._simulate(self._local_count(), seed), self._local_count()
+            order = torch.randperm(count, generator=generator.manual_seed(seed))
+        else:
+            assert self._pool is not None
+            scenes = self._pool
+            generator.manual_seed(derive_seed(recipe.seed, stage, epoch))
+            order = torch.randperm(self.scenes, generator=generator)[share.rank :: share.of]
+        size = recipe.batch_size // share.of
+        for indices in order.to(self._device).split(size):
+            if len(indices) < size and recipe.drop_last:
+                return
+            observation, centers = scenes.batch(indices)
+            yield self._hide_sensors(observation, generator), centers
+
+    def validation(self) -> Iterator[Batch]:
+        """Yield the validation scenes in order, all of them."""
+        for indices in self._held_out.split(self._recipe.batch_size):
+            yield self._valid.batch(indices)
+
+    def _local_count(self) -> int:
+        share = self._share
+        if self._recipe.fresh_scenes:
+            return self.scenes // share.of
+        return len(range(share.rank, self.scenes, share.of))
+
+    def _simulate(self, count: int, seed: int) -> SceneSet:
+        recipe = self._recipe
+        generator = torch.Generator(self._device).manual_seed(seed)
+        plain = round(count * recipe.plain_scenes)
+        original = SceneSettings(**recipe.scene.model_dump(include={'task', 'kinds', 'reach_m'}))
+        images, ranges, centers = [], [], []
+        for share, look, noise in (
+            (plain, original, NoiseSettings()),
+            (count - plain, recipe.scene, recipe.noise),
+        ):
+            for first in range(0, share, _CHUNK):
+                size = min(_CHUNK, share - first)
+                scenes = sample_scenes(size, look, generator, self._device, rig=self.rig)
+                frames = render(scenes, self.rig, self.lidar)
+                frames = add_noise(frames, noise, generator, self.lidar.max_range)
+                images.append(frames.images)
+                ranges.append(frames.ranges)
+                centers.append(frames.centers)
+        return SceneSet(
+            images=torch.cat(images),
+            ranges=torch.cat(ranges),
+            centers=torch.cat(centers),
+            rig=self.rig,
+            lidar=self.lidar,
+            source=Path('simulated'),
+        )
+
+    def _hide_sensors(self, observation: Observation, generator: torch.Generator) -> Observation:
+        """Hide one sensor of some samples, so that a model learns to do without it."""
+        recipe = self._recipe
+        if not (recipe.drop_camera or recipe.drop_lidar):
+            return observation
+        chance = torch.rand(len(observation), generator=generator).to(self._device)
+        camera = observation.camera & (chance >= recipe.drop_camera)
+        lidar = observation.lidar & (chance < 1 - recipe.drop_lidar)
+        return replace(
+            observation,
+            rgba=observation.rgba * camera[:, None, None, None],
+            xyza=observation.xyza * lidar[:, None, None, None],
+            camera=camera,
+            lidar=lidar,
+        )
+
+
+def _moved(lidar: Lidar, device: torch.device) -> Lidar:
+    # A table that lies on the CPU would be copied to the GPU at every step.
+    return replace(lidar, azimuth=lidar.azimuth.to(device), zenith=lidar.zenith.to(device))
+
+
+def _on(device: torch.device, scenes: SceneSet) -> SceneSet:
+    return replace(scenes.to(device), lidar=_moved(scenes.lidar, device))

@@ -1,0 +1,123 @@
+"""Keep a training so that it can go on: one .safetensors file, never a pickle."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from fusion_perception.learning.recipe import Recipe
+
+Row = dict[str, float | int | str]
+Weights = dict[str, Tensor]
+
+
+@dataclass
+class Checkpoint:
+    """Where a training stands after its last finished epoch.
+
+    `rows` are its epochs so far, `settings` and `data` what it was begun with. `model` are the
+    weights of the whole model; of the current stage, `moments` are the optimiser's state,
+    `best` its best weights and `mean` the running mean of its weights, where one is kept.
+    """
+
+    settings: dict[str, object]
+    data: dict[str, object]
+    rows: list[Row] = field(default_factory=list)
+    model: Weights = field(default_factory=dict)
+    moments: Weights = field(default_factory=dict)
+    best: Weights = field(default_factory=dict)
+    mean: Weights = field(default_factory=dict)
+
+    def epochs_of(self, stage: str) -> list[Row]:
+        """Return the finished epochs of one stage."""
+        return [row for row in self.rows if row['stage'] == stage]
+
+    def write(self, path: Path) -> None:
+        """Write in one step: whoever is interrupted keeps the file of the epoch before."""
+        tensors = {
+            f'{group}/{key}': value.detach().cpu().contiguous()
+            for group in ('model', 'moments', 'best', 'mean')
+            for key, value in getattr(self, group).items()
+        }
+        state = {'settings': self.settings, 'data': self.data, 'rows': self.rows}
+        handle, draft = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix='.part')
+        os.close(handle)
+        try:
+            save_file(tensors, draft, {'training': json.dumps(state)})
+            Path(draft).chmod(0o644)
+            Path(draft).replace(path)
+        finally:
+            Path(draft).unlink(missing_ok=True)
+
+    @classmethod
+    def read(cls, path: Path) -> Checkpoint:
+        """Read a checkpoint; raise FileNotFoundError or ValueError when that is impossible."""
+        if not path.is_file():
+            raise FileNotFoundError(
+                f'No run to resume: there is no {path}. Start it without --resume.'
+            )
+        groups: dict[str, Weights] = {'model': {}, 'moments': {}, 'best': {}, 'mean': {}}
+        try:
+            with safe_open(path, framework='pt') as file:
+                state = json.loads((file.metadata() or {})['training'])
+                for name in file.keys():  # noqa: SIM118
+                    group, _, key = name.partition('/')
+                    groups[group][key] = file.get_tensor(name)
+            return cls(state['settings'], state['data'], state['rows'], **groups)
+        except (SafetensorError, OSError, ValueError, KeyError, TypeError) as error:
+            raise ValueError(
+                f'{path} is torn or no checkpoint ({" ".join(str(error).split())}). '
+                'Start the run anew in another folder.'
+            ) from None
+
+    def refuse_another(self, recipe: Recipe, data: Mapping[str, object], stages: int) -> None:
+        """Raise ValueError when a recipe or data would not continue this run but alter it."""
+        changes = recipe.differences(self.settings)
+        before = self.settings.get('epochs')
+        if recipe.epochs != before and (stages > 1 or recipe.schedule != 'constant'):
+            # Later stages and the schedule were laid out for the number of epochs.
+            changes.append(f'epochs was {before} and is now {recipe.epochs}')
+        changes += [
+            f'data {key} was {self.data.get(key)!r} and is now {value!r}'
+            for key, value in data.items()
+            if self.data.get(key) != value
+        ]
+        if changes:
+            raise ValueError(
+                f'This run cannot be resumed: {"; ".join(changes)}. '
+                'Use what it was begun with, or start a new run in another folder.'
+            )
+
+
+def moments_of(optimiser: Optimizer, parameters: list[nn.Parameter]) -> Weights:
+    """Return the optimiser's state as tensors named by the parameter's number and the moment."""
+    return {
+        f'{number}/{moment}': value
+        for number, parameter in enumerate(parameters)
+        for moment, value in optimiser.state[parameter].items()
+    }
+
+
+def restore_moments(optimiser: Optimizer, parameters: list[nn.Parameter], kept: Weights) -> None:
+    """Give the optimiser back the state that `moments_of` took from it."""
+    state: dict[int, Weights] = {}
+    for name, value in kept.items():
+        number, _, moment = name.partition('/')
+        parameter = parameters[int(number)]
+        if value.shape == parameter.shape:
+            # A fused step walks raw memory: moments must lie in it as their parameter does.
+            value = torch.empty_like(parameter).copy_(value).detach()
+        state.setdefault(int(number), {})[moment] = value
+    groups = optimiser.state_dict()['param_groups']
+    # load_state_dict also moves each moment to its parameter's device.
+    optimiser.load_state_dict({'state': state, 'param_groups': groups})

@@ -1,0 +1,169 @@
+"""Keep a training's folder: bundle, checkpoint, metrics, curves, recipe."""
+
+from __future__ import annotations
+
+import json
+import platform
+import shutil
+import subprocess
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+import yaml
+from torch.utils.tensorboard import SummaryWriter
+
+import fusion_perception
+from fusion_perception.learning.checkpoint import Checkpoint, Row
+from fusion_perception.learning.curves import losses_plot
+from fusion_perception.learning.recipe import Recipe
+from fusion_perception.models import FusionModel
+from fusion_perception.models.bundle import save_bundle
+from fusion_perception.sensing.observation import Lidar
+from fusion_perception.sensing.rig import Rig
+
+
+class RunFolder:
+    """The files of one run. `writes` is False in all but the first of several processes."""
+
+    def __init__(self, path: Path, resume: bool, writes: bool = True) -> None:
+        self.path, self.resume, self.writes = path, resume, writes
+        self.bundle = path / 'bundle.safetensors'
+        self.checkpoint = path / 'checkpoint.safetensors'
+        self._events: SummaryWriter | None = None
+        if path.exists() and not path.is_dir():
+            raise ValueError(f'{path} is a file. Choose a folder for the run.')
+        if writes and not resume and (self.checkpoint.exists() or self.bundle.exists()):
+            raise ValueError(
+                f'{path} already holds a run. Add --resume to go on with it, or choose another '
+                '--out.'
+            )
+        if resume and not self.checkpoint.is_file():
+            raise FileNotFoundError(
+                f'No run to resume: there is no {self.checkpoint}. Start it without --resume.'
+            )
+
+    def begin(self, recipe: Recipe) -> None:
+        """Write the recipe, so that the run can be repeated from its own folder."""
+        if not self.writes:
+            return
+        self.path.mkdir(parents=True, exist_ok=True)
+        values = recipe.model_dump(mode='json', exclude={'config', 'out', 'resume'})
+        if recipe.data is not None:
+            values['data'] = str(recipe.data.resolve())
+        (self.path / 'config.yaml').write_text(yaml.safe_dump(values, sort_keys=False))
+
+    def save_epoch(self, checkpoint: Checkpoint) -> None:
+        """Write what a finished epoch leaves, the checkpoint first: it is what counts."""
+        if not self.writes:
+            return
+        checkpoint.write(self.checkpoint)
+        if not checkpoint.rows:
+            return
+        row, step = checkpoint.rows[-1], len(checkpoint.rows)
+        (self.path / 'metrics.json').write_text(json.dumps(summary(checkpoint), indent=2) + '\n')
+        stages = dict.fromkeys(str(row['stage']) for row in checkpoint.rows)
+        losses_plot(
+            {
+                stage: (
+                    [float(row['train_loss']) for row in checkpoint.epochs_of(stage)],
+                    [float(row['valid_loss']) for row in checkpoint.epochs_of(stage)],
+                )
+                for stage in stages
+            },
+            self.path / 'losses.png',
+        )
+        if self._events is None:
+            # A run that goes on hides what an interrupted epoch may have left.
+            self._events = SummaryWriter(str(self.path / 'tensorboard'), purge_step=step)
+        for key, value in row.items():
+            if key not in ('stage', 'epoch'):
+                self._events.add_scalar(f'{row["stage"]}/{key}', value, step)
+        self._events.flush()
+
+    def save_bundle(
+        self,
+        model: FusionModel,
+        name: str,
+        rig: Rig,
+        lidar: Lidar,
+        checkpoint: Checkpoint,
+        row: Row | None,
+    ) -> None:
+        """Write the bundle with how it came about; `row` is the epoch whose weights it has."""
+        if not self.writes:
+            return
+        self.path.mkdir(parents=True, exist_ok=True)
+        private = ('data', 'out', 'config', 'resume')  # Paths mean nothing on another machine.
+        save_bundle(
+            self.bundle,
+            model,
+            name,
+            rig,
+            lidar,
+            {
+                'metrics': row,
+                'seconds': sum(float(row['seconds']) for row in checkpoint.rows),
+                'seed': checkpoint.settings['seed'],
+                'data': checkpoint.data,
+                'settings': {k: v for k, v in checkpoint.settings.items() if k not in private},
+                'git_commit': git_commit(),
+                'versions': versions(),
+            },
+        )
+
+    def keep_stage(self, stage: str) -> None:
+        """Keep the bundle of a finished stage under its name; the next one overwrites it."""
+        if self.writes and self.bundle.is_file():
+            shutil.copyfile(self.bundle, self.path / f'{stage}.safetensors')
+
+    def close(self) -> None:
+        """Flush and close the TensorBoard events."""
+        if self._events is not None:
+            self._events.close()
+
+
+def best_of(rows: list[Row]) -> Row | None:
+    """Return the epoch with the lowest validation loss, the first of equals."""
+    return min(rows, key=lambda row: float(row['valid_loss']), default=None)
+
+
+def summary(checkpoint: Checkpoint) -> dict[str, object]:
+    """Return the content of metrics.json: all epochs, and the best one of each stage."""
+    stages = dict.fromkeys(str(row['stage']) for row in checkpoint.rows)
+    return {
+        'model': checkpoint.settings['model'],
+        'best': {stage: best_of(checkpoint.epochs_of(stage)) for stage in stages},
+        'seconds': sum(float(row['seconds']) for row in checkpoint.rows),
+        'epochs': checkpoint.rows,
+        'data': checkpoint.data,
+        'settings': checkpoint.settings,
+        'versions': versions(),
+    }
+
+
+def versions() -> Mapping[str, str]:
+    """Return the versions that a result depends on."""
+    return {
+        'fusion_perception': fusion_perception.__version__,
+        'torch': torch.__version__,
+        'python': platform.python_version(),
+    }
+
+
+def git_commit() -> str | None:
+    """Return the commit of this package's source, '-dirty' when changed, or None outside git."""
+    here = Path(__file__)
+
+    def git(*args: str) -> str:
+        command = ('git', '-C', str(here.parent), *args)
+        return subprocess.run(
+            command, capture_output=True, text=True, check=True, timeout=10
+        ).stdout.strip()
+
+    try:
+        # A package installed into a folder that happens to lie in someone's repository has none.
+        git('ls-files', '--error-unmatch', here.name)
+        return git('describe', '--always', '--dirty', '--abbrev=12', '--exclude=*')
+    except (OSError, subprocess.SubprocessError):
+        return None
