@@ -15,7 +15,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from fusion_perception.learning.folder import IMAGES, RANGES, DataFolder
+from fusion_perception.learning.folder import IMAGES, LABELS, RANGES, DataFolder
 from fusion_perception.sensing.assembly import observe
 from fusion_perception.sensing.geometry import transform_points
 from fusion_perception.sensing.observation import Lidar, Observation
@@ -152,7 +152,7 @@ def _unpack(packed: Path, fingerprint: str, source: Path) -> SceneSet | None:
             if about.get('fingerprint') != fingerprint:
                 return None
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except FileNotFoundError:
+    except (FileNotFoundError, PermissionError):
         return None
     except (OSError, SafetensorError):
         log.warning('%s is torn and will be written again.', packed)
@@ -182,9 +182,12 @@ def _pack(scenes: SceneSet, fingerprint: str) -> None:
             packed.parent.mkdir(parents=True, exist_ok=True)
             # In a folder of its own name, whoever reads meanwhile keeps the file it has; of two
             # writers the later one wins.
-            with tempfile.TemporaryDirectory(prefix='.packing-', dir=packed.parent) as unfinished:
-                save_file(tensors, Path(unfinished) / PACKED, metadata=about)
-                (Path(unfinished) / PACKED).replace(packed)
+            with tempfile.TemporaryDirectory(prefix='.packing-', dir=packed.parent) as folder:
+                unfinished = Path(folder) / PACKED
+                save_file(tensors, unfinished, metadata=about)
+                # Whoever may read the labels may read what is packed from them.
+                unfinished.chmod((scenes.source / LABELS).stat().st_mode | 0o600)
+                unfinished.replace(packed)
             return
         except (OSError, SafetensorError) as error:
             log.debug('%s cannot be written: %s', packed, error)

@@ -28,6 +28,7 @@ from fusion_perception.sensing.rig import Rig
 log = logging.getLogger(__name__)
 
 IMAGES, RANGES, DISTANCES = ('rgb', '.png'), ('lidar', '.npy'), ('distance', '.npy')
+LABELS, RIG = 'positions.csv', 'sensor.yaml'
 # Enough to keep a disk busy; more only wait for each other.
 THREADS = min(8, os.cpu_count() or 1)
 # Pillow knows more modes; these become RGBA without losing or inventing anything.
@@ -79,7 +80,7 @@ class DataFolder:
                 f'{path} is empty. Fill it with `fusion simulate {path} --task shapes '
                 '--count 1000`.'
             )
-        classes, positions = read_positions(path / 'positions.csv')
+        classes, positions = read_positions(path / LABELS)
         images, ranges = _numbered(path, *IMAGES), _numbered(path, *RANGES)
         counts = {'images in rgb': len(images), 'range images in lidar': len(ranges)}
         if set(counts.values()) != {len(positions)}:
@@ -143,7 +144,7 @@ class DataFolder:
         return ranges
 
     def _check_against_rig(self, image: NDArray[np.uint8], ranges: NDArray[np.float32]) -> None:
-        camera, described = self.rig.camera, self.path / 'sensor.yaml'
+        camera, described = self.rig.camera, self.path / RIG
         if described.is_file() and image.shape[:2] != (camera.height, camera.width):
             raise ValueError(
                 f'{described} describes a camera of {camera.width}x{camera.height} pixels, but '
@@ -158,7 +159,7 @@ class DataFolder:
                 f'return do, but max_range is {self.rig.max_range:g}. Set it in {described}.'
             )
         check_labels(
-            self.path / 'positions.csv',
+            self.path / LABELS,
             torch.from_numpy(self.positions),
             torch.from_numpy(ranges),
             self.lidar,
@@ -171,7 +172,7 @@ def read_rig(path: Path, classes: tuple[str, ...]) -> Rig:
 
     Raises ValueError when it names other objects than the header of positions.csv.
     """
-    described = path / 'sensor.yaml'
+    described = path / RIG
     if not described.is_file():
         log.warning(
             '%s has no sensor.yaml: the rig of the original data is assumed '

@@ -14,7 +14,14 @@ from PIL import Image
 from pydantic import Field
 from tqdm import tqdm
 
-from fusion_perception.learning.folder import DISTANCES, IMAGES, RANGES, in_threads
+from fusion_perception.learning.folder import (
+    DISTANCES,
+    IMAGES,
+    LABELS,
+    RANGES,
+    RIG,
+    in_threads,
+)
 from fusion_perception.learning.labels import write_positions
 from fusion_perception.sensing.lidars import UniformGrid
 from fusion_perception.sensing.observation import Lidar
@@ -102,7 +109,7 @@ def write_folder(
         (out / kind).mkdir(parents=True, exist_ok=True)
     np.save(out / 'azimuth.npy', lidar.azimuth.numpy())
     np.save(out / 'zenith.npy', lidar.zenith.numpy())
-    rig.write_yaml(out / 'sensor.yaml')
+    rig.write_yaml(out / RIG)
     pose = np.asarray(rig.T_label_lidar, dtype=np.float64)
     positions: list[NDArray[np.float64]] = []
     written = 0
@@ -113,7 +120,7 @@ def write_folder(
         written += len(frames)
         if progress is not None:
             progress(len(frames))
-    write_positions(out / 'positions.csv', rig.classes, np.concatenate(positions))
+    write_positions(out / LABELS, rig.classes, np.concatenate(positions))
 
 
 def _write_scenes(out: Path, first: int, frames: Frames) -> None:

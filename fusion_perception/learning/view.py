@@ -1,0 +1,68 @@
+"""Draw one scene of a data folder as the course's notebook does: `fusion view`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+import tyro
+from pydantic import Field
+
+from fusion_perception.learning.folder import DataFolder
+from fusion_perception.learning.plots import (
+    Box,
+    images_figure,
+    points_of,
+    scatter_figure,
+    write_png,
+    write_turning_gif,
+)
+from fusion_perception.sensing.geometry import range_to_xyza
+from fusion_perception.sensing.settings import Settings
+
+
+class ViewSettings(Settings):
+    """Which scene `fusion view` draws, and where to."""
+
+    data: tyro.conf.Positional[Path] = Field(description='Data folder in the original layout')
+    index: int = Field(0, ge=0, description='Scene to draw')
+    out: Path = Field(Path('runs/view'), description='Folder for the pictures')
+    frames: int = Field(360, ge=1, description='Frames of the turning GIF, 30 a second')
+
+
+def view(settings: ViewSettings) -> str:
+    """Write the pictures of one scene, numbered in the notebook's order, and say where.
+
+    Raises FileNotFoundError or ValueError for a folder or scene that cannot be read.
+    """
+    folder = DataFolder.open(settings.data)
+    scene, lidar = folder.scene(settings.index), folder.lidar
+    x, y, z = lidar.directions.permute(2, 0, 1).numpy()
+    xyza = range_to_xyza(torch.from_numpy(scene.ranges), lidar.directions, lidar.max_range)
+    channels = dict(zip('xyza', xyza.numpy(), strict=True))
+    points = points_of(scene.ranges, lidar)
+    box = Box.around(points, folder.rig.T_lidar_label()[:3, 3].numpy())
+
+    settings.out.mkdir(parents=True, exist_ok=True)
+    figures = {
+        '01_image': images_figure([('camera image', scene.image)]),
+        '02_distance': None
+        if scene.distance is None
+        else images_figure(
+            [('distance along each camera ray [m]', scene.distance)], lidar.max_range
+        ),
+        '03_ranges': images_figure(
+            [('range along each LiDAR beam [m]', scene.ranges)], lidar.max_range
+        ),
+        '04_directions': images_figure([('direction x', x), ('z', z), ('y', y)]),
+        '05_mask': images_figure([('mask: 1 where a beam returned', channels['a'])]),
+        '06_xyza': images_figure(
+            [*((f'{name} [m]', channels[name]) for name in 'xzy'), ('a', channels['a'])]
+        ),
+        '07_points': scatter_figure(points, box),
+    }
+    for name, figure in figures.items():
+        if figure is not None:
+            write_png(figure, settings.out / f'{name}.png')
+    write_turning_gif(points, box, settings.out / '08_turning.gif', settings.frames)
+    return f'Scene {settings.index} of {settings.data} is drawn in {settings.out}.'
