@@ -54,11 +54,16 @@ def normals(kind: Kind, points: Tensor) -> Tensor:
 
 
 def _cube_hit(origins: Tensor, directions: Tensor) -> Tensor:
-    inverse = 1 / directions
+    inverse = _inverse(directions)
     middle, half = -origins * inverse, CUBE_HALF_SIDE * inverse.abs()
     enter = (middle - half).amax(dim=0)
     leave = (middle + half).amin(dim=0)
     return torch.where((enter <= leave) & (enter > 0), enter, torch.inf)
+
+
+def _inverse(directions: Tensor) -> Tensor:
+    """Return 1 / directions; a ray within a plane gets a huge number, as inf * 0 is NaN."""
+    return 1 / torch.where(directions.abs() < 1e-12, 1e-12, directions)
 
 
 def _sphere_hit(origins: Tensor, directions: Tensor) -> Tensor:
@@ -83,7 +88,7 @@ def _torus_hit(origins: Tensor, directions: Tensor) -> Tensor:
     outer = TORUS_MAJOR_RADIUS + TORUS_MINOR_RADIUS
     half_chord = torch.sqrt(outer**2 - (offset * offset).sum(dim=0))
     # The torus also lies between two planes.
-    inverse = 1 / directions[2]
+    inverse = _inverse(directions[2])
     middle, half = -offset[2] * inverse, TORUS_MINOR_RADIUS * inverse.abs()
     enter = torch.maximum(-half_chord, middle - half)
     leave = torch.minimum(half_chord, middle + half)

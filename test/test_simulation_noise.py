@@ -1,0 +1,107 @@
+"""Noise is as strong as its settings say and touches nothing else."""
+
+import pytest
+import torch
+
+from fusion_perception.sensing.lidars import UniformGrid
+from fusion_perception.sensing.rig import Rig
+from fusion_perception.simulation.noise import NoiseSettings, add_noise
+from fusion_perception.simulation.render import render
+from fusion_perception.simulation.scene import SceneSettings, sample_scenes
+
+COUNT = 20
+LIDAR = UniformGrid().lidar()
+CLEAN = render(
+    sample_scenes(COUNT, SceneSettings(task='cubes'), torch.Generator().manual_seed(0)),
+    Rig(),
+    LIDAR,
+)
+HIT = CLEAN.ranges < LIDAR.max_range
+
+
+def noisy(seed=1, **settings):
+    return add_noise(CLEAN, NoiseSettings(**settings), torch.Generator().manual_seed(seed))
+
+
+def test_noise_of_zero_changes_nothing():
+    frames = noisy()
+    assert torch.equal(frames.ranges, CLEAN.ranges)
+    assert torch.equal(frames.images, CLEAN.images)
+
+
+def test_range_noise_has_the_standard_deviation_asked_for_on_hits_alone():
+    frames = noisy(range_noise_m=(0.03, 0.03))
+    assert (frames.ranges - CLEAN.ranges)[HIT].std() == pytest.approx(0.03, rel=0.05)
+    assert (frames.ranges[~HIT] == LIDAR.max_range).all()
+    assert torch.equal(frames.images, CLEAN.images)
+
+
+def test_a_lost_ray_reads_the_maximum_range():
+    frames = noisy(lost_rays=(0.2, 0.2))
+    lost = HIT & (frames.ranges == LIDAR.max_range)
+    assert lost.sum() / HIT.sum() == pytest.approx(0.2, abs=0.02)
+    assert torch.equal(frames.ranges[~lost], CLEAN.ranges[~lost])
+    assert (noisy(lost_rays=(1.0, 1.0)).ranges == LIDAR.max_range).all()
+
+
+def test_each_scene_draws_its_own_strength():
+    frames = noisy(range_noise_m=(0.0, 0.1))
+    errors = (frames.ranges - CLEAN.ranges).masked_fill(~HIT, 0).flatten(1)
+    deviations = (errors.square().sum(dim=1) / HIT.flatten(1).sum(dim=1)).sqrt()
+    assert deviations.min() < 0.03
+    assert deviations.max() > 0.06
+
+
+def test_exposure_scales_the_image_and_keeps_alpha():
+    frames = noisy(exposure=(0.5, 0.5))
+    expected = (CLEAN.images[..., :3].float() / 2).round()
+    assert torch.equal(frames.images[..., :3].float(), expected)
+    assert (frames.images[..., 3] == 255).all()
+
+
+def test_camera_noise_has_the_standard_deviation_asked_for():
+    frames = noisy(camera_noise=(5.0, 5.0))
+    middling = (CLEAN.images[..., :3] > 60) & (CLEAN.images[..., :3] < 190)
+    error = frames.images[..., :3].float() - CLEAN.images[..., :3].float()
+    assert error[middling].std() == pytest.approx(5.0, rel=0.05)
+    assert error[middling].mean().abs() < 0.2
+    assert (frames.images[..., 3] == 255).all()
+
+
+def test_blur_spreads_light_and_loses_none():
+    frames = noisy(blur_px=(0.6, 0.6))
+    before = CLEAN.images[..., :3].float().sum(dim=(1, 2))
+    after = frames.images[..., :3].float().sum(dim=(1, 2))
+    assert after == pytest.approx(before, rel=0.01, abs=50)
+    lit_before, lit_after = (
+        (images[..., :3] > 0).sum() for images in (CLEAN.images, frames.images)
+    )
+    assert lit_after > lit_before
+
+
+def test_the_same_seed_draws_the_same_noise():
+    settings = NoiseSettings.robust().model_dump()
+    first, second, other = (noisy(seed, **settings) for seed in (1, 1, 2))
+    assert torch.equal(first.ranges, second.ranges)
+    assert torch.equal(first.images, second.images)
+    assert not torch.equal(first.ranges, other.ranges)
+
+
+def test_distances_and_centres_stay_the_truth():
+    frames = noisy(**NoiseSettings.robust().model_dump())
+    assert torch.equal(frames.distances, CLEAN.distances)
+    assert torch.equal(frames.centers, CLEAN.centers)
+
+
+@pytest.mark.parametrize(
+    ('values', 'sentence'),
+    [
+        ({'lost_rays': [0, 1.5]}, 'lost_rays.1 = 1.5'),
+        ({'range_noise_m': [-0.1, 0.1]}, 'range_noise_m.0 = -0.1'),
+        ({'range_noise_m': [0.2, 0.1]}, 'swap them'),
+        ({'dropout': 0.1}, "NoiseSettings has no 'dropout'"),
+    ],
+)
+def test_a_wrong_setting_is_named(values, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        NoiseSettings.read(values)

@@ -1,0 +1,137 @@
+"""Scenes are drawn as their settings say, and move smoothly."""
+
+from dataclasses import fields
+
+import pytest
+import torch
+
+from fusion_perception.sensing.geometry import transform_points
+from fusion_perception.sensing.rig import Rig
+from fusion_perception.simulation.motion import MovingScene
+from fusion_perception.simulation.rotations import random_rotations, rotations_about
+from fusion_perception.simulation.scene import Scenes, SceneSettings, sample_scenes
+from fusion_perception.simulation.spans import Draw
+
+
+def generator(seed=0):
+    return torch.Generator().manual_seed(seed)
+
+
+def tensors_of(scenes):
+    return [getattr(scenes, field.name) for field in fields(Scenes) if field.name != 'kinds']
+
+
+def test_the_same_seed_draws_the_same_scenes():
+    settings = SceneSettings.robust('cubes')
+    first, second = (sample_scenes(5, settings, generator(3)) for _ in range(2))
+    other = sample_scenes(5, settings, generator(4))
+    assert all(map(torch.equal, tensors_of(first), tensors_of(second)))
+    assert not torch.equal(first.centers, other.centers)
+
+
+@pytest.mark.parametrize('rig', [Rig(), Rig.read({'T_label_lidar': torch.eye(4).tolist()})])
+def test_centers_fill_the_cube_on_label_axes(rig):
+    scenes = sample_scenes(2000, SceneSettings(), generator(), rig=rig)
+    labels = transform_points(torch.tensor(rig.T_label_lidar), scenes.centers).reshape(-1, 3)
+    assert labels.abs().max() <= 5.001
+    assert labels.mean(dim=0).abs().max() < 0.15
+    assert labels.std(dim=0) == pytest.approx(torch.full((3,), 10 / 12**0.5), abs=0.1)
+
+
+def test_random_rotations_are_rotations_in_every_direction():
+    rotations = random_rotations(Draw(generator()), 4000)
+    products = rotations @ rotations.transpose(-1, -2)
+    assert (products - torch.eye(3)).abs().max() < 1e-5
+    assert torch.linalg.det(rotations).min() > 0.999
+    assert rotations.mean(dim=0).abs().max() < 0.05
+    # The angle of a uniform rotation has the mean pi / 2 + 2 / pi.
+    trace = rotations.diagonal(dim1=-2, dim2=-1).sum(dim=-1)
+    angle = torch.acos(((trace - 1) / 2).clamp(-1, 1))
+    assert angle.mean() == pytest.approx(2.2074, abs=0.04)
+
+
+def test_a_quarter_turn_about_z_moves_x_to_y():
+    turn = rotations_about(torch.tensor([0.0, 0.0, 1.0]), torch.tensor(torch.pi / 2))
+    assert turn @ torch.tensor([1.0, 0.0, 0.0]) == pytest.approx(
+        torch.tensor([0.0, 1.0, 0.0]), abs=1e-6
+    )
+
+
+def test_the_defaults_are_the_original_look():
+    scenes = sample_scenes(50, SceneSettings(), generator())
+    assert scenes.kinds == ('cube', 'sphere', 'torus')
+    assert (scenes.scales == 1).all()
+    assert (scenes.ambient == 0).all()
+    assert (scenes.light_intensity == 1).all()
+    assert torch.equal(scenes.camera_error, torch.eye(4).expand(50, 4, 4))
+    assert scenes.colours.min() >= 0.2
+    assert scenes.to_light == pytest.approx(
+        torch.tensor([-5.0, -6.0, 6.0]).expand(50, 3) / 97**0.5, abs=1e-5
+    )
+
+
+@pytest.mark.parametrize('task', ['shapes', 'cubes'])
+def test_robust_scenes_stay_within_what_the_settings_promise(task):
+    settings = SceneSettings.robust(task)
+    scenes = sample_scenes(500, settings, generator())
+    assert (scenes.scales - 1).abs().max() <= settings.size_jitter + 1e-6
+    assert scenes.colours.min() >= 0
+    assert scenes.colours.max() <= 1
+    nominal = torch.nn.functional.normalize(torch.tensor(settings.to_light), dim=0)
+    turned = torch.rad2deg(torch.acos((scenes.to_light @ nominal).clamp(-1, 1)))
+    assert turned.max() <= settings.light_jitter_deg + 0.1
+    assert scenes.camera_error[:, :3, 3].abs().max() <= settings.camera_shift_m
+    assert scenes.scales.std() > 0
+    assert turned.std() > 0
+
+
+def test_any_number_and_kind_of_objects_can_be_asked_for():
+    settings = SceneSettings(task='cubes', kinds=('cube', 'torus', 'cube', 'sphere'))
+    scenes = sample_scenes(3, settings, generator())
+    assert scenes.kinds == ('cube', 'torus', 'cube', 'sphere')
+    assert scenes.centers.shape == (3, 4, 3)
+    assert len({tuple(colour) for colour in scenes.colours[0].tolist()}) == 4
+
+
+@pytest.mark.parametrize(
+    ('values', 'sentence'),
+    [
+        ({'task': 'balls'}, "task = 'balls'"),
+        ({'kinds': []}, 'kinds'),
+        ({'to_light': [0, 0, 0]}, 'has no direction'),
+        ({'ambient': [0.5, 0.1]}, 'swap them'),
+        ({'albedo': [0, 2]}, 'albedo'),
+        ({'size_jiter': 0.1}, "Did you mean 'size_jitter'?"),
+    ],
+)
+def test_a_wrong_setting_is_named(values, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        SceneSettings.read(values)
+
+
+def test_a_moving_scene_depends_on_its_seed_and_the_time_alone():
+    first, second = MovingScene('cubes', seed=7), MovingScene('cubes', seed=7)
+    first.at(99.0)
+    assert all(map(torch.equal, tensors_of(first.at(12.3)), tensors_of(second.at(12.3))))
+    assert not torch.equal(first.at(0.0).centers, MovingScene('cubes', seed=8).at(0.0).centers)
+
+
+def test_a_moving_scene_stays_in_reach_and_never_jumps():
+    times = torch.arange(0, 300, 0.05, dtype=torch.float64)
+    scenes = MovingScene('shapes', seed=1).at(times)
+    labels = transform_points(torch.tensor(Rig().T_label_lidar), scenes.centers)
+    assert labels.abs().max() <= 5.001
+    speeds = scenes.centers.diff(dim=0).norm(dim=-1) / 0.05
+    assert speeds.mean() > 0.1
+    assert speeds.max() < 4
+    assert scenes.rotations.diff(dim=0).abs().max() < 0.05
+    assert torch.equal(scenes.colours[0], scenes.colours[-1])
+
+
+def test_many_times_at_once_give_the_scenes_of_each_time():
+    moving = MovingScene('shapes', seed=2)
+    together = moving.at(torch.tensor([0.0, 4.5, 1e6]))
+    for index, time_s in enumerate((0.0, 4.5, 1e6)):
+        alone = moving.at(time_s)
+        assert len(alone) == 1
+        assert together[index : index + 1].centers == pytest.approx(alone.centers, abs=1e-5)
