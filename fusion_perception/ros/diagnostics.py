@@ -51,10 +51,14 @@ class StreamState:
 
 @dataclass(frozen=True)
 class NodeState:
-    """What is known about the node at one moment; `fault` is why it could not be configured."""
+    """What is known about the node at one moment.
+
+    `fault` is why it could not be configured, `listening_s` for how long it has listened.
+    """
 
     lifecycle: str
     fault: str = ''
+    listening_s: float = 0.0
     enabled: bool = True
     mode: str = 'none'
     modes: Mapping[str, int] = field(default_factory=dict)
@@ -82,6 +86,8 @@ def verdict(state: NodeState, thresholds: Thresholds) -> tuple[bytes, str]:
             else f'No output for {state.output_age_s:.1f} s'
         )
         heard = any(stream.received for stream in state.streams.values())
+        if state.listening_s < thresholds.error_silence_s:
+            return OK, 'Just begun to listen; waiting for the first pair.'
         return (ERROR if heard else STALE), f'{since}: {why_no_output(state)}'
     faults = []
     if state.mode != 'fusion' and 'fusion' in state.about.get('able', '').split():

@@ -11,6 +11,7 @@ import torch
 from diagnostic_msgs.msg import DiagnosticArray
 from geometry_msgs.msg import PoseArray
 from rclpy.clock import Clock, ClockType
+from rclpy.duration import Duration
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import CameraInfo, Image
@@ -70,6 +71,7 @@ class FusionNode(Startable, LifecycleNode):
         """Stop, say a last time what became of every message, and leave through the lifecycle."""
         self._stop_listening()
         self._diagnose()
+        self._diagnostics.wait_for_all_acked(Duration(seconds=0.5))
         self.trigger_shutdown()
 
     # The lifecycle.
@@ -233,6 +235,7 @@ class FusionNode(Startable, LifecycleNode):
         topics = {stream: self.resolve_topic_name(TOPICS[stream]) for stream in STREAMS}
         return NodeState(
             lifecycle='active' if self._active else 'inactive',
+            listening_s=monitor.listening_s(),
             enabled=self._enabled,
             mode=mode or 'none',
             modes=modes,

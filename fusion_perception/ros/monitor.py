@@ -47,7 +47,16 @@ class Monitor:
         self._latency_ms, self._inference_ms = Window(), Window()
         self._ticked_at = time.monotonic()
         self._before: Mapping[Stream, StreamCounts] = {}
+        self._listening_since = time.monotonic()
         self.last_fault = ''
+
+    def began_to_listen(self) -> None:
+        """Note that subscriptions begin now."""
+        self._listening_since = time.monotonic()
+
+    def listening_s(self) -> float:
+        """Return how long ago that was."""
+        return time.monotonic() - self._listening_since
 
     def heard(self, stream: Stream) -> None:
         """Note that a message of a stream came."""

@@ -67,6 +67,7 @@ class Pipeline:
 
     def open(self) -> None:
         """Begin to predict."""
+        self.monitor.began_to_listen()
         self._worker = NewestWorker(self._predict, self._supersede)
 
     def close(self) -> None:

@@ -1,0 +1,309 @@
+"""Run the simulated sensor and the fusion node over DDS, and judge what comes out."""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from pydantic import Field
+from rich.console import Console
+from rich.live import Live
+
+from fusion_perception.learning.metrics import score
+from fusion_perception.learning.plots import scene_figure, write_png
+from fusion_perception.learning.run import versions
+from fusion_perception.models.bundle import Bundle, load_bundle
+from fusion_perception.runtime import Device
+from fusion_perception.sensing.rig import TASK_CLASSES, Task
+from fusion_perception.sensing.settings import Settings
+
+if TYPE_CHECKING:
+    from fusion_perception.ros.witness import Judged, Witness
+
+LOGGER = logging.getLogger(__name__)
+# A loaded machine takes this long to import torch twice.
+STARTUP_S = 120.0
+LAST_WORDS_S = 10.0
+REMAP = {
+    'image': '/camera/image_raw',
+    'camera_info': '/camera/camera_info',
+    'range_image': '/lidar/range_image',
+}
+
+
+class DemoSettings(Settings):
+    """A live run of sensor, node and judge."""
+
+    seconds: float = Field(15.0, gt=0, description='How long to watch, from the first prediction')
+    task: Task = Field('shapes', description='Objects of the scene: shapes or cubes')
+    out: Path = Field(Path('runs/demo'), description='Folder for summary, picture, bag and logs')
+    bundle: str | None = Field(
+        None, description="A bundle file or name; left out, the task's own that ships"
+    )
+    seed: int = Field(0, ge=0, description='Seed of the moving scene')
+    camera_hz: float = Field(20.0, gt=0, description='Images per second')
+    lidar_hz: float = Field(10.0, gt=0, description='Range images per second')
+    device: Device = Field('auto', description='Where to predict; auto takes CUDA where it is')
+
+
+class Child:
+    """A node in a process of its own, whose output goes into a log file."""
+
+    def __init__(self, node: str, log: Path, arguments: Sequence[str]) -> None:
+        self.node, self.log = node, log
+        command = [sys.executable, '-m', 'fusion_perception.ros.process', node, '--ros-args']
+        with log.open('w') as output:
+            # A session of its own: Ctrl-C is for the demo, which then ends its children in order.
+            self._process = subprocess.Popen(
+                [*command, *arguments],
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+
+    def running(self) -> bool:
+        """Say whether the process lives."""
+        return self._process.poll() is None
+
+    def ask_to_end(self) -> None:
+        """Send what Ctrl-C would."""
+        if self.running():
+            self._process.send_signal(signal.SIGINT)
+
+    def end(self, patience_s: float = 5.0) -> int:
+        """End the process, by force if need be, and return its exit code."""
+        self.ask_to_end()
+        try:
+            return self._process.wait(patience_s)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            return self._process.wait()
+
+    def last_words(self, lines: int = 8) -> str:
+        """Return the last lines of its log."""
+        return '\n'.join(self.log.read_text(errors='replace').splitlines()[-lines:])
+
+
+def demo(settings: DemoSettings) -> tuple[str, int]:
+    """Watch the node for a while; return what happened, and 0 only if centres came out.
+
+    Writes summary.json, scene.png, bag/ (rosbag2, mcap) and the logs of both processes.
+    """
+    import rclpy
+    from rclpy.signals import SignalHandlerOptions
+
+    from fusion_perception.ros.witness import Bag, Witness
+
+    bundle = load_bundle(settings.bundle or settings.task)
+    classes = TASK_CLASSES[settings.task]
+    if bundle.rig.classes != classes:
+        raise ValueError(
+            f'{bundle.path} predicts {", ".join(bundle.rig.classes)}, but the scene of '
+            f"task '{settings.task}' holds {', '.join(classes)}. Choose the other task."
+        )
+    out = settings.out
+    _clear(out)
+    torch.set_num_threads(1)
+    domain = random.SystemRandom().randint(1, 101)
+    # Nobody else's topics come in, and ours do not leave the machine.
+    os.environ.update(ROS_DOMAIN_ID=str(domain), ROS_AUTOMATIC_DISCOVERY_RANGE='LOCALHOST')
+    LOGGER.info('Starting sensor_sim and fusion_node on ROS_DOMAIN_ID=%d ...', domain)
+    children: list[Child] = []
+    bag = Bag(out / 'bag')
+    rclpy.init(args=[], signal_handler_options=SignalHandlerOptions.NO)
+    try:
+        with _terminable():
+            witness = Witness(bag)
+            children += _start(settings, bundle, out)
+            fault = _watch(witness, children, settings.seconds)
+            # The node says on /diagnostics what became of every message, so listen on.
+            children[-1].ask_to_end()
+            _spin_until(witness, lambda: not children[-1].running(), LAST_WORDS_S)
+            _spin_until(witness, lambda: False, 0.2)
+    finally:
+        codes = [child.end() for child in reversed(children)]
+        bag.close()
+        rclpy.try_shutdown()
+    if fault is None and any(codes):
+        fault = f'A process ended with {codes}. See the logs in {out}.'
+    if fault is not None:
+        return fault, 1
+    return _report(witness, bundle, settings)
+
+
+def _clear(out: Path) -> None:
+    # What a former run left must not be taken for this one's.
+    for name in ('summary.json', 'scene.png'):
+        (out / name).unlink(missing_ok=True)
+    if (out / 'bag').exists():
+        shutil.rmtree(out / 'bag')
+    out.mkdir(parents=True, exist_ok=True)
+
+
+def _start(settings: DemoSettings, bundle: Bundle, out: Path) -> list[Child]:
+    sensor = {
+        'task': settings.task,
+        'seed': settings.seed,
+        'camera_hz': settings.camera_hz,
+        'lidar_hz': settings.lidar_hz,
+    }
+    node = {'bundle': bundle.path.resolve(), 'device': settings.device}
+    links = [part for name, topic in REMAP.items() for part in ('-r', f'{name}:={topic}')]
+    return [
+        Child('sensor_sim', out / 'sensor_sim.log', _parameters(sensor)),
+        Child('fusion_node', out / 'fusion_node.log', [*_parameters(node), *links]),
+    ]
+
+
+def _parameters(values: Mapping[str, object]) -> list[str]:
+    # JSON is YAML: quotes keep a path a string, whatever it looks like.
+    quoted = {
+        k: v if isinstance(v, (int, float)) else json.dumps(str(v)) for k, v in values.items()
+    }
+    return [part for name, value in quoted.items() for part in ('-p', f'{name}:={value}')]
+
+
+def _watch(witness: Witness, children: Sequence[Child], seconds: float) -> str | None:
+    """Spin until enough was seen; return None, or the sentence that says what went wrong."""
+    began = time.monotonic()
+    first: float | None = None
+    with _live() as show:
+        while first is None or time.monotonic() - first < seconds:
+            _spin_until(witness, lambda: False, 0.1)
+            now = time.monotonic()
+            if first is None and witness.predictions:
+                first = now
+            for child in children:
+                if not child.running():
+                    return f'{child.last_words()}\n{child.node} ended by itself. See {child.log}.'
+            status = witness.status
+            if status is not None and status.message.startswith('Not configured'):
+                return f'fusion_node: {status.message}'
+            if first is None and now - began > STARTUP_S:
+                why = 'nothing was heard of it' if status is None else status.message
+                return f'No prediction within {STARTUP_S:.0f} s: {why} See {children[-1].log}.'
+            show(
+                'waiting for the first prediction'
+                if first is None
+                else f'{now - first:5.1f} s  {_line(witness)}'
+            )
+    return None
+
+
+def _spin_until(witness: Witness, done: Any, timeout_s: float) -> None:
+    import rclpy
+
+    end = time.monotonic() + timeout_s
+    while not done() and (left := end - time.monotonic()) > 0:
+        rclpy.spin_once(witness, timeout_sec=min(left, 0.1))
+
+
+@contextmanager
+def _live() -> Iterator[Any]:
+    console = Console(stderr=True)
+    if console.is_terminal:
+        with Live(console=console, refresh_per_second=5, transient=True) as live:
+            yield live.update
+        return
+    shown = -math.inf
+
+    def show(line: str) -> None:
+        nonlocal shown
+        if time.monotonic() - shown >= 1.0:
+            shown = time.monotonic()
+            LOGGER.info(line)
+
+    yield show
+
+
+def _line(witness: Witness) -> str:
+    recent = witness.judged[-10:]
+    verdict = '' if witness.status is None else f'  {witness.status.message}'
+    if not recent:
+        return f'{witness.predictions} predictions, none judged yet{verdict}'
+    latency = np.percentile([judged.latency_ms for judged in witness.judged], (50, 95))
+    return (
+        f'{witness.predictions} predictions  error {_error_m(recent):.2f} m now, '
+        f'{_error_m(witness.judged):.2f} m in all  '
+        f'latency p50 {latency[0]:.1f} ms, p95 {latency[1]:.1f} ms{verdict}'
+    )
+
+
+def _error_m(judged: Sequence[Judged]) -> float:
+    return float(np.mean([np.linalg.norm(j.predicted - j.truth, axis=-1).mean() for j in judged]))
+
+
+def _report(witness: Witness, bundle: Bundle, settings: DemoSettings) -> tuple[str, int]:
+    from fusion_perception.ros.diagnostics import group, streams_of
+
+    if not witness.judged:
+        return (
+            f'{witness.predictions} predictions came, but none with the stamp of a true centre, '
+            f'so nothing can be judged. See the logs in {settings.out}.',
+            1,
+        )
+    predicted = np.stack([judged.predicted for judged in witness.judged])
+    truth = np.stack([judged.truth for judged in witness.judged])
+    classes = bundle.rig.classes
+    # Raises ValueError where a centre is not finite.
+    scores = score(torch.from_numpy(predicted), torch.from_numpy(truth), classes)
+    values = [] if witness.status is None else witness.status.values
+    latencies = [judged.latency_ms for judged in witness.judged]
+    p50, p95, p99 = np.percentile(latencies, (50, 95, 99)).tolist()
+    modes = {mode: int(count) for mode, count in group(values, 'modes').items()}
+    summary = {
+        **scores.as_json(),
+        'modes': modes,
+        'streams': streams_of(values),
+        'pairs': modes.get('fusion', 0),
+        'latency_ms': {'p50': p50, 'p95': p95, 'p99': p99, 'max': max(latencies)},
+        'bundle': str(bundle.path),
+        'device': next((pair.value for pair in values if pair.key == 'device'), ''),
+        'versions': dict(versions()),
+    }
+    out = settings.out
+    (out / 'summary.json').write_text(json.dumps(summary, indent=2) + '\n')
+    if (scene := witness.scene()) is not None:
+        judged = scene.judged
+        figure = scene_figure(
+            scene.image, scene.ranges, bundle.lidar, classes, judged.predicted, judged.truth
+        )
+        write_png(figure, out / 'scene.png')
+    near = scores.hit_rate['0.5']
+    return (
+        f'{scores.scenes} predictions judged: mean error {scores.error_m.mean:.3f} m, '
+        f'{near:.0%} of the centres within 0.5 m; stamp to arrival p50 {p50:.1f} ms, '
+        f'p99 {p99:.1f} ms.\n{out}: summary.json, scene.png, bag/, sensor_sim.log, '
+        'fusion_node.log',
+        0,
+    )
+
+
+@contextmanager
+def _terminable() -> Iterator[None]:
+    """End on SIGTERM as on Ctrl-C, so that the children are ended too."""
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        raise KeyboardInterrupt('Stopped by SIGTERM.')
+
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
