@@ -46,7 +46,7 @@ def render(scenes: Scenes, rig: Rig, lidar: Lidar, chunk: int | None = None) -> 
 
     The physical beams leave along unit vectors, whichever projection the LiDAR's user assumes.
     An object that encloses a sensor is invisible to it. `chunk` scenes are rendered at a time:
-    it bounds the memory (about 50 kB a scene) and changes no value.
+    it bounds the memory and changes no value beyond the last bits.
     """
     device, camera, count = scenes.centers.device, rig.camera, len(scenes)
     # On a CPU the working set should stay near the caches.
