@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from typing import Literal
@@ -90,8 +91,8 @@ class Lidar:
     max_range: float = 50.0
 
     def __post_init__(self) -> None:
-        if not self.max_range > 0:
-            raise ValueError(f'max_range = {self.max_range} m. Give a positive distance.')
+        if not 0 < self.max_range < math.inf:
+            raise ValueError(f'max_range = {self.max_range} m. Give a positive, finite distance.')
         _ = self.directions  # A wrong table fails here, not at the first scan.
 
     @cached_property

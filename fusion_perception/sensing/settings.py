@@ -16,7 +16,9 @@ S = TypeVar('S', bound='Settings')
 class Settings(BaseModel):
     """Settings that cannot change after they were read and know every key they accept."""
 
-    model_config = ConfigDict(frozen=True, extra='forbid', protected_namespaces=())
+    model_config = ConfigDict(
+        frozen=True, extra='forbid', protected_namespaces=(), allow_inf_nan=False
+    )
 
     @classmethod
     def read(cls: type[S], values: Mapping[str, object], source: str | Path | None = None) -> S:

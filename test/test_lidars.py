@@ -1,0 +1,130 @@
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from fusion_perception.sensing.lidars import UniformGrid, lidar_from_tables, read_angle_table
+from fusion_perception.sensing.observation import Lidar
+
+
+def write_tables(folder: Path, azimuth: np.ndarray, zenith: np.ndarray) -> Path:
+    np.save(folder / 'azimuth.npy', azimuth)
+    np.save(folder / 'zenith.npy', zenith)
+    return folder
+
+
+def test_the_default_grid_is_the_original_sensor():
+    lidar = UniformGrid().lidar()
+    assert lidar.shape == (64, 64) and lidar.max_range == 50
+    for table in (lidar.azimuth, lidar.zenith):
+        assert table.dtype == torch.float32
+        assert table[0].item() == pytest.approx(-0.279253, abs=1e-6)
+        assert table[-1].item() == pytest.approx(0.270526, abs=1e-6)
+        assert table[32] == 0
+
+
+def test_a_grid_runs_azimuth_along_rows_and_zenith_along_columns():
+    lidar = UniformGrid(rows=3, columns=5, azimuth_step_deg=90, azimuth_first_deg=-90).lidar()
+    assert lidar.shape == (3, 5)
+    assert lidar.azimuth.tolist() == pytest.approx([-math.pi / 2, 0, math.pi / 2])
+
+
+@pytest.mark.parametrize('values', [{'rows': 0}, {'columns': -1}, {'max_range': 0}])
+def test_a_grid_without_extent_is_refused(values):
+    with pytest.raises(ValueError, match=f'{next(iter(values))} = .*greater than 0'):
+        UniformGrid.read(values)
+
+
+@pytest.mark.parametrize('dtype', [np.float32, np.float64, '>f4'])
+def test_tables_written_as_npy_come_back_as_float32(tmp_path, dtype):
+    azimuth, zenith = np.linspace(-0.3, 0.3, 4), np.linspace(-0.2, 0.2, 6)
+    lidar = lidar_from_tables(write_tables(tmp_path, azimuth.astype(dtype), zenith.astype(dtype)))
+    assert lidar.shape == (4, 6)
+    assert lidar.azimuth.dtype == lidar.directions.dtype == torch.float32
+    np.testing.assert_allclose(lidar.azimuth, azimuth, rtol=1e-6)
+
+
+def test_tables_may_give_an_angle_for_every_pixel(tmp_path):
+    lidar = lidar_from_tables(write_tables(tmp_path, np.zeros((4, 6)), np.zeros((4, 6))))
+    assert lidar.shape == (4, 6)
+
+
+def test_projection_and_range_are_handed_on(tmp_path):
+    lidar = lidar_from_tables(
+        write_tables(tmp_path, np.zeros(2), np.zeros(3)), projection='notebook', max_range=120.0
+    )
+    assert (lidar.projection, lidar.max_range) == ('notebook', 120.0)
+
+
+def test_a_missing_table_is_named(tmp_path):
+    np.save(tmp_path / 'azimuth.npy', np.zeros(3))
+    with pytest.raises(FileNotFoundError, match=r'zenith\.npy'):
+        lidar_from_tables(tmp_path)
+
+
+@pytest.mark.parametrize(
+    'values',
+    [
+        np.zeros((2, 2, 2)),
+        np.zeros(0),
+        np.zeros(3, np.int64),
+        np.array(['a']),
+        np.array([0.0, math.nan]),
+        np.array([-16.0, 15.5]),
+        np.float64(1.0),
+    ],
+    ids=['3d', 'empty', 'integers', 'text', 'nan', 'degrees', 'scalar'],
+)
+def test_what_is_no_angle_table_is_refused_by_its_path(tmp_path, values):
+    np.save(tmp_path / 'azimuth.npy', values)
+    with pytest.raises(ValueError, match=r'azimuth\.npy holds'):
+        read_angle_table(tmp_path / 'azimuth.npy')
+
+
+@pytest.mark.parametrize('keep', [0, 5, 60, -4])
+def test_a_torn_table_is_refused_by_its_path(tmp_path, keep):
+    path = write_tables(tmp_path, np.zeros(64), np.zeros(64)) / 'azimuth.npy'
+    path.write_bytes(path.read_bytes()[:keep])
+    with pytest.raises(ValueError, match=r'azimuth\.npy is no \.npy file'):
+        read_angle_table(path)
+
+
+def test_a_table_of_objects_is_never_unpickled(tmp_path):
+    np.save(tmp_path / 'azimuth.npy', np.array([{}], dtype=object), allow_pickle=True)
+    with pytest.raises(ValueError, match=r'azimuth\.npy'):
+        read_angle_table(tmp_path / 'azimuth.npy')
+
+
+def test_tables_that_make_no_grid_are_refused_by_their_folder(tmp_path):
+    with pytest.raises(ValueError, match=r'describe no grid') as caught:
+        lidar_from_tables(write_tables(tmp_path, np.zeros((4, 6)), np.zeros(5)))
+    assert str(tmp_path) in str(caught.value)
+
+
+def test_a_fingerprint_changes_with_every_entry_and_with_nothing_else():
+    azimuth, zenith = torch.linspace(-0.3, 0.3, 4), torch.linspace(-0.2, 0.2, 4)
+    nudged = azimuth.clone()
+    nudged[2] += 1e-6
+    lidars = [
+        Lidar(azimuth, zenith),
+        Lidar(zenith, azimuth),
+        Lidar(nudged, zenith),
+        Lidar(azimuth, zenith, projection='notebook'),
+        Lidar(azimuth, zenith, max_range=49.0),
+        Lidar(azimuth[:, None].expand(4, 4), zenith[None].expand(4, 4)),
+    ]
+    assert len({lidar.fingerprint() for lidar in lidars}) == len(lidars)
+    assert Lidar(azimuth.double(), zenith.clone()).fingerprint() == lidars[0].fingerprint()
+
+
+@pytest.mark.parametrize('max_range', [0.0, -1.0, math.inf, math.nan])
+def test_a_lidar_without_range_is_refused(max_range):
+    with pytest.raises(ValueError, match=r'max_range = .* Give a positive, finite distance'):
+        Lidar(torch.zeros(3), torch.zeros(3), max_range=max_range)
+
+
+def test_a_lidar_fails_when_it_is_made_not_at_its_first_scan():
+    with pytest.raises(ValueError, match='describe no grid'):
+        Lidar(torch.zeros(3, 4), torch.zeros(5))

@@ -1,0 +1,121 @@
+import pytest
+from pydantic import Field
+
+from fusion_perception.sensing.settings import Settings
+
+
+class Lens(Settings):
+    focal: float = Field(50.0, gt=0, description='Pixels')
+    name: str
+
+
+class Robot(Settings):
+    speed: float = Field(1.0, ge=0, le=5, description='Metres per second')
+    dropout: float = Field(0.1, description='Share')
+    lens: Lens = Field(Lens(name='wide'), description='The camera')
+
+
+def written(folder, text: str):
+    path = folder / 'robot.yaml'
+    path.write_text(text)
+    return path
+
+
+def test_defaults_stand_where_nothing_is_given():
+    assert Robot.read({}) == Robot()
+
+
+def test_settings_never_change_after_they_were_read():
+    with pytest.raises(ValueError, match='frozen'):
+        Robot().speed = 2.0
+
+
+def test_a_misspelt_key_asks_whether_another_was_meant():
+    with pytest.raises(ValueError, match=r"^Robot has no 'dropuot'. Did you mean 'dropout'\?$"):
+        Robot.read({'dropuot': 0.5})
+
+
+def test_a_misspelt_key_further_in_is_looked_up_where_it_stands():
+    with pytest.raises(ValueError, match=r"^Lens has no 'fokal'. Did you mean 'focal'\?$"):
+        Robot.read({'lens': {'fokal': 50, 'name': 'tele'}})
+
+
+def test_a_key_like_no_other_lists_the_known_ones():
+    with pytest.raises(ValueError, match=r"^Robot has no 'xyz'. Known: dropout, lens, speed\.$"):
+        Robot.read({'xyz': 1})
+
+
+def test_a_missing_key_is_named():
+    with pytest.raises(ValueError, match=r"^Lens needs 'name'. Add it\.$"):
+        Robot.read({'lens': {'focal': 50}})
+
+
+def test_a_value_out_of_bounds_is_named_with_its_bound():
+    with pytest.raises(
+        ValueError, match=r'^speed = 7: input should be less than or equal to 5\.$'
+    ):
+        Robot.read({'speed': 7})
+
+
+def test_a_value_further_in_is_named_by_its_whole_key():
+    with pytest.raises(ValueError, match=r'^lens\.focal = 0: .*greater than 0\.$'):
+        Robot.read({'lens': {'focal': 0, 'name': 'tele'}})
+
+
+def test_a_value_that_is_no_number_is_named():
+    with pytest.raises(ValueError, match=r"^speed = 'fast': .*valid number"):
+        Robot.read({'speed': 'fast'})
+
+
+@pytest.mark.parametrize('value', ['.inf', '.nan'])
+def test_a_value_must_be_finite(tmp_path, value):
+    with pytest.raises(ValueError, match=r'dropout = (inf|nan): input should be a finite number'):
+        Robot.read_yaml(written(tmp_path, f'dropout: {value}\n'))
+
+
+def test_each_fault_has_its_sentence_after_where_they_come_from():
+    with pytest.raises(ValueError) as caught:
+        Robot.read({'sped': 1, 'dropout': 'x'}, source='robot.yaml')
+    said = str(caught.value)
+    assert said.startswith('robot.yaml: ')
+    assert "Did you mean 'speed'?" in said and "dropout = 'x'" in said
+
+
+def test_yaml_is_read_with_its_nested_keys(tmp_path):
+    path = written(tmp_path, 'speed: 2\nlens: {name: tele, focal: 80}\n')
+    assert Robot.read_yaml(path) == Robot(speed=2.0, lens=Lens(name='tele', focal=80))
+
+
+def test_an_empty_file_means_the_defaults(tmp_path):
+    assert Robot.read_yaml(written(tmp_path, '# nothing yet\n')) == Robot()
+
+
+def test_a_missing_file_is_named(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r'No settings file at .*absent\.yaml'):
+        Robot.read_yaml(tmp_path / 'absent.yaml')
+
+
+@pytest.mark.parametrize('text', ['speed: [1', 'speed: 1\n  lens: 2', 'a: b: c', '\x00'])
+def test_a_broken_file_is_named_in_one_line(tmp_path, text):
+    with pytest.raises(ValueError, match=r'robot\.yaml is not valid YAML') as caught:
+        Robot.read_yaml(written(tmp_path, text))
+    assert '\n' not in str(caught.value)
+
+
+def test_a_file_that_is_not_text_is_named(tmp_path):
+    path = tmp_path / 'robot.yaml'
+    path.write_bytes(b'\xff\xfe\x00speed')
+    with pytest.raises(ValueError, match=r'robot\.yaml is not valid YAML'):
+        Robot.read_yaml(path)
+
+
+@pytest.mark.parametrize(('text', 'kind'), [('- speed', 'list'), ('speed', 'str'), ('3', 'int')])
+def test_a_file_without_keys_says_what_it_holds(tmp_path, text, kind):
+    with pytest.raises(ValueError, match=f'robot.yaml holds a {kind}'):
+        Robot.read_yaml(written(tmp_path, text))
+
+
+def test_yaml_never_builds_objects(tmp_path):
+    path = written(tmp_path, 'speed: !!python/object/apply:os.getcwd []')
+    with pytest.raises(ValueError, match='not valid YAML'):
+        Robot.read_yaml(path)
