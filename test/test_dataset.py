@@ -1,0 +1,186 @@
+"""The whole data folder lies on one device, and its packed file never holds anything stale."""
+
+import os
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors import safe_open
+
+from fusion_perception.learning.dataset import (
+    PACKED,
+    folder_fingerprint,
+    packed_paths,
+    read_folder,
+    split_indices,
+)
+from fusion_perception.learning.simulate import SimulateSettings, simulate
+from fusion_perception.sensing.geometry import range_to_xyza
+
+COUNT = 6
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path / 'cache'))
+    simulate(SimulateSettings(out=tmp_path / 'shapes', count=COUNT, seed=5))
+    return tmp_path / 'shapes'
+
+
+def forbid_writing(folder: Path) -> None:
+    # Nothing replaces a folder by a file, not even a superuser.
+    (folder / PACKED / 'occupied').mkdir(parents=True)
+
+
+def packed_fingerprint(path: Path) -> str:
+    with safe_open(path, framework='pt') as file:
+        return file.metadata()['fingerprint']
+
+
+def test_a_batch_holds_what_the_scenes_hold(folder: Path) -> None:
+    scenes = read_folder(folder)
+    observation, centers = scenes.batch(torch.tensor([4, 1]))
+    assert torch.equal(observation.rgba[0], scenes.images[4].permute(2, 0, 1) / 255)
+    expected = range_to_xyza(scenes.ranges[1], scenes.lidar.directions, scenes.lidar.max_range)
+    assert torch.equal(observation.xyza[1], expected)
+    assert torch.equal(centers, scenes.centers[[4, 1]])
+    assert observation.modes() == ('fusion', 'fusion')
+    assert len(scenes) == COUNT
+
+
+def test_true_centres_lie_where_the_lidar_looks(folder: Path) -> None:
+    scenes = read_folder(folder)
+    assert scenes.centers.dtype == torch.float32
+    assert (scenes.centers[..., 1] > 19).all()
+    assert (scenes.centers[..., 1] < 31).all()
+
+
+def test_the_second_reading_opens_no_scene(folder: Path) -> None:
+    first = read_folder(folder)
+    # Same names, sizes and times, other bytes: only a reading from the packed file misses it.
+    stat = (folder / 'rgb/0002.png').stat()
+    (folder / 'rgb/0002.png').write_bytes(bytes(stat.st_size))
+    os.utime(folder / 'rgb/0002.png', ns=(stat.st_atime_ns, stat.st_mtime_ns))
+    second = read_folder(folder)
+    assert torch.equal(first.images, second.images)
+    assert torch.equal(first.ranges, second.ranges)
+    assert torch.equal(first.centers, second.centers)
+    assert first.rig == second.rig
+    assert first.lidar.fingerprint() == second.lidar.fingerprint()
+
+
+def change_a_scan(folder: Path) -> None:
+    ranges = np.load(folder / 'lidar/0001.npy')
+    ranges[0, 0] = 49.0
+    np.save(folder / 'lidar/0001.npy', ranges)
+
+
+def change_a_label(folder: Path) -> None:
+    text = (folder / 'positions.csv').read_text()
+    (folder / 'positions.csv').write_text(text.replace('cube_', 'box_'))
+    (folder / 'sensor.yaml').unlink()
+
+
+def change_the_rig(folder: Path) -> None:
+    text = (folder / 'sensor.yaml').read_text()
+    (folder / 'sensor.yaml').write_text(text.replace('spherical', 'notebook'))
+
+
+@pytest.mark.parametrize('change', [change_a_scan, change_a_label, change_the_rig])
+def test_a_changed_folder_is_read_again(folder: Path, change) -> None:
+    before = read_folder(folder)
+    change(folder)
+    after = read_folder(folder)
+    assert packed_fingerprint(folder / PACKED) == folder_fingerprint(folder)
+    assert (
+        not torch.equal(before.ranges, after.ranges)
+        or before.rig != after.rig
+        or before.lidar.projection != after.lidar.projection
+    )
+
+
+@pytest.mark.parametrize('share', [0.0, 0.001, 0.5, 0.999])
+def test_a_torn_packed_file_is_written_again(folder: Path, share: float) -> None:
+    first = read_folder(folder)
+    content = (folder / PACKED).read_bytes()
+    (folder / PACKED).unlink()
+    (folder / PACKED).write_bytes(content[: int(share * len(content))])
+    assert torch.equal(read_folder(folder).ranges, first.ranges)
+    assert (folder / PACKED).stat().st_size == len(content)
+
+
+def test_a_folder_that_cannot_be_written_is_packed_in_the_users_cache(folder: Path) -> None:
+    forbid_writing(folder)
+    first = read_folder(folder)
+    cached = packed_paths(folder)[1]
+    assert cached.is_file()
+    assert cached.is_relative_to(folder.parent / 'cache')
+    written = cached.stat().st_mtime_ns
+    assert torch.equal(read_folder(folder).images, first.images)
+    assert cached.stat().st_mtime_ns == written
+
+
+def test_data_is_read_where_nothing_can_be_written(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    forbid_writing(folder)
+    (folder.parent / 'file').touch()
+    monkeypatch.setenv('XDG_CACHE_HOME', str(folder.parent / 'file'))
+    assert len(read_folder(folder)) == COUNT
+
+
+def test_readers_that_start_at_once_all_get_the_whole_set(folder: Path) -> None:
+    expected = read_folder(folder).ranges.clone()
+    (folder / PACKED).unlink()
+    results: list[torch.Tensor] = []
+    threads = [
+        threading.Thread(target=lambda: results.append(read_folder(folder).ranges))
+        for _ in range(4)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(results) == 4
+    assert all(torch.equal(ranges, expected) for ranges in results)
+    assert not list(folder.glob('.packing-*'))
+
+
+def test_changing_a_tensor_never_changes_the_packed_file(folder: Path) -> None:
+    read_folder(folder)
+    mapped = read_folder(folder)
+    expected = mapped.ranges.clone()
+    mapped.ranges.zero_()
+    assert torch.equal(read_folder(folder).ranges, expected)
+
+
+def test_the_original_split_is_the_default() -> None:
+    training, validation = split_indices(9999)
+    assert training.tolist() == list(range(9679))
+    assert validation.tolist() == list(range(9679, 9999))
+
+
+@pytest.mark.parametrize(
+    ('count', 'held_out'), [(2, 1), (19, 1), (1000, 100), (3200, 320), (5000, 320)]
+)
+def test_a_small_set_keeps_its_last_tenth_for_validation(count: int, held_out: int) -> None:
+    training, validation = split_indices(count)
+    assert validation.tolist() == list(range(count - held_out, count))
+    assert training.tolist() == list(range(count - held_out))
+
+
+def test_one_scene_cannot_be_split() -> None:
+    with pytest.raises(ValueError, match='1 scenes cannot be split'):
+        split_indices(1)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason='needs a CUDA device')
+def test_a_batch_on_the_gpu_is_the_batch_on_the_cpu(folder: Path) -> None:
+    scenes = read_folder(folder)
+    there, centers = read_folder(folder, 'cuda').batch(torch.arange(3))
+    here, expected = scenes.batch(torch.arange(3))
+    torch.testing.assert_close(there.xyza.cpu(), here.xyza)
+    torch.testing.assert_close(there.rgba.cpu(), here.rgba)
+    assert torch.equal(centers.cpu(), expected)

@@ -1,0 +1,318 @@
+"""A data folder is written and read in the original layout, and says what is wrong with it."""
+
+import ast
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from fusion_perception.learning.dataset import read_folder
+from fusion_perception.learning.folder import DataFolder, in_threads, read_image
+from fusion_perception.learning.labels import read_positions, write_positions
+from fusion_perception.learning.simulate import SimulateSettings, simulate, write_folder
+from fusion_perception.sensing.lidars import UniformGrid
+from fusion_perception.sensing.observation import Camera
+from fusion_perception.sensing.rig import Rig
+from fusion_perception.simulation.render import render
+from fusion_perception.simulation.scene import SceneSettings, sample_scenes
+
+COUNT = 8
+
+
+@pytest.fixture(scope='module')
+def simulated(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp('data') / 'shapes'
+    simulate(SimulateSettings(out=out, count=COUNT, seed=3))
+    return out
+
+
+@pytest.fixture
+def folder(simulated: Path, tmp_path: Path) -> Path:
+    """Return a copy to break."""
+    return Path(shutil.copytree(simulated, tmp_path / 'shapes'))
+
+
+def test_the_simulator_writes_the_original_layout(simulated: Path) -> None:
+    assert {path.name for path in simulated.iterdir()} == {
+        *('rgb', 'lidar', 'distance', 'azimuth.npy', 'zenith.npy', 'positions.csv', 'sensor.yaml')
+    }
+    with Image.open(simulated / 'rgb' / '0000.png') as image:
+        assert (image.mode, image.size) == ('RGBA', (64, 64))
+    for kind in ('lidar', 'distance'):
+        values = np.load(simulated / kind / '0007.npy')
+        assert (values.dtype, values.shape, values.max()) == (np.float32, (64, 64), 50)
+    header = (simulated / 'positions.csv').read_text().splitlines()[0]
+    assert header == 'cube_x,cube_y,cube_z,sphere_x,sphere_y,sphere_z,torus_x,torus_y,torus_z'
+
+
+def test_what_is_read_is_what_was_rendered(tmp_path: Path) -> None:
+    rig = Rig(camera=Camera(width=32, height=16, fx=20.0, fy=20.0, cx=15.5, cy=7.5))
+    lidar = UniformGrid(rows=24, columns=12, azimuth_step_deg=1.2, zenith_step_deg=2.5).lidar()
+    generator = torch.Generator().manual_seed(0)
+    frames = render(sample_scenes(6, SceneSettings(), generator, rig=rig), rig, lidar)
+    write_folder(tmp_path / 'data', [frames[:4], frames[4:]], rig, lidar)
+    scenes = read_folder(tmp_path / 'data')
+    assert scenes.rig == rig
+    assert scenes.lidar.fingerprint() == lidar.fingerprint()
+    assert torch.equal(scenes.images, frames.images)
+    assert torch.equal(scenes.ranges, frames.ranges)
+    torch.testing.assert_close(scenes.centers, frames.centers, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize('flags', [{}, {'range_noise': 0.02, 'dropout': 0.1}, {'robust': True}])
+def test_the_same_seed_writes_the_same_bytes(tmp_path: Path, flags: dict[str, float]) -> None:
+    for name, seed in (('a', 1), ('b', 1), ('c', 2)):
+        simulate(SimulateSettings(out=tmp_path / name, count=3, seed=seed, **flags))
+    a, b, c = (
+        [path.read_bytes() for path in sorted((tmp_path / name).rglob('*.*'))] for name in 'abc'
+    )
+    assert a == b
+    assert a != c
+
+
+def test_lost_rays_and_noise_reach_the_range_images(tmp_path: Path) -> None:
+    simulate(SimulateSettings(out=tmp_path / 'clean', count=4))
+    simulate(SimulateSettings(out=tmp_path / 'noisy', count=4, range_noise=0.05, dropout=0.25))
+    clean = np.stack([np.load(path) for path in sorted((tmp_path / 'clean/lidar').iterdir())])
+    noisy = np.stack([np.load(path) for path in sorted((tmp_path / 'noisy/lidar').iterdir())])
+    hit = clean < 50
+    assert np.mean(noisy[hit] == 50) == pytest.approx(0.25, abs=0.05)
+    error = (noisy - clean)[hit & (noisy < 50)]
+    assert error.std() == pytest.approx(0.05, rel=0.15)
+
+
+def test_the_simulator_leaves_a_full_folder_alone(simulated: Path) -> None:
+    with pytest.raises(ValueError, match=r'shapes is not empty\. Choose a new folder'):
+        simulate(SimulateSettings(out=simulated, count=1))
+
+
+def test_an_interrupted_simulation_is_recognised(tmp_path: Path) -> None:
+    rig, lidar = Rig(), UniformGrid().lidar()
+
+    def interrupted():
+        yield render(sample_scenes(2, SceneSettings(), torch.Generator()), rig, lidar)
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        write_folder(tmp_path / 'data', interrupted(), rig, lidar)
+    with pytest.raises(FileNotFoundError, match='interrupted `fusion simulate` leaves none'):
+        DataFolder.open(tmp_path / 'data')
+
+
+def test_without_a_rig_the_original_sensor_is_assumed(folder: Path) -> None:
+    described = read_folder(folder)
+    (folder / 'sensor.yaml').unlink()
+    assumed = read_folder(folder)
+    assert assumed.rig == described.rig
+    assert torch.equal(assumed.centers, described.centers)
+
+
+@pytest.mark.parametrize('mode', ['1', 'L', 'LA', 'P', 'RGB', 'RGBA'])
+def test_every_8_bit_mode_becomes_rgba(tmp_path: Path, mode: str) -> None:
+    path = tmp_path / 'image.png'
+    Image.new('RGBA', (5, 3), (200, 200, 200, 255)).convert(mode).save(path)
+    expected = 255 if mode == '1' else 200
+    assert read_image(path)[2, 4].tolist() == [expected, expected, expected, 255]
+
+
+def test_positions_survive_a_round_trip_to_the_last_bit(tmp_path: Path) -> None:
+    positions = np.random.default_rng(0).normal(size=(5, 2, 3))
+    write_positions(tmp_path / 'positions.csv', ('left', 'right_side'), positions)
+    classes, read = read_positions(tmp_path / 'positions.csv')
+    assert classes == ('left', 'right_side')
+    assert np.array_equal(read, positions)
+
+
+def cut(path: Path, share: float = 0.5) -> None:
+    content = path.read_bytes()
+    path.write_bytes(content[: int(share * len(content))])
+
+
+def flip_a_byte(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 0xFF
+    path.write_bytes(content)
+
+
+def edit(path: Path, old: str, new: str) -> None:
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new, 1))
+
+
+def save_npy(path: Path, values: object) -> None:
+    np.save(path, values, allow_pickle=True)
+
+
+FAULTS = {
+    'no image folder': (lambda p: shutil.rmtree(p / 'rgb'), 'no folder rgb'),
+    'a missing scene': (lambda p: (p / 'rgb/0003.png').unlink(), 'rgb/0003.png is missing'),
+    'a missing last scan': (
+        lambda p: (p / 'lidar/0007.npy').unlink(),
+        '8 images in rgb, 7 range images in lidar, 8 rows',
+    ),
+    'a scene twice': (
+        lambda p: shutil.copy(p / 'rgb/0003.png', p / 'rgb/3.png'),
+        'rgb holds scene 3 twice',
+    ),
+    'an image cut in half': (lambda p: cut(p / 'rgb/0003.png'), '0003.png is torn'),
+    'an image with a wrong byte': (lambda p: flip_a_byte(p / 'rgb/0003.png'), '0003.png is torn'),
+    'an empty image': (lambda p: cut(p / 'rgb/0003.png', 0), '0003.png is torn'),
+    'an image of another size': (
+        lambda p: Image.new('RGB', (32, 48)).save(p / 'rgb/0003.png'),
+        '0003.png is 32x48 pixels and 0000.png 64x64',
+    ),
+    'a 16-bit image': (
+        lambda p: Image.fromarray(np.zeros((64, 64), np.uint16)).save(p / 'rgb/0003.png'),
+        'pixel mode I;16',
+    ),
+    'a scan cut in half': (lambda p: cut(p / 'lidar/0003.npy'), '0003.npy is torn'),
+    'an empty scan': (lambda p: cut(p / 'lidar/0003.npy', 0), '0003.npy is torn'),
+    'a pickled scan': (
+        lambda p: save_npy(p / 'lidar/0003.npy', np.array([{}], dtype=object)),
+        '0003.npy is torn or no plain .npy file',
+    ),
+    'a scan in millimetres': (
+        lambda p: save_npy(p / 'lidar/0003.npy', np.zeros((64, 64), np.uint16)),
+        'holds uint16 of shape',
+    ),
+    'a scan of another shape': (
+        lambda p: save_npy(p / 'lidar/0003.npy', np.zeros((64, 32), np.float32)),
+        '0003.npy is 64x32, but azimuth.npy and zenith.npy describe 64x64',
+    ),
+    'no angle table': (lambda p: (p / 'zenith.npy').unlink(), 'No angle table at'),
+    'a short angle table': (
+        lambda p: save_npy(p / 'zenith.npy', np.zeros(32, np.float32)),
+        'is 64x64, but azimuth.npy and zenith.npy describe 64x32',
+    ),
+    'no labels': (lambda p: (p / 'positions.csv').unlink(), 'No positions.csv in'),
+    'a wrong header': (
+        lambda p: edit(p / 'positions.csv', 'cube_y', 'cube_q'),
+        'Give a header of <object>_x,<object>_y,<object>_z',
+    ),
+    'labels without header': (
+        lambda p: edit(p / 'positions.csv', p.joinpath('positions.csv').read_text()[:74], ''),
+        'Give a header of',
+    ),
+    'NaN in a label': (
+        lambda p: (p / 'positions.csv').write_text(
+            (p / 'positions.csv').read_text().rsplit(',', 1)[0] + ',nan\n'
+        ),
+        "line 9: 'nan' is no finite number",
+    ),
+    'a row too short': (
+        lambda p: (p / 'positions.csv').write_text(
+            (p / 'positions.csv').read_text().rsplit(',', 1)[0] + '\n'
+        ),
+        'line 9: 8 values under a header of 9',
+    ),
+    'a row too many': (
+        lambda p: (p / 'positions.csv').write_text(
+            (p / 'positions.csv').read_text() + ','.join('123456789') + '\n'
+        ),
+        '8 range images in lidar, 9 rows in positions.csv',
+    ),
+    'a binary file for labels': (
+        lambda p: shutil.copy(p / 'rgb/0000.png', p / 'positions.csv'),
+        'is no text file',
+    ),
+    'another camera in sensor.yaml': (
+        lambda p: edit(p / 'sensor.yaml', 'width: 64', 'width: 128'),
+        'describes a camera of 128x64 pixels, but',
+    ),
+    'other objects in sensor.yaml': (
+        lambda p: edit(p / 'sensor.yaml', '- torus', '- cone'),
+        'names cube, sphere, cone, but the header',
+    ),
+    'another maximum range in sensor.yaml': (
+        lambda p: edit(p / 'sensor.yaml', 'max_range: 50.0', 'max_range: 120.0'),
+        'read 50, as rays without return do, but max_range is 120',
+    ),
+    'an unknown key in sensor.yaml': (
+        lambda p: edit(p / 'sensor.yaml', 'max_range', 'max_rnage'),
+        "Did you mean 'max_range'",
+    ),
+    'a deleted folder': (lambda p: shutil.rmtree(p), 'is missing; a data folder is needed'),
+    'an empty folder': (lambda p: (shutil.rmtree(p), p.mkdir()), 'is empty'),
+    'a file for a folder': (lambda p: (shutil.rmtree(p), p.touch()), 'is a file'),
+}
+
+
+@pytest.mark.parametrize('fault', FAULTS)
+def test_a_fault_is_named_in_one_sentence(folder: Path, fault: str) -> None:
+    damage, words = FAULTS[fault]
+    damage(folder)
+    with pytest.raises((ValueError, FileNotFoundError)) as raised:
+        read_folder(folder)
+    assert words in str(raised.value)
+    assert '\n' not in str(raised.value)
+
+
+def rewrite(folder: Path, change) -> None:
+    classes, positions = read_positions(folder / 'positions.csv')
+    write_positions(folder / 'positions.csv', classes, change(positions))
+
+
+@pytest.mark.parametrize(
+    ('signs', 'words'),
+    [
+        ((-1, 1, 1), r'100% would with \(-x, y, z\) for .* rewrite the columns'),
+        ((1, -1, 1), r'100% would with \(x, -y, z\) for .* rewrite the columns'),
+        ((1, 1, -1), r'100% would with \(x, y, -z\) for .* rewrite the columns'),
+        ((-1, -1, 1), r'100% would with \(-x, -y, z\) for .* Set T_label_lidar'),
+    ],
+)
+def test_flipped_labels_are_named(
+    folder: Path, signs: tuple[float, float, float], words: str
+) -> None:
+    rewrite(folder, lambda positions: positions * np.array(signs))
+    with pytest.raises(ValueError, match=words):
+        read_folder(folder)
+
+
+def test_the_pose_that_is_advised_makes_the_labels_fit(folder: Path) -> None:
+    expected = read_folder(folder).centers
+    # The centres as a robot would give them: from the LiDAR, x forward, y left.
+    rewrite(
+        folder,
+        lambda positions: np.stack(
+            (25 - positions[..., 1], positions[..., 0], positions[..., 2]), axis=-1
+        ),
+    )
+    with pytest.raises(ValueError, match='in the axes of the LiDAR itself') as raised:
+        read_folder(folder)
+    advised = str(raised.value).split('Set T_label_lidar in sensor.yaml to ')[1].rstrip('.')
+    rig = Rig.read_yaml(folder / 'sensor.yaml')
+    poses = {**rig.model_dump(), 'T_label_lidar': ast.literal_eval(advised)}
+    Rig.read(poses).write_yaml(folder / 'sensor.yaml')
+    torch.testing.assert_close(read_folder(folder).centers, expected, atol=1e-4, rtol=0)
+
+
+def test_labels_of_other_scenes_are_refused(folder: Path) -> None:
+    rewrite(folder, lambda positions: np.roll(positions, 1, axis=0))
+    with pytest.raises(ValueError, match=r'no flip of axes fits\. Check that row i belongs'):
+        read_folder(folder)
+
+
+def test_scans_in_millimetres_are_refused(folder: Path) -> None:
+    for path in (folder / 'lidar').iterdir():
+        np.save(path, np.load(path) * 1000)
+    with pytest.raises(ValueError, match='has a return below max_range = 50 m'):
+        read_folder(folder)
+
+
+def test_a_scene_that_does_not_exist_is_named(simulated: Path) -> None:
+    with pytest.raises(ValueError, match=r'no scene 8\. Choose one of 0 to 7'):
+        DataFolder.open(simulated).scene(COUNT)
+
+
+def test_a_failure_in_a_thread_reaches_the_caller() -> None:
+    def work(index: int) -> None:
+        if index == 5:
+            raise ValueError('five')
+
+    with pytest.raises(ValueError, match='five'):
+        in_threads(work, 1000)
