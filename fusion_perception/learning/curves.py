@@ -7,10 +7,11 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
+# Of each name, the training and the validation loss of every epoch.
+Curves = Mapping[str, tuple[Sequence[float], Sequence[float]]]
 
-def losses_plot(
-    curves: Mapping[str, tuple[Sequence[float], Sequence[float]]], path: Path, ylabel: str = 'loss'
-) -> None:
+
+def losses_plot(curves: Curves, path: Path, ylabel: str = 'loss') -> None:
     """Write the training (dashed) and validation (solid) losses of each name as a PNG."""
     figure = Figure(figsize=(7, 4.2), layout='constrained')
     axes = figure.add_subplot()

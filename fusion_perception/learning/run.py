@@ -15,7 +15,7 @@ from torch.utils.tensorboard import SummaryWriter
 
 import fusion_perception
 from fusion_perception.learning.checkpoint import Checkpoint, Row
-from fusion_perception.learning.curves import losses_plot
+from fusion_perception.learning.curves import Curves, losses_plot
 from fusion_perception.learning.recipe import Recipe
 from fusion_perception.models import FusionModel
 from fusion_perception.models.bundle import save_bundle
@@ -31,6 +31,7 @@ class RunFolder:
         self.bundle = path / 'bundle.safetensors'
         self.checkpoint = path / 'checkpoint.safetensors'
         self._events: SummaryWriter | None = None
+        self._commit = git_commit() if writes else None
         if path.exists() and not path.is_dir():
             raise ValueError(f'{path} is a file. Choose a folder for the run.')
         if writes and not resume and (self.checkpoint.exists() or self.bundle.exists()):
@@ -62,17 +63,6 @@ class RunFolder:
             return
         row, step = checkpoint.rows[-1], len(checkpoint.rows)
         (self.path / 'metrics.json').write_text(json.dumps(summary(checkpoint), indent=2) + '\n')
-        stages = dict.fromkeys(str(row['stage']) for row in checkpoint.rows)
-        losses_plot(
-            {
-                stage: (
-                    [float(row['train_loss']) for row in checkpoint.epochs_of(stage)],
-                    [float(row['valid_loss']) for row in checkpoint.epochs_of(stage)],
-                )
-                for stage in stages
-            },
-            self.path / 'losses.png',
-        )
         if self._events is None:
             # A run that goes on hides what an interrupted epoch may have left.
             self._events = SummaryWriter(str(self.path / 'tensorboard'), purge_step=step)
@@ -107,7 +97,7 @@ class RunFolder:
                 'seed': checkpoint.settings['seed'],
                 'data': checkpoint.data,
                 'settings': {k: v for k, v in checkpoint.settings.items() if k not in private},
-                'git_commit': git_commit(),
+                'git_commit': self._commit,
                 'versions': versions(),
             },
         )
@@ -117,10 +107,24 @@ class RunFolder:
         if self.writes and self.bundle.is_file():
             shutil.copyfile(self.bundle, self.path / f'{stage}.safetensors')
 
-    def close(self) -> None:
-        """Flush and close the TensorBoard events."""
+    def close(self, checkpoint: Checkpoint) -> None:
+        """Draw the losses and close the TensorBoard events."""
         if self._events is not None:
             self._events.close()
+        if self.writes and checkpoint.rows:
+            losses_plot(curves_of(checkpoint), self.path / 'losses.png')
+
+
+def curves_of(checkpoint: Checkpoint) -> Curves:
+    """Return the training and validation losses of each stage."""
+    stages = dict.fromkeys(str(row['stage']) for row in checkpoint.rows)
+    return {
+        stage: (
+            [float(row['train_loss']) for row in checkpoint.epochs_of(stage)],
+            [float(row['valid_loss']) for row in checkpoint.epochs_of(stage)],
+        )
+        for stage in stages
+    }
 
 
 def best_of(rows: list[Row]) -> Row | None:

@@ -1,0 +1,282 @@
+import json
+import signal
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from fusion_perception.learning.batches import Share, TrainingData
+from fusion_perception.learning.checkpoint import Checkpoint
+from fusion_perception.learning.recipe import Recipe
+from fusion_perception.learning.simulate import SimulateSettings, simulate
+from fusion_perception.learning.training import TrainSettings, learning_rate, train
+from fusion_perception.models.base import FusionModel
+from fusion_perception.models.bundle import load_bundle
+from fusion_perception.models.rgb import Rgb
+from fusion_perception.sensing.settings import load_yaml_mapping
+
+TINY = {'channels': [4, 4], 'hidden': [16]}
+
+
+@pytest.fixture(autouse=True, scope='module')
+def one_thread():
+    # Two threads that wait for each other over tiny tensors only make a busy machine slow.
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope='module')
+def scenes(tmp_path_factory):
+    folder = tmp_path_factory.mktemp('data') / 'scenes'
+    simulate(SimulateSettings(out=folder, count=40))
+    return folder
+
+
+@pytest.fixture
+def settings(scenes, tmp_path):
+    def make(run: str, **changes) -> TrainSettings:
+        values = {
+            'data': scenes,
+            'model': 'rgb',
+            'out': tmp_path / run,
+            'epochs': 2,
+            'batch_size': 8,
+            'learning_rate': 1e-3,
+            'device': 'cpu',
+            'architecture': TINY,
+        }
+        return TrainSettings.read({**values, **changes})
+
+    return make
+
+
+def rows_of(run) -> list[dict]:
+    rows = json.loads((run / 'metrics.json').read_text())['epochs']
+    return [{key: value for key, value in row.items() if key != 'seconds'} for row in rows]
+
+
+def assert_same_run(one, other):
+    assert rows_of(one) == rows_of(other)
+    for name in ('checkpoint.safetensors', 'bundle.safetensors'):
+        ours, theirs = load_file(one / name), load_file(other / name)
+        assert ours.keys() == theirs.keys()
+        assert all(torch.equal(ours[key], theirs[key]) for key in ours)
+
+
+def test_the_defaults_are_the_notebook_s_recipe():
+    recipe = Recipe()
+    assert (recipe.epochs, recipe.batch_size, recipe.learning_rate) == (20, 32, 1e-4)
+    assert (recipe.optimiser, recipe.schedule, recipe.weight_decay) == ('adam', 'constant', 0)
+    assert (recipe.validation, recipe.drop_last, recipe.precision) == (320, True, 'float32')
+    assert (recipe.ema, recipe.clip_norm, recipe.fresh_scenes) == (None, None, None)
+    assert (recipe.drop_camera, recipe.drop_lidar) == (0, 0)
+
+
+def test_a_run_leaves_bundle_metrics_curves_events_and_its_recipe(settings):
+    run = settings('run')
+    said = train(run)
+    assert str(run.out / 'bundle.safetensors') in said
+    bundle = load_bundle(run.out / 'bundle.safetensors')
+    best = min(rows_of(run.out), key=lambda row: row['valid_loss'])
+    assert bundle.manifest.training['metrics']['epoch'] == best['epoch']
+    assert bundle.manifest.training['seed'] == 0
+    assert (run.out / 'losses.png').read_bytes().startswith(b'\x89PNG')
+    assert list((run.out / 'tensorboard').iterdir())
+    recipe = load_yaml_mapping(run.out / 'config.yaml')
+    assert TrainSettings.read({**recipe, 'out': run.out}) == run
+
+
+def test_training_lowers_the_loss(settings):
+    # With its origin in the wrong place the network has an easy thing to learn.
+    misplaced = {**TINY, 'origin': [0.0, 15.0, 0.0]}
+    run = settings('run', epochs=4, learning_rate=1e-2, architecture=misplaced)
+    train(run)
+    rows = rows_of(run.out)
+    assert rows[-1]['train_loss'] < 0.5 * rows[0]['train_loss']
+
+
+def test_one_seed_gives_one_result_and_another_seed_another(settings):
+    for run, seed in (('a', 3), ('b', 3), ('c', 4)):
+        train(settings(run, seed=seed))
+    first = settings('a').out
+    assert_same_run(first, settings('b').out)
+    assert rows_of(first) != rows_of(settings('c').out)
+
+
+@pytest.mark.parametrize(
+    'recipe',
+    [{}, {'optimiser': 'adamw', 'weight_decay': 0.1, 'ema': 0.9, 'clip_norm': 1.0}],
+    ids=['adam', 'adamw with a running mean'],
+)
+def test_two_epochs_and_two_more_equal_four(settings, recipe):
+    train(settings('whole', epochs=4, **recipe))
+    train(settings('halves', epochs=2, **recipe))
+    train(settings('halves', epochs=4, resume=True, **recipe))
+    assert_same_run(settings('whole').out, settings('halves').out)
+
+
+@pytest.mark.parametrize('step', [2, 8, 22], ids='at step {}'.format)
+def test_ctrl_c_leaves_a_usable_bundle_and_the_run_goes_on_as_if_nothing_was(
+    settings, monkeypatch, step
+):
+    whole = settings('whole', model='late_fusion')
+    train(whole)
+    steps = 0
+    loss = FusionModel.training_loss
+
+    def interrupted_loss(self, *args):
+        nonlocal steps
+        steps += torch.is_grad_enabled()
+        if steps == step:
+            signal.raise_signal(signal.SIGINT)
+        return loss(self, *args)
+
+    halves = settings('halves', model='late_fusion')
+    with monkeypatch.context() as patch:
+        patch.setattr(FusionModel, 'training_loss', interrupted_loss)
+        with pytest.raises(KeyboardInterrupt, match='--resume'):
+            train(halves)
+    load_bundle(halves.out / 'bundle.safetensors')
+    train(settings('halves', model='late_fusion', resume=True))
+    assert_same_run(whole.out, halves.out)
+
+
+def test_late_fusion_trains_both_networks_and_then_only_the_head(settings):
+    run = settings('run', model='late_fusion')
+    train(run)
+    assert [row['stage'] for row in rows_of(run.out)] == [
+        *('rgb', 'rgb', 'lidar', 'lidar', 'late_fusion', 'late_fusion')
+    ]
+    late = load_bundle(run.out / 'bundle.safetensors').model
+    alone = load_bundle(run.out / 'rgb.safetensors').model
+    assert all(
+        torch.equal(kept, trained)
+        for kept, trained in zip(late.rgb.parameters(), alone.parameters(), strict=True)
+    )
+
+
+def test_a_folder_that_holds_a_run_is_not_overwritten(settings):
+    train(settings('run', epochs=1))
+    with pytest.raises(ValueError, match=r'already holds a run. Add --resume'):
+        train(settings('run', epochs=1))
+
+
+def test_there_must_be_a_run_to_resume(settings):
+    with pytest.raises(FileNotFoundError, match='No run to resume'):
+        train(settings('run', resume=True))
+
+
+@pytest.mark.parametrize(
+    ('change', 'named'),
+    [
+        ({'batch_size': 4}, 'batch_size was 8 and is now 4'),
+        ({'seed': 9}, 'seed was 0 and is now 9'),
+        ({'validation': 2}, 'validation was 320 and is now 2'),
+        ({'schedule': 'one_cycle'}, "schedule was 'constant'"),
+    ],
+)
+def test_a_run_is_not_resumed_with_another_recipe(settings, change, named):
+    train(settings('run', epochs=1))
+    with pytest.raises(ValueError, match=named):
+        train(settings('run', epochs=2, resume=True, **change))
+
+
+def test_a_run_is_not_resumed_on_other_data(settings, tmp_path):
+    train(settings('run', epochs=1))
+    simulate(SimulateSettings(out=tmp_path / 'other', count=40, seed=5))
+    with pytest.raises(ValueError, match='data fingerprint was'):
+        train(settings('run', epochs=2, resume=True, data=tmp_path / 'other'))
+
+
+def test_a_torn_checkpoint_is_named(settings):
+    run = settings('run', epochs=1)
+    train(run)
+    file = run.out / 'checkpoint.safetensors'
+    file.write_bytes(file.read_bytes()[:1000])
+    with pytest.raises(ValueError, match='torn or no checkpoint'):
+        Checkpoint.read(file)
+
+
+def test_a_loss_that_is_not_finite_ends_the_training_with_advice(settings, monkeypatch):
+    monkeypatch.setattr(Rgb, 'training_loss', lambda *_: torch.tensor(torch.nan).requires_grad_())
+    with pytest.raises(ValueError, match=r'became nan in epoch 1. Lower --learning-rate'):
+        train(settings('run'))
+
+
+def test_fresh_scenes_need_no_folder_and_differ_from_epoch_to_epoch(settings):
+    recipe = settings('run', data=None, fresh_scenes=8, validation=4, epochs=1)
+    data = TrainingData(recipe)
+    [(_, first)], [(_, second)] = list(data.training('rgb', 0)), list(data.training('rgb', 1))
+    [(_, again)] = data.training('rgb', 0)
+    assert torch.equal(first, again) and not torch.equal(first, second)
+    train(recipe)
+    assert (recipe.out / 'bundle.safetensors').is_file()
+
+
+def test_hidden_sensors_are_absent_and_zero_and_never_both(settings):
+    recipe = settings('run', drop_camera=0.4, drop_lidar=0.4, batch_size=36)
+    [(observation, _)] = TrainingData(recipe).training('x', 0)
+    assert 0 < int(observation.camera.sum()) < 36 and 0 < int(observation.lidar.sum()) < 36
+    assert (observation.camera | observation.lidar).all()
+    assert not observation.rgba[~observation.camera].any()
+    assert not observation.xyza[~observation.lidar].any()
+    assert observation.rgba[observation.camera].flatten(1).any(1).all()
+
+
+def test_a_sensor_is_not_hidden_from_a_model_that_needs_it(settings):
+    with pytest.raises(ValueError, match=r'drop_camera = 0.2, but Rgb predicts only'):
+        train(settings('run', drop_camera=0.2))
+
+
+def test_every_scene_is_seen_once_an_epoch_and_validation_never(settings):
+    data = TrainingData(settings('run', batch_size=6))
+    held_out = torch.cat([centers for _, centers in data.validation()])
+    seen = torch.cat([centers for _, centers in data.training('rgb', 0)])
+    assert (len(seen), len(held_out), data.steps) == (36, 4, 6)
+    assert len(torch.unique(seen, dim=0)) == 36
+    assert not torch.isin(seen[:, 0, 0], held_out[:, 0, 0]).any()
+
+
+def test_two_processes_share_what_one_would_see(settings):
+    recipe = settings('run')
+    alone = [centers for _, centers in TrainingData(recipe).training('rgb', 0)]
+    shares = [
+        [centers for _, centers in TrainingData(recipe, share=Share(rank, 2)).training('rgb', 0)]
+        for rank in (0, 1)
+    ]
+    assert len(alone) == len(shares[0]) == len(shares[1])
+    for whole, ours, theirs in zip(alone, *shares, strict=True):
+        both = torch.cat((ours, theirs))[:, 0, 0].sort().values
+        assert torch.equal(both, whole[:, 0, 0].sort().values)
+
+
+def test_one_cycle_rises_to_the_learning_rate_and_falls_to_nothing():
+    recipe = Recipe(schedule='one_cycle', learning_rate=1.0, warm_up=0.1)
+    rates = [learning_rate(recipe, step, 100) for step in range(100)]
+    assert rates[9] == max(rates) == 1.0
+    assert rates[0] == pytest.approx(0.1) and rates[-1] < 1e-3
+
+
+def test_too_few_scenes_for_a_batch_are_refused(settings):
+    with pytest.raises(ValueError, match='36 scenes for training do not fill one batch of 64'):
+        train(settings('run', batch_size=64))
+
+
+def test_nothing_to_learn_from_is_refused(settings):
+    with pytest.raises(ValueError, match='Give --data or --fresh-scenes'):
+        train(settings('run', data=None))
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason='this machine has CUDA')
+def test_cuda_is_refused_where_there_is_none(settings):
+    with pytest.raises(ValueError, match='cuda'):
+        train(settings('run', device='cuda'))
+
+
+def test_an_unknown_model_and_an_unknown_key_are_answered_with_the_meant_one(settings):
+    with pytest.raises(ValueError, match="Did you mean 'late_fusion'"):
+        train(settings('run', model='late_fuson'))
+    with pytest.raises(ValueError, match="Did you mean 'hidden'"):
+        train(settings('run', architecture={'hiden': [3]}))
