@@ -68,6 +68,14 @@ def test_a_ray_parallel_to_an_axis_meets_the_surface_where_it_must(kind, way):
     assert first_hit(kind, origins, directions).tolist() == pytest.approx([way, way], abs=1e-4)
 
 
+def test_a_sensor_in_the_hole_of_the_torus_sees_the_wall_around_it():
+    origins = torch.tensor([[0.0, 0.1, 0.0], [0.0, 0.0, 0.0], [0.0, 0.0, 0.1]])
+    directions = torch.tensor([[1.0, -1.0, 0.0], [0.0, 0.0, 0.0], [0.0, 0.0, 1.0]])
+    hits = first_hit('torus', origins, directions)
+    assert hits[:2].tolist() == pytest.approx([0.5, 0.6], abs=1e-4)
+    assert hits[2].isinf()
+
+
 @pytest.mark.parametrize('kind', ['cube', 'sphere', 'torus'])
 def test_an_object_behind_or_around_the_sensor_is_not_met(kind):
     origins = torch.tensor([[20.0, 1.0], [0.0, 0.0], [0.0, 0.0]])

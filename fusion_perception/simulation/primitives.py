@@ -90,9 +90,10 @@ def _torus_hit(origins: Tensor, directions: Tensor) -> Tensor:
     # The torus also lies between two planes.
     inverse = _inverse(directions[2])
     middle, half = -offset[2] * inverse, TORUS_MINOR_RADIUS * inverse.abs()
-    enter = torch.maximum(-half_chord, middle - half)
+    # A sensor may stand in the hole, so that its rays begin on the way.
+    enter = torch.maximum(torch.maximum(-half_chord, middle - half), -nearest)
     leave = torch.minimum(half_chord, middle + half)
-    ray = ((enter < leave) & (nearest + enter > 0)).nonzero().squeeze(1)
+    ray = (enter < leave).nonzero().squeeze(1)
     hits = torch.full_like(nearest, torch.inf)
 
     at, leave = enter.index_select(0, ray), leave.index_select(0, ray)
@@ -116,7 +117,8 @@ def _torus_hit(origins: Tensor, directions: Tensor) -> Tensor:
             each.index_select(0, going) for each in (ray, at, leave, into, out)
         )
         start, along = start.index_select(1, going), along.index_select(1, going)
-    return nearest + hits
+    met = nearest + hits
+    return torch.where(met > 0, met, torch.inf)
 
 
 def _cylinder_crossings(start: Tensor, along: Tensor) -> tuple[Tensor, Tensor]:
