@@ -1,4 +1,4 @@
-"""Keep every test, and each process it starts, on ROS ground of its own."""
+"""Give every test, and each process it starts, a ROS domain of its own and few threads."""
 
 import os
 
@@ -8,3 +8,5 @@ os.environ['ROS_DOMAIN_ID'] = str(1 + os.getpid() % 100)
 os.environ['ROS_AUTOMATIC_DISCOVERY_RANGE'] = 'LOCALHOST'
 # Without it a message takes a wrong type in silence: Point(x=1) becomes 5e-324.
 os.environ['ROS_PYTHON_CHECK_FIELDS'] = '1'
+# Tiny tensors gain nothing from more threads, and wait for each other on a busy machine.
+os.environ.setdefault('OMP_NUM_THREADS', '2')
