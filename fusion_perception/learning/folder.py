@@ -70,10 +70,10 @@ class DataFolder:
     def open(cls, path: Path) -> DataFolder:
         """Open a data folder; raise FileNotFoundError or ValueError for what does not fit."""
         if not path.is_dir():
-            kind = 'a file' if path.exists() else 'missing'
+            kind, out = ('a file', 'OUT') if path.exists() else ('missing', path)
             raise FileNotFoundError(
                 f'{path} is {kind}; a data folder is needed. Make one with '
-                f'`fusion simulate {path.stem or "OUT"} --task shapes --count 1000`.'
+                f'`fusion simulate {out} --task shapes --count 1000`.'
             )
         if not any(path.iterdir()):
             raise FileNotFoundError(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from io import BytesIO
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
 import torch
@@ -38,7 +39,9 @@ BATCH = 256
 class SimulateSettings(Settings):
     """What `fusion simulate` writes."""
 
-    out: tyro.conf.Positional[Path] = Field(description='Data folder to write; new or empty')
+    out: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar='OUT')] = Field(
+        description='Data folder to write; new or empty'
+    )
     task: Task = Field('shapes', description='Cube, sphere and torus, or three coloured cubes')
     count: int = Field(1000, ge=1, description='Scenes to write; the original data has 9,999')
     seed: int = Field(0, ge=0, description='The same seed writes the same bytes')

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Annotated
 
 import torch
 import tyro
@@ -24,7 +25,9 @@ from fusion_perception.sensing.settings import Settings
 class ViewSettings(Settings):
     """Which scene `fusion view` draws, and where to."""
 
-    data: tyro.conf.Positional[Path] = Field(description='Data folder in the original layout')
+    data: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar='DATA')] = Field(
+        description='Data folder in the original layout'
+    )
     index: int = Field(0, ge=0, description='Scene to draw')
     out: Path = Field(Path('runs/view'), description='Folder for the pictures')
     frames: int = Field(360, ge=1, description='Frames of the turning GIF, 30 a second')
