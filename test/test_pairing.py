@@ -224,6 +224,20 @@ def test_a_known_period_lets_a_pair_leave_without_waiting_for_the_next_image():
         assert both(feed(pairing, ('lidar', 1262))) == expected
 
 
+@settings(max_examples=50, deadline=None)
+@given(st.integers(5, 60), st.integers(5, 60), st.integers(0, 60), slops)
+def test_with_even_periods_not_waiting_gives_the_very_same_pairs(every, other, phase, slop):
+    arrivals = sorted(
+        [(EPOCH + t, 'camera') for t in range(0, 600, every)]
+        + [(EPOCH + t, 'lidar') for t in range(phase, 600, other)]
+    )
+    arrivals = [(stream, ms) for ms, stream in arrivals]
+    patient, quick = (pairer(slop_s=slop / 1000, wait=wait) for wait in ('certain', 'likely'))
+    assert both(feed(quick, *arrivals) + quick.flush()) == both(
+        feed(patient, *arrivals) + patient.flush()
+    )
+
+
 def test_a_known_period_holds_a_pair_that_the_next_image_could_part():
     pairing = pairer(wait='likely', slop_s=0.04)
     feed(pairing, *(('camera', t) for t in range(1000, 1300, 50)))
@@ -325,9 +339,17 @@ def test_a_partner_that_comes_back_with_an_older_stamp_is_stale():
 
 
 def test_nothing_passes_alone_unless_it_may():
-    pairing = pairer(dropout_after_s=0.25)
+    pairing = pairer(dropout_after_s=0.25, queue_size=3)
     assert not feed(pairing, *(('lidar', t) for t in range(1000, 2000, 100)))
-    assert set(dropped(pairing, 'lidar')) == {'no_partner'}
+    assert dropped(pairing, 'lidar') == {'no_partner': 7}
+    assert pairing.counters()['lidar']['pending'] == 3
+
+
+def test_a_sensor_that_lags_behind_still_finds_its_partners_in_the_queue():
+    pairing = pairer(dropout_after_s=0.25, queue_size=10)
+    assert not feed(pairing, *(('camera', t) for t in range(1000, 1600, 100)))
+    pairs = feed(pairing, *(('lidar', t) for t in range(1000, 1600, 100)))
+    assert both(pairs) == [(t, t) for t in range(1000, 1600, 100)]
 
 
 def test_silence_makes_a_waiting_pair_certain():

@@ -62,7 +62,11 @@ class PairingSettings(Settings):
         False, description='Let one sensor pass alone while the other is silent'
     )
     dropout_after_s: float = Field(
-        0.5, gt=0, le=3600, description='Silence after which a sensor counts as gone, seconds'
+        0.5,
+        gt=0,
+        le=3600,
+        description='Silence after which a sensor counts as gone, seconds; '
+        'more than the delay of one sensor behind the other',
     )
 
     @model_validator(mode='after')
@@ -131,7 +135,9 @@ class Pairer(Generic[M]):
         line.add(stamp_ns, message)
         pairs += self._settle()
         while len(line) > self.settings.queue_size:
-            self._drop(stream, 'queue_overflow')
+            # A longer queue would help against an overflow, but not where the partner is gone.
+            gone = self._is_silent(PARTNER[stream])
+            self._drop(stream, 'no_partner' if gone else 'queue_overflow')
             pairs += self._settle()
         return pairs
 
@@ -166,7 +172,8 @@ class Pairer(Generic[M]):
             stream = min(STREAMS, key=self._head_time)
             partner = PARTNER[stream]
             if not self._lines[partner]:
-                if ending is None and self._is_silent(partner):
+                alone = self.settings.allow_single and self._is_silent(partner)
+                if alone and ending is None:
                     pairs += self._pass_alone(stream)
                 elif ending or self._lines[partner].last - self._head_time(stream) > self._slop_ns:
                     self._drop(stream, ending or 'no_partner')
@@ -196,16 +203,16 @@ class Pairer(Generic[M]):
             side = gap % 2
             near, far = lines[side][at[side]], lines[1 - side][at[1 - side]]
             apart = far.time_ns - near.time_ns
-            ends_here = gap % 2 == 0  # Every second gap, counted from the last one, is a pair.
+            heads_pair = gap % 2 == 0  # Should this be the last gap: every second one is a pair.
             rival = lines[side].follower(at[side])
             if rival is None:
                 next_at = self._next_at(stream if side == 0 else PARTNER[stream])
-                return ends_here if ended or next_at - far.time_ns >= apart else None
+                return heads_pair if ended or next_at - far.time_ns >= apart else None
             behind = lines[side][rival].time_ns - far.time_ns
             if behind <= 0:  # The rival lies between the two, which therefore are no pair.
-                return not ends_here
+                return not heads_pair
             if behind >= apart:
-                return ends_here
+                return heads_pair
             at[side] = rival
             gap += 1
 
@@ -237,16 +244,14 @@ class Pairer(Generic[M]):
         )
 
     def _pass_alone(self, stream: Stream) -> list[Pair[M]]:
-        if not self.settings.allow_single:
-            self._drop(stream, 'no_partner')
-            return []
         if self._head_time(stream) < self._newest_out:
             self._drop(stream, 'stale')
             return []
         head = self._use(stream)
         self._newest_out = head.time_ns
         # A partner that comes back with an older stamp would make the pairs run backwards.
-        self._lines[PARTNER[stream]].passed = head.time_ns
+        partner = self._lines[PARTNER[stream]]
+        partner.passed = max(partner.passed, head.time_ns)
         if stream == 'camera':
             return [Pair(head.stamp_ns, head.message, None, 'camera_only')]
         return [Pair(head.stamp_ns, None, head.message, 'lidar_only')]
