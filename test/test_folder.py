@@ -98,7 +98,7 @@ def test_an_interrupted_simulation_is_recognised(tmp_path: Path) -> None:
 
     with pytest.raises(KeyboardInterrupt):
         write_folder(tmp_path / 'data', interrupted(), rig, lidar)
-    with pytest.raises(FileNotFoundError, match='interrupted `fusion simulate` leaves none'):
+    with pytest.raises(FileNotFoundError, match='interrupted `fusion simulate` left this folder'):
         DataFolder.open(tmp_path / 'data')
 
 

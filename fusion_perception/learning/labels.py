@@ -39,8 +39,8 @@ def read_positions(path: Path) -> tuple[tuple[str, ...], NDArray[np.float64]]:
     """
     if not path.is_file():
         raise FileNotFoundError(
-            f'No {path.name} in {path.parent}. An interrupted `fusion simulate` leaves none: '
-            'delete such a folder and simulate again.'
+            f'No {path.name} in {path.parent}. Add it; or, if an interrupted `fusion simulate` '
+            'left this folder, delete it and simulate again.'
         )
     try:
         lines = path.read_text(encoding='utf-8-sig').splitlines()
