@@ -68,7 +68,7 @@ def simulate(settings: SimulateSettings) -> str:
         write_folder(settings.out, frames, rig, lidar, bar.update)
     return (
         f'{settings.count:,} scenes of {settings.task} (seed {settings.seed}) are in '
-        f'{settings.out}. Look at one: fusion view {settings.out} --index 0 --out pictures'
+        f'{settings.out}. Look at one: fusion view {settings.out} --index 0'
     )
 
 
