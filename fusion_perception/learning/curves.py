@@ -1,25 +1,54 @@
-"""Draw loss curves."""
+"""Draw the losses and errors of trainings over their epochs."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 # Of each name, the training and the validation loss of every epoch.
 Curves = Mapping[str, tuple[Sequence[float], Sequence[float]]]
 
 
-def losses_plot(curves: Curves, path: Path, ylabel: str = 'loss') -> None:
+def losses_plot(curves: Curves, path: Path) -> None:
     """Write the training (dashed) and validation (solid) losses of each name as a PNG."""
-    figure = Figure(figsize=(7, 4.2), layout='constrained')
-    axes = figure.add_subplot()
-    for number, (name, (train, valid)) in enumerate(curves.items()):
-        epochs = range(1, len(valid) + 1)
-        axes.plot(epochs, train, '--', color=f'C{number}', alpha=0.6, label=f'{name}, training')
-        axes.plot(epochs, valid, '-', color=f'C{number}', label=f'{name}, validation')
-    axes.set(xlabel='epoch', ylabel=ylabel)
-    axes.grid(alpha=0.3)
-    axes.legend()
+    figure = Figure(figsize=(8, 4.2), layout='constrained')
+    _draw_losses(figure.add_subplot(), curves)
     figure.savefig(path, dpi=120)
+
+
+def comparison_plot(curves: Curves, errors_m: Mapping[str, Sequence[float]], path: Path) -> None:
+    """Write the losses of several models beside their mean validation errors as a PNG.
+
+    Models may learn by different losses; the error in metres is what compares them.
+    """
+    figure = Figure(figsize=(14, 4.6), layout='constrained')
+    left, right = figure.subplots(1, 2)
+    _draw_losses(left, curves)
+    for number, (name, errors) in enumerate(errors_m.items()):
+        epochs = range(1, len(errors) + 1)
+        right.plot(epochs, errors, 'o-', ms=3, color=f'C{number}', label=name)
+    right.set_ylim(bottom=0)
+    right.set_ylabel('mean error on validation scenes [m]')
+    _finish(right)
+    figure.savefig(path, dpi=120)
+
+
+def _draw_losses(axes: Axes, curves: Curves) -> None:
+    for number, (name, (train, valid)) in enumerate(curves.items()):
+        epochs, colour = range(1, len(valid) + 1), f'C{number}'
+        axes.plot(epochs, train, 'o--', ms=3, color=colour, alpha=0.5, label=f'{name}, training')
+        axes.plot(epochs, valid, 'o-', ms=3, color=colour, label=f'{name}, validation')
+    axes.set_ylabel('loss')
+    _finish(axes)
+
+
+def _finish(axes: Axes) -> None:
+    axes.set_xlabel('epoch')
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.grid(alpha=0.25)
+    axes.spines[['top', 'right']].set_visible(False)
+    axes.legend(loc='center left', bbox_to_anchor=(1.01, 0.5), frameon=False)

@@ -28,9 +28,11 @@ p.sub { margin-top: .2rem; opacity: .75 }
 .figures { display: grid; gap: .8rem; grid-template-columns: repeat(auto-fit, minmax(8.5rem, 1fr));
   margin: 1.4rem 0 } .figures div { background: var(--soft); border-radius: .5rem;
   padding: .7rem .9rem } .figures b { display: block; font-size: 1.5rem; color: var(--accent) }
-.scroll { overflow-x: auto } table { border-collapse: collapse; width: 100% }
+.scroll { overflow-x: auto } table { border-collapse: collapse;
+  width: 100%; font-size: .93rem }
 th, td { text-align: right; padding: .35rem .7rem; border-bottom: 1px solid var(--line);
-  font-variant-numeric: tabular-nums } th:first-child, td:first-child { text-align: left }
+  font-variant-numeric: tabular-nums; white-space: nowrap }
+th:first-child, td:first-child { text-align: left }
 img { max-width: 100%; background: #fff; border-radius: .5rem } figure { margin: 1rem 0 }
 figcaption { opacity: .75; font-size: .9rem } code { background: var(--soft); padding: 0 .25rem }
 """

@@ -1,0 +1,121 @@
+"""Train several models by one recipe and lay their losses and figures side by side."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+
+from pydantic import Field
+
+from fusion_perception.learning.checkpoint import Row
+from fusion_perception.learning.curves import comparison_plot
+from fusion_perception.learning.dataset import read_folder
+from fusion_perception.learning.evaluation import as_seen_by, device_name, spread, time_frames
+from fusion_perception.learning.recipe import Recipe
+from fusion_perception.learning.run import versions
+from fusion_perception.learning.training import TrainSettings, train
+from fusion_perception.models import MODELS
+from fusion_perception.models.bundle import load_bundle
+from fusion_perception.runtime import Runtime
+from fusion_perception.sensing.settings import closest
+
+log = logging.getLogger(__name__)
+
+
+class CompareSettings(Recipe):
+    """Settings of `fusion compare`: one recipe for several models."""
+
+    models: tuple[str, ...] = Field(min_length=1, description=f'Any of: {", ".join(MODELS)}')
+    out: Path = Field(description='Folder for the chart, the table and one run per model')
+
+
+def compare(settings: CompareSettings) -> str:
+    """Train each model in OUT/<model>, then write losses.png, table.md and table.json.
+
+    A model that is already trained there is not trained again, and one that was interrupted goes
+    on. Raises ValueError for an unknown model or a recipe other than before.
+    """
+    for name in settings.models:
+        if name not in MODELS:
+            raise ValueError(f"There is no model '{name}'. {closest(name, list(MODELS))}")
+    if settings.data is None or settings.devices > 1:
+        raise ValueError('compare needs --data, and trains one model after another on one device.')
+    recipe = settings.model_dump(exclude={'models', 'out'})
+    for name in settings.models:
+        out = settings.out / name
+        run = TrainSettings.read(
+            {
+                **recipe,
+                'model': name,
+                'out': out,
+                'resume': (out / 'checkpoint.safetensors').exists(),
+            }
+        )
+        try:
+            log.info('%s', train(run))
+        except KeyboardInterrupt:
+            raise KeyboardInterrupt('Stopped. The same command goes on from here.') from None
+    return write_comparison(settings, settings.data)
+
+
+def write_comparison(settings: CompareSettings, data: Path) -> str:
+    """Write the chart and the tables of models that are trained, and return the table."""
+    table, losses, errors = [], {}, {}
+    for name in settings.models:
+        metrics = json.loads((settings.out / name / 'metrics.json').read_text())
+        last_stage = [row for row in metrics['epochs'] if row['stage'] == name]
+        losses[name] = (_column(last_stage, 'train_loss'), _column(last_stage, 'valid_loss'))
+        errors[name] = _column(last_stage, 'error_mean_m')
+        bundle = load_bundle(settings.out / name / 'bundle.safetensors')
+        runtime = Runtime(bundle, settings.device, settings.precision)
+        scenes = as_seen_by(bundle, read_folder(data), data)
+        best = metrics['best'][name]
+        table.append(
+            {
+                'model': name,
+                'parameters': sum(p.numel() for p in bundle.model.parameters()),
+                'best_epoch': best['epoch'],
+                'seconds': metrics['seconds'],
+                'mse': best['mse'],
+                'error_mean_m': best['error_mean_m'],
+                'error_median_m': best['error_median_m'],
+                'error_p95_m': best['error_p95_m'],
+                'latency_ms': spread(time_frames(runtime, scenes)),
+                'device': device_name(runtime.device),
+            }
+        )
+    comparison_plot(losses, errors, settings.out / 'losses.png')
+    text = as_markdown(table)
+    (settings.out / 'table.md').write_text(text + '\n')
+    values = {
+        'models': table,
+        'settings': settings.model_dump(mode='json'),
+        'versions': versions(),
+    }
+    (settings.out / 'table.json').write_text(json.dumps(values, indent=2) + '\n')
+    return f'{text}\n\nThe losses are drawn in {settings.out / "losses.png"}.'
+
+
+def as_markdown(table: Sequence[dict[str, object]]) -> str:
+    """Return the table as Markdown, one model a row."""
+    lines = [
+        '| model | parameters | training | best epoch | MSE | mean error | median | 95 % below '
+        '| latency, batch 1 |',
+        '| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |',
+    ]
+    for row in table:
+        latency = row['latency_ms']
+        assert isinstance(latency, dict)
+        lines.append(
+            f'| {row["model"]} | {row["parameters"]:,} | {row["seconds"]:.0f} s '
+            f'| {row["best_epoch"]} | {row["mse"]:.3f} m² | {row["error_mean_m"]:.3f} m '
+            f'| {row["error_median_m"]:.3f} m | {row["error_p95_m"]:.3f} m '
+            f'| {latency["p50"]:.1f} ms |'
+        )
+    return '\n'.join(lines)
+
+
+def _column(rows: Sequence[Row], key: str) -> list[float]:
+    return [float(row[key]) for row in rows]

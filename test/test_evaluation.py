@@ -1,0 +1,180 @@
+import json
+import re
+
+import pytest
+import torch
+
+from fusion_perception import cli
+from fusion_perception.learning.compare import CompareSettings, compare
+from fusion_perception.learning.dataset import read_folder
+from fusion_perception.learning.evaluation import EvaluateSettings, evaluate
+from fusion_perception.learning.metrics import score
+from fusion_perception.learning.simulate import SimulateSettings, simulate
+from fusion_perception.models import build
+from fusion_perception.models.bundle import load_bundle, save_bundle
+from fusion_perception.runtime import Runtime
+from fusion_perception.sensing.lidars import UniformGrid
+from fusion_perception.sensing.rig import TASK_CLASSES, Rig
+
+RIG = Rig()
+TINY = {'channels': (4, 4), 'hidden': (16,)}
+SMALL_DENSE = {'lidar_widths': (8, 8), 'camera_widths': (8, 8)}
+
+
+@pytest.fixture(autouse=True, scope='module')
+def one_thread():
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope='module')
+def scenes(tmp_path_factory):
+    folder = tmp_path_factory.mktemp('data') / 'scenes'
+    simulate(SimulateSettings(out=folder, count=12))
+    return folder
+
+
+@pytest.fixture
+def bundle(tmp_path):
+    def make(model='early_fusion', config=TINY, rig=RIG, **grid):
+        path = tmp_path / f'{model}.safetensors'
+        torch.manual_seed(0)
+        save_bundle(path, build(model, config), model, rig, UniformGrid(**grid).lidar(), {})
+        return path
+
+    return make
+
+
+@pytest.fixture
+def report(scenes, tmp_path):
+    def make(bundle, **changes):
+        values = {'bundle': bundle, 'data': scenes, 'out': tmp_path / 'report', 'device': 'cpu'}
+        evaluate(EvaluateSettings.read({**values, 'bundle': str(bundle), **changes}))
+        return json.loads((tmp_path / 'report' / 'report.json').read_text())
+
+    return make
+
+
+def test_the_report_s_figures_are_those_of_the_runtime(bundle, scenes, report):
+    said = report(bundle())
+    runtime = Runtime(load_bundle(bundle()), 'cpu')
+    observation, truth = read_folder(scenes).batch(slice(None))
+    wanted = score(runtime.predict(observation).centers, truth, TASK_CLASSES['shapes'])
+    assert said['mse'] == pytest.approx(wanted.mse, rel=1e-5)
+    assert said['error_m']['mean'] == pytest.approx(wanted.error_m.mean, rel=1e-5)
+    assert list(said['error_m']['per_class']) == ['cube', 'sphere', 'torus']
+
+
+def test_the_report_has_the_agreed_keys(bundle, report):
+    said = report(bundle())
+    assert {'scenes', 'mse', 'error_m', 'hit_rate', 'modes', 'streams', 'pairs'} <= set(said)
+    assert {'latency_ms', 'bundle', 'device', 'versions'} <= set(said)
+    assert set(said['error_m']) == {'mean', 'median', 'p95', 'max', 'per_class'}
+    assert set(said['hit_rate']) == {'0.1', '0.25', '0.5'}
+    assert set(said['latency_ms']) == {'p50', 'p95', 'p99', 'max'}
+    everything = {'received': 12, 'used': 12, 'pending': 0, 'dropped': {}}
+    assert said['streams'] == {'camera': everything, 'lidar': everything}
+    assert said['scenes'] == said['pairs'] == 12
+    assert said['modes'] == {'fusion': 12}
+
+
+@pytest.mark.parametrize(
+    ('model', 'config', 'modes', 'measured'),
+    [
+        ('rgb', TINY, {'camera_only'}, {'camera_only': 12}),
+        ('early_fusion', TINY, {'fusion'}, {'fusion': 12}),
+        ('dense_fusion', SMALL_DENSE, {'fusion', 'camera_only', 'lidar_only'}, {'fusion': 12}),
+    ],
+)
+def test_each_mode_that_a_model_serves_is_scored(bundle, report, model, config, modes, measured):
+    said = report(bundle(model, config))
+    assert set(said['by_mode']) == modes
+    assert said['modes'] == measured
+    assert ('calibration' in said) == (model == 'dense_fusion')
+    assert said['by_mode'][next(iter(measured))]['mse'] == said['mse']
+
+
+def test_only_the_last_scenes_are_evaluated_when_asked(bundle, report):
+    assert report(bundle(), last=5)['scenes'] == 5
+
+
+def test_a_mean_error_beyond_the_limit_exits_with_three(bundle, scenes, tmp_path, capsys):
+    flags = ['evaluate', '--bundle', str(bundle()), '--data', str(scenes)]
+    flags += ['--out', str(tmp_path / 'out'), '--device', 'cpu', '--max-error']
+    assert cli.main([*flags, '0.001']) == 3
+    assert cli.main([*flags, '1000']) == 0
+    assert 'more than --max-error 0.001 m' in capsys.readouterr().out
+
+
+def test_the_page_holds_the_figures_and_needs_no_network(bundle, report, tmp_path):
+    said = report(bundle())
+    page = (tmp_path / 'report' / 'report.html').read_text()
+    page = re.sub(r'base64,[^"]+', '', page)
+    assert f'{said["error_m"]["mean"]:.3f} m' in page and 'torus' in page
+    assert not re.search(r'(src|href)\s*=\s*"(?!data:)', page)
+    assert 'http' not in page
+
+
+@pytest.mark.parametrize(
+    ('changed', 'named'),
+    [
+        ({'rig': Rig(classes=TASK_CLASSES['cubes'])}, 'classes'),
+        ({'rows': 32}, 'LiDAR rows and columns'),
+        ({'azimuth_first_deg': -15.0}, 'LiDAR tables'),
+        ({'projection': 'notebook'}, 'projection'),
+        ({'max_range': 60.0}, 'max_range'),
+    ],
+    ids=lambda value: value if isinstance(value, str) else '',
+)
+def test_data_of_another_sensor_is_refused_by_the_entry_that_differs(
+    bundle, report, changed, named
+):
+    with pytest.raises(ValueError, match=rf'does not fit .*: {named}'):
+        report(bundle(**changed))
+
+
+def test_without_a_sensor_yaml_the_bundle_says_how_ranges_become_points(
+    bundle, report, scenes, tmp_path
+):
+    original = tmp_path / 'original'
+    original.mkdir()
+    for item in scenes.iterdir():
+        if item.name != 'sensor.yaml':
+            (original / item.name).symlink_to(item)
+    report(bundle(projection='notebook'), data=original)
+
+
+def test_a_missing_bundle_is_one_sentence_and_exit_code_two(scenes, tmp_path, capsys):
+    flags = ['--bundle', 'nowhere.safetensors', '--data', str(scenes), '--out', str(tmp_path)]
+    assert cli.main(['evaluate', *flags]) == 2
+    assert capsys.readouterr().err.startswith('No bundle at nowhere.safetensors.')
+
+
+def test_compared_models_stand_in_one_table_and_one_chart(scenes, tmp_path):
+    settings = CompareSettings(
+        data=scenes,
+        models=('rgb', 'late_fusion'),
+        out=tmp_path / 'both',
+        epochs=1,
+        batch_size=4,
+        device='cpu',
+        architecture=TINY,
+    )
+    said = compare(settings)
+    table = json.loads((tmp_path / 'both' / 'table.json').read_text())['models']
+    assert [row['model'] for row in table] == ['rgb', 'late_fusion']
+    assert all(row['parameters'] > 0 and row['latency_ms']['p50'] > 0 for row in table)
+    assert '| late_fusion |' in said
+    assert (tmp_path / 'both' / 'losses.png').read_bytes().startswith(b'\x89PNG')
+    trained = (tmp_path / 'both' / 'rgb' / 'bundle.safetensors').stat().st_mtime_ns
+    compare(settings)
+    assert (tmp_path / 'both' / 'rgb' / 'bundle.safetensors').stat().st_mtime_ns == trained
+
+
+def test_a_model_that_does_not_exist_is_refused_before_any_is_trained(scenes, tmp_path):
+    settings = CompareSettings(data=scenes, models=('rgb', 'lidra'), out=tmp_path / 'both')
+    with pytest.raises(ValueError, match="Did you mean 'lidar'"):
+        compare(settings)
+    assert not (tmp_path / 'both').exists()
