@@ -1,10 +1,16 @@
-"""Define the fusion node's parameters: each default, range and description exists here, once."""
+"""Define the fusion node's parameters: each default, range and description exists here, once.
+
+`python -m fusion_perception.ros.node_settings > config/fusion.yaml` brings the file up to date.
+"""
 
 from __future__ import annotations
+
+import sys
 
 from pydantic import Field
 
 from fusion_perception.ros.diagnostics import Thresholds
+from fusion_perception.ros.parameters import as_yaml
 from fusion_perception.runtime import Device, Precision
 from fusion_perception.sensing.pairing import PairingSettings
 from fusion_perception.sensing.settings import Settings
@@ -50,3 +56,6 @@ LIVE = frozenset(
     }
 )
 READ_ONLY = frozenset({'autostart'})
+
+if __name__ == '__main__':
+    sys.stdout.write(as_yaml(NodeSettings))

@@ -1,0 +1,89 @@
+"""Start a simulated camera and LiDAR, the fusion node on their topics, and RViz where wanted."""
+
+from launch import LaunchDescription
+from launch.actions import DeclareLaunchArgument, IncludeLaunchDescription
+from launch.launch_description_sources import PythonLaunchDescriptionSource
+from launch.substitutions import LaunchConfiguration, PathJoinSubstitution
+from launch_ros.actions import Node
+from launch_ros.parameter_descriptions import ParameterValue
+from launch_ros.substitutions import FindPackageShare
+
+SHARE = FindPackageShare('fusion_perception')
+# Topics of the simulated sensor, by the fusion node's names for them.
+TOPICS = {
+    'image': 'camera/image_raw',
+    'camera_info': 'camera/camera_info',
+    'range_image': 'lidar/range_image',
+}
+
+
+def generate_launch_description() -> LaunchDescription:
+    """Declare the arguments and start both nodes."""
+    return LaunchDescription(
+        [
+            DeclareLaunchArgument(
+                'task',
+                default_value='shapes',
+                choices=['shapes', 'cubes'],
+                description='Objects of the simulated scene',
+            ),
+            DeclareLaunchArgument(
+                'bundle',
+                default_value=LaunchConfiguration('task'),
+                description="A bundle file, or the name of one that ships; the task's own",
+            ),
+            DeclareLaunchArgument(
+                'seed', default_value='0', description='Seed of the simulated scene'
+            ),
+            DeclareLaunchArgument(
+                'camera_hz', default_value='20.0', description='Images per second'
+            ),
+            DeclareLaunchArgument(
+                'lidar_hz', default_value='10.0', description='Range images per second'
+            ),
+            DeclareLaunchArgument(
+                'namespace', default_value='', description='Namespace of both nodes'
+            ),
+            DeclareLaunchArgument(
+                'rviz',
+                default_value='true',
+                choices=['true', 'false'],
+                description='Start RViz with image, ranges, centres, names and the truth',
+            ),
+            DeclareLaunchArgument(
+                'log_level', default_value='info', description='How much the nodes log'
+            ),
+            Node(
+                package='fusion_perception',
+                executable='sensor_sim',
+                namespace=LaunchConfiguration('namespace'),
+                parameters=[
+                    {
+                        'task': LaunchConfiguration('task'),
+                        'seed': ParameterValue(LaunchConfiguration('seed'), value_type=int),
+                        'camera_hz': ParameterValue(
+                            LaunchConfiguration('camera_hz'), value_type=float
+                        ),
+                        'lidar_hz': ParameterValue(
+                            LaunchConfiguration('lidar_hz'), value_type=float
+                        ),
+                    }
+                ],
+                arguments=['--ros-args', '--log-level', LaunchConfiguration('log_level')],
+                output='screen',
+                emulate_tty=True,
+            ),
+            IncludeLaunchDescription(
+                PythonLaunchDescriptionSource(
+                    PathJoinSubstitution([SHARE, 'launch', 'fusion.launch.py'])
+                ),
+                launch_arguments={
+                    'bundle': LaunchConfiguration('bundle'),
+                    'namespace': LaunchConfiguration('namespace'),
+                    'rviz': LaunchConfiguration('rviz'),
+                    'log_level': LaunchConfiguration('log_level'),
+                    **TOPICS,
+                }.items(),
+            ),
+        ]
+    )

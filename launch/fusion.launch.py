@@ -1,0 +1,123 @@
+"""Start the fusion node on a robot's camera and LiDAR topics."""
+
+from ament_index_python.packages import PackageNotFoundError, get_package_prefix
+from launch import LaunchContext, LaunchDescription
+from launch.action import Action
+from launch.actions import DeclareLaunchArgument, LogInfo, OpaqueFunction
+from launch.conditions import IfCondition
+from launch.substitutions import LaunchConfiguration, PathJoinSubstitution
+from launch_ros.actions import Node
+from launch_ros.parameter_descriptions import ParameterValue
+from launch_ros.substitutions import FindPackageShare
+
+SHARE = FindPackageShare('fusion_perception')
+BOOLEAN = ['true', 'false']
+LEVELS = ['debug', 'info', 'warn', 'error', 'fatal']
+
+
+def fusion_node(context: LaunchContext) -> list[Action]:
+    """Return the node. A bundle is handed on only when one is given: the file may name one."""
+    bundle = LaunchConfiguration('bundle').perform(context)
+    flags = {
+        name: ParameterValue(LaunchConfiguration(name), value_type=bool)
+        for name in ('use_sim_time', 'autostart')
+    }
+    return [
+        Node(
+            package='fusion_perception',
+            executable='fusion_node',
+            namespace=LaunchConfiguration('namespace'),
+            parameters=[
+                LaunchConfiguration('params_file'),
+                flags,
+                {'bundle': ParameterValue(bundle, value_type=str)} if bundle else {},
+            ],
+            remappings=[
+                (name, LaunchConfiguration(name))
+                for name in ('image', 'camera_info', 'range_image')
+            ],
+            arguments=['--ros-args', '--log-level', LaunchConfiguration('log_level')],
+            output='screen',
+            emulate_tty=True,
+        )
+    ]
+
+
+def rviz(context: LaunchContext) -> list[Action]:
+    """Return RViz, or a word when it is not installed: the node is worth starting without it."""
+    try:
+        get_package_prefix('rviz2')
+    except PackageNotFoundError:
+        return [LogInfo(msg='RViz is not installed: sudo apt install ros-$ROS_DISTRO-rviz2')]
+    flag = ParameterValue(LaunchConfiguration('use_sim_time'), value_type=bool)
+    return [
+        Node(
+            package='rviz2',
+            executable='rviz2',
+            namespace=LaunchConfiguration('namespace'),
+            arguments=['-d', PathJoinSubstitution([SHARE, 'rviz', 'fusion.rviz'])],
+            parameters=[{'use_sim_time': flag}],
+        )
+    ]
+
+
+def generate_launch_description() -> LaunchDescription:
+    """Declare the arguments and start the node."""
+    defaults = PathJoinSubstitution([SHARE, 'config', 'fusion.yaml'])
+    return LaunchDescription(
+        [
+            DeclareLaunchArgument(
+                'bundle',
+                default_value='',
+                description='A bundle file, or the name of one that ships (shapes, cubes); '
+                'empty: the one that params_file names',
+            ),
+            DeclareLaunchArgument(
+                'params_file',
+                default_value=defaults,
+                description="The node's parameters, under /**: in YAML",
+            ),
+            DeclareLaunchArgument(
+                'namespace', default_value='', description='Namespace of the node and its topics'
+            ),
+            DeclareLaunchArgument(
+                'image', default_value='image', description='Topic of the camera (Image)'
+            ),
+            DeclareLaunchArgument(
+                'camera_info',
+                default_value='camera_info',
+                description="Topic of the camera's intrinsics (CameraInfo); used where present",
+            ),
+            DeclareLaunchArgument(
+                'range_image',
+                default_value='range_image',
+                description='Topic of the LiDAR (Image of ranges: 32FC1, 16UC1 or mono16)',
+            ),
+            DeclareLaunchArgument(
+                'use_sim_time',
+                default_value='false',
+                choices=BOOLEAN,
+                description='Take the time from /clock (bags played with --clock, simulators)',
+            ),
+            DeclareLaunchArgument(
+                'autostart',
+                default_value='true',
+                choices=BOOLEAN,
+                description='Configure and activate at the start; false waits for lifecycle calls',
+            ),
+            DeclareLaunchArgument(
+                'log_level',
+                default_value='info',
+                choices=LEVELS,
+                description='How much the node logs',
+            ),
+            DeclareLaunchArgument(
+                'rviz',
+                default_value='false',
+                choices=BOOLEAN,
+                description='Start RViz with image, ranges, centres and names',
+            ),
+            OpaqueFunction(function=fusion_node),
+            OpaqueFunction(function=rviz, condition=IfCondition(LaunchConfiguration('rviz'))),
+        ]
+    )
