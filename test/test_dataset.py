@@ -114,12 +114,21 @@ def test_a_torn_packed_file_is_written_again(folder: Path, share: float) -> None
 def test_a_folder_that_cannot_be_written_is_packed_in_the_users_cache(folder: Path) -> None:
     forbid_writing(folder)
     first = read_folder(folder)
-    cached = packed_paths(folder)[1]
+    cached = packed_paths(folder)[-1]
     assert cached.is_file()
     assert cached.is_relative_to(folder.parent / 'cache')
     written = cached.stat().st_mtime_ns
     assert torch.equal(read_folder(folder).images, first.images)
     assert cached.stat().st_mtime_ns == written
+
+
+def test_a_folder_marked_read_only_stays_as_it_is(folder: Path) -> None:
+    before = sorted(folder.iterdir())
+    folder.chmod(0o555)
+    read_folder(folder)
+    folder.chmod(0o755)
+    assert sorted(folder.iterdir()) == before
+    assert packed_paths(folder)[1].is_file()
 
 
 def test_data_is_read_where_nothing_can_be_written(

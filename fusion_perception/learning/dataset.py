@@ -100,11 +100,12 @@ def read_folder(path: Path, device: torch.device | str = 'cpu') -> SceneSet:
     written; it is memory-mapped, and rebuilt when a file of the folder changed.
     Raises FileNotFoundError or ValueError for a folder that cannot be used.
     """
-    fingerprint = folder_fingerprint(path) if path.is_dir() else ''
-    for packed in packed_paths(path):
-        scenes = _unpack(packed, fingerprint, path)
-        if scenes is not None:
-            return scenes.to(device)
+    if path.is_dir():
+        fingerprint = folder_fingerprint(path)
+        for packed in packed_paths(path):
+            known = _unpack(packed, fingerprint, path)
+            if known is not None:
+                return known.to(device)
     folder = DataFolder.open(path)
     images, ranges = folder.read()
     labels = torch.from_numpy(folder.positions)
@@ -122,11 +123,15 @@ def read_folder(path: Path, device: torch.device | str = 'cpu') -> SceneSet:
 
 
 def packed_paths(path: Path) -> tuple[Path, ...]:
-    """Say where the packed file of a data folder may stand, best first."""
+    """Say where the packed file of a data folder may stand, best first.
+
+    A folder that is marked read-only stays as it is, even for a superuser who could write there.
+    """
     place = path.resolve()
     name = f'{place.name}-{hashlib.sha256(os.fsencode(place)).hexdigest()[:12]}.packed'
     cache = Path(os.environ.get('XDG_CACHE_HOME') or Path('~/.cache').expanduser())
-    return path / PACKED, cache / 'fusion_perception' / name
+    in_cache = cache / 'fusion_perception' / name
+    return (path / PACKED, in_cache) if place.stat().st_mode & 0o222 else (in_cache,)
 
 
 def folder_fingerprint(path: Path) -> str:
