@@ -26,6 +26,7 @@ from fusion_perception.ros.parameters import Parameters
 from fusion_perception.ros.pipeline import Pipeline
 from fusion_perception.ros.process import Startable
 from fusion_perception.runtime import Runtime
+from fusion_perception.sensing.camera_info import camera_from_info
 from fusion_perception.sensing.ledger import STREAMS, Stream
 from fusion_perception.sensing.observation import Prediction
 
@@ -194,7 +195,7 @@ class FusionNode(Startable, LifecycleNode):
             return
         try:
             mounted = self._pipeline.runtime.bundle.rig.camera
-            self._pipeline.camera = messages.camera_from_info(message, mounted)
+            self._pipeline.camera = camera_from_info(message, mounted)
         except ValueError as fault:
             self.get_logger().warning(str(fault), throttle_duration_sec=5.0)
 
@@ -228,7 +229,7 @@ class FusionNode(Startable, LifecycleNode):
         self._diagnostics.publish(diagnostics_message(header, name, state, thresholds))
 
     def _state_of(self, pipeline: Pipeline) -> NodeState:
-        monitor, counters = pipeline.monitor, pipeline.pairer.counters()
+        monitor, counters = pipeline.monitor, pipeline.intake.ledger.counters()
         rates, lost_share = monitor.since_last_tick(counters)
         output_age_s, mode, modes = monitor.output()
         latency_ms, inference_ms = monitor.times()

@@ -1,8 +1,4 @@
-"""Turn predictions and simulated sensors into messages, and messages back: the REP-103 edge.
-
-Inside the package the LiDAR frame is x right, y forward, z up; messages hold x forward, y left,
-z up. This file, and no other, turns one into the other.
-"""
+"""Turn predictions and simulated sensors into messages, which hold REP-103 axes."""
 
 from __future__ import annotations
 
@@ -18,8 +14,8 @@ from sensor_msgs.msg import CameraInfo, Image
 from std_msgs.msg import ColorRGBA, Header
 from visualization_msgs.msg import Marker, MarkerArray
 
-from fusion_perception.sensing.geometry import LIDAR_TO_REP103
 from fusion_perception.sensing.observation import Camera
+from fusion_perception.sensing.rep103 import Floats, covariance_to_rep103, to_rep103
 
 try:
     from vision_msgs.msg import (
@@ -31,9 +27,6 @@ try:
 except ImportError:  # Not on the package index; a robot's ROS installation has it.
     Detection3DArray = None
 
-Floats = NDArray[np.floating[Any]]
-
-ROTATION = np.asarray(LIDAR_TO_REP103)
 COLORS = ((0.91, 0.36, 0.29), (0.30, 0.72, 0.42), (0.29, 0.53, 0.91), (0.95, 0.77, 0.27))
 CENTER_DIAMETER = 0.6
 TEXT_HEIGHT = 0.7
@@ -53,30 +46,9 @@ def header_message(stamp_ns: int, frame_id: str) -> Header:
     return Header(stamp=stamp_message(stamp_ns), frame_id=frame_id)
 
 
-def to_rep103(points: Floats) -> NDArray[np.float64]:
-    """Turn points (..., 3) in metres from the package's LiDAR axes into REP-103 axes."""
-    return np.asarray(points, dtype=np.float64) @ ROTATION.T
-
-
-def from_rep103(points: Floats) -> NDArray[np.float64]:
-    """Turn points (..., 3) in metres from REP-103 axes into the package's LiDAR axes."""
-    return np.asarray(points, dtype=np.float64) @ ROTATION
-
-
-def covariance_to_rep103(covariance: Floats) -> NDArray[np.float64]:
-    """Turn covariances (..., 3, 3) in square metres into REP-103 axes."""
-    return ROTATION @ np.asarray(covariance, dtype=np.float64) @ ROTATION.T
-
-
 def centers_message(header: Header, centers: Floats) -> PoseArray:
     """Return centres (K, 3) metres, LiDAR frame, as one pose per class, in class order."""
     return PoseArray(header=header, poses=[_pose(point) for point in to_rep103(centers).tolist()])
-
-
-def centers_of(message: PoseArray) -> NDArray[np.float64]:
-    """Return the poses of a message as centres (K, 3) in metres, LiDAR frame."""
-    rows = [(p.position.x, p.position.y, p.position.z) for p in message.poses]
-    return from_rep103(np.array(rows, dtype=np.float64).reshape(-1, 3))
 
 
 def markers_message(
@@ -202,31 +174,6 @@ def camera_info_message(header: Header, camera: Camera) -> CameraInfo:
         k=[fx, 0.0, cx, 0.0, fy, cy, 0.0, 0.0, 1.0],
         r=[1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0],
         p=[fx, 0.0, cx, 0.0, 0.0, fy, cy, 0.0, 0.0, 0.0, 1.0, 0.0],
-    )
-
-
-def camera_from_info(message: CameraInfo, mounted: Camera) -> Camera:
-    """Return the camera that a CameraInfo describes, with the pose of the mounted one.
-
-    Raises ValueError for an uncalibrated camera (K all zeros) or an impossible one.
-    """
-    fx, _, cx, _, fy, cy = (float(value) for value in message.k[:6])
-    if fx == 0.0 or fy == 0.0:
-        raise ValueError(
-            'camera_info holds no calibration (K is zero). Calibrate the camera, or leave the '
-            "topic unconnected to use the bundle's intrinsics."
-        )
-    return Camera.read(
-        {
-            'width': message.width,
-            'height': message.height,
-            'fx': fx,
-            'fy': fy,
-            'cx': cx,
-            'cy': cy,
-            'T_camera_lidar': mounted.T_camera_lidar,
-        },
-        'camera_info',
     )
 
 

@@ -19,8 +19,8 @@ from rosbags.typesys import Stores, get_typestore
 from sensor_msgs.msg import CameraInfo, Image
 from visualization_msgs.msg import MarkerArray
 
-from fusion_perception.ros.messages import centers_of
 from fusion_perception.sensing.decode import decode_image, decode_range, stamp_ns
+from fusion_perception.sensing.rep103 import centers_of
 
 RELIABLE = QoSProfile(depth=50)
 KEPT = 64

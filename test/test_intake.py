@@ -1,0 +1,118 @@
+"""Decoded pairs with every loss counted: the way of the messages on the robot and from bags."""
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from fusion_perception.sensing.camera_info import camera_from_info
+from fusion_perception.sensing.decode import BadEncoding, BadShape
+from fusion_perception.sensing.intake import Intake, Needs, arrays_of
+from fusion_perception.sensing.observation import Camera
+from fusion_perception.sensing.pairing import PairingSettings
+from fusion_perception.sensing.rep103 import centers_of, from_rep103, to_rep103
+
+ALL = ('fusion', 'camera_only', 'lidar_only')
+SECOND = 1_000_000_000
+
+
+def image(stamp_ns, encoding='rgb8', pixels=None):
+    pixels = np.zeros((2, 3, 3), np.uint8) if pixels is None else pixels
+    return message(stamp_ns, 'camera', encoding, pixels)
+
+
+def scan(stamp_ns, shape=(2, 2), encoding='32FC1'):
+    return message(stamp_ns, 'lidar', encoding, np.full(shape, 7, np.float32))
+
+
+def message(stamp_ns, frame_id, encoding, values):
+    stamp = SimpleNamespace(sec=stamp_ns // SECOND, nanosec=stamp_ns % SECOND)
+    return SimpleNamespace(
+        header=SimpleNamespace(stamp=stamp, frame_id=frame_id),
+        height=values.shape[0],
+        width=values.shape[1],
+        encoding=encoding,
+        is_bigendian=0,
+        step=values.nbytes // values.shape[0],
+        data=values.tobytes(),
+    )
+
+
+def intake(modes=ALL, **pairing):
+    return Intake(Needs('b.safetensors', (2, 2), modes), PairingSettings(**pairing))
+
+
+def test_a_pair_comes_out_decoded():
+    taken = intake(slop_s=0.0)
+    assert taken.take('camera', image(SECOND)) == []
+    (pair,) = taken.take('lidar', scan(SECOND))
+    pixels, ranges = arrays_of(pair)
+    assert pixels.shape == (2, 3, 3)
+    assert (ranges == 7).all()
+    assert pair.lidar.frame_id == 'lidar'
+
+
+@pytest.mark.parametrize(
+    ('stream', 'bad', 'error', 'cause'),
+    [
+        ('camera', image(SECOND, 'yuv422'), BadEncoding, 'bad_encoding'),
+        ('lidar', scan(SECOND, encoding='rgb16'), BadEncoding, 'bad_encoding'),
+        ('lidar', scan(SECOND, shape=(3, 2)), BadShape, 'bad_shape'),
+    ],
+)
+def test_what_cannot_be_used_is_counted_and_said(stream, bad, error, cause):
+    taken = intake()
+    with pytest.raises(error):
+        taken.take(stream, bad)
+    counts = taken.ledger.counters()[stream]
+    assert (counts['received'], counts['pending'], counts['dropped'][cause]) == (1, 0, 1)
+
+
+def test_a_sensor_passes_alone_only_where_the_model_serves_it():
+    def run(modes):
+        taken = intake(modes, allow_single=True, dropout_after_s=0.1)
+        pairs = [
+            pair for tick in range(10, 20) for pair in taken.take('lidar', scan(tick * SECOND))
+        ] + taken.flush()
+        return {pair.mode for pair in pairs}, taken.ledger.counters()['lidar']
+
+    assert run(ALL)[0] == {'lidar_only'}
+    modes, counts = run(('fusion', 'camera_only'))
+    assert modes == set()
+    assert counts['dropped']['no_partner'] == counts['received'] == 10
+
+
+def test_other_pairing_settings_keep_the_counts():
+    taken = intake(slop_s=0.0)
+    taken.take('camera', image(SECOND))
+    taken.take('lidar', scan(SECOND))
+    taken.take('camera', image(2 * SECOND))
+    assert taken.change(PairingSettings(slop_s=0.1), 0.001) == []
+    counts = taken.ledger.counters()['camera']
+    assert (counts['received'], counts['used'], counts['pending']) == (2, 1, 0)
+
+
+def test_a_pair_that_came_to_nothing_is_dropped_after_all():
+    taken = intake(slop_s=0.0)
+    taken.take('camera', image(SECOND))
+    (pair,) = taken.take('lidar', scan(SECOND))
+    taken.lose(pair, 'inference_error')
+    for counts in taken.ledger.counters().values():
+        assert (counts['used'], counts['dropped']['inference_error']) == (0, 1)
+
+
+def test_centres_come_back_from_rep103_axes():
+    points = np.random.default_rng(0).normal(size=(4, 3))
+    np.testing.assert_array_equal(from_rep103(to_rep103(points)), points)
+    ahead = SimpleNamespace(position=SimpleNamespace(x=25.0, y=-1.0, z=2.0))
+    assert centers_of(SimpleNamespace(poses=[ahead])).tolist() == [[1.0, 25.0, 2.0]]
+
+
+def test_camera_info_gives_the_intrinsics_and_keeps_the_pose():
+    mounted = Camera()
+    info = SimpleNamespace(width=640, height=480, k=[500.0, 0, 320, 0, 510, 240, 0, 0, 1])
+    camera = camera_from_info(info, mounted)
+    assert (camera.width, camera.fx, camera.fy, camera.cy) == (640, 500, 510, 240)
+    assert camera.T_camera_lidar == mounted.T_camera_lidar
+    with pytest.raises(ValueError, match='no calibration'):
+        camera_from_info(SimpleNamespace(width=1, height=1, k=[0.0] * 9), mounted)
