@@ -174,3 +174,27 @@ def test_the_closed_forms_agree_with_linear_algebra():
     precision = precision_from(torch.randn(50, 6, generator=generator, dtype=torch.float64))
     torch.testing.assert_close(invert_symmetric(precision), torch.linalg.inv(precision))
     torch.testing.assert_close(log_determinant(precision), torch.logdet(precision))
+
+
+def test_after_calibration_errors_are_as_large_as_the_covariance_says():
+    torch.manual_seed(0)
+    model = build('dense_fusion', SMALL['dense_fusion']).eval()
+    seen = observation(16)
+    centers = torch.tensor([0.0, 25.0, 0.0]) + 3 * torch.randn(16, 3, 3)
+    before = model(seen).centers
+    model.calibrate([(seen[:8], centers[:8]), (seen[8:], centers[8:])])
+    for mode in (seen, seen.without('lidar'), seen.without('camera')):
+        estimate = model(mode)
+        error = (estimate.centers - centers).unsqueeze(-1)
+        distance = error.transpose(-1, -2) @ torch.linalg.inv(estimate.covariance) @ error
+        assert distance.mean().item() == pytest.approx(3, rel=1e-2)
+    torch.testing.assert_close(model(seen).centers, before, msg='centres must stay')
+
+
+def test_a_calibrated_model_is_rebuilt_from_its_config():
+    model = build('dense_fusion', SMALL['dense_fusion']).eval()
+    model.calibrate([(observation(4), torch.zeros(4, 3, 3))])
+    again = build('dense_fusion', model.config.model_dump()).eval()
+    again.load_state_dict(model.state_dict())
+    seen = observation()
+    torch.testing.assert_close(again(seen).covariance, model(seen).covariance)

@@ -121,6 +121,15 @@ class TrainingData:
         for indices in self._held_out.split(self._recipe.batch_size):
             yield self._valid.batch(indices)
 
+    def unseen(self) -> Iterator[Batch]:
+        """Yield scenes no epoch learned from: the validation's, or more where they are free."""
+        if self._recipe.fresh_scenes is None:
+            yield from self.validation()
+            return
+        scenes = self._simulate(_CHUNK, derive_seed('unseen'))
+        for indices in torch.arange(_CHUNK, device=self._device).split(self._recipe.batch_size):
+            yield scenes.batch(indices)
+
     def _local_count(self) -> int:
         share = self._share
         if self._recipe.fresh_scenes:

@@ -80,6 +80,9 @@ def train(settings: TrainSettings) -> str:
                     stage.model.load_state_dict(checkpoint.best)
                 if stage is not stages[-1]:
                     run.keep_stage(stage.name)
+        model.calibrate(data.unseen())
+        best = best_of(checkpoint.epochs_of(stages[-1].name))
+        run.save_bundle(model, settings.model, data.rig, data.lidar, checkpoint, best)
     except KeyboardInterrupt:
         if not checkpoint.rows:
             run.save_bundle(model, settings.model, data.rig, data.lidar, checkpoint, None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import ClassVar, NamedTuple
 
@@ -55,6 +56,13 @@ class FusionModel(nn.Module):
     def stages(self) -> tuple[Stage, ...]:
         """Return the training runs this model needs, in order."""
         return (Stage('model', self, list(self.parameters())),)
+
+    def calibrate(self, batches: Iterable[tuple[Observation, Tensor]]) -> None:
+        """Fit, after training, how sure the model says it is to how wrong it was.
+
+        `batches` are observations with both sensors and their centres (B, K, 3), none of which
+        it learned from. A model without covariance has nothing to fit.
+        """
 
     @classmethod
     def mode_for(cls, seen: Mode) -> Mode:

@@ -9,6 +9,8 @@ simply contributes nothing.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import torch
 from pydantic import Field
 from torch import Tensor, nn
@@ -37,6 +39,10 @@ class DenseFusionConfig(ModelConfig):
     scene_sigma: float = Field(3.0, gt=0, description='Their standard deviation per axis, metres')
     reach: float = Field(2.0, gt=0, description='Typical offset from a surface to a centre, m')
     nll_weight: float = Field(0.05, ge=0, description='Weight of the likelihood in the loss')
+    covariance_scale: tuple[float, float, float] = Field(
+        (1.0, 1.0, 1.0),
+        description='Factor on the covariance: both sensors, camera alone, LiDAR alone',
+    )
 
 
 class Votes(nn.Module):
@@ -92,6 +98,8 @@ class DenseFusion(FusionModel):
         lidar_precision = lidar_precision * has_points[:, None, None, None]
         camera_precision = camera_precision * observation.camera[:, None, None, None]
         covariance = invert_symmetric(lidar_precision + camera_precision + prior)
+        scale = covariance.new_tensor(self.config.covariance_scale)
+        alone = observation.camera.long() + 2 * observation.lidar.long()
         information = (
             torch.einsum('bkij,bkj->bki', lidar_precision, by_lidar)
             + torch.einsum('bkij,bkj->bki', camera_precision, by_camera)
@@ -102,7 +110,28 @@ class DenseFusion(FusionModel):
             Estimate(by_lidar, lidar_precision),
             Estimate(by_camera, camera_precision),
         )
-        return Estimate(centers, covariance, parts)
+        # 0 stands for neither sensor: then only the prior speaks, and it needs no correction.
+        factor = torch.cat((torch.ones_like(scale[:1]), scale[1:], scale[:1]))[alone]
+        return Estimate(centers, covariance * factor[:, None, None, None], parts)
+
+    @torch.inference_mode()
+    def calibrate(self, batches: Iterable[tuple[Observation, Tensor]]) -> None:
+        """Scale the covariances, per mode, until squared Mahalanobis distances average 3.
+
+        That is their mean in three dimensions when the errors are as large as they are said to be.
+        """
+        self.eval()
+        self.config = self.config.model_copy(update={'covariance_scale': (1.0, 1.0, 1.0)})
+        distances: tuple[list[Tensor], ...] = ([], [], [])
+        for observation, centers in batches:
+            modes = (observation, observation.without('lidar'), observation.without('camera'))
+            for seen, found in zip(modes, distances, strict=True):
+                estimate = self(seen)
+                precision = invert_symmetric(estimate.covariance)
+                error = estimate.centers - centers
+                found.append(squared_mahalanobis(error, precision).flatten())
+        scale = tuple(round(float(torch.cat(found).mean()) / 3, 4) for found in distances)
+        self.config = self.config.model_copy(update={'covariance_scale': scale})
 
     def training_loss(self, estimate: Estimate, centers: Tensor) -> Tensor:
         """Ask for close centres and for an honest covariance, of the whole and of each sensor."""
