@@ -1,0 +1,153 @@
+"""Read what is left of a torn or damaged .mcap file, which the rosbags library rightly refuses.
+
+The format is that of the MCAP specification (mcap.dev/spec).
+"""
+
+from __future__ import annotations
+
+import struct
+from collections import Counter
+from collections.abc import Collection, Iterator
+from io import BytesIO
+from pathlib import Path
+from typing import BinaryIO
+from zlib import crc32
+
+from rosbags.interfaces import MessageDefinition
+
+from fusion_perception.sensing.recorded import (
+    DEFINITION_FORMATS,
+    NO_DEFINITION,
+    Channel,
+    Recorded,
+    decompressed,
+)
+
+MAGIC = b'\x89MCAP0\r\n'
+FOOTER, SCHEMA, CHANNEL, MESSAGE, CHUNK, DATA_END = 0x02, 0x03, 0x04, 0x05, 0x06, 0x0F
+# A record that claims to be larger is damage, not data.
+LARGEST = 1 << 30
+_HEAD = struct.Struct('<BQ')
+
+
+class DamagedMcap:
+    """An .mcap file read from its start, record by record, up to where it is torn."""
+
+    def __init__(self, path: Path) -> None:
+        self._path, self._size = path, path.stat().st_size
+        self.faults: list[str] = []
+        self._schemas: dict[int, tuple[str, MessageDefinition]] = {}
+        self._channels: dict[int, Channel] = {}
+        self.counts = dict(Counter(channel.topic for channel, _, _ in self._walk()))
+        self.channels = list(self._channels.values())
+
+    def messages(self, topics: Collection[str]) -> Iterator[Recorded]:
+        """Yield the messages of these topics in the order of the file."""
+        for channel, log_ns, data in self._walk():
+            if channel.topic in topics:
+                yield Recorded(channel.topic, channel.type, log_ns, data)
+
+    def close(self) -> None:
+        """Do nothing: each reading opens the file itself."""
+
+    def _walk(self) -> Iterator[tuple[Channel, int, bytes]]:
+        self.faults.clear()
+        with self._path.open('rb') as file:
+            if file.read(len(MAGIC)) != MAGIC:
+                self._fault('it does not begin as an .mcap file does')
+                return
+            whole = file.tell()
+            for opcode, content, missing in _records(file, self._size):
+                if opcode == CHUNK:
+                    inside = self._unpacked(content, missing)
+                    for kind, part, lost in _records(BytesIO(inside), len(inside)):
+                        if not lost:
+                            yield from self._take(kind, part)
+                elif not missing:
+                    yield from self._take(opcode, content)
+                if missing:
+                    break
+                whole = file.tell()
+                if opcode in (FOOTER, DATA_END):
+                    return
+        torn = self._size - whole
+        self._fault(
+            f'the last {torn:,} of its {self._size:,} bytes are torn'
+            if torn
+            else 'its end is torn'
+        )
+
+    def _take(self, opcode: int, content: bytes) -> Iterator[tuple[Channel, int, bytes]]:
+        try:
+            if opcode == SCHEMA:
+                (key,) = struct.unpack_from('<H', content)
+                name, encoding, text = _strings(content[2:], 3)
+                known = DEFINITION_FORMATS.get(encoding)
+                self._schemas[key] = (
+                    name,
+                    MessageDefinition(known, text) if known else NO_DEFINITION,
+                )
+            elif opcode == CHANNEL:
+                key, schema = struct.unpack_from('<HH', content)
+                (topic,) = _strings(content[4:], 1)
+                name, definition = self._schemas.get(schema, ('', NO_DEFINITION))
+                self._channels[key] = Channel(topic, name, definition)
+            elif opcode == MESSAGE:
+                key, _, log_ns, _ = struct.unpack_from('<HIQQ', content)
+                if key in self._channels:
+                    yield self._channels[key], log_ns, content[22:]
+        except (struct.error, UnicodeDecodeError):
+            self._fault('a record in it is none')
+
+    def _unpacked(self, content: bytes, missing: int) -> bytes:
+        """Return the records of a chunk, as far as they are there."""
+        try:
+            size, crc = struct.unpack_from('<QI', content, 16)
+            (compression,) = _strings(content[28:], 1)
+        except (struct.error, UnicodeDecodeError):
+            size, crc, compression = LARGEST + 1, 0, ''
+        data, whole = b'', False
+        if size <= LARGEST:
+            data, whole = decompressed(compression, content[40 + len(compression) :], size)
+        if missing:
+            return data
+        if whole and len(data) == size and (not crc or crc32(data) == crc):
+            return data
+        self._fault(f'a chunk of {len(content):,} bytes in it is damaged')
+        # Up to where decompression failed all is well; a wrong checksum says nothing of where.
+        return b'' if whole else data
+
+    def _fault(self, sentence: str) -> None:
+        if sentence not in self.faults:
+            self.faults.append(sentence)
+
+
+def _records(file: BinaryIO, end: int) -> Iterator[tuple[int, bytes, int]]:
+    """Yield opcode, content and the number of missing bytes of each record; stop at a bad one.
+
+    The content of a kind that is of no use here is skipped.
+    """
+    while (at := file.tell()) + _HEAD.size <= end:
+        opcode, length = _HEAD.unpack(file.read(_HEAD.size))
+        needed = opcode in (SCHEMA, CHANNEL, MESSAGE, CHUNK)
+        # There is no opcode 0: this is space that was reserved and never written.
+        if not opcode or (needed and length > LARGEST):
+            file.seek(at)
+            return
+        after = at + _HEAD.size + length
+        content = file.read(length) if needed else b''
+        file.seek(min(after, end))
+        yield opcode, content, max(0, after - end)
+
+
+def _strings(content: bytes, count: int) -> list[str]:
+    """Return the first `count` length-prefixed strings."""
+    strings, at = [], 0
+    for _ in range(count):
+        (length,) = struct.unpack_from('<I', content, at)
+        text = content[at + 4 : at + 4 + length]
+        if len(text) < length:
+            raise struct.error('a string is longer than its record')
+        strings.append(text.decode())
+        at += 4 + length
+    return strings

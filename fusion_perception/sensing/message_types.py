@@ -1,0 +1,84 @@
+"""Deserialise recorded messages by the definitions in the recording, or else by known ones."""
+
+from __future__ import annotations
+
+from rosbags.interfaces import MessageDefinition, MessageDefinitionFormat
+from rosbags.typesys import Stores, get_types_from_idl, get_types_from_msg, get_typestore
+from rosbags.typesys.store import Typestore
+
+# vision_msgs 4, which rosbags does not know and recordings before Iron do not bring along.
+_DETECTIONS = """std_msgs/Header header
+vision_msgs/Detection3D[] detections
+================================================================================
+MSG: vision_msgs/Detection3D
+std_msgs/Header header
+vision_msgs/ObjectHypothesisWithPose[] results
+vision_msgs/BoundingBox3D bbox
+string id
+================================================================================
+MSG: vision_msgs/ObjectHypothesisWithPose
+vision_msgs/ObjectHypothesis hypothesis
+geometry_msgs/PoseWithCovariance pose
+================================================================================
+MSG: vision_msgs/ObjectHypothesis
+string class_id
+float64 score
+================================================================================
+MSG: vision_msgs/BoundingBox3D
+geometry_msgs/Pose center
+geometry_msgs/Vector3 size
+"""
+_IDL_PARTS = '=' * 80 + '\n'
+
+
+def known_types(distribution: str | None = None) -> Typestore:
+    """Return the message types of a ROS 2 distribution ('jazzy'), the latest for another name."""
+    stores = {store.value: store for store in Stores}
+    store = get_typestore(stores.get(f'ros2_{distribution}', Stores.LATEST))
+    store.register(get_types_from_msg(_DETECTIONS, 'vision_msgs/msg/Detection3DArray'))
+    return store
+
+
+class MessageTypes:
+    """Deserialises messages; a type whose definition is broken harms no other type."""
+
+    def __init__(self, distribution: str | None = None) -> None:
+        self._distribution = distribution
+        self._known: Typestore | None = None
+        self._stores: dict[str, Typestore] = {}
+
+    def learn(self, name: str, definition: MessageDefinition) -> None:
+        """Take the definition of a type from a recording, if it can be understood."""
+        if name in self._stores or definition.format == MessageDefinitionFormat.NONE:
+            return
+        store = get_typestore(Stores.EMPTY)
+        try:
+            if definition.format == MessageDefinitionFormat.MSG:
+                store.register(get_types_from_msg(definition.data, name))
+            else:
+                for part in definition.data.split(_IDL_PARTS):
+                    text = part.split('\n', 1)[1] if part.startswith('IDL: ') else part
+                    if text.strip():
+                        store.register(get_types_from_idl(text))
+        except Exception:  # rosbags raises many kinds for what it cannot parse.
+            return
+        if name in store.fielddefs:
+            self._stores[name] = store
+
+    def deserialize(self, data: bytes, name: str) -> object:
+        """Return the message; raise ValueError for one that is none of its type."""
+        store = self._stores.get(name)
+        if store is None:
+            if self._known is None:
+                self._known = known_types(self._distribution)
+            store = self._known
+            if name not in store.fielddefs:
+                raise ValueError(
+                    f'the type {name} is unknown and the recording does not define it'
+                )
+        try:
+            message: object = store.deserialize_cdr(data, name)
+        except Exception as fault:  # Of damaged data it raises many kinds.
+            what = ' '.join(str(fault).split()) or type(fault).__name__
+            raise ValueError(f'{len(data)} bytes are no {name} ({what})') from None
+        return message

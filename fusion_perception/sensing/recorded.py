@@ -1,0 +1,83 @@
+"""Define what a recording holds: topics, and messages as they were serialised."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
+from typing import Protocol
+
+from lz4.frame import LZ4FrameDecompressor
+from rosbags.interfaces import MessageDefinition, MessageDefinitionFormat
+
+if sys.version_info >= (3, 14):
+    from compression import zstd
+else:
+    from backports import zstd
+
+ZSTD_MAGIC = b'\x28\xb5\x2f\xfd'
+DEFINITION_FORMATS = {
+    'ros2msg': MessageDefinitionFormat.MSG,
+    'ros2idl': MessageDefinitionFormat.IDL,
+    'omgidl': MessageDefinitionFormat.IDL,
+}
+NO_DEFINITION = MessageDefinition(MessageDefinitionFormat.NONE, '')
+_BLOCK = 1 << 16
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """A message as it was recorded: serialised (CDR), with the time of its recording."""
+
+    topic: str
+    type: str
+    log_ns: int
+    data: bytes
+
+
+@dataclass(frozen=True)
+class Channel:
+    """What a file says of a topic."""
+
+    topic: str
+    type: str
+    definition: MessageDefinition
+
+
+class DamagedFile(Protocol):
+    """A file that is read in spite of its damage.
+
+    `channels` and `counts` (messages by topic) are what can be read; `faults` says what cannot.
+    """
+
+    channels: list[Channel]
+    counts: dict[str, int]
+    faults: list[str]
+
+    def messages(self, topics: Collection[str]) -> Iterator[Recorded]:
+        """Yield the messages of these topics."""
+
+    def close(self) -> None:
+        """Release the file."""
+
+
+def decompressed(compression: str, data: bytes, size: int) -> tuple[bytes, bool]:
+    """Return what can be decompressed, at most `size` + 1 bytes, and whether that is all of it.
+
+    `compression` is 'zstd', 'lz4' or '' for none.
+    """
+    if not compression:
+        return data, True
+    if compression not in ('zstd', 'lz4'):
+        return b'', False
+    stream = zstd.ZstdDecompressor() if compression == 'zstd' else LZ4FrameDecompressor()
+    out = bytearray()
+    try:
+        # Block by block: what precedes a fault would be lost with it.
+        for at in range(0, len(data), _BLOCK):
+            out += stream.decompress(data[at : at + _BLOCK])
+            if len(out) > size or stream.eof:
+                break
+    except (zstd.ZstdError, RuntimeError):
+        return bytes(out), False
+    return bytes(out[: size + 1]), bool(stream.eof)

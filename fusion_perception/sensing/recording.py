@@ -1,0 +1,200 @@
+"""Read rosbag2 recordings without ROS: mcap and SQLite, compressed or not, whole or damaged.
+
+Nothing is written into a recording. What must be unpacked or repaired first is a copy in a
+temporary folder.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Collection, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+from rosbags.rosbag2 import Reader
+from typing_extensions import Self
+
+from fusion_perception.sensing.damaged_mcap import DamagedMcap
+from fusion_perception.sensing.damaged_sqlite import DamagedSqlite
+from fusion_perception.sensing.message_types import MessageTypes
+from fusion_perception.sensing.recorded import (
+    ZSTD_MAGIC,
+    Channel,
+    DamagedFile,
+    Recorded,
+    decompressed,
+)
+from fusion_perception.sensing.recording_files import Note, files_of, readable_copy
+
+_LARGEST_MESSAGE = 1 << 30
+
+
+@dataclass(frozen=True)
+class Topic:
+    """A topic of a recording, with the number of its messages."""
+
+    name: str
+    type: str
+    count: int
+
+
+class Recording:
+    """A rosbag2 folder, or one file of it, open for reading; a context manager.
+
+    `topics` lists what it holds; `unread` says, in sentences, what could not be read so far.
+    Raises FileNotFoundError or ValueError when nothing in it can be read.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.unread: list[str] = []
+        self._stack = ExitStack()
+        self._storages: list[_Storage] = []
+        self._failed: Counter[tuple[str, str]] = Counter()
+        found = files_of(path, self._note)
+        self._types = MessageTypes(found.distribution)
+        try:
+            for file in found.files:
+                self._storages.append(_Storage(file, self._stack, self._note))
+        except BaseException:
+            self._stack.close()
+            raise
+        self.topics = self._merged_topics()
+        if not self.topics:
+            self.close()
+            why = ' '.join(self.unread) or 'it has no topics. Record it again.'
+            if not found.files:
+                why = 'it has no .mcap and no .db3 file. Give what `ros2 bag record` wrote.'
+            raise ValueError(f'Nothing in {path} can be read: {why}')
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the files and delete what was unpacked."""
+        self._stack.close()
+
+    def messages(self, topics: Collection[str]) -> Iterator[Recorded]:
+        """Yield the messages of these topics in the order in which they were recorded."""
+        for storage in self._storages:
+            for recorded in storage.messages(topics):
+                if recorded.type != self.topics[recorded.topic].type:
+                    continue
+                if recorded.data[:4] != ZSTD_MAGIC:  # CDR begins with a zero byte.
+                    yield recorded
+                    continue
+                data, whole = decompressed('zstd', recorded.data, _LARGEST_MESSAGE)
+                if whole:
+                    yield Recorded(recorded.topic, recorded.type, recorded.log_ns, data)
+                else:
+                    self._fail(recorded, 'its compression is damaged')
+
+    def read(self, recorded: Recorded) -> object | None:
+        """Return the message itself, or None, noted in `unread`, when it is damaged."""
+        try:
+            return self._types.deserialize(recorded.data, recorded.type)
+        except ValueError as fault:
+            self._fail(recorded, str(fault))
+            return None
+
+    def first(self, topic: str) -> object | None:
+        """Return the first message of a topic that can be read, None where there is none."""
+        for recorded in self.messages([topic]):
+            try:
+                return self._types.deserialize(recorded.data, recorded.type)
+            except ValueError:
+                continue
+        return None
+
+    def _fail(self, recorded: Recorded, why: str) -> None:
+        # One sentence per topic, however many messages: the first fault and the count.
+        key = (recorded.topic, recorded.type)
+        self._failed[key] += 1
+        start = f'{recorded.topic}: '
+        self.unread = [line for line in self.unread if not line.startswith(start)]
+        count = self._failed[key]
+        self._note(f'{start}{count:,} {"message" if count == 1 else "messages"} unread: {why}.')
+
+    def _note(self, sentence: str) -> None:
+        if sentence not in self.unread:
+            self.unread.append(sentence)
+
+    def _merged_topics(self) -> dict[str, Topic]:
+        counts: Counter[str] = Counter()
+        types: dict[str, str] = {}
+        for storage in self._storages:
+            counts.update(storage.counts)
+            for channel in storage.channels:
+                self._types.learn(channel.type, channel.definition)
+                if types.setdefault(channel.topic, channel.type) != channel.type:
+                    self._note(
+                        f'{channel.topic} has messages of {types[channel.topic]} and of '
+                        f'{channel.type}; only the former are read.'
+                    )
+        return {name: Topic(name, types[name], counts[name]) for name in sorted(types)}
+
+
+class _Storage:
+    """One file of a recording, read by rosbags, and in spite of damage where that refuses it."""
+
+    def __init__(self, file: Path, stack: ExitStack, note: Note) -> None:
+        self._name = file.name
+        self._note, self._stack = note, stack
+        self._damaged: DamagedFile | None = None
+        self._reader: Reader | None = None
+        self._file = readable_copy(file, stack, self._note)
+        try:
+            # rosbags would mistake these characters for parts of an address.
+            if set('?#%') & set(str(self._file)):
+                raise ValueError('its path has characters with a meaning to SQLite')
+            self._reader = stack.enter_context(Reader(self._file))
+            self.channels = [
+                Channel(c.topic, c.msgtype, c.msgdef) for c in self._reader.connections
+            ]
+            self.counts: Counter[str] = Counter()
+            for connection in self._reader.connections:
+                self.counts[connection.topic] += connection.msgcount
+        except Exception:  # Of a damaged file it raises many kinds.
+            self._resort_to_damaged()
+
+    def messages(self, topics: Collection[str]) -> Iterator[Recorded]:
+        newest = -1
+        at_newest: Counter[str] = Counter()
+        if self._reader is not None:
+            chosen = [c for c in self._reader.connections if c.topic in topics]
+            try:
+                for connection, log_ns, data in self._reader.messages(chosen) if chosen else ():
+                    if log_ns > newest:
+                        newest, at_newest = log_ns, Counter()
+                    at_newest[connection.topic] += 1
+                    yield Recorded(connection.topic, connection.msgtype, log_ns, data)
+                return
+            except Exception:
+                self._resort_to_damaged()
+        assert self._damaged is not None
+        for recorded in self._damaged.messages(topics):
+            # What came out before the fault, in the order of time, is not given twice.
+            if recorded.log_ns < newest:
+                continue
+            if recorded.log_ns == newest and at_newest[recorded.topic]:
+                at_newest[recorded.topic] -= 1
+                continue
+            yield recorded
+
+    def _resort_to_damaged(self) -> None:
+        self._reader = None
+        damaged: DamagedFile
+        damaged = (
+            DamagedMcap(self._file) if self._file.suffix == '.mcap' else DamagedSqlite(self._file)
+        )
+        self._stack.callback(damaged.close)
+        self._damaged = damaged
+        self.channels, self.counts = damaged.channels, Counter(damaged.counts)
+        if damaged.faults:
+            read = sum(damaged.counts.values())
+            rest = f' {read:,} messages in it can be read.' if read else ''
+            self._note(f'{self._name} is damaged: {", ".join(damaged.faults)}.{rest}')

@@ -1,0 +1,199 @@
+"""Find recordings on disk, and the files each of them consists of."""
+
+from __future__ import annotations
+
+import glob
+import re
+import shutil
+import sqlite3
+import sys
+from collections.abc import Callable, Iterable
+from contextlib import ExitStack, closing
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import yaml
+
+if sys.version_info >= (3, 14):
+    from compression import zstd
+else:
+    from backports import zstd
+
+METADATA = 'metadata.yaml'
+Note = Callable[[str], None]
+# As `ros2 bag record` names them: a stem, the number of the part, the kind, the compression.
+_NAME = re.compile(r'(?P<stem>.*?)(_(?P<part>\d+))?\.(?P<kind>mcap|db3)(?P<zstd>\.zstd)?')
+_LARGEST_METADATA = 1 << 26
+
+
+@dataclass(frozen=True)
+class RecordingFiles:
+    """The files of one recording in their order, and the ROS distribution that wrote them."""
+
+    files: tuple[Path, ...]
+    distribution: str | None = None
+
+
+def find_recordings(given: Iterable[str | Path]) -> list[Path]:
+    """Return the recordings that folders of recordings, recordings, files and globs name.
+
+    Each once, in the order given and sorted within. Raises FileNotFoundError for a path or
+    pattern that leads to none.
+    """
+    found: dict[Path, None] = {}
+    for name in map(str, given):
+        path = Path(name).expanduser()
+        places = [path]
+        if not path.exists() and glob.has_magic(name):
+            matches = sorted(map(Path, glob.glob(str(path), recursive=True)))  # noqa: PTH207
+            # A pattern like bags/* also matches what lies beside the recordings.
+            places = [place for place in matches if place.is_dir() or is_storage(place)]
+        elif not path.exists():
+            raise FileNotFoundError(f'No recording at {path}. Check the path.')
+        before = len(found)
+        for place in places:
+            found.update(dict.fromkeys(_recordings_in(place)))
+        if len(found) == before and not any(place in found for place in places):
+            raise FileNotFoundError(
+                f'There is no recording (.mcap, .db3) in {path}. Give a folder that '
+                '`ros2 bag record` wrote, or one that holds such folders.'
+            )
+    return list(found)
+
+
+def is_storage(path: Path) -> bool:
+    """Say whether a file is named as a storage file of a recording is."""
+    return _NAME.fullmatch(path.name) is not None and path.is_file()
+
+
+def files_of(path: Path, note: Note) -> RecordingFiles:
+    """Return the files of a recording: a folder, or a single file of one.
+
+    What is missing or left out goes to `note`. Raises FileNotFoundError for a path that does not
+    exist and ValueError for a file that is none of a recording.
+    """
+    if path.name == METADATA:
+        path = path.parent
+    if not path.exists():
+        raise FileNotFoundError(f'No recording at {path}. Check the path.')
+    if not path.is_dir():
+        if not is_storage(path):
+            raise ValueError(
+                f'{path} is no .mcap and no .db3 file. Give a recording that `ros2 bag record` '
+                'wrote.'
+            )
+        return RecordingFiles((path,))
+    there = sorted(filter(is_storage, path.iterdir()), key=_order)
+    metadata = _metadata(path / METADATA, note)
+    listed = metadata.get('relative_file_paths')
+    distribution = metadata.get('ros_distro')
+    distribution = distribution if isinstance(distribution, str) else None
+    if not isinstance(listed, list) or not listed:
+        return RecordingFiles(_without_twins(there), distribution)
+    files = []
+    for name in (Path(str(entry)).name for entry in listed):
+        # `ros2 bag play` leaves the unpacked file beside the packed one.
+        twins = (path / name, path / name.removesuffix('.zstd'))
+        file = next((file for file in twins if is_storage(file)), None)
+        if file is None:
+            note(f'{name}, which {METADATA} lists, is missing.')
+        else:
+            files.append(file)
+    named = {file.name.removesuffix('.zstd') for file in files}
+    for file in there:
+        if file.name.removesuffix('.zstd') not in named:
+            note(f'{file.name} is not listed in {METADATA} and was not read.')
+    return RecordingFiles(tuple(files), distribution)
+
+
+def readable_copy(file: Path, stack: ExitStack, note: Note) -> Path:
+    """Return the file, or a copy in a temporary folder where it has to be unpacked or repaired.
+
+    A database whose recorder was killed has its newest messages in a journal beside it; SQLite
+    would merge them where they lie. The stack removes the copy.
+    """
+    if file.suffix == '.zstd':
+        copy = _temporary(stack) / file.stem
+        with file.open('rb') as packed, copy.open('wb') as unpacked:
+            try:
+                with zstd.open(packed, 'rb') as source:
+                    shutil.copyfileobj(source, unpacked, 1 << 20)
+            except (zstd.ZstdError, EOFError) as fault:
+                note(f'{file.name} cannot be unpacked to its end ({fault}).')
+        return copy
+    journals = [file.with_name(file.name + ending) for ending in ('-wal', '-journal')]
+    journals = [journal for journal in journals if journal.is_file() and journal.stat().st_size]
+    if file.suffix != '.db3' or not journals:
+        return file
+    folder = _temporary(stack)
+    for part in (file, *journals):
+        shutil.copyfile(part, folder / part.name)
+    copy = folder / file.name
+    try:
+        with closing(sqlite3.connect(copy)) as database:
+            database.execute('PRAGMA journal_mode = DELETE')
+    except sqlite3.Error as fault:
+        note(f'{journals[0].name} cannot be merged ({fault}).')
+    return copy
+
+
+def _recordings_in(place: Path) -> list[Path]:
+    """Return the recordings at or below a path."""
+    if place.name == METADATA:
+        return [place.parent]
+    if not place.is_dir():
+        return [place]
+    if (place / METADATA).exists():
+        return [place]
+    files = sorted(filter(is_storage, place.iterdir()), key=_order)
+    if len({_stem(file) for file in files}) == 1:
+        return [place]
+    below = [
+        found
+        for folder in sorted(place.iterdir())
+        if folder.is_dir() and not folder.is_symlink()
+        for found in _recordings_in(folder)
+    ]
+    return [*files, *below]
+
+
+def _metadata(path: Path, note: Note) -> dict[str, object]:
+    fault = 'is missing'
+    try:
+        if path.stat().st_size > _LARGEST_METADATA:
+            raise ValueError('it is larger than any')
+        values = yaml.safe_load(path.read_text(encoding='utf-8'))['rosbag2_bagfile_information']
+        if isinstance(values, dict):
+            return values
+        fault = 'is damaged'
+    except FileNotFoundError:
+        pass
+    except (OSError, ValueError, KeyError, TypeError, yaml.YAMLError):
+        fault = 'is damaged'
+    note(f'{METADATA} {fault}: every storage file in the folder was read.')
+    return {}
+
+
+def _without_twins(files: list[Path]) -> tuple[Path, ...]:
+    names = {file.name for file in files}
+    return tuple(
+        file for file in files if file.name.removesuffix('.zstd') not in names - {file.name}
+    )
+
+
+def _order(file: Path) -> tuple[str, int, str]:
+    name = _NAME.fullmatch(file.name)
+    assert name is not None
+    return name['stem'], int(name['part'] or -1), file.name
+
+
+def _stem(file: Path) -> str:
+    # Parts belong together only where they are numbered.
+    name = _NAME.fullmatch(file.name)
+    assert name is not None
+    return name['stem'] if name['part'] else file.name.removesuffix('.zstd')
+
+
+def _temporary(stack: ExitStack) -> Path:
+    return Path(stack.enter_context(TemporaryDirectory(prefix='fusion-recording-')))
