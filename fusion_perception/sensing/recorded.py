@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol
 
 from lz4.frame import LZ4FrameDecompressor
@@ -81,3 +83,16 @@ def decompressed(compression: str, data: bytes, size: int) -> tuple[bytes, bool]
     except (zstd.ZstdError, RuntimeError):
         return bytes(out), False
     return bytes(out[: size + 1]), bool(stream.eof)
+
+
+def unpack(packed: Path, copy: Path) -> None:
+    """Write what a .zstd file holds into another file.
+
+    Raises ValueError when it is damaged; the copy then holds what precedes the damage.
+    """
+    with packed.open('rb') as file, copy.open('wb') as out:
+        try:
+            with zstd.open(file, 'rb') as source:
+                shutil.copyfileobj(source, out, 1 << 20)
+        except (zstd.ZstdError, EOFError) as fault:
+            raise ValueError(f'{packed.name} cannot be unpacked to its end: {fault}.') from None

@@ -6,7 +6,6 @@ import glob
 import re
 import shutil
 import sqlite3
-import sys
 from collections.abc import Callable, Iterable
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
@@ -15,10 +14,7 @@ from tempfile import TemporaryDirectory
 
 import yaml
 
-if sys.version_info >= (3, 14):
-    from compression import zstd
-else:
-    from backports import zstd
+from fusion_perception.sensing.recorded import unpack
 
 METADATA = 'metadata.yaml'
 Note = Callable[[str], None]
@@ -115,12 +111,10 @@ def readable_copy(file: Path, stack: ExitStack, note: Note) -> Path:
     """
     if file.suffix == '.zstd':
         copy = _temporary(stack) / file.stem
-        with file.open('rb') as packed, copy.open('wb') as unpacked:
-            try:
-                with zstd.open(packed, 'rb') as source:
-                    shutil.copyfileobj(source, unpacked, 1 << 20)
-            except (zstd.ZstdError, EOFError) as fault:
-                note(f'{file.name} cannot be unpacked to its end ({fault}).')
+        try:
+            unpack(file, copy)
+        except ValueError as fault:
+            note(str(fault))
         return copy
     journals = [file.with_name(file.name + ending) for ending in ('-wal', '-journal')]
     journals = [journal for journal in journals if journal.is_file() and journal.stat().st_size]
