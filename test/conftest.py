@@ -1,6 +1,7 @@
 """Give every test, and each process it starts, a ROS domain of its own and few threads."""
 
 import os
+import signal
 
 # Nothing of this run is heard by other runs or robots, and nothing of theirs here. Set before any
 # test imports rclpy; child processes inherit it. Linux allows the domains 0 to 101.
@@ -10,3 +11,5 @@ os.environ['ROS_AUTOMATIC_DISCOVERY_RANGE'] = 'LOCALHOST'
 os.environ['ROS_PYTHON_CHECK_FIELDS'] = '1'
 # Tiny tensors gain nothing from more threads, and wait for each other on a busy machine.
 os.environ.setdefault('OMP_NUM_THREADS', '2')
+# A shell starts background jobs, and some CI its jobs, with Ctrl-C ignored; children inherit that.
+signal.signal(signal.SIGINT, signal.default_int_handler)
