@@ -38,9 +38,9 @@ class TrainSettings(Recipe):
 def train(settings: TrainSettings) -> str:
     """Train a model and leave its bundle, metrics, curves and checkpoint in settings.out.
 
-    The bundle holds the epoch with the lowest validation loss. Raises KeyboardInterrupt with
-    the way to go on when Ctrl-C stops it, and ValueError or FileNotFoundError for what cannot
-    be trained or resumed.
+    The bundle holds the epoch with the lowest validation loss. Of several processes only the
+    first writes and speaks. Raises KeyboardInterrupt with the way to go on when Ctrl-C stops
+    it, and ValueError or FileNotFoundError for what cannot be trained or resumed.
     """
     fabric = start_fabric(settings)
     run = RunFolder(settings.out, settings.resume, writes=fabric.is_global_zero)
@@ -89,7 +89,7 @@ def train(settings: TrainSettings) -> str:
         raise KeyboardInterrupt(farewell(run, checkpoint)) from None
     finally:
         run.close(checkpoint)
-    return report(run, checkpoint, stages[-1].name)
+    return report(run, checkpoint, stages[-1].name) if fabric.is_global_zero else ''
 
 
 def train_stage(
@@ -168,15 +168,12 @@ def train_stage(
             checkpoint.best = {k: v.clone() for k, v in learner.state_dict().items()}
             run.save_bundle(learner, stage.name, data.rig, data.lidar, checkpoint, row)
         run.save_epoch(checkpoint)
-        log.info(
-            '%s: train %.4f, valid %.4f, mean error %.3f m, %.1f s (%.0f scenes/s)',
-            title,
-            train_loss,
-            valid_loss,
-            scores.error_m.mean,
-            row['seconds'],
-            data.steps * settings.batch_size / float(row['seconds']),
-        )
+        if fabric.is_global_zero:
+            speed = data.steps * settings.batch_size / float(row['seconds'])
+            log.info(
+                '%s: train %.4f, valid %.4f, mean error %.3f m, %.1f s (%.0f scenes/s)',
+                *(title, train_loss, valid_loss, scores.error_m.mean, row['seconds'], speed),
+            )
 
 
 @torch.inference_mode()

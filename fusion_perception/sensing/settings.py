@@ -82,7 +82,7 @@ def _sentence(cls: type[BaseModel], fault: dict[str, Any]) -> str:
         return f"{owner.__name__} needs '{keys[-1]}'. Add it."
     message = str(fault['msg']).removeprefix('Value error, ').rstrip('.')
     if not keys:
-        return f'{message[:1].upper()}{message[1:]}.'
+        return f'{message}.'
     return f'{".".join(keys)} = {fault["input"]!r}: {message[:1].lower()}{message[1:]}.'
 
 
