@@ -168,9 +168,9 @@ def test_compared_models_stand_in_one_table_and_one_chart(scenes, tmp_path):
     assert all(row['parameters'] > 0 and row['latency_ms']['p50'] > 0 for row in table)
     assert '| late_fusion |' in said
     assert (tmp_path / 'both' / 'losses.png').read_bytes().startswith(b'\x89PNG')
-    trained = (tmp_path / 'both' / 'rgb' / 'bundle.safetensors').stat().st_mtime_ns
+    trained = (tmp_path / 'both' / 'rgb' / 'metrics.json').stat().st_mtime_ns
     compare(settings)
-    assert (tmp_path / 'both' / 'rgb' / 'bundle.safetensors').stat().st_mtime_ns == trained
+    assert (tmp_path / 'both' / 'rgb' / 'metrics.json').stat().st_mtime_ns == trained
 
 
 def test_a_model_that_does_not_exist_is_refused_before_any_is_trained(scenes, tmp_path):

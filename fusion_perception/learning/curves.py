@@ -31,7 +31,7 @@ def comparison_plot(curves: Curves, errors_m: Mapping[str, Sequence[float]], pat
     for number, (name, errors) in enumerate(errors_m.items()):
         epochs = range(1, len(errors) + 1)
         right.plot(epochs, errors, 'o-', ms=3, color=f'C{number}', label=name)
-    right.set_ylim(bottom=0)
+    right.set_ylim(0, 1.05 * max(max(errors) for errors in errors_m.values()))
     right.set_ylabel('mean error on validation scenes [m]')
     _finish(right)
     figure.savefig(path, dpi=120)

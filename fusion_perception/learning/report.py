@@ -63,7 +63,7 @@ def write_html(
         + '</div>',
         _picture(_distribution(away, prediction.classes), 'Distance from each predicted centre '
                  'to the true one. Left: how often; right: the share of centres within it.'),
-        '<h2>With each sensor alone</h2>',
+        '<h2>By the sensors that saw</h2>',
         _by_mode(report),
         '<h2>Objects</h2>',
         _by_class(away, prediction.classes),
