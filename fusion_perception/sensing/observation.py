@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from typing import Literal
@@ -137,6 +138,11 @@ class Observation:
 
     def __getitem__(self, index: slice | Tensor) -> Observation:
         return replace(self, **{f.name: getattr(self, f.name)[index] for f in fields(self)})
+
+    @classmethod
+    def of(cls, parts: Sequence[Observation]) -> Observation:
+        """Return the observations one after the other as one batch."""
+        return cls(**{f.name: torch.cat([getattr(p, f.name) for p in parts]) for f in fields(cls)})
 
     def to(self, device: torch.device | str) -> Observation:
         """Return this observation on another device."""

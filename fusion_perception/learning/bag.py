@@ -1,0 +1,141 @@
+"""Run a bundle over a recording: decode, pair and predict as the robot does, and judge it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from fusion_perception.learning.bag_pairs import BagPairs, BagSettings, Progress
+from fusion_perception.learning.bag_topics import Topics, choose_topics
+from fusion_perception.learning.judging import Judge, Judged, JudgedFrame
+from fusion_perception.learning.truth import Truth, no_truth, read_truth
+from fusion_perception.runtime import Runtime
+from fusion_perception.sensing.intake import Needs
+from fusion_perception.sensing.ledger import Stream, StreamCounts
+from fusion_perception.sensing.recording import Recording
+
+
+@dataclass(frozen=True)
+class BagRun:
+    """What came of one recording.
+
+    `streams` says what became of each message, `timeline` when; `unread` says in sentences what
+    of the recording was not used; `worst` are the frames furthest off, worst first.
+    """
+
+    source: str
+    topics: Topics
+    seconds: float
+    judged: Judged
+    streams: Mapping[Stream, StreamCounts]
+    clock_jumps: int
+    timeline: Mapping[str, object]
+    latency_ms: tuple[float, ...]
+    worst: tuple[JudgedFrame, ...]
+    unread: tuple[str, ...]
+
+
+def run_bag(
+    runtime: Runtime,
+    path: Path,
+    settings: BagSettings,
+    batch_size: int = 32,
+    progress: Progress | None = None,
+) -> BagRun:
+    """Predict every pair of a recording. `progress` hears the messages read and their number.
+
+    Memory holds one batch of images, the worst frames, and some 400 bytes per pair.
+    Raises FileNotFoundError or ValueError when nothing in the recording can be evaluated.
+    """
+    bundle = runtime.bundle
+    notes: list[str] = []
+    with Recording(path) as recording:
+        topics = choose_topics(recording, settings)
+        truth = no_truth(len(bundle.rig.classes))
+        if topics.truth is not None:
+            truth = read_truth(recording, topics.truth, bundle.rig.classes, notes.append)
+        needs = Needs(bundle.path.name, bundle.lidar.shape, bundle.model.modes)
+        pairs = BagPairs(recording, topics, needs, settings, bundle.rig.camera, progress)
+        judge = Judge(
+            runtime,
+            pairs.intake,
+            pairs.timeline,
+            truth,
+            round(settings.truth_slop * 1e9),
+            str(path),
+            batch_size,
+        )
+        runtime.warm_up(frames=1)
+        checked = False
+        for pair in pairs:
+            if not checked and pair.pair.lidar is not None and not settings.same_frames:
+                check_frames(path, truth, pair.pair.lidar.frame_id)
+                checked = True
+            judge.add(pair)
+        judged = judge.finish()
+        pairs.close()
+        streams = pairs.intake.ledger.counters()
+        notes += pairs.notes()
+        if judge.fault:
+            notes.append(f'Inference failed on some pairs, first: {judge.fault}')
+        notes += _about(topics, judged, settings)
+        unread = (*recording.unread, *notes)
+    if not len(judged):
+        raise ValueError(_no_pair(path, streams, unread))
+    return BagRun(
+        source=str(path),
+        topics=topics,
+        seconds=pairs.now_s,
+        judged=judged,
+        streams=streams,
+        clock_jumps=pairs.intake.clock_jumps,
+        timeline=pairs.timeline.as_json(),
+        latency_ms=tuple(judge.latency_ms),
+        worst=judge.worst(),
+        unread=unread,
+    )
+
+
+def check_frames(path: Path, truth: Truth, lidar_frame: str) -> None:
+    """Raise ValueError when truth and ranges are in frames of different names."""
+    others = set(truth.frames) - {lidar_frame, ''}
+    if others and lidar_frame:
+        raise ValueError(
+            f"{path}: the ground truth is in the frame '{min(others)}' and the range images in "
+            f"'{lidar_frame}'. Record it in the LiDAR's frame, or say that both are one with "
+            '--same-frames.'
+        )
+
+
+def _about(topics: Topics, judged: Judged, settings: BagSettings) -> list[str]:
+    notes = []
+    if topics.image is None:
+        notes.append('There are no camera images in it.')
+    elif topics.camera_info is None:
+        notes.append("There is no camera_info in it: the bundle's intrinsics were used.")
+    if topics.ranges is None:
+        notes.append('There are no range images in it.')
+    without = int((~judged.scored).sum())
+    if topics.truth is None:
+        notes.append('There is no ground truth in it: nothing was scored.')
+    elif without:
+        notes.append(
+            f'{without:,} of {len(judged):,} predictions have no ground truth within '
+            f'{settings.truth_slop:g} s and were not scored.'
+        )
+    return notes
+
+
+def _no_pair(path: Path, streams: Mapping[Stream, StreamCounts], unread: tuple[str, ...]) -> str:
+    lost = ', '.join(
+        f'{counts["dropped"][cause]:,} of {counts["received"]:,} {stream} messages {cause}'
+        for stream, counts in streams.items()
+        for cause in counts['dropped']
+        if counts['dropped'][cause]
+    )
+    why = ' '.join(unread)
+    return (
+        f'Nothing in {path} can be evaluated: no image and range image make a pair '
+        f'({lost or "no messages"}). {why}'.rstrip()
+    )

@@ -1,0 +1,141 @@
+"""Turn a recording into the pairs that the robot would have made of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Annotated, cast
+
+import tyro
+from pydantic import Field
+
+from fusion_perception.learning.bag_topics import Topics, TopicSettings
+from fusion_perception.learning.timeline import Timeline
+from fusion_perception.sensing.camera_info import CameraInfoMessage, camera_from_info
+from fusion_perception.sensing.decode import BadEncoding, BadShape, ImageMessage
+from fusion_perception.sensing.intake import Frame, Intake, Needs
+from fusion_perception.sensing.ledger import STREAMS, Stream
+from fusion_perception.sensing.observation import Camera
+from fusion_perception.sensing.pairing import Pair, PairingSettings
+from fusion_perception.sensing.recording import Recording
+
+Progress = Callable[[int, int], object]
+SECOND = 1_000_000_000
+# A topic that is silent at the beginning or the end for longer is worth a word.
+SILENT_S = 1.0
+
+
+class BagSettings(TopicSettings):
+    """How to read a recording."""
+
+    pairing: Annotated[PairingSettings, tyro.conf.arg(name='')] = Field(
+        PairingSettings(allow_single=True), description='What belongs together'
+    )
+    truth_slop: float = Field(
+        0.005, ge=0, le=10, description='Largest distance of the truth from a stamp, seconds'
+    )
+    range_scale: float = Field(
+        0.001, gt=0, le=1, description='Metres per count of 16UC1 and mono16 range images'
+    )
+    same_frames: bool = Field(
+        False, description="Take the truth's frame for the LiDAR's, whatever their names"
+    )
+
+
+@dataclass(frozen=True)
+class BagPair:
+    """A pair, the camera as its camera_info described it by then, and when it was complete.
+
+    `time_s` counts from the first message that was recorded.
+    """
+
+    pair: Pair[Frame]
+    camera: Camera | None
+    time_s: float
+
+
+class BagPairs:
+    """The pairs of a recording, in order; iterate once.
+
+    `intake` keeps the counts, `timeline` when what was lost, and `notes` says afterwards what
+    could not be used.
+    """
+
+    def __init__(
+        self,
+        recording: Recording,
+        topics: Topics,
+        needs: Needs,
+        settings: BagSettings,
+        mounted: Camera,
+        progress: Progress | None = None,
+    ) -> None:
+        self.intake = Intake(needs, settings.pairing, settings.range_scale)
+        self.timeline = Timeline()
+        self.now_s = 0.0
+        self._recording, self._topics = recording, topics
+        self._mounted, self._progress = mounted, progress
+        self._camera: Camera | None = None
+        self._faults: dict[tuple[str, str], str] = {}
+        self._heard: dict[str, tuple[float, float]] = {}
+
+    def __iter__(self) -> Iterator[BagPair]:
+        topics = self._topics
+        streams: dict[str | None, Stream] = {topics.image: 'camera', topics.ranges: 'lidar'}
+        wanted = [name for name in (*streams, topics.camera_info) if name is not None]
+        total = sum(self._recording.topics[name].count for name in wanted)
+        begin_ns: int | None = None
+        for number, recorded in enumerate(self._recording.messages(wanted), start=1):
+            begin_ns = recorded.log_ns if begin_ns is None else begin_ns
+            time_s = (recorded.log_ns - begin_ns) / SECOND
+            if self.timeline.parts(self.now_s, time_s):
+                self.close()
+            self.now_s = time_s
+            first, _ = self._heard.get(recorded.topic, (self.now_s, 0.0))
+            self._heard[recorded.topic] = (first, self.now_s)
+            message = self._recording.read(recorded)
+            if message is not None and recorded.topic in streams:
+                yield from self._take(streams[recorded.topic], cast('ImageMessage', message))
+            elif message is not None:
+                self._calibrate(cast('CameraInfoMessage', message))
+            if self._progress is not None:
+                self._progress(number, total)
+        yield from self._completed(self.intake.flush())
+
+    def close(self) -> None:
+        """Take the counts since the last bin into the timeline."""
+        self.timeline.counters(self.now_s, self.intake.ledger.counters())
+
+    def notes(self) -> list[str]:
+        """Say, after the last pair, what of the recording could not be used."""
+        counters = self.intake.ledger.counters()
+        notes = []
+        for (stream, cause), fault in self._faults.items():
+            count = counters[stream]['dropped'][cause] if stream in STREAMS else 0
+            notes.append(f'{count:,} {stream} messages were dropped ({cause}): {fault}')
+        for stream in STREAMS:
+            if count := counters[stream]['dropped']['unstamped']:
+                notes.append(f'{count:,} {stream} messages were dropped: their stamp is zero.')
+        for topic, (first, last) in sorted(self._heard.items()):
+            if first > SILENT_S:
+                notes.append(f'{topic} begins {first:.1f} s after the recording.')
+            if self.now_s - last > SILENT_S:
+                notes.append(f'{topic} ends {self.now_s - last:.1f} s before the recording.')
+        return notes
+
+    def _take(self, stream: Stream, message: ImageMessage) -> Iterator[BagPair]:
+        try:
+            yield from self._completed(self.intake.take(stream, message))
+        except (BadEncoding, BadShape) as fault:
+            cause = 'bad_encoding' if isinstance(fault, BadEncoding) else 'bad_shape'
+            self._faults.setdefault((stream, cause), str(fault))
+
+    def _completed(self, pairs: list[Pair[Frame]]) -> Iterator[BagPair]:
+        for pair in pairs:
+            yield BagPair(pair, self._camera, self.now_s)
+
+    def _calibrate(self, message: CameraInfoMessage) -> None:
+        try:
+            self._camera = camera_from_info(message, self._mounted)
+        except ValueError as fault:
+            self._faults.setdefault(('camera_info', 'unusable'), str(fault))

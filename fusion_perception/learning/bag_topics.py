@@ -1,0 +1,141 @@
+"""Find the topics of a recording: by their type and names, or as the user names them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from pydantic import Field
+
+from fusion_perception.sensing.decode import RANGE_ENCODINGS
+from fusion_perception.sensing.recording import Recording
+from fusion_perception.sensing.settings import Settings, closest
+
+IMAGE, COMPRESSED = 'sensor_msgs/msg/Image', 'sensor_msgs/msg/CompressedImage'
+CAMERA_INFO = 'sensor_msgs/msg/CameraInfo'
+POSES, DETECTIONS = 'geometry_msgs/msg/PoseArray', 'vision_msgs/msg/Detection3DArray'
+
+
+class TopicSettings(Settings):
+    """Which topics of a recording to take; what is left out is found by type and name."""
+
+    image_topic: str | None = Field(None, description='Camera: Image or CompressedImage')
+    camera_info_topic: str | None = Field(None, description='Intrinsics of the camera')
+    range_topic: str | None = Field(
+        None, description='LiDAR: Image of ranges (32FC1, 16UC1 or mono16)'
+    )
+    truth_topic: str | None = Field(
+        None, description='True centres: PoseArray in class order, or Detection3DArray'
+    )
+
+
+@dataclass(frozen=True)
+class Topics:
+    """The topics that were found; None for what a recording does not have."""
+
+    image: str | None
+    camera_info: str | None
+    ranges: str | None
+    truth: str | None
+
+
+class _Encoded(Protocol):
+    encoding: str
+
+
+def choose_topics(recording: Recording, settings: TopicSettings) -> Topics:
+    """Return the topics to take.
+
+    Raises ValueError when a named topic does not exist or is of another kind, when several could
+    be meant, or when there is neither a camera nor a LiDAR.
+    """
+    cameras, lidars = _images(recording)
+    image = _one(recording, settings.image_topic, cameras, 'camera image', '--image-topic')
+    ranges = _one(
+        recording,
+        settings.range_topic,
+        _preferred(lidars, 'range'),
+        'range image',
+        '--range-topic',
+    )
+    if image is None and ranges is None:
+        raise ValueError(
+            f'{recording.path} holds neither camera images nor range images, but '
+            f'{_listed(recording)}. Record an Image topic of each.'
+        )
+    infos = _of_type(recording, CAMERA_INFO)
+    if image is not None and settings.camera_info_topic is None and len(infos) > 1:
+        # As image_transport has it: the camera_info lies beside the image.
+        infos = [name for name in infos if name.rpartition('/')[0] in _parents(image)][:1]
+    truths = _of_type(recording, POSES, DETECTIONS)
+    # A recording may also hold what a fusion node said.
+    truths = _preferred(truths, 'truth') if len(truths) > 1 else truths
+    truths = [name for name in truths if 'fusion_node' not in name]
+    if settings.truth_topic is not None:
+        truths = _of_type(recording, POSES, DETECTIONS)
+    return Topics(
+        image,
+        _one(recording, settings.camera_info_topic, infos, 'camera_info', '--camera-info-topic'),
+        ranges,
+        _one(recording, settings.truth_topic, truths, 'ground truth', '--truth-topic'),
+    )
+
+
+def _images(recording: Recording) -> tuple[list[str], list[str]]:
+    """Return the topics of camera images and of range images."""
+    cameras, lidars = [], []
+    for name in _of_type(recording, IMAGE):
+        first: object = recording.first(name)
+        encoding = getattr(first, 'encoding', '')
+        if encoding in RANGE_ENCODINGS:
+            lidars.append(name)
+        elif encoding:
+            cameras.append(name)
+    for name in _of_type(recording, COMPRESSED):
+        # The same images are not taken twice, and depth is no picture.
+        if name.rpartition('/')[0] not in cameras and not name.endswith('compressedDepth'):
+            cameras.append(name)
+    return cameras, lidars
+
+
+def _one(
+    recording: Recording, named: str | None, candidates: Sequence[str], what: str, flag: str
+) -> str | None:
+    if named is not None:
+        name = named if named.startswith('/') else f'/{named}'
+        if name not in recording.topics:
+            known = closest(name, list(recording.topics))
+            raise ValueError(f"{recording.path} has no topic '{name}'. {known}")
+        if name not in candidates:
+            could = ', '.join(candidates) or 'no topic'
+            raise ValueError(
+                f'{flag} {name} of {recording.path} is {recording.topics[name].type} and no '
+                f'{what}; {could} could be.'
+            )
+        return name
+    if len(candidates) > 1:
+        raise ValueError(
+            f'{recording.path} has {len(candidates)} topics that could be the {what}: '
+            f'{", ".join(candidates)}. Name one with {flag}.'
+        )
+    return candidates[0] if candidates else None
+
+
+def _of_type(recording: Recording, *types: str) -> list[str]:
+    return [t.name for t in recording.topics.values() if t.type in types and t.count]
+
+
+def _preferred(names: list[str], word: str) -> list[str]:
+    """Return the names with a word in them, if there are any."""
+    return [name for name in names if word in name] or names
+
+
+def _parents(name: str) -> tuple[str, str]:
+    """Return the namespace of an image topic and, for a compressed one, that of its source."""
+    parent = name.rpartition('/')[0]
+    return parent, parent.rpartition('/')[0]
+
+
+def _listed(recording: Recording) -> str:
+    return ', '.join(f'{t.name} ({t.type}, {t.count:,})' for t in recording.topics.values())

@@ -1,0 +1,180 @@
+"""Predict pairs in batches and judge them by the truth, keeping numbers but no images."""
+
+from __future__ import annotations
+
+import heapq
+import time
+from array import array
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fusion_perception.learning.bag_pairs import BagPair
+from fusion_perception.learning.timeline import Timeline
+from fusion_perception.learning.truth import Truth
+from fusion_perception.runtime import Runtime
+from fusion_perception.sensing.intake import Intake, arrays_of
+from fusion_perception.sensing.observation import Mode, Observation, Prediction
+
+# The first pairs are predicted one by one, as on the robot, and timed; the rest in batches.
+TIMED_PAIRS = 100
+WORST = 10
+MODES: tuple[Mode, ...] = ('fusion', 'camera_only', 'lidar_only')
+
+
+@dataclass(frozen=True)
+class JudgedFrame:
+    """What the sensors saw when a prediction was far off; metres, LiDAR frame.
+
+    image (H, W, C) uint8 and ranges (R, C) float32, None for a silent sensor; predicted and truth
+    (K, 3); error_m is the mean over the objects.
+    """
+
+    source: str
+    stamp_ns: int
+    mode: Mode
+    error_m: float
+    image: NDArray[np.uint8] | None
+    ranges: NDArray[np.float32] | None
+    predicted: NDArray[np.float32]
+    truth: NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Judged:
+    """N predictions beside the truth, in the order they came out; metres, LiDAR frame.
+
+    stamps_ns (N,) are the LiDAR's, the camera's where it was alone; time_s (N,) is when the pair
+    was complete, counted from the beginning of the recording; modes (N,) index MODES; apart_ms
+    (N,) parts the stamps of a pair; centers (N, K, 3); covariance (N, K, 3, 3) or None; truth
+    (N, K, 3), NaN where none is near enough.
+    """
+
+    stamps_ns: NDArray[np.int64]
+    time_s: NDArray[np.float64]
+    modes: NDArray[np.uint8]
+    apart_ms: NDArray[np.float64]
+    centers: NDArray[np.float32]
+    covariance: NDArray[np.float32] | None
+    truth: NDArray[np.float32]
+
+    def __len__(self) -> int:
+        return len(self.stamps_ns)
+
+    @property
+    def scored(self) -> NDArray[np.bool_]:
+        """Say which predictions have a truth to be judged by, (N,)."""
+        there: NDArray[np.bool_] = np.isfinite(self.truth[:, 0, 0])
+        return there
+
+
+class Judge:
+    """Predicts what it is given; some 300 bytes of each prediction stay in memory."""
+
+    def __init__(
+        self,
+        runtime: Runtime,
+        intake: Intake,
+        timeline: Timeline,
+        truth: Truth,
+        truth_slop_ns: int,
+        source: str,
+        batch_size: int = 32,
+    ) -> None:
+        self._runtime, self._intake, self._timeline = runtime, intake, timeline
+        self._truth, self._truth_slop_ns = truth, truth_slop_ns
+        self._source, self._batch_size = source, batch_size
+        self._objects = len(runtime.bundle.rig.classes)
+        self._waiting: list[tuple[BagPair, Observation]] = []
+        self._stamps, self._modes = array('q'), array('B')
+        self._times, self._apart = array('d'), array('d')
+        self._centers, self._covariance, self._truths = array('f'), array('f'), array('f')
+        self._worst: list[tuple[float, int, JudgedFrame]] = []
+        self.latency_ms: list[float] = []
+        self.fault = ''
+
+    def add(self, pair: BagPair) -> None:
+        """Take a pair; it is predicted when its batch is full."""
+        began = time.perf_counter()
+        observation = self._runtime.observe(*arrays_of(pair.pair), pair.camera)
+        self._waiting.append((pair, observation))
+        if len(self.latency_ms) < TIMED_PAIRS:
+            self._predict(began)
+        elif len(self._waiting) == self._batch_size:
+            self._predict()
+
+    def finish(self) -> Judged:
+        """Predict what still waits and return everything."""
+        self._predict()
+        count, objects = len(self._stamps), self._objects
+        covariance = None
+        if len(self._covariance):
+            covariance = np.array(self._covariance, np.float32).reshape(count, objects, 3, 3)
+        return Judged(
+            stamps_ns=np.array(self._stamps, np.int64),
+            time_s=np.array(self._times, np.float64),
+            modes=np.array(self._modes, np.uint8),
+            apart_ms=np.array(self._apart, np.float64),
+            centers=np.array(self._centers, np.float32).reshape(count, objects, 3),
+            covariance=covariance,
+            truth=np.array(self._truths, np.float32).reshape(count, objects, 3),
+        )
+
+    def worst(self) -> tuple[JudgedFrame, ...]:
+        """Return the frames that were furthest off, worst first."""
+        return tuple(frame for _, _, frame in sorted(self._worst, key=lambda w: (-w[0], -w[1])))
+
+    def _predict(self, began: float | None = None) -> None:
+        waiting, self._waiting = self._waiting, []
+        if not waiting:
+            return
+        try:
+            prediction = self._runtime.predict(Observation.of([seen for _, seen in waiting]))
+        except (ValueError, RuntimeError) as fault:
+            if len(waiting) > 1:
+                # One of them spoils the batch: find out which.
+                for one in waiting:
+                    self._waiting = [one]
+                    self._predict()
+                return
+            self._intake.lose(waiting[0][0].pair, 'inference_error')
+            self.fault = self.fault or str(fault)
+            return
+        if began is not None:
+            self.latency_ms.append(1000 * (time.perf_counter() - began))
+        for index, (pair, _) in enumerate(waiting):
+            self._keep(pair, prediction, index)
+
+    def _keep(self, judged: BagPair, prediction: Prediction, index: int) -> None:
+        pair, mode = judged.pair, prediction.mode[index]
+        centers = prediction.centers[index].numpy()
+        truth = self._truth.at(pair.stamp_ns, self._truth_slop_ns)
+        self._stamps.append(pair.stamp_ns)
+        self._times.append(judged.time_s)
+        self._modes.append(MODES.index(mode))
+        self._apart.append(pair.apart_ns / 1e6)
+        self._centers.extend(centers.reshape(-1).tolist())
+        if prediction.covariance is not None:
+            self._covariance.extend(prediction.covariance[index].reshape(-1).tolist())
+        self._timeline.count(judged.time_s, f'modes.{mode}')
+        if truth is None:
+            self._truths.extend([float('nan')] * centers.size)
+            return
+        self._truths.extend(truth.reshape(-1).tolist())
+        error_m = float(np.linalg.norm(centers - truth, axis=-1).mean())
+        rank = (error_m, -len(self._stamps))
+        if len(self._worst) < WORST or rank > self._worst[0][:2]:
+            image, ranges = arrays_of(pair)
+            frame = JudgedFrame(
+                self._source,
+                pair.stamp_ns,
+                mode,
+                error_m,
+                None if image is None else image.copy(),
+                None if ranges is None else ranges.copy(),
+                centers.copy(),
+                truth.astype(np.float32),
+            )
+            add = heapq.heappush if len(self._worst) < WORST else heapq.heapreplace
+            add(self._worst, (*rank, frame))
