@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from fusion_perception.learning.batches import Share, TrainingData, derive_seed
 from fusion_perception.learning.checkpoint import Checkpoint, Row, moments_of, restore_moments
-from fusion_perception.learning.metrics import Scores, score
+from fusion_perception.learning.metrics import score
 from fusion_perception.learning.progress import epoch_bar
 from fusion_perception.learning.recipe import Recipe
 from fusion_perception.learning.run import RunFolder, best_of
@@ -145,9 +145,10 @@ def train_stage(
                 loss_sum += loss.detach()
                 advance(loss_sum)
         train_loss = float(cast('Tensor', fabric.all_reduce(loss_sum))) / data.steps
-        refuse_divergence(settings, stage.name, epoch, train_loss)
         learner = stage.model if mean is None else mean
-        valid_loss, scores = validate(kept, learner, data)
+        valid_loss, estimate, truth = validate(kept, learner, data)
+        refuse_divergence(settings, stage.name, epoch, train_loss, valid_loss)
+        scores = score(estimate.centers, truth, data.rig.classes)
         row: Row = {
             'stage': stage.name,
             'epoch': epoch + 1,
@@ -177,21 +178,19 @@ def train_stage(
 
 
 @torch.inference_mode()
-def validate(net: nn.Module, model: FusionModel, data: TrainingData) -> tuple[float, Scores]:
-    """Return the mean loss over the validation scenes, and the scores of the predictions."""
+def validate(
+    net: nn.Module, model: FusionModel, data: TrainingData
+) -> tuple[float, Estimate, Tensor]:
+    """Return the mean loss over the validation scenes, their estimate and the true centres."""
     model.eval()
-    losses, centers, truths, covariances = [], [], [], []
+    losses, centers, truths = [], [], []
     for observation, truth in data.validation():
         estimate: Estimate = net(**vars(observation))
         losses.append(model.training_loss(estimate, truth) * len(truth))
         centers.append(estimate.centers)
         truths.append(truth)
-        if estimate.covariance is not None:
-            covariances.append(estimate.covariance)
-    truth = torch.cat(truths)
-    loss = float(torch.stack(losses).sum()) / len(truth)
-    covariance = torch.cat(covariances) if covariances else None
-    return loss, score(torch.cat(centers), truth, data.rig.classes, covariance)
+    loss = float(torch.stack(losses).sum()) / sum(map(len, truths))
+    return loss, Estimate(torch.cat(centers)), torch.cat(truths)
 
 
 def start_fabric(recipe: Recipe) -> Fabric:
@@ -247,13 +246,15 @@ def refuse_useless_dropout(recipe: Recipe, model: FusionModel) -> None:
             )
 
 
-def refuse_divergence(recipe: Recipe, stage: str, epoch: int, loss: float) -> None:
-    """Raise ValueError when the loss of an epoch is not finite."""
-    if not math.isfinite(loss):
+def refuse_divergence(
+    recipe: Recipe, stage: str, epoch: int, train_loss: float, valid_loss: float
+) -> None:
+    """Raise ValueError when a loss of an epoch is not finite."""
+    if not (math.isfinite(train_loss) and math.isfinite(valid_loss)):
         raise ValueError(
-            f'The training loss of {stage} became {loss} in epoch {epoch + 1}. Lower '
-            f'--learning-rate (it was {recipe.learning_rate:g}), or set clip_norm; the epochs '
-            'before are kept.'
+            f'In epoch {epoch + 1} the loss of {stage} became {train_loss} in training and '
+            f'{valid_loss} in validation. Lower --learning-rate (it was '
+            f'{recipe.learning_rate:g}) or set clip_norm; the epochs before are kept.'
         )
 
 
