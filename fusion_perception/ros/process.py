@@ -7,10 +7,12 @@ interrupted should not end in tracebacks.
 from __future__ import annotations
 
 import importlib
+import os
 import signal
 import sys
 import threading
 from types import FrameType
+from typing import NoReturn
 
 NODES = {
     'fusion_node': ('fusion_perception.ros.fusion_node', 'FusionNode'),
@@ -83,14 +85,22 @@ def run(name: str, args: list[str] | None = None) -> int:
     return 0
 
 
-def fusion_node() -> int:
+def fusion_node() -> NoReturn:
     """Run the fusion node: the executable of this name."""
-    return run('fusion_node')
+    _exit(run('fusion_node'))
 
 
-def sensor_sim() -> int:
+def sensor_sim() -> NoReturn:
     """Run the simulated sensor: the executable of this name."""
-    return run('sensor_sim')
+    _exit(run('sensor_sim'))
+
+
+def _exit(code: int) -> NoReturn:
+    # All of ours is released by now, and taking torch apart would keep a busy robot waiting for
+    # seconds: longer than `ros2 launch` is patient.
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
 
 
 def _on_signals(handler: object) -> None:
@@ -104,4 +114,4 @@ def _leave(number: int, frame: FrameType | None) -> None:
 
 if __name__ == '__main__':
     # `python -m fusion_perception.ros.process NODE --ros-args ...`
-    sys.exit(run(sys.argv.pop(1)))
+    _exit(run(sys.argv.pop(1)))

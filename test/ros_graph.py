@@ -1,0 +1,170 @@
+"""What the tests of nodes share: small bundles, a probe, and nodes that run in processes."""
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+
+import numpy as np
+import rclpy
+import torch
+from diagnostic_msgs.msg import DiagnosticArray
+from geometry_msgs.msg import PoseArray
+from lifecycle_msgs.srv import ChangeState, GetState
+from rcl_interfaces.srv import SetParameters
+from rclpy.executors import SingleThreadedExecutor
+from rclpy.node import Node
+from rclpy.parameter import Parameter
+from rclpy.qos import qos_profile_sensor_data
+from sensor_msgs.msg import Image
+
+from fusion_perception.models import build
+from fusion_perception.models.bundle import save_bundle
+from fusion_perception.ros.diagnostics import streams_of
+from fusion_perception.ros.messages import header_message, image_message, range_message
+from fusion_perception.sensing.lidars import UniformGrid
+from fusion_perception.sensing.rig import Rig
+
+CONFIGS = {
+    'dense_fusion': {'lidar_widths': (8, 16), 'camera_widths': (8, 16)},
+    'early_fusion': {'channels': (2, 4, 4), 'hidden': (8, 8)},
+}
+PATIENCE_S = 30.0
+
+
+def small_bundle(folder, name='dense_fusion'):
+    torch.manual_seed(1)
+    path = folder / f'{name}.safetensors'
+    save_bundle(path, build(name, CONFIGS[name]), name, Rig(), UniformGrid().lidar(), {})
+    return path
+
+
+def wait_until(condition, what, patience_s=PATIENCE_S):
+    end = time.monotonic() + patience_s
+    while not (result := condition()):
+        assert time.monotonic() < end, f'waited {patience_s} s in vain for {what}'
+        time.sleep(0.005)
+    return result
+
+
+class Probe(Node):
+    """A camera and a LiDAR on one side of the node under test, a listener on the other."""
+
+    def __init__(self, node='/fusion_node'):
+        super().__init__('probe')
+        self.node, self.centers, self.diagnostics = node, [], []
+        self.images = self.create_publisher(Image, 'image', qos_profile_sensor_data)
+        self.ranges = self.create_publisher(Image, 'range_image', qos_profile_sensor_data)
+        self.create_subscription(PoseArray, f'{node}/centers', self.centers.append, 100)
+        self.create_subscription(DiagnosticArray, '/diagnostics', self._on_diagnostics, 100)
+        self.callers = {}
+
+    def _on_diagnostics(self, message):
+        self.diagnostics += [s for s in message.status if s.name == self.node]
+
+    def call(self, kind, service, request):
+        client = self.callers.get(service) or self.create_client(kind, f'{self.node}/{service}')
+        self.callers[service] = client
+        wait_until(client.service_is_ready, f'service {service}')
+        future = client.call_async(request)
+        wait_until(future.done, f'an answer of {service}')
+        return future.result()
+
+    def change_state(self, transition):
+        request = ChangeState.Request()
+        request.transition.label = transition
+        return self.call(ChangeState, 'change_state', request).success
+
+    def state(self):
+        return self.call(GetState, 'get_state', GetState.Request()).current_state.label
+
+    def set(self, name, value):
+        parameter = Parameter(name, value=value).to_parameter_msg()
+        request = SetParameters.Request(parameters=[parameter])
+        return self.call(SetParameters, 'set_parameters', request).results[0]
+
+    def wait_for_node(self):
+        wait_until(
+            lambda: self.images.get_subscription_count() and self.ranges.get_subscription_count(),
+            'the node to subscribe',
+        )
+
+    def publish(self, stamp_ns, frame_id='lidar', camera=True, lidar=True):
+        if camera:
+            pixels = np.random.default_rng(stamp_ns).integers(0, 256, (64, 64, 3), np.uint8)
+            self.images.publish(image_message(header_message(stamp_ns, 'camera'), pixels))
+        if lidar:
+            self.ranges.publish(range_message(header_message(stamp_ns, frame_id), RANGES))
+
+    def streams(self):
+        """Return the counters of the newest diagnostics, once every one so far was checked."""
+        for status in self.diagnostics:
+            for name, counts in streams_of(status.values).items():
+                told = counts['used'] + counts['pending'] + sum(counts['dropped'].values())
+                assert counts['received'] == told, (name, counts)
+        return streams_of(self.diagnostics[-1].values) if self.diagnostics else {}
+
+
+RANGES = np.full((64, 64), 50.0, np.float32)
+RANGES[20:40, 20:40] = 24.0
+
+
+@contextlib.contextmanager
+def spinning(*nodes):
+    """Spin nodes on a thread of their own while the test talks to them."""
+    executor, ended = SingleThreadedExecutor(), threading.Event()
+    for node in nodes:
+        executor.add_node(node)
+
+    def spin():
+        while not ended.is_set():
+            executor.spin_once(timeout_sec=0.1)
+
+    thread = threading.Thread(target=spin)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
+        executor.shutdown()
+
+
+@contextlib.contextmanager
+def ros(*arguments):
+    rclpy.init(args=['--ros-args', *arguments] if arguments else [])
+    try:
+        yield
+    finally:
+        rclpy.try_shutdown()
+
+
+class RosProcess:
+    """One of the package's nodes in a process, as its executable starts it."""
+
+    def __init__(self, node, log, *arguments):
+        self.log = log
+        command = [sys.executable, '-m', 'fusion_perception.ros.process', node]
+        ros_arguments = ['--ros-args', *arguments] if arguments else []
+        with log.open('w') as output:
+            self.process = subprocess.Popen(
+                [*command, *ros_arguments], stdout=output, stderr=output, env=dict(os.environ)
+            )
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        if self.process.poll() is None:
+            self.process.kill()
+            self.process.wait()
+
+    def end(self, by=signal.SIGINT):
+        self.process.send_signal(by)
+        return self.process.wait(PATIENCE_S)
+
+    def output(self):
+        return self.log.read_text()

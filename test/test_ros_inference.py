@@ -1,0 +1,58 @@
+"""The worker always takes the newest item, and says which ones it had to let go."""
+
+import threading
+
+import pytest
+
+pytest.importorskip('rclpy', reason='needs rclpy: pip install .[ros]')
+
+from fusion_perception.ros.inference import NewestWorker
+
+
+def test_while_one_item_is_worked_on_only_the_newest_of_the_others_waits():
+    begun, go_on = threading.Event(), threading.Event()
+    done, superseded = [], []
+
+    def work(item):
+        begun.set()
+        go_on.wait(10)
+        done.append(item)
+
+    worker = NewestWorker(work, superseded.append)
+    worker.submit(1)
+    assert begun.wait(10)
+    for item in (2, 3, 4):
+        worker.submit(item)
+    assert superseded == [2, 3]
+    go_on.set()
+    worker.submit(5)
+    worker.stop()
+    assert sorted(done + superseded) == [1, 2, 3, 4, 5]
+    assert done[0] == 1
+
+
+def test_stopping_lets_the_item_under_way_finish_and_gives_up_the_waiting_one():
+    begun, go_on = threading.Event(), threading.Event()
+    done, superseded = [], []
+
+    def work(item):
+        begun.set()
+        go_on.wait(10)
+        done.append(item)
+
+    worker = NewestWorker(work, superseded.append)
+    worker.submit('under way')
+    assert begun.wait(10)
+    worker.submit('waiting')
+    stopping = threading.Thread(target=worker.stop)
+    stopping.start()
+    go_on.set()
+    stopping.join(10)
+    assert done[0] == 'under way'
+    assert done[1:] + superseded == ['waiting']
+
+
+def test_a_worker_without_work_stops_at_once():
+    worker = NewestWorker(lambda item: None, lambda item: None)
+    worker.stop()
+    assert not any(thread.name == 'inference' for thread in threading.enumerate())

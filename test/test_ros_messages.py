@@ -1,0 +1,99 @@
+"""Messages carry REP-103 axes, Python floats and class order."""
+
+import numpy as np
+import pytest
+
+pytest.importorskip('rclpy', reason='needs rclpy: pip install .[ros]')
+
+from visualization_msgs.msg import Marker
+
+from fusion_perception.ros import messages
+from fusion_perception.sensing.camera_info import camera_from_info
+from fusion_perception.sensing.decode import decode_image, decode_range, stamp_ns
+from fusion_perception.sensing.observation import Camera
+from fusion_perception.sensing.rep103 import centers_of
+
+HEADER = messages.header_message(12_000_000_034, 'lidar')
+CENTERS = np.array([[1.0, 25.0, 2.0], [-3.0, 22.0, 0.5], [0.0, 27.0, -4.0]], np.float32)
+CLASSES = ('cube', 'sphere', 'torus')
+
+
+def marker(markers, namespace):
+    return [m for m in markers.markers if m.ns == namespace]
+
+
+def test_right_forward_up_becomes_forward_left_up():
+    pose = messages.centers_message(HEADER, CENTERS).poses[0]
+    assert (pose.position.x, pose.position.y, pose.position.z) == (25.0, -1.0, 2.0)
+    assert pose.orientation.w == 1.0
+
+
+def test_centres_come_back_as_they_were_in_class_order():
+    message = messages.centers_message(HEADER, CENTERS)
+    assert np.array_equal(centers_of(message), CENTERS)
+    assert stamp_ns(message) == 12_000_000_034
+
+
+def test_each_centre_has_a_ball_and_its_name_above_it():
+    markers = messages.markers_message(HEADER, CENTERS, CLASSES, None, 0.5)
+    assert [m.text for m in marker(markers, 'names')] == list(CLASSES)
+    assert [m.id for m in marker(markers, 'centers')] == [0, 1, 2]
+    assert not marker(markers, 'covariance')
+    ball, name = marker(markers, 'centers')[0].pose, marker(markers, 'names')[0].pose
+    assert name.position.z > ball.position.z
+    assert marker(markers, 'centers')[0].lifetime.nanosec == 500_000_000
+
+
+def test_the_ellipsoid_points_where_the_covariance_points():
+    # 2 m along the package's forward axis is 2 m along x of REP-103.
+    covariance = np.tile(np.diag([0.01, 4.0, 0.04]), (3, 1, 1))
+    markers = messages.markers_message(HEADER, CENTERS, CLASSES, covariance, 0.5)
+    ellipsoid = marker(markers, 'covariance')[0]
+    assert ellipsoid.type == Marker.SPHERE
+    scale = np.array([ellipsoid.scale.x, ellipsoid.scale.y, ellipsoid.scale.z])
+    q = ellipsoid.pose.orientation
+    longest = rotation(q.w, q.x, q.y, q.z)[:, scale.argmax()]
+    assert abs(longest[0]) == pytest.approx(1.0)
+    assert scale.max() / scale.min() == pytest.approx(20.0)
+
+
+@pytest.mark.parametrize('seed', range(5))
+def test_an_ellipsoid_rebuilds_its_covariance(seed):
+    root = np.random.default_rng(seed).normal(size=(3, 3))
+    q, deviations = messages.ellipsoid(root @ root.T)
+    turn = rotation(q.w, q.x, q.y, q.z)
+    assert np.allclose(turn @ np.diag(deviations**2) @ turn.T, root @ root.T)
+
+
+def rotation(w, x, y, z):
+    return np.array(
+        [
+            [1 - 2 * (y * y + z * z), 2 * (x * y - w * z), 2 * (x * z + w * y)],
+            [2 * (x * y + w * z), 1 - 2 * (x * x + z * z), 2 * (y * z - w * x)],
+            [2 * (x * z - w * y), 2 * (y * z + w * x), 1 - 2 * (x * x + y * y)],
+        ]
+    )
+
+
+def test_images_are_decoded_to_what_was_encoded():
+    pixels = np.random.default_rng(0).integers(0, 256, (5, 7, 4), np.uint8)
+    ranges = np.linspace(1, 49, 35, dtype=np.float32).reshape(5, 7)
+    image = messages.image_message(HEADER, pixels)
+    assert np.array_equal(decode_image(image), pixels[..., :3])
+    assert np.array_equal(decode_range(messages.range_message(HEADER, ranges)), ranges)
+
+
+def test_camera_info_gives_the_camera_back():
+    camera = Camera(width=640, height=480, fx=600.0, fy=610.0, cx=320.5, cy=239.0)
+    info = messages.camera_info_message(HEADER, camera)
+    assert camera_from_info(info, Camera()) == camera
+
+
+def test_detections_hold_class_covariance_and_place():
+    pytest.importorskip('vision_msgs', reason='needs vision_msgs, of a ROS installation')
+    covariance = np.tile(np.diag([1.0, 2.0, 3.0]), (3, 1, 1))
+    found = messages.detections_message(HEADER, CENTERS, CLASSES, covariance).detections
+    assert [d.results[0].hypothesis.class_id for d in found] == list(CLASSES)
+    pose = found[0].results[0].pose
+    assert (pose.pose.position.x, pose.pose.position.y) == (25.0, -1.0)
+    assert [pose.covariance[i] for i in (0, 7, 14)] == [2.0, 1.0, 3.0]

@@ -1,0 +1,116 @@
+"""Parameters come from the settings models: defaults, ranges, words, and faults that can heal."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+pytest.importorskip('rclpy', reason='needs rclpy: pip install .[ros]')
+
+from pydantic import Field
+from rclpy.node import Node
+from rclpy.parameter import Parameter
+from ros_graph import ros
+
+from fusion_perception.ros.node_settings import LIVE, READ_ONLY, NodeSettings
+from fusion_perception.ros.parameters import Parameters, as_yaml, leaves, nested
+from fusion_perception.sensing.settings import Settings
+
+pytestmark = pytest.mark.ros
+ROOT = Path(__file__).parents[1]
+
+
+class Inner(Settings):
+    slop_s: float = Field(0.02, ge=0, le=1, description='How far apart')
+
+
+class Outer(Settings):
+    name: str = Field('a', description='A name')
+    count: int = Field(3, gt=0, description='A count')
+    inner: Inner = Field(Inner(slop_s=0.05), description='What is inside')
+
+
+@pytest.fixture
+def declare():
+    with_ros = None
+
+    def declare(*arguments, **options):
+        nonlocal with_ros
+        with_ros = ros(*arguments)
+        with_ros.__enter__()
+        node = Node('parameters')
+        return node, Parameters(node, Outer, **options)
+
+    yield declare
+    with_ros.__exit__(None, None, None)
+
+
+def set_one(node, name, value):
+    return node.set_parameters([Parameter(name, value=value)])[0]
+
+
+def test_the_file_for_robots_states_each_default_with_its_comment():
+    text = (ROOT / 'config' / 'fusion.yaml').read_text()
+    assert text == as_yaml(NodeSettings)
+    values = yaml.safe_load(text)['/**']['ros__parameters']
+    assert NodeSettings.read(values) == NodeSettings()
+
+
+def test_every_parameter_is_described_and_every_special_one_exists():
+    names = {leaf.name for leaf in leaves(NodeSettings)}
+    assert names >= LIVE | READ_ONLY
+    assert all(leaf.field.description for leaf in leaves(NodeSettings))
+    assert NodeSettings.read(nested({leaf.name: leaf.default for leaf in leaves(NodeSettings)}))
+
+
+def test_descriptors_carry_the_words_and_the_range_of_the_field(declare):
+    node, _ = declare()
+    slop = node.describe_parameter('inner.slop_s')
+    assert slop.description == 'How far apart'
+    assert slop.floating_point_range[0].from_value == 0.0
+    assert slop.floating_point_range[0].to_value == 1.0
+    assert node.describe_parameter('count').integer_range[0].from_value == 1
+
+
+def test_a_nested_default_is_the_outer_model_s(declare):
+    assert declare()[1].read() == Outer()
+
+
+def test_what_is_given_at_the_start_counts_and_whole_numbers_are_fine_floats(declare):
+    _, parameters = declare('-p', 'inner.slop_s:=1', '-p', 'name:=b')
+    assert parameters.read() == Outer(name='b', inner=Inner(slop_s=1.0))
+
+
+@pytest.mark.parametrize('given', ['count:=0', 'count:=many', 'inner.slop_s:=7.0', 'name:=5'])
+def test_a_wrong_value_at_the_start_is_told_until_it_is_corrected(declare, given):
+    node, parameters = declare('-p', given)
+    name = given.split(':=')[0]
+    with pytest.raises(ValueError, match=name):
+        parameters.read()
+    default = next(leaf.default for leaf in leaves(Outer) if leaf.name == name)
+    assert set_one(node, name, default).successful
+    assert parameters.read() == Outer()
+
+
+@pytest.mark.parametrize(('name', 'value'), [('count', 0), ('count', 'x'), ('inner.slop_s', 2.0)])
+def test_a_wrong_value_is_refused_and_changes_nothing(declare, name, value):
+    node, parameters = declare()
+    result = set_one(node, name, value)
+    assert not result.successful
+    assert result.reason
+    assert parameters.read() == Outer()
+
+
+def test_in_use_only_live_parameters_change_and_are_told(declare):
+    told = []
+    node, _ = declare(live=frozenset({'inner.slop_s'}), in_use=lambda: True, changed=told.append)
+    refused = set_one(node, 'count', 4)
+    assert not refused.successful
+    assert 'configured' in refused.reason
+    assert set_one(node, 'inner.slop_s', 0.5).successful
+    assert told == [Outer(inner=Inner(slop_s=0.5))]
+
+
+def test_a_read_only_parameter_never_changes(declare):
+    node, _ = declare(read_only=frozenset({'name'}))
+    assert not set_one(node, 'name', 'c').successful
