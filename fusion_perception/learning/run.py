@@ -8,10 +8,10 @@ import shutil
 import subprocess
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 import yaml
-from torch.utils.tensorboard import SummaryWriter
 
 import fusion_perception
 from fusion_perception.learning.checkpoint import Checkpoint, Row
@@ -21,6 +21,9 @@ from fusion_perception.models import FusionModel
 from fusion_perception.models.bundle import save_bundle
 from fusion_perception.sensing.observation import Lidar
 from fusion_perception.sensing.rig import Rig
+
+if TYPE_CHECKING:
+    from torch.utils.tensorboard import SummaryWriter
 
 
 class RunFolder:
@@ -64,6 +67,9 @@ class RunFolder:
         row, step = checkpoint.rows[-1], len(checkpoint.rows)
         (self.path / 'metrics.json').write_text(json.dumps(summary(checkpoint), indent=2) + '\n')
         if self._events is None:
+            # Only a run that writes events waits for this import.
+            from torch.utils.tensorboard import SummaryWriter
+
             # A run that goes on hides what an interrupted epoch may have left.
             self._events = SummaryWriter(str(self.path / 'tensorboard'), purge_step=step)
         for key, value in row.items():

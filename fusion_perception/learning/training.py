@@ -7,10 +7,9 @@ import logging
 import math
 import time
 from pathlib import Path
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 import torch
-from lightning_fabric import Fabric
 from pydantic import Field
 from torch import Tensor, nn
 
@@ -23,6 +22,9 @@ from fusion_perception.learning.run import RunFolder, best_of
 from fusion_perception.models import MODELS, Estimate, FusionModel, Stage, build
 from fusion_perception.runtime import Precision, choose_device
 from fusion_perception.sensing.observation import Observation
+
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
 
 log = logging.getLogger(__name__)
 
@@ -201,6 +203,8 @@ def start_fabric(recipe: Recipe) -> Fabric:
             f'devices = {recipe.devices}, but this machine has {torch.cuda.device_count()} CUDA '
             'devices. Lower --devices.'
         )
+    from lightning_fabric import Fabric  # It brings the compiler: seconds, also for --help.
+
     return Fabric(
         accelerator=kind,
         devices=recipe.devices,
