@@ -62,7 +62,7 @@ VERBS: dict[str, Verb] = {
         'fusion_perception.learning.evaluation',
         'EvaluateSettings',
         'evaluate',
-        'Measure a bundle on a data folder: report.json and report.html',
+        'Measure a bundle on a data folder or on recordings (rosbag2)',
     ),
     'demo': Verb(
         'fusion_perception.demo',

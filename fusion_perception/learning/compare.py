@@ -12,7 +12,8 @@ from pydantic import Field
 from fusion_perception.learning.checkpoint import Row
 from fusion_perception.learning.curves import comparison_plot
 from fusion_perception.learning.dataset import read_folder
-from fusion_perception.learning.evaluation import as_seen_by, device_name, spread, time_frames
+from fusion_perception.learning.evaluation import as_seen_by, device_name, time_frames
+from fusion_perception.learning.evidence import spread
 from fusion_perception.learning.recipe import Recipe
 from fusion_perception.learning.run import versions
 from fusion_perception.learning.training import TrainSettings, train

@@ -7,28 +7,32 @@ import logging
 import sys
 import time
 from collections import Counter
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Literal
+from typing import Literal, cast
 
 import torch
-from pydantic import Field
-from torch import Tensor
+from pydantic import Field, model_validator
 from tqdm import tqdm
+from typing_extensions import Self
 
+from fusion_perception.learning.bag_evidence import Engine, from_bags, write_predictions
+from fusion_perception.learning.bag_pairs import BagSettings
 from fusion_perception.learning.dataset import SceneSet, read_folder
-from fusion_perception.learning.metrics import Scores, score
+from fusion_perception.learning.evidence import Evidence, score_of, spread
+from fusion_perception.learning.judging import WORST, JudgedFrame
+from fusion_perception.learning.metrics import distances
 from fusion_perception.learning.report import write_html
 from fusion_perception.learning.run import versions
 from fusion_perception.models.bundle import Bundle, explain_difference, load_bundle
 from fusion_perception.runtime import Device, Precision, Runtime
+from fusion_perception.sensing.ledger import StreamCounts
 from fusion_perception.sensing.observation import Mode, Prediction
-from fusion_perception.sensing.settings import Settings
 
 log = logging.getLogger(__name__)
 
 TOO_FAR = 3  # The exit code for a mean error beyond --max-error.
+UNREAD = 2  # The exit code when some of several recordings could not be evaluated.
 _SILENT: dict[Mode, Literal['camera', 'lidar']] = {
     'camera_only': 'lidar',
     'lidar_only': 'camera',
@@ -36,66 +40,80 @@ _SILENT: dict[Mode, Literal['camera', 'lidar']] = {
 _TIMED_FRAMES = 100
 
 
-class EvaluateSettings(Settings):
-    """Settings of `fusion evaluate`."""
+class EvaluateSettings(BagSettings):
+    """Settings of `fusion evaluate`: of a data folder, or of recordings."""
 
     bundle: str = Field(description='Path of a bundle, or the name of one that ships')
-    data: Path = Field(description='Data folder with the truth')
-    out: Path = Field(description='Folder for report.json and report.html')
+    out: Path = Field(description='Folder for report.json, report.html and predictions.csv')
+    data: Path | None = Field(None, description='Data folder with the truth')
+    bag: tuple[str, ...] = Field(
+        (), description='Recordings (rosbag2), folders of them or globs, instead of --data'
+    )
     max_error: float | None = Field(
         None, gt=0, description='Exit with code 3 when the mean error exceeds this, metres'
     )
-    last: int | None = Field(None, ge=1, description='Only so many scenes at the end')
-    batch_size: int = Field(64, ge=1, description='Scenes predicted at a time')
+    last: int | None = Field(None, ge=1, description='Only so many scenes at the end of --data')
+    batch_size: int = Field(32, ge=1, description='Scenes predicted at a time')
+    jobs: int = Field(0, ge=0, description='Recordings evaluated at a time; 0: one per core')
     device: Device = Field('auto', description='auto takes CUDA where it is')
     precision: Precision = Field('float32', description='Precision of the forward pass')
 
-
-@dataclass(frozen=True)
-class Evidence:
-    """What a bundle predicted from some source, beside the truth.
-
-    `scenes` are what it saw, with the true centres; `prediction` is from all that was there, and
-    `by_mode` scores each mode the bundle can serve. `streams` says what became of every message
-    and `pairs` how many pairs they made; `latency_ms` holds single frames.
-    """
-
-    source: str
-    scenes: SceneSet
-    prediction: Prediction
-    by_mode: Mapping[Mode, Scores]
-    streams: Mapping[str, object]
-    pairs: int
-    latency_ms: list[float]
-
-    def scores(self) -> Scores:
-        """Return the scores of the prediction."""
-        return score_of(self.prediction, self.scenes.centers)
+    @model_validator(mode='after')
+    def _has_one_source(self) -> Self:
+        if (self.data is None) == (not self.bag):
+            raise ValueError('Give either --data FOLDER or --bag RECORDING')
+        return self
 
 
 def evaluate(settings: EvaluateSettings) -> tuple[str, int]:
     """Write report.json and report.html, and return what they say in short with the exit code.
 
-    Raises FileNotFoundError or ValueError for a bundle or folder that cannot be read, and
+    Raises FileNotFoundError or ValueError for a bundle or source that cannot be read, and
     ValueError when they do not fit each other.
     """
     bundle = load_bundle(settings.bundle)
     runtime = Runtime(bundle, settings.device, settings.precision)
-    evidence = from_folder(runtime, settings.data, settings.last, settings.batch_size)
-    report = as_report(evidence, runtime)
+    began = time.perf_counter()
+    if settings.data is not None:
+        evidence = from_folder(runtime, settings.data, settings.last, settings.batch_size)
+    else:
+        engine = Engine(str(bundle.path), settings.device, settings.precision, settings.batch_size)
+        evidence = from_bags(engine, settings.bag, settings, settings.jobs)
+    seconds = time.perf_counter() - began
+    report = as_report(evidence, runtime, settings, seconds)
     settings.out.mkdir(parents=True, exist_ok=True)
     (settings.out / 'report.json').write_text(json.dumps(report, indent=2) + '\n')
-    write_html(settings.out / 'report.html', report, evidence.prediction, evidence.scenes)
+    write_html(settings.out / 'report.html', report, evidence, bundle.lidar)
+    if evidence.runs:
+        write_predictions(settings.out / 'predictions.csv', evidence.runs, bundle.rig.classes)
+    return in_short(evidence, settings, bundle)
+
+
+def in_short(evidence: Evidence, settings: EvaluateSettings, bundle: Bundle) -> tuple[str, int]:
+    """Return what an evaluation says in a few lines, and its exit code."""
     scores = evidence.scores()
-    error = scores.error_m
-    text = (
-        f'{bundle.manifest.model} on {scores.scenes} scenes of {evidence.source}: mean error '
-        f'{error.mean:.3f} m, median {error.median:.3f} m, 95 % below {error.p95:.3f} m, '
-        f'MSE {scores.mse:.4f} m2. Open {settings.out / "report.html"}'
-    )
-    if settings.max_error is not None and error.mean > settings.max_error:
-        return f'{text}\nToo far: more than --max-error {settings.max_error:g} m.', TOO_FAR
-    return text, 0
+    model, source = bundle.manifest.model, evidence.source
+    if scores is None:
+        lines = [f'{model} on {evidence.pairs} pairs of {source}: there is no truth to score by.']
+    else:
+        error = scores.error_m
+        lines = [
+            f'{model} on {scores.scenes} scenes of {source}: mean error '
+            f'{error.mean:.3f} m, median {error.median:.3f} m, 95 % below {error.p95:.3f} m, '
+            f'MSE {scores.mse:.4f} m2.'
+        ]
+    lines[0] += f' Open {settings.out / "report.html"}'
+    lines += cast('list[str]', evidence.about.get('unread', []))
+    failed = cast('dict[str, str]', evidence.about.get('failed', {}))
+    lines += failed.values()
+    code = UNREAD if failed else 0
+    if settings.max_error is not None:
+        if scores is None:
+            raise ValueError(f'--max-error needs ground truth, and {source} has none.')
+        if scores.error_m.mean > settings.max_error:
+            lines.append(f'Too far: more than --max-error {settings.max_error:g} m.')
+            code = TOO_FAR
+    return '\n'.join(lines), code
 
 
 def from_folder(
@@ -127,16 +145,37 @@ def from_folder(
                 alone = predict(runtime, scenes, mode, batch_size)
             by_mode[mode] = score_of(alone, scenes.centers)
     count = len(scenes)
-    all_used = {'received': count, 'used': count, 'pending': 0, 'dropped': {}}
+    all_used: StreamCounts = {'received': count, 'used': count, 'pending': 0, 'dropped': {}}
     return Evidence(
         source=str(data),
-        scenes=scenes,
         prediction=prediction,
+        truth=scenes.centers,
         by_mode=by_mode,
+        modes=Counter(prediction.mode),
         streams={'camera': all_used, 'lidar': all_used},
         pairs=count,
         latency_ms=time_frames(runtime, scenes),
+        worst=worst_frames(scenes, prediction),
     )
+
+
+def worst_frames(scenes: SceneSet, prediction: Prediction) -> list[JudgedFrame]:
+    """Return the scenes whose prediction is furthest off, worst first."""
+    away = distances(prediction.centers, scenes.centers).mean(dim=-1)
+    covariance = prediction.covariance
+    return [
+        JudgedFrame(
+            place=f'Scene {index}',
+            mode=prediction.mode[index],
+            error_m=float(away[index]),
+            image=scenes.images[index].numpy(),
+            ranges=scenes.ranges[index].numpy(),
+            predicted=prediction.centers[index].numpy(),
+            truth=scenes.centers[index].numpy(),
+            covariance=None if covariance is None else covariance[index].numpy(),
+        )
+        for index in away.argsort(descending=True, stable=True)[:WORST].tolist()
+    ]
 
 
 def as_seen_by(bundle: Bundle, scenes: SceneSet, data: Path) -> SceneSet:
@@ -194,18 +233,23 @@ def time_frames(runtime: Runtime, scenes: SceneSet) -> list[float]:
     return times
 
 
-def as_report(evidence: Evidence, runtime: Runtime) -> dict[str, object]:
-    """Return the content of report.json."""
+def as_report(
+    evidence: Evidence, runtime: Runtime, settings: EvaluateSettings, seconds: float
+) -> dict[str, object]:
+    """Return the content of report.json. Only `latency_ms` and `time` differ between two runs."""
     manifest = runtime.bundle.manifest
-    scores = evidence.scores().as_json()
-    calibration = scores.pop('calibration', None)
-    report = {
-        **scores,
+    scores = evidence.scores()
+    nothing: dict[str, object] = {'scenes': 0, 'mse': None, 'error_m': None, 'hit_rate': None}
+    values = nothing if scores is None else scores.as_json()
+    calibration = values.pop('calibration', None)
+    report: dict[str, object] = {
+        **values,
         'by_mode': {mode: scores.as_json() for mode, scores in evidence.by_mode.items()},
-        'modes': dict(Counter(evidence.prediction.mode)),
+        'modes': dict(evidence.modes),
         'streams': evidence.streams,
         'pairs': evidence.pairs,
         'latency_ms': spread(evidence.latency_ms),
+        'time': {'seconds': seconds, 'pairs_per_s': evidence.pairs / seconds},
         'source': evidence.source,
         'bundle': {
             'path': str(runtime.bundle.path),
@@ -215,22 +259,10 @@ def as_report(evidence: Evidence, runtime: Runtime) -> dict[str, object]:
         },
         'device': device_name(runtime.device),
         'versions': versions(),
+        'settings': settings.model_dump(mode='json', exclude={'out'}),
+        **evidence.about,
     }
     return report if calibration is None else {**report, 'calibration': calibration}
-
-
-def score_of(prediction: Prediction, truth: Tensor) -> Scores:
-    """Score a prediction against the true centres (N, K, 3)."""
-    return score(prediction.centers, truth, prediction.classes, prediction.covariance)
-
-
-def spread(values: list[float]) -> dict[str, float]:
-    """Return the 50th, 95th and 99th percentile and the largest of some values."""
-    tensor = torch.tensor(values, dtype=torch.float64)
-    return {
-        **{f'p{rank}': float(tensor.quantile(rank / 100)) for rank in (50, 95, 99)},
-        'max': float(tensor.max()),
-    }
 
 
 def device_name(device: torch.device) -> str:

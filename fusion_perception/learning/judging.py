@@ -28,17 +28,18 @@ class JudgedFrame:
     """What the sensors saw when a prediction was far off; metres, LiDAR frame.
 
     image (H, W, C) uint8 and ranges (R, C) float32, None for a silent sensor; predicted and truth
-    (K, 3); error_m is the mean over the objects.
+    (K, 3), covariance (K, 3, 3) or None; error_m is the mean over the objects. `place` says in
+    words which frame it is.
     """
 
-    source: str
-    stamp_ns: int
+    place: str
     mode: Mode
     error_m: float
     image: NDArray[np.uint8] | None
     ranges: NDArray[np.float32] | None
     predicted: NDArray[np.float32]
     truth: NDArray[np.float32]
+    covariance: NDArray[np.float32] | None
 
 
 @dataclass(frozen=True)
@@ -155,8 +156,10 @@ class Judge:
         self._modes.append(MODES.index(mode))
         self._apart.append(pair.apart_ns / 1e6)
         self._centers.extend(centers.reshape(-1).tolist())
+        covariance = None
         if prediction.covariance is not None:
-            self._covariance.extend(prediction.covariance[index].reshape(-1).tolist())
+            covariance = prediction.covariance[index].numpy()
+            self._covariance.extend(covariance.reshape(-1).tolist())
         self._timeline.count(judged.time_s, f'modes.{mode}')
         if truth is None:
             self._truths.extend([float('nan')] * centers.size)
@@ -167,14 +170,14 @@ class Judge:
         if len(self._worst) < WORST or rank > self._worst[0][:2]:
             image, ranges = arrays_of(pair)
             frame = JudgedFrame(
-                self._source,
-                pair.stamp_ns,
+                f'{self._source}, {judged.time_s:.2f} s (stamp {pair.stamp_ns})',
                 mode,
                 error_m,
                 None if image is None else image.copy(),
                 None if ranges is None else ranges.copy(),
                 centers.copy(),
                 truth.astype(np.float32),
+                None if covariance is None else covariance.copy(),
             )
             add = heapq.heappush if len(self._worst) < WORST else heapq.heapreplace
             add(self._worst, (*rank, frame))

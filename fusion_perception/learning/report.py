@@ -13,12 +13,13 @@ import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from fusion_perception.learning.dataset import SceneSet
+from fusion_perception.learning.evidence import Evidence
+from fusion_perception.learning.judging import JudgedFrame
 from fusion_perception.learning.metrics import HIT_RADII_M, distances
 from fusion_perception.learning.plots import scene_figure
-from fusion_perception.sensing.observation import Prediction
+from fusion_perception.sensing.observation import Lidar
 
-_WORST = 3
+_PICTURES = 3
 _STYLE = """
 :root { color-scheme: light dark; --line: #8884; --soft: #8882; --accent: #4f7d00; }
 @media (prefers-color-scheme: dark) { :root { --accent: #9bd13c; } }
@@ -38,19 +39,25 @@ figcaption { opacity: .75; font-size: .9rem } code { background: var(--soft); pa
 """
 
 
-def write_html(
-    path: Path, report: Mapping[str, object], prediction: Prediction, scenes: SceneSet
-) -> None:
-    """Write the report with its error distribution and the frames it was furthest off in."""
-    error = cast('dict[str, float]', report['error_m'])
+def write_html(path: Path, report: Mapping[str, object], evidence: Evidence, lidar: Lidar) -> None:
+    """Write the report with its error distribution and the frames it was furthest off in.
+
+    Without a truth it holds what there is: what became of the messages, and the latency.
+    """
+    error = cast('dict[str, float] | None', report['error_m'])
     latency = cast('dict[str, float]', report['latency_ms'])
     bundle = cast('dict[str, str]', report['bundle'])
-    away = distances(prediction.centers, scenes.centers).numpy()
-    figures = {
-        'mean error': f'{error["mean"]:.3f} m',
-        'median': f'{error["median"]:.3f} m',
-        '95 % below': f'{error["p95"]:.3f} m',
-        'MSE': f'{report["mse"]:.4f} m²',
+    classes = evidence.prediction.classes
+    away = distances(evidence.prediction.centers, evidence.truth).numpy()
+    figures = {'pairs': f'{evidence.pairs:,}'}
+    if error is not None:
+        figures = {
+            'mean error': f'{error["mean"]:.3f} m',
+            'median': f'{error["median"]:.3f} m',
+            '95 % below': f'{error["p95"]:.3f} m',
+            'MSE': f'{report["mse"]:.4f} m²',
+        }
+    figures |= {
         'latency, median': f'{latency["p50"]:.1f} ms',
         'latency, 99 %': f'{latency["p99"]:.1f} ms',
     }
@@ -61,22 +68,17 @@ def write_html(
         '<div class="figures">'
         + ''.join(f'<div>{_text(name)}<b>{value}</b></div>' for name, value in figures.items())
         + '</div>',
-        _picture(_distribution(away, prediction.classes), 'Distance from each predicted centre '
-                 'to the true one. Left: how often; right: the share of centres within it.'),
-        '<h2>By the sensors that saw</h2>',
-        _by_mode(report),
-        '<h2>Objects</h2>',
-        _by_class(away, prediction.classes),
+        *(_scored(report, away, classes) if error is not None else ['<p>Nothing was scored.</p>']),
         '<h2>What became of the messages</h2>',
         _streams(report),
-        '<h2>Where it was furthest off</h2>',
-        *_worst(away, prediction, scenes),
+        *_unread(evidence),
+        *_worst(evidence.worst[:_PICTURES], classes, lidar),
         f'<p class="sub">{_text(_listed(cast("dict[str, str]", report["versions"])))}</p>',
     ]  # fmt: skip
     path.write_text(
         '<!doctype html><html lang="en"><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f'<title>{_text(bundle["model"])}: {error["mean"]:.3f} m</title>'
+        f'<title>{_text(bundle["model"])}: {_text(report["source"])}</title>'
         f'<style>{_STYLE}</style>' + '\n'.join(sections) + '</html>\n',
         encoding='utf-8',
     )
@@ -125,22 +127,45 @@ def _streams(report: Mapping[str, object]) -> str:
     return f'{table}<p>{report["pairs"]} pairs; {_text(modes)}.</p>'
 
 
-def _worst(away: NDArray[np.float64], prediction: Prediction, scenes: SceneSet) -> Iterable[str]:
-    for index in np.argsort(-away.mean(axis=1))[:_WORST].tolist():
-        covariance = prediction.covariance
+def _scored(
+    report: Mapping[str, object], away: NDArray[np.float64], classes: Sequence[str]
+) -> Iterable[str]:
+    yield _picture(
+        _distribution(away, classes),
+        'Distance from each predicted centre to the true one. Left: how often; right: the share '
+        'of centres within it.',
+    )
+    yield '<h2>By the sensors that saw</h2>'
+    yield _by_mode(report)
+    yield '<h2>Objects</h2>'
+    yield _by_class(away, classes)
+
+
+def _unread(evidence: Evidence) -> Iterable[str]:
+    sentences = cast('list[str]', evidence.about.get('unread', []))
+    failed = cast('dict[str, str]', evidence.about.get('failed', {}))
+    if sentences or failed:
+        yield '<h2>What was not read</h2><ul>'
+        yield from (f'<li>{_text(sentence)}</li>' for sentence in (*sentences, *failed.values()))
+        yield '</ul>'
+
+
+def _worst(frames: Iterable[JudgedFrame], classes: Sequence[str], lidar: Lidar) -> Iterable[str]:
+    for number, frame in enumerate(frames):
+        if not number:
+            yield '<h2>Where it was furthest off</h2>'
         figure = scene_figure(
-            scenes.images[index].numpy(),
-            scenes.ranges[index].numpy(),
-            scenes.lidar,
-            prediction.classes,
-            prediction.centers[index].numpy(),
-            scenes.centers[index].numpy(),
-            None if covariance is None else covariance[index].numpy(),
+            frame.image,
+            frame.ranges,
+            lidar,
+            classes,
+            frame.predicted,
+            frame.truth,
+            frame.covariance,
         )
-        each = _listed(
-            {n: f'{d:.2f} m' for n, d in zip(prediction.classes, away[index], strict=True)}
-        )
-        yield _picture(figure, f'Scene {index}: {each}')
+        away = np.linalg.norm(frame.predicted - frame.truth, axis=-1).tolist()
+        each = _listed({n: f'{d:.2f} m' for n, d in zip(classes, away, strict=True)})
+        yield _picture(figure, f'{frame.place}: {each}')
 
 
 def _distribution(away: NDArray[np.float64], classes: Sequence[str]) -> Figure:

@@ -1,0 +1,219 @@
+"""Run a bundle over one recording or many, in parallel, and bring together what came of them."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict, dataclass
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from fusion_perception.learning.bag import BagRun, run_bag
+from fusion_perception.learning.bag_pairs import BagSettings
+from fusion_perception.learning.evidence import Evidence, score_of
+from fusion_perception.learning.judging import MODES, WORST, Judged
+from fusion_perception.models.bundle import load_bundle
+from fusion_perception.runtime import Device, Precision, Runtime
+from fusion_perception.sensing.ledger import STREAMS, Stream, StreamCounts
+from fusion_perception.sensing.observation import Mode, Prediction
+from fusion_perception.sensing.recording_files import find_recordings
+
+
+@dataclass(frozen=True)
+class Engine:
+    """With what to predict; each process makes its own runtime of it."""
+
+    bundle: str
+    device: Device
+    precision: Precision
+    batch_size: int
+
+
+def from_bags(
+    engine: Engine, given: Sequence[str], settings: BagSettings, jobs: int = 0
+) -> Evidence:
+    """Evaluate recordings, folders of them and globs; `jobs` processes at a time, 0 one per core.
+
+    A recording that cannot be evaluated is reported among the others (`about['failed']`).
+    Raises ValueError when none can be, FileNotFoundError for a path that leads to none.
+    """
+    paths = find_recordings(given)
+    outcomes = dict(zip(paths, _run_all(engine, paths, settings, jobs), strict=True))
+    runs = [outcome for outcome in outcomes.values() if isinstance(outcome, BagRun)]
+    failed = {str(path): why for path, why in outcomes.items() if isinstance(why, str)}
+    if not runs:
+        raise ValueError('\n'.join(failed.values()))
+    classes = load_bundle(engine.bundle).rig.classes
+    prediction, truth = scored(runs, classes)
+    judged = [run.judged for run in runs]
+    return Evidence(
+        source=', '.join(map(str, given)),
+        prediction=prediction,
+        truth=truth,
+        by_mode={
+            mode: score_of(*scored(runs, classes, mode))
+            for mode in MODES
+            if mode in prediction.mode
+        },
+        modes=_modes(judged),
+        streams=_summed([run.streams for run in runs]),
+        pairs=sum(map(len, judged)),
+        latency_ms=[value for run in runs for value in run.latency_ms],
+        worst=sorted(
+            (frame for run in runs for frame in run.worst), key=lambda frame: -frame.error_m
+        )[:WORST],
+        runs=runs,
+        about={
+            'unscored': sum(int((~one.scored).sum()) for one in judged),
+            'clock_jumps': sum(run.clock_jumps for run in runs),
+            'recorded_s': sum(run.seconds for run in runs),
+            'bags': [_row(run, classes) for run in runs],
+            'failed': failed,
+            'unread': [
+                sentence if len(paths) == 1 else f'{run.source}: {sentence}'
+                for run in runs
+                for sentence in run.unread
+            ],
+        },
+    )
+
+
+def scored(
+    runs: Sequence[BagRun], classes: tuple[str, ...], mode: Mode | None = None
+) -> tuple[Prediction, torch.Tensor]:
+    """Return the predictions that have a truth, of all modes or of one, and the truth."""
+    centers, covariances, truths, modes = [], [], [], []
+    for run in runs:
+        judged = run.judged
+        chosen = judged.scored
+        if mode is not None:
+            chosen = chosen & (judged.modes == MODES.index(mode))
+        centers.append(torch.from_numpy(judged.centers[chosen]))
+        truths.append(torch.from_numpy(judged.truth[chosen]))
+        modes += [MODES[index] for index in judged.modes[chosen].tolist()]
+        if judged.covariance is not None:
+            covariances.append(torch.from_numpy(judged.covariance[chosen]))
+    covariance = torch.cat(covariances) if covariances else None
+    return Prediction(torch.cat(centers), covariance, classes, tuple(modes)), torch.cat(truths)
+
+
+def write_predictions(path: Path, runs: Sequence[BagRun], classes: Sequence[str]) -> None:
+    """Write every prediction as a row: metres, LiDAR frame; nothing where there is no truth."""
+    axes = [f'{name}_{axis}' for name in classes for axis in 'xyz']
+    header = ['bag', 'stamp_ns', 'mode', 'apart_ms', *axes, *(f'true_{axis}' for axis in axes)]
+    with path.open('w', encoding='utf-8') as file:
+        file.write(','.join(header) + '\n')
+        for run in runs:
+            file.writelines(_lines(run))
+
+
+def _lines(run: BagRun) -> Iterator[str]:
+    judged = run.judged
+    name = run.source.replace('"', '""')
+    for index in range(len(judged)):
+        numbers = np.concatenate((judged.centers[index].ravel(), judged.truth[index].ravel()))
+        yield (
+            ','.join(
+                (
+                    f'"{name}"',
+                    str(judged.stamps_ns[index]),
+                    MODES[judged.modes[index]],
+                    f'{judged.apart_ms[index]:.6f}',
+                    *('' if np.isnan(value) else f'{value:.6f}' for value in numbers.tolist()),
+                )
+            )
+            + '\n'
+        )
+
+
+def _run_all(
+    engine: Engine, paths: Sequence[Path], settings: BagSettings, jobs: int
+) -> list[BagRun | str]:
+    jobs = min(len(paths), jobs or os.cpu_count() or 1)
+    if jobs == 1:
+        return [_run_here(engine, path, settings) for path in paths]
+    # Processes that are started anew: torch's threads and CUDA do not survive a fork.
+    context = multiprocessing.get_context('spawn')
+    with ProcessPoolExecutor(jobs, context, torch.set_num_threads, (1,)) as pool:
+        tasks = [pool.submit(_run, engine, path, settings) for path in paths]
+        try:
+            return [
+                task.result()
+                for task in tqdm(tasks, desc='evaluate', unit='bag', leave=False, disable=None)
+            ]
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
+
+
+def _run_here(engine: Engine, path: Path, settings: BagSettings) -> BagRun | str:
+    with tqdm(desc=path.name, unit=' messages', leave=False, disable=None) as bar:
+
+        def progress(read: int, total: int) -> None:
+            bar.total = total
+            bar.update(read - bar.n)
+
+        return _run(engine, path, settings, progress)
+
+
+def _run(
+    engine: Engine, path: Path, settings: BagSettings, progress: object = None
+) -> BagRun | str:
+    """Return what came of a recording, or the sentence that says why nothing did."""
+    runtime = _runtime(engine)
+    try:
+        return run_bag(runtime, path, settings, engine.batch_size, progress)  # type: ignore[arg-type]
+    except (ValueError, OSError) as fault:
+        return str(fault)
+
+
+@lru_cache(maxsize=1)
+def _runtime(engine: Engine) -> Runtime:
+    return Runtime(load_bundle(engine.bundle), engine.device, engine.precision)
+
+
+def _row(run: BagRun, classes: tuple[str, ...]) -> dict[str, object]:
+    prediction, truth = scored([run], classes)
+    scores = score_of(prediction, truth).as_json() if len(prediction) else {'scenes': 0}
+    return {
+        'source': run.source,
+        **scores,
+        'modes': _modes([run.judged]),
+        'streams': run.streams,
+        'pairs': len(run.judged),
+        'unscored': int((~run.judged.scored).sum()),
+        'clock_jumps': run.clock_jumps,
+        'recorded_s': run.seconds,
+        'topics': asdict(run.topics),
+        'timeline': run.timeline,
+        'unread': list(run.unread),
+    }
+
+
+def _modes(judged: Sequence[Judged]) -> dict[Mode, int]:
+    counts = Counter(index for one in judged for index in one.modes.tolist())
+    return {MODES[index]: counts[index] for index in sorted(counts)}
+
+
+def _summed(streams: Sequence[Mapping[Stream, StreamCounts]]) -> dict[Stream, StreamCounts]:
+    total: dict[Stream, StreamCounts] = {}
+    for stream in STREAMS:
+        counts = [one[stream] for one in streams]
+        dropped: Counter[str] = Counter()
+        for one in counts:
+            for cause, n in one['dropped'].items():
+                dropped[cause] += n
+        total[stream] = {
+            'received': sum(one['received'] for one in counts),
+            'used': sum(one['used'] for one in counts),
+            'pending': sum(one['pending'] for one in counts),
+            'dropped': dict(dropped),
+        }
+    return total
