@@ -49,7 +49,7 @@ setup(
     python_requires='>=3.10',
     install_requires=[
         'torch>=2.6',
-        'torchvision',
+        'torchvision>=0.21',
         'numpy>=1.26',
         'annotated-types>=0.6',
         'backports.zstd>=1; python_version<"3.14"',

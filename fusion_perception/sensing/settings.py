@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_origin
 
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -90,6 +90,7 @@ def _model_at(cls: type[BaseModel], keys: list[str]) -> type[BaseModel]:
     for key in keys:
         field = cls.model_fields.get(key)
         inner = field.annotation if field else None
-        if isinstance(inner, type) and issubclass(inner, BaseModel):
+        # On Python 3.10 tuple[float, float] passes for a type, until issubclass sees it.
+        if get_origin(inner) is None and isinstance(inner, type) and issubclass(inner, BaseModel):
             cls = inner
     return cls
