@@ -1,0 +1,69 @@
+"""`fusion demo`: sensor, node and judge in three processes, and what they leave behind."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+pytest.importorskip('rclpy', reason='needs rclpy: pip install .[ros]')
+
+from ros_graph import small_bundle
+from rosbags.highlevel import AnyReader
+
+from fusion_perception.cli import main
+
+pytestmark = pytest.mark.ros
+
+
+def fusion_demo(*arguments):
+    command = [sys.executable, '-m', 'fusion_perception.cli', 'demo', *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=180)
+
+
+def test_the_demo_judges_the_node_and_leaves_summary_picture_and_bag(tmp_path):
+    out = tmp_path / 'out'
+    ran = fusion_demo('--seconds', 2, '--bundle', small_bundle(tmp_path), '--out', out)
+    assert ran.returncode == 0, ran.stderr + (out / 'fusion_node.log').read_text()
+    summary = json.loads((out / 'summary.json').read_text())
+    assert summary['scenes'] > 5
+    assert summary['error_m']['mean'] > 0
+    assert set(summary['error_m']['per_class']) == {'cube', 'sphere', 'torus'}
+    assert set(summary['hit_rate']) == {'0.1', '0.25', '0.5'}
+    assert set(summary['latency_ms']) == {'p50', 'p95', 'p99', 'max'}
+    for stream in ('camera', 'lidar'):
+        counts = summary['streams'][stream]
+        told = counts['used'] + counts['pending'] + sum(counts['dropped'].values())
+        assert counts['received'] == told > 0
+    assert summary['pairs'] == summary['streams']['lidar']['used'] >= summary['scenes']
+    assert (out / 'scene.png').stat().st_size > 10_000
+    with AnyReader([out / 'bag']) as bag:
+        topics = {connection.topic: connection.msgcount for connection in bag.connections}
+        for connection, _, data in bag.messages():
+            bag.deserialize(data, connection.msgtype)
+    assert topics['/fusion_node/centers'] >= summary['scenes']
+    assert {'/camera/image_raw', '/camera/camera_info', '/lidar/range_image'} <= set(topics)
+    assert topics['/ground_truth/centers'] >= summary['scenes']
+
+
+@pytest.mark.parametrize(
+    ('arguments', 'word'), [(('--bundle', 'nowhere'), 'nowhere'), (('--seconds', '-1'), 'seconds')]
+)
+def test_a_wrong_flag_ends_the_demo_before_anything_starts(tmp_path, capsys, arguments, word):
+    assert main(['demo', '--out', str(tmp_path / 'out'), *arguments]) == 2
+    assert word in capsys.readouterr().err
+    assert not (tmp_path / 'out').exists()
+
+
+def test_a_bundle_for_other_objects_is_refused(tmp_path, capsys):
+    bundle = str(small_bundle(tmp_path))
+    assert main(['demo', '--task', 'cubes', '--bundle', bundle]) == 2
+    assert 'torus' in capsys.readouterr().err
+
+
+def test_a_node_that_cannot_start_ends_the_demo_with_the_reason(tmp_path):
+    bundle = small_bundle(tmp_path)
+    ran = fusion_demo('--bundle', bundle, '--lidar-hz', '5000', '--out', tmp_path / 'out')
+    assert ran.returncode == 1
+    assert 'lidar_hz' in ran.stdout
+    assert not (tmp_path / 'out' / 'summary.json').exists()

@@ -1,0 +1,124 @@
+"""The launch files, run with the real launch where it is installed."""
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip('rclpy', reason='needs rclpy: pip install .[ros]')
+# The folder launch/ of a checkout would pass for the package launch.
+pytest.importorskip('launch_ros.actions', reason='needs launch_ros, of a ROS installation')
+
+from ros_graph import PATIENCE_S, Probe, ros, small_bundle, spinning, wait_until
+
+pytestmark = pytest.mark.ros
+ROOT = Path(__file__).parents[1]
+RUN = """
+import sys
+from launch import LaunchDescription, LaunchService
+from launch.actions import IncludeLaunchDescription
+from launch.launch_description_sources import AnyLaunchDescriptionSource
+
+file, *arguments = sys.argv[1:]
+service = LaunchService(argv=[])
+source = AnyLaunchDescriptionSource(file)
+pairs = [argument.split(':=', 1) for argument in arguments]
+included = IncludeLaunchDescription(source, launch_arguments=pairs)
+service.include_launch_description(LaunchDescription([included]))
+sys.exit(service.run())
+"""
+
+
+@pytest.fixture
+def prefix(tmp_path):
+    """Install the package as colcon would, by links."""
+    prefix = tmp_path / 'prefix'
+    share, lib = prefix / 'share' / 'fusion_perception', prefix / 'lib' / 'fusion_perception'
+    index = prefix / 'share' / 'ament_index' / 'resource_index' / 'packages'
+    for folder in (share, lib, index):
+        folder.mkdir(parents=True)
+    (index / 'fusion_perception').touch()
+    for folder in ('launch', 'config', 'rviz'):
+        (share / folder).symlink_to(ROOT / folder)
+    for name in ('fusion_node', 'sensor_sim'):
+        script = lib / name
+        script.write_text(
+            f'#!/bin/sh\nexec {sys.executable} -m fusion_perception.ros.process {name} "$@"\n'
+        )
+        script.chmod(0o755)
+    return prefix
+
+
+@pytest.fixture
+def launch(prefix, tmp_path):
+    """Run a launch file, and end it as Ctrl-C would."""
+    started = []
+
+    def launch(name, *arguments):
+        paths = [str(prefix), os.environ.get('AMENT_PREFIX_PATH', '')]
+        environment = {**os.environ, 'AMENT_PREFIX_PATH': os.pathsep.join(filter(None, paths))}
+        with (tmp_path / 'launch.log').open('w') as output:
+            process = subprocess.Popen(
+                [sys.executable, '-c', RUN, str(ROOT / 'launch' / name), *arguments],
+                stdout=output,
+                stderr=output,
+                env=environment,
+            )
+        started.append(process)
+        return process
+
+    yield launch
+    for process in started:
+        if process.poll() is None:
+            process.send_signal(signal.SIGINT)
+            process.wait(PATIENCE_S)
+
+
+def descriptions(name):
+    from launch.launch_description_sources import AnyLaunchDescriptionSource
+
+    source = AnyLaunchDescriptionSource(str(ROOT / 'launch' / name))
+    description = source.try_get_launch_description_without_context()
+    return {a.name: a.description for a in description.get_launch_arguments()}
+
+
+@pytest.mark.parametrize('name', ['fusion.launch.py', 'demo.launch.py'])
+def test_each_argument_explains_itself(name):
+    told = descriptions(name)
+    assert told
+    assert all(len(description) > 10 for description in told.values())
+
+
+def test_the_robot_s_launch_file_has_the_arguments_of_the_documentation():
+    assert set(descriptions('fusion.launch.py')) == {
+        'bundle', 'params_file', 'namespace', 'image', 'camera_info', 'range_image',
+        'use_sim_time', 'log_level', 'autostart', 'rviz',
+    }  # fmt: skip
+
+
+def test_the_demo_runs_in_a_namespace_and_ends_cleanly(tmp_path, launch):
+    bundle = f'bundle:={small_bundle(tmp_path)}'
+    process = launch('demo.launch.py', bundle, 'namespace:=robot', 'rviz:=false')
+    with ros():
+        probe = Probe('/robot/fusion_node')
+        with spinning(probe):
+            wait_until(lambda: probe.centers, 'centres', 2 * PATIENCE_S)
+    process.send_signal(signal.SIGINT)
+    assert process.wait(PATIENCE_S) == 0
+    assert 'process has died' not in (tmp_path / 'launch.log').read_text()
+
+
+def test_without_autostart_the_node_waits_to_be_configured(tmp_path, launch):
+    bundle = f'bundle:={small_bundle(tmp_path)}'
+    launch('fusion.launch.py', bundle, 'autostart:=false', 'image:=image')
+    with ros():
+        probe = Probe()
+        with spinning(probe):
+            wait_until(lambda: probe.diagnostics, 'the node', 2 * PATIENCE_S)
+            assert probe.state() == 'unconfigured'
+            assert probe.change_state('configure')
+            assert probe.change_state('activate')
+            probe.wait_for_node()

@@ -1,0 +1,76 @@
+"""Sensor and node as processes: they talk, and end with code 0 whenever a signal comes."""
+
+import signal
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip('rclpy', reason='needs rclpy: pip install .[ros]')
+
+from geometry_msgs.msg import PoseArray
+from ros_graph import PATIENCE_S, Probe, RosProcess, ros, small_bundle, spinning, wait_until
+
+from fusion_perception.sensing.decode import stamp_ns
+from fusion_perception.sensing.rep103 import centers_of
+
+pytestmark = pytest.mark.ros
+LINKS = (
+    *('-r', 'image:=camera/image_raw'),
+    *('-r', 'camera_info:=camera/camera_info'),
+    *('-r', 'range_image:=lidar/range_image'),
+)
+
+
+@pytest.mark.parametrize('by', [signal.SIGINT, signal.SIGTERM], ids=lambda number: number.name)
+def test_sensor_and_node_work_together_and_end_cleanly(tmp_path, by):
+    bundle = small_bundle(tmp_path)
+    truth = []
+    with (
+        RosProcess('sensor_sim', tmp_path / 'sensor.log', '-p', 'lidar_hz:=20') as sensor,
+        RosProcess(
+            'fusion_node', tmp_path / 'node.log', '-p', f'bundle:={bundle}', *LINKS
+        ) as node,
+        ros(),
+    ):
+        probe = Probe()
+        probe.create_subscription(PoseArray, 'ground_truth/centers', truth.append, 100)
+        with spinning(probe):
+            wait_until(lambda: len(probe.centers) >= 5, 'centres', 2 * PATIENCE_S)
+            wait_until(lambda: probe.diagnostics, 'diagnostics')
+            assert node.end(by) == 0, node.output()
+            assert sensor.end(by) == 0, sensor.output()
+            wait_until(
+                lambda: probe.streams()['lidar']['used'] == len(probe.centers),
+                'the last word on the counters',
+            )
+    assert 'Traceback' not in node.output() + sensor.output()
+    true = {stamp_ns(message): message for message in truth}
+    scored = [message for message in probe.centers if stamp_ns(message) in true]
+    assert len(scored) >= len(probe.centers) - 2
+    assert all(message.header.frame_id == 'lidar' for message in scored)
+    # The scene lies around (0, 25, 0) in the package's axes, within 5 m.
+    assert abs(centers_of(truth[0]) - [0, 25, 0]).max() <= 5
+
+
+@pytest.mark.parametrize('name', ['sensor_sim', 'fusion_node'])
+def test_a_signal_during_the_start_ends_it_just_as_cleanly(tmp_path, name):
+    with RosProcess(name, tmp_path / 'log') as process:
+        # Python catches SIGINT from its first moment, SIGTERM only when we ask for it. What is
+        # imported after that takes far longer than a signal to arrive.
+        wait_until(lambda: handles(process.process.pid, signal.SIGTERM), 'our signal handlers')
+        assert process.end() == 0
+    assert 'Traceback' not in process.output()
+
+
+def test_a_wrong_setting_of_the_sensor_is_said_in_one_sentence(tmp_path):
+    with RosProcess('sensor_sim', tmp_path / 'log', '-p', 'task:=spheres') as process:
+        assert process.process.wait(PATIENCE_S) == 2
+    assert 'spheres' in process.output()
+    assert 'Traceback' not in process.output()
+
+
+def handles(pid, number):
+    """Say whether a process catches a signal itself (Linux)."""
+    lines = Path(f'/proc/{pid}/status').read_text().splitlines()
+    mask = next(int(line.split()[1], 16) for line in lines if line.startswith('SigCgt'))
+    return mask >> (number - 1) & 1
