@@ -64,6 +64,18 @@ VERBS: dict[str, Verb] = {
         'evaluate',
         'Measure a bundle on a data folder or on recordings (rosbag2)',
     ),
+    'to-bag': Verb(
+        'fusion_perception.learning.to_bag',
+        'ToBagSettings',
+        'to_bag',
+        'Write a data folder as a recording (rosbag2)',
+    ),
+    'from-bag': Verb(
+        'fusion_perception.learning.from_bag',
+        'FromBagSettings',
+        'from_bag',
+        'Write a recording with ground truth as a data folder',
+    ),
     'demo': Verb(
         'fusion_perception.demo',
         'DemoSettings',

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from io import BytesIO
 from pathlib import Path
 from typing import Annotated
 
@@ -11,19 +10,11 @@ import numpy as np
 import torch
 import tyro
 from numpy.typing import NDArray
-from PIL import Image
 from pydantic import Field
 from tqdm import tqdm
 
-from fusion_perception.learning.folder import (
-    DISTANCES,
-    IMAGES,
-    LABELS,
-    RANGES,
-    RIG,
-    in_threads,
-)
-from fusion_perception.learning.labels import write_positions
+from fusion_perception.learning.folder import in_threads
+from fusion_perception.learning.folder_writing import FolderWriter
 from fusion_perception.sensing.lidars import UniformGrid
 from fusion_perception.sensing.observation import Lidar
 from fusion_perception.sensing.rig import TASK_CLASSES, Rig, Task
@@ -103,41 +94,24 @@ def write_folder(
     called with the number of scenes just written.
     Raises ValueError when `out` is a file or holds something.
     """
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise ValueError(
-            f'{out} is {"not empty" if out.is_dir() else "a file"}. Choose a new folder, or '
-            'delete it first.'
-        )
-    for kind, _ in (IMAGES, RANGES, DISTANCES):
-        (out / kind).mkdir(parents=True, exist_ok=True)
-    np.save(out / 'azimuth.npy', lidar.azimuth.numpy())
-    np.save(out / 'zenith.npy', lidar.zenith.numpy())
-    rig.write_yaml(out / RIG)
-    pose = np.asarray(rig.T_label_lidar, dtype=np.float64)
-    positions: list[NDArray[np.float64]] = []
+    folder = FolderWriter(out, rig, lidar)
+    centers: list[NDArray[np.float64]] = []
     written = 0
     for frames in batches:
-        _write_scenes(out, written, frames.to('cpu'))
-        centers = frames.centers.cpu().double().numpy()
-        positions.append(centers @ pose[:3, :3].T + pose[:3, 3])
+        _write_scenes(folder, written, frames.to('cpu'))
+        centers.append(frames.centers.cpu().double().numpy())
         written += len(frames)
         if progress is not None:
             progress(len(frames))
-    write_positions(out / LABELS, rig.classes, np.concatenate(positions))
+    folder.finish(np.concatenate(centers))
 
 
-def _write_scenes(out: Path, first: int, frames: Frames) -> None:
+def _write_scenes(folder: FolderWriter, first: int, frames: Frames) -> None:
     images, ranges, distances = (
         tensor.numpy() for tensor in (frames.images, frames.ranges, frames.distances)
     )
 
     def write(index: int) -> None:
-        number = f'{first + index:04d}'
-        png = BytesIO()
-        # Level 1 is three times as quick as the default and these images stay as small.
-        Image.fromarray(images[index]).save(png, 'PNG', compress_level=1)
-        (out / IMAGES[0] / f'{number}{IMAGES[1]}').write_bytes(png.getbuffer())
-        np.save(out / RANGES[0] / f'{number}{RANGES[1]}', ranges[index])
-        np.save(out / DISTANCES[0] / f'{number}{DISTANCES[1]}', distances[index])
+        folder.write(first + index, images[index], ranges[index], distances[index])
 
     in_threads(write, len(frames))

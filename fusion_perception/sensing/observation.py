@@ -56,6 +56,8 @@ class Camera(Settings):
 
     def resized(self, width: int, height: int) -> Camera:
         """Return the camera whose images are this one's, resized."""
+        if (width, height) == (self.width, self.height):
+            return self
         across, down = width / self.width, height / self.height
         return self.model_copy(
             update={

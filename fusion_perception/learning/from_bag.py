@@ -1,0 +1,172 @@
+"""Turn a recording with ground truth into a data folder to train on: `fusion from-bag`."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import tyro
+from numpy.typing import NDArray
+from pydantic import Field
+from tqdm import tqdm
+
+from fusion_perception.learning.bag import check_frames
+from fusion_perception.learning.bag_pairs import BagPair, BagPairs, BagSettings
+from fusion_perception.learning.bag_topics import choose_topics
+from fusion_perception.learning.folder import LABELS, RIG
+from fusion_perception.learning.folder_writing import FolderWriter, check_is_new
+from fusion_perception.learning.labels import read_positions
+from fusion_perception.learning.truth import Truth, read_truth
+from fusion_perception.models.bundle import load_bundle
+from fusion_perception.sensing.intake import Needs, arrays_of
+from fusion_perception.sensing.lidars import UniformGrid, lidar_from_tables
+from fusion_perception.sensing.observation import Camera, Lidar, Mode
+from fusion_perception.sensing.recording import Recording
+from fusion_perception.sensing.rig import Rig
+
+# A scene needs both sensors.
+ONLY_FUSION: tuple[Mode, ...] = ('fusion',)
+
+
+class FromBagSettings(BagSettings):
+    """Settings of `fusion from-bag`."""
+
+    bag: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar='BAG')] = Field(
+        description='Recording (rosbag2) with camera, LiDAR and true centres'
+    )
+    out: Path = Field(description='Data folder to write; new or empty')
+    tables: str | None = Field(
+        None,
+        description='Whose LiDAR it is: a folder with azimuth.npy and zenith.npy (a data folder: '
+        'its poses and classes too), or a bundle; left out, the original 64x64 sensor',
+    )
+    classes: tuple[str, ...] = Field(
+        (), description="Names of the objects in the truth's order, where --tables has others"
+    )
+
+
+def from_bag(settings: FromBagSettings) -> str:
+    """Write every pair that has a truth as a scene, and say what of the recording was left.
+
+    Raises FileNotFoundError or ValueError when the recording or the tables cannot be read, or
+    when no scene comes of them.
+    """
+    check_is_new(settings.out)
+    rig, lidar = sensor_of(settings.tables)
+    if settings.classes:
+        values = {**rig.model_dump(), 'classes': settings.classes}
+        rig = Rig.read(values, '--classes')
+    notes: list[str] = []
+    with Recording(settings.bag) as recording:
+        topics = choose_topics(recording, settings)
+        if topics.image is None or topics.ranges is None or topics.truth is None:
+            missing = {
+                'camera images': topics.image,
+                'range images': topics.ranges,
+                'ground truth': topics.truth,
+            }
+            lacking = ' and no '.join(what for what, name in missing.items() if name is None)
+            raise ValueError(f'{settings.bag} holds no {lacking}: no scene can be made of it.')
+        truth = read_truth(recording, topics.truth, rig.classes, notes.append)
+        needs = Needs(settings.tables or 'the original LiDAR', lidar.shape, ONLY_FUSION)
+        with tqdm(desc='from-bag', unit=' messages', disable=None) as bar:
+
+            def progress(read: int, total: int) -> None:
+                bar.total = total
+                bar.update(read - bar.n)
+
+            pairs = BagPairs(recording, topics, needs, settings, rig.camera, progress)
+            scenes = _Scenes(settings, rig, lidar, truth)
+            for pair in pairs:
+                scenes.add(pair)
+        notes = [*recording.unread, *notes, *pairs.notes(), *scenes.notes()]
+    if not scenes.count:
+        raise ValueError(f'No scene comes of {settings.bag}. {" ".join(notes)}')
+    scenes.finish()
+    done = (
+        f'{scenes.count:,} scenes of {settings.bag} are in {settings.out}. Look at one: '
+        f'fusion view {settings.out} --index 0 --out pictures'
+    )
+    return '\n'.join((done, *notes))
+
+
+def sensor_of(tables: str | None) -> tuple[Rig, Lidar]:
+    """Return the rig and the LiDAR of a folder or a bundle, the original ones for None."""
+    if tables is None:
+        return Rig(), UniformGrid().lidar()
+    folder = Path(tables).expanduser()
+    if not (folder / 'azimuth.npy').is_file():
+        bundle = load_bundle(tables)
+        return bundle.rig, bundle.lidar
+    rig = Rig()
+    if (folder / RIG).is_file():
+        rig = Rig.read_yaml(folder / RIG)
+    elif (folder / LABELS).is_file():
+        rig = Rig(classes=read_positions(folder / LABELS)[0])
+    return rig, lidar_from_tables(folder, rig.projection, rig.max_range)
+
+
+class _Scenes:
+    """The scenes written so far; the folder begins with the first of them."""
+
+    def __init__(self, settings: FromBagSettings, rig: Rig, lidar: Lidar, truth: Truth) -> None:
+        self._settings, self._rig, self._lidar, self._truth = settings, rig, lidar, truth
+        self._folder: FolderWriter | None = None
+        self._camera: Camera | None = None
+        self._centers: list[NDArray[np.float64]] = []
+        self._left: Counter[str] = Counter()
+
+    @property
+    def count(self) -> int:
+        """The number of scenes."""
+        return len(self._centers)
+
+    def add(self, given: BagPair) -> None:
+        """Write a pair as the next scene, if it can be one."""
+        image, ranges = arrays_of(given.pair)
+        if given.pair.lidar is None or image is None or ranges is None:
+            return
+        centers = self._truth.at(given.pair.stamp_ns, round(self._settings.truth_slop * 1e9))
+        if centers is None:
+            self._left[f'have no ground truth within {self._settings.truth_slop:g} s'] += 1
+            return
+        if self._folder is None:
+            if not self._settings.same_frames:
+                check_frames(self._settings.bag, self._truth, given.pair.lidar.frame_id)
+            size = (image.shape[1], image.shape[0])
+            self._camera = (given.camera or self._rig.camera).resized(*size)
+            rig = self._rig.model_copy(update={'camera': self._camera})
+            self._folder = FolderWriter(self._settings.out, rig, self._lidar)
+        assert self._camera is not None
+        if image.shape[:2] != (self._camera.height, self._camera.width):
+            self._left['have an image of another size than the first'] += 1
+            return
+        if (
+            given.camera is not None
+            and given.camera.resized(self._camera.width, self._camera.height) != self._camera
+        ):
+            self._left['have another camera_info than the first'] += 1
+            return
+        self._folder.write(self.count, _rgba(image), ranges)
+        self._centers.append(centers)
+
+    def finish(self) -> None:
+        """Write the labels."""
+        assert self._folder is not None
+        self._folder.finish(np.stack(self._centers))
+
+    def notes(self) -> list[str]:
+        """Say what was left out."""
+        return [f'{count:,} pairs {why} and were left out.' for why, count in self._left.items()]
+
+
+def _rgba(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Return (H, W, 4) of pixels with 1, 3 or 4 channels: mono repeated, alpha 255."""
+    channels = image.shape[-1]
+    if channels == 4:
+        return image
+    rgba = np.full((*image.shape[:2], 4), 255, np.uint8)
+    rgba[..., :3] = image
+    return rgba
