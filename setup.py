@@ -24,6 +24,7 @@ ros_wheels = {
     'geometry-msgs': ('5.5', '5.3'),
     'lifecycle-msgs': ('2.3', '2.0'),
     'rcl-interfaces': ('2.3', '2.0'),
+    'rosgraph-msgs': ('2.3', '2.0'),
     'sensor-msgs': ('5.5', '5.3'),
     'std-msgs': ('5.5', '5.3'),
     'std-srvs': ('5.5', '5.3'),

@@ -76,6 +76,12 @@ VERBS: dict[str, Verb] = {
         'from_bag',
         'Write a recording with ground truth as a data folder',
     ),
+    'replay': Verb(
+        'fusion_perception.ros.replay',
+        'ReplaySettings',
+        'replay',
+        'Publish a recording over ROS 2, with its clock',
+    ),
     'demo': Verb(
         'fusion_perception.demo',
         'DemoSettings',

@@ -1,0 +1,182 @@
+"""Publish a recording with its clock, where there is no `ros2 bag play`: `fusion replay`."""
+
+from __future__ import annotations
+
+import importlib
+import logging
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import Annotated, Any
+
+import rclpy
+import tyro
+from pydantic import Field
+from rclpy.duration import Duration
+from rclpy.node import Node
+from rclpy.publisher import Publisher
+from rclpy.qos import QoSProfile
+from rclpy.signals import SignalHandlerOptions
+from rosgraph_msgs.msg import Clock
+from tqdm import tqdm
+
+from fusion_perception.ros.messages import NANOSECONDS, stamp_message
+from fusion_perception.sensing.recorded import Recorded
+from fusion_perception.sensing.recording import Recording
+from fusion_perception.sensing.settings import Settings, closest
+
+LOGGER = logging.getLogger(__name__)
+# Reliable publishers reach reliable and best-effort subscribers alike.
+QOS = QoSProfile(depth=20)
+CLOCK_PERIOD_S = 0.01
+# Subscribers count as complete when none has come for so long.
+SETTLED_S = 0.5
+
+
+class ReplaySettings(Settings):
+    """What to publish, and how fast."""
+
+    bag: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar='BAG')] = Field(
+        description='Recording (rosbag2): a folder, or one .mcap or .db3 file'
+    )
+    rate: float = Field(1.0, gt=0, le=1000, description='Speed; 2 is twice as fast')
+    loop: bool = Field(False, description='Begin anew at the end, until Ctrl-C')
+    topics: tuple[str, ...] = Field((), description='Only these; all where left out')
+    wait_s: float = Field(
+        5.0, ge=0, description='Longest wait for subscribers before the first message, seconds'
+    )
+
+
+class Player(Node):
+    """Publishes recorded messages as they are, without deserialising them, and /clock."""
+
+    def __init__(self, recording: Recording, settings: ReplaySettings) -> None:
+        super().__init__('replay')
+        self._recording, self._settings = recording, settings
+        self._clock = self.create_publisher(Clock, '/clock', QOS)
+        self._publishers_of: dict[str, Publisher] = {}
+        for name in settings.topics:
+            if _absolute(name) not in recording.topics:
+                known = closest(_absolute(name), list(recording.topics))
+                raise ValueError(f"{recording.path} has no topic '{name}'. {known}")
+        wanted = {_absolute(name) for name in settings.topics} or set(recording.topics)
+        for topic in recording.topics.values():
+            # The recorded clock would contradict the one that is published here.
+            if topic.name not in wanted or topic.name == '/clock' or not topic.count:
+                continue
+            message_type = _message_type(topic.type)
+            if message_type is None:
+                package = topic.type.split('/')[0]
+                LOGGER.warning('%s is left out: %s is not installed here.', topic.name, package)
+            else:
+                self._publishers_of[topic.name] = self.create_publisher(
+                    message_type, topic.name, QOS
+                )
+        if not self._publishers_of:
+            raise ValueError(f'{recording.path} holds no message of a type installed here.')
+        self.sent = 0
+
+    def wait_for_subscribers(self) -> None:
+        """Return when subscribers have matched and no more come, or when the wait is over."""
+        end = time.monotonic() + self._settings.wait_s
+        matched, since = 0, time.monotonic()
+        while (now := time.monotonic()) < end:
+            publishers = self._publishers_of.values()
+            before, matched = matched, sum(p.get_subscription_count() for p in publishers)
+            known = sum(self.count_subscribers(name) for name in self._publishers_of)
+            if matched != before:
+                since = now
+            if matched and matched >= known and now - since >= SETTLED_S:
+                return
+            time.sleep(0.02)
+        if not matched:
+            LOGGER.warning(
+                'Nobody listens to %s; publishing all the same.', ', '.join(self._publishers_of)
+            )
+
+    def play(self) -> None:
+        """Publish everything once, at the times of the recording divided by the rate."""
+        began = time.monotonic()
+        first_ns: int | None = None
+        for recorded in self._messages():
+            first_ns = recorded.log_ns if first_ns is None else first_ns
+            self._wait_until(began, first_ns, recorded.log_ns)
+            self._publishers_of[recorded.topic].publish(bytes(recorded.data))
+            self.sent += 1
+
+    def finish(self) -> None:
+        """Give reliable subscribers the time to take the last messages."""
+        for publisher in self._publishers_of.values():
+            publisher.wait_for_all_acked(Duration(seconds=1.0))
+
+    def _messages(self) -> Iterator[Recorded]:
+        total = sum(self._recording.topics[name].count for name in self._publishers_of)
+        messages = self._recording.messages(self._publishers_of)
+        name = self._recording.path.name
+        yield from tqdm(messages, name, total, unit=' messages', leave=False, disable=None)
+
+    def _wait_until(self, began: float, first_ns: int, log_ns: int) -> None:
+        """Let /clock run up to the time of a message."""
+        due = began + (log_ns - first_ns) / NANOSECONDS / self._settings.rate
+        while (left := due - time.monotonic()) > 0:
+            now_ns = log_ns - round(left * self._settings.rate * NANOSECONDS)
+            self._clock.publish(Clock(clock=stamp_message(now_ns)))
+            time.sleep(min(left, CLOCK_PERIOD_S))
+        self._clock.publish(Clock(clock=stamp_message(log_ns)))
+
+
+def replay(settings: ReplaySettings) -> str:
+    """Publish a recording until its end or Ctrl-C, and say how much that was.
+
+    Raises FileNotFoundError or ValueError when it cannot be read, or nothing in it published.
+    """
+    with Recording(settings.bag) as recording, _interruptible():
+        rclpy.init(args=[], signal_handler_options=SignalHandlerOptions.NO)
+        try:
+            player = Player(recording, settings)
+            stopped = ''
+            try:
+                player.wait_for_subscribers()
+                player.play()
+                while settings.loop:
+                    player.play()
+                player.finish()
+            except KeyboardInterrupt:
+                stopped = ' Stopped.'
+            sent = player.sent
+            player.destroy_node()
+        finally:
+            rclpy.try_shutdown()
+        return '\n'.join(
+            (f'{sent:,} messages of {settings.bag} published.{stopped}', *recording.unread)
+        )
+
+
+def _message_type(name: str) -> Any:
+    package, _, message = name.partition('/msg/')
+    try:
+        return getattr(importlib.import_module(f'{package}.msg'), message, None)
+    except ImportError:
+        return None
+
+
+def _absolute(name: str) -> str:
+    return name if name.startswith('/') else f'/{name}'
+
+
+@contextmanager
+def _interruptible() -> Iterator[None]:
+    """End on SIGTERM as on Ctrl-C, also where a shell in the background ignores the latter."""
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

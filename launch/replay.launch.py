@@ -1,0 +1,99 @@
+"""Play a recording to the fusion node: with `ros2 bag play`, or `fusion replay` without it."""
+
+import shutil
+
+from launch import LaunchContext, LaunchDescription
+from launch.action import Action
+from launch.actions import (
+    DeclareLaunchArgument,
+    ExecuteProcess,
+    IncludeLaunchDescription,
+    OpaqueFunction,
+    Shutdown,
+)
+from launch.launch_description_sources import PythonLaunchDescriptionSource
+from launch.substitutions import LaunchConfiguration, PathJoinSubstitution
+from launch_ros.substitutions import FindPackagePrefix, FindPackageShare
+
+SHARE = FindPackageShare('fusion_perception')
+# Topics of the simulated sensor and of `fusion to-bag`, by the fusion node's names for them.
+TOPICS = {
+    'image': '/camera/image_raw',
+    'camera_info': '/camera/camera_info',
+    'range_image': '/lidar/range_image',
+}
+
+
+def has_ros2_bag(context: LaunchContext) -> bool:
+    """Say whether this machine has `ros2 bag play`."""
+    try:
+        FindPackagePrefix('ros2bag').perform(context)
+    except LookupError:
+        return False
+    return shutil.which('ros2') is not None
+
+
+def player(context: LaunchContext) -> list[Action]:
+    """Return the process that plays the recording; the launch ends with it."""
+    bag = LaunchConfiguration('bag').perform(context)
+    rate = LaunchConfiguration('rate').perform(context)
+    command = ['ros2', 'bag', 'play', bag, '--clock', '100', '--rate', rate]
+    if not has_ros2_bag(context):
+        prefix = FindPackagePrefix('fusion_perception').perform(context)
+        fusion = f'{prefix}/lib/fusion_perception/fusion'
+        command = [fusion, 'replay', bag, '--rate', rate]
+    if LaunchConfiguration('loop').perform(context) == 'true':
+        command.append('--loop')
+    done = Shutdown(reason='The recording has ended')
+    return [ExecuteProcess(cmd=command, output='screen', emulate_tty=True, on_exit=done)]
+
+
+def generate_launch_description() -> LaunchDescription:
+    """Declare the arguments and start node and player, on the time of the recording."""
+    topics = [
+        DeclareLaunchArgument(
+            name, default_value=topic, description=f'The recorded topic for {name}'
+        )
+        for name, topic in TOPICS.items()
+    ]
+    forwarded = ('bundle', 'namespace', 'rviz', 'log_level', *TOPICS)
+    return LaunchDescription(
+        [
+            DeclareLaunchArgument('bag', description='The recording: folder, .mcap or .db3 file'),
+            DeclareLaunchArgument('rate', default_value='1.0', description='Speed of the replay'),
+            DeclareLaunchArgument(
+                'loop',
+                default_value='false',
+                choices=['true', 'false'],
+                description='Begin anew at the end',
+            ),
+            DeclareLaunchArgument(
+                'bundle',
+                default_value='shapes',
+                description='A bundle file, or the name of one that ships (shapes, cubes)',
+            ),
+            DeclareLaunchArgument(
+                'namespace', default_value='', description='Namespace of the node'
+            ),
+            DeclareLaunchArgument(
+                'rviz',
+                default_value='false',
+                choices=['true', 'false'],
+                description='Start RViz with image, ranges, centres and names',
+            ),
+            DeclareLaunchArgument(
+                'log_level', default_value='info', description='How much the node logs'
+            ),
+            *topics,
+            IncludeLaunchDescription(
+                PythonLaunchDescriptionSource(
+                    PathJoinSubstitution([SHARE, 'launch', 'fusion.launch.py'])
+                ),
+                launch_arguments={
+                    'use_sim_time': 'true',
+                    **{name: LaunchConfiguration(name) for name in forwarded},
+                }.items(),
+            ),
+            OpaqueFunction(function=player),
+        ]
+    )
