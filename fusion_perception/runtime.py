@@ -11,7 +11,7 @@ from torch import Tensor
 
 from fusion_perception.models.bundle import Bundle
 from fusion_perception.sensing.assembly import observe
-from fusion_perception.sensing.observation import Camera, Lidar, Observation, Prediction
+from fusion_perception.sensing.observation import Camera, Observation, Prediction
 
 Device = Literal['auto', 'cpu', 'cuda']
 Precision = Literal['float32', 'bfloat16']
@@ -41,7 +41,7 @@ class Runtime:
         self.bundle = bundle
         self.device = choose_device(device)
         self.precision = precision
-        self._lidar = _on(self.device, bundle.lidar)
+        self._lidar = bundle.lidar.to(self.device)
         self._model = bundle.model.to(self.device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
 
     def observe(
@@ -105,10 +105,3 @@ class Runtime:
         # torch takes neither reversed (BGR) nor read-only memory: those are copied here, once.
         whole = np.require(array, requirements=['C', 'W'])
         return torch.from_numpy(whole).unsqueeze(0).to(self.device, non_blocking=True)
-
-
-def _on(device: torch.device, lidar: Lidar) -> Lidar:
-    """Return the same LiDAR with its table already on the device."""
-    return Lidar(
-        lidar.azimuth.to(device), lidar.zenith.to(device), lidar.projection, lidar.max_range
-    )

@@ -1,6 +1,7 @@
 """A bundle is one file that rebuilds a model, and that is refused when it is not whole."""
 
 import json
+from dataclasses import replace
 
 import pytest
 import torch
@@ -118,3 +119,14 @@ def test_a_sensor_that_does_not_fit_is_told_which_entry_differs(saved, rig, grid
 
 def test_the_sensor_it_was_trained_for_fits(saved):
     assert explain_difference(load_bundle(saved[0]), Rig(), UniformGrid().lidar()) is None
+
+
+def test_a_bundle_knows_where_the_beams_begin(tmp_path):
+    plain = UniformGrid(rows=8, columns=8).lidar()
+    lidar = replace(plain, offsets=torch.rand(8, 8, 3, generator=torch.Generator().manual_seed(1)))
+    model = build('lidar', CONFIG)
+    save_bundle(tmp_path / 'b.safetensors', model, 'lidar', Rig(), lidar, {})
+    bundle = load_bundle(tmp_path / 'b.safetensors')
+    assert torch.equal(bundle.lidar.offsets, lidar.offsets)
+    assert explain_difference(bundle, bundle.rig, lidar) is None
+    assert 'begin up to' in explain_difference(bundle, bundle.rig, plain)

@@ -128,3 +128,52 @@ def test_a_lidar_without_range_is_refused(max_range):
 def test_a_lidar_fails_when_it_is_made_not_at_its_first_scan():
     with pytest.raises(ValueError, match='describe no grid'):
         Lidar(torch.zeros(3, 4), torch.zeros(5))
+
+
+def lidar_with_offsets() -> Lidar:
+    generator = torch.Generator().manual_seed(4)
+    return Lidar(
+        torch.linspace(-0.3, 0.3, 4),
+        torch.linspace(-0.2, 0.2, 6),
+        offsets=0.1 * torch.rand(4, 6, 3, generator=generator),
+    )
+
+
+def test_a_beam_that_begins_beside_the_origin_shifts_its_points():
+    lidar = lidar_with_offsets()
+    ranges = torch.full((2, 4, 6), 7.0)
+    xyza = lidar.xyza(ranges)
+    torch.testing.assert_close(
+        xyza[0, :3].permute(1, 2, 0), 7 * lidar.directions + lidar.offsets, rtol=0, atol=1e-6
+    )
+    plain = Lidar(lidar.azimuth, lidar.zenith).xyza(ranges)
+    torch.testing.assert_close((xyza - plain)[1, :3].permute(1, 2, 0), lidar.offsets)
+
+
+def test_offsets_are_read_from_beside_the_angles(tmp_path):
+    lidar = lidar_with_offsets()
+    write_tables(tmp_path, lidar.azimuth.numpy(), lidar.zenith.numpy())
+    assert lidar_from_tables(tmp_path).offsets is None
+    np.save(tmp_path / 'offsets.npy', lidar.offsets.numpy())
+    assert torch.equal(lidar_from_tables(tmp_path).offsets, lidar.offsets)
+    assert lidar_from_tables(tmp_path).fingerprint() == lidar.fingerprint()
+
+
+def test_offsets_are_part_of_the_fingerprint_and_none_changes_nothing():
+    lidar = lidar_with_offsets()
+    plain = Lidar(lidar.azimuth, lidar.zenith)
+    assert lidar.fingerprint() != plain.fingerprint()
+    # As bundles hold it since the first version.
+    assert (
+        UniformGrid().lidar().fingerprint()
+        == '86e0e08fac02497b98db114162bb384f7f59f943a32e232312967e88a1359809'
+    )
+
+
+@pytest.mark.parametrize(
+    ('offsets', 'fault'),
+    [(torch.zeros(4, 5, 3), 'need .4, 6, 3.'), (torch.full((4, 6, 3), math.nan), 'NaN')],
+)
+def test_offsets_that_fit_no_grid_are_refused(offsets, fault):
+    with pytest.raises(ValueError, match=fault):
+        Lidar(torch.zeros(4), torch.zeros(6), offsets=offsets)

@@ -13,7 +13,7 @@ from torch import Tensor
 from fusion_perception.learning.dataset import SceneSet, read_folder, split_indices
 from fusion_perception.learning.recipe import Recipe
 from fusion_perception.sensing.lidars import UniformGrid
-from fusion_perception.sensing.observation import Lidar, Observation
+from fusion_perception.sensing.observation import Observation
 from fusion_perception.sensing.rig import TASK_CLASSES, Rig
 from fusion_perception.simulation.noise import NoiseSettings, add_noise
 from fusion_perception.simulation.render import render
@@ -58,7 +58,7 @@ class TrainingData:
         self._recipe, self._share, self._device = recipe, share, torch.device(device)
         self._pool: SceneSet | None = None
         if recipe.data is not None:
-            folder = _on(self._device, read_folder(recipe.data))
+            folder = read_folder(recipe.data).to(self._device)
             self.rig, self.lidar = folder.rig, folder.lidar
             pool, held_out = split_indices(len(folder), recipe.validation)
             self._valid, self._held_out = folder, held_out.to(self._device)
@@ -67,7 +67,7 @@ class TrainingData:
                 self._pool = folder
         elif recipe.fresh_scenes is not None:
             self.rig = Rig(classes=TASK_CLASSES[recipe.scene.task])
-            self.lidar = _moved(UniformGrid().lidar(), self._device)
+            self.lidar = UniformGrid().lidar().to(self._device)
             # The same whatever the run's seed, so that runs can be compared.
             self._valid = self._simulate(recipe.validation, derive_seed('validation'))
             self._held_out = torch.arange(recipe.validation, device=self._device)
@@ -178,12 +178,3 @@ class TrainingData:
             camera=camera,
             lidar=lidar,
         )
-
-
-def _moved(lidar: Lidar, device: torch.device) -> Lidar:
-    # A table that lies on the CPU would be copied to the GPU at every step.
-    return replace(lidar, azimuth=lidar.azimuth.to(device), zenith=lidar.zenith.to(device))
-
-
-def _on(device: torch.device, scenes: SceneSet) -> SceneSet:
-    return replace(scenes.to(device), lidar=_moved(scenes.lidar, device))

@@ -54,14 +54,13 @@ class SceneSet:
 
     def to(self, device: torch.device | str) -> SceneSet:
         """Return this set on another device."""
-        lidar = self.lidar
         return replace(
             self,
             images=self.images.to(device),
             ranges=self.ranges.to(device),
             centers=self.centers.to(device),
             # A table left on the CPU would be copied with every batch.
-            lidar=replace(lidar, azimuth=lidar.azimuth.to(device), zenith=lidar.zenith.to(device)),
+            lidar=self.lidar.to(device),
         )
 
     def batch(self, indices: Tensor | slice) -> tuple[Observation, Tensor]:
@@ -168,7 +167,13 @@ def _unpack(packed: Path, fingerprint: str, source: Path) -> SceneSet | None:
         ranges=tensors['ranges'],
         centers=tensors['centers'],
         rig=rig,
-        lidar=Lidar(tensors['azimuth'], tensors['zenith'], rig.projection, rig.max_range),
+        lidar=Lidar(
+            tensors['azimuth'],
+            tensors['zenith'],
+            rig.projection,
+            rig.max_range,
+            tensors.get('offsets'),
+        ),
         source=source,
     )
 
@@ -181,6 +186,8 @@ def _pack(scenes: SceneSet, fingerprint: str) -> None:
         'azimuth': scenes.lidar.azimuth,
         'zenith': scenes.lidar.zenith,
     }
+    if scenes.lidar.offsets is not None:
+        tensors['offsets'] = scenes.lidar.offsets
     about = {'fingerprint': fingerprint, 'rig': scenes.rig.model_dump_json()}
     for packed in packed_paths(scenes.source):
         try:

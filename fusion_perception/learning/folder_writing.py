@@ -38,6 +38,8 @@ class FolderWriter:
             (out / kind).mkdir(parents=True, exist_ok=True)
         np.save(out / 'azimuth.npy', lidar.azimuth.cpu().numpy())
         np.save(out / 'zenith.npy', lidar.zenith.cpu().numpy())
+        if lidar.offsets is not None:
+            np.save(out / 'offsets.npy', lidar.offsets.cpu().numpy())
         rig.write_yaml(out / RIG)
 
     def write(

@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from fusion_perception.sensing.geometry import range_to_xyza, transform_points
+from fusion_perception.sensing.geometry import transform_points
 from fusion_perception.sensing.observation import Lidar
 
 log = logging.getLogger(__name__)
@@ -166,7 +166,7 @@ class _Scans(NamedTuple):
 
     @classmethod
     def of(cls, ranges: Tensor, lidar: Lidar) -> _Scans:
-        xyza = range_to_xyza(ranges, lidar.directions, lidar.max_range).flatten(2)
+        xyza = lidar.xyza(ranges).flatten(2)
         hit = xyza[:, 3] > 0
         points = torch.where(hit[..., None], xyza[:, :3].transpose(1, 2), 1e6)
         beams = torch.nn.functional.normalize(lidar.directions.reshape(-1, 3), dim=-1)

@@ -17,7 +17,6 @@ from numpy.typing import NDArray
 from PIL import Image
 from tqdm import tqdm
 
-from fusion_perception.sensing.geometry import range_to_xyza
 from fusion_perception.sensing.observation import Lidar
 
 Floats = NDArray[np.floating]
@@ -52,7 +51,7 @@ class Box(NamedTuple):
 
 def points_of(ranges: Floats, lidar: Lidar) -> NDArray[np.float32]:
     """Return the returns of a range image (R, C) as points (P, 3), metres, LiDAR frame."""
-    xyza = range_to_xyza(torch.from_numpy(np.asarray(ranges)), lidar.directions, lidar.max_range)
+    xyza = lidar.xyza(torch.from_numpy(np.asarray(ranges)))
     points: NDArray[np.float32] = xyza[:3, xyza[3] > 0].T.numpy()
     return points
 

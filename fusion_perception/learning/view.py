@@ -18,7 +18,6 @@ from fusion_perception.learning.plots import (
     write_png,
     write_turning_gif,
 )
-from fusion_perception.sensing.geometry import range_to_xyza
 from fusion_perception.sensing.settings import Settings
 
 
@@ -41,7 +40,7 @@ def view(settings: ViewSettings) -> str:
     folder = DataFolder.open(settings.data)
     scene, lidar = folder.scene(settings.index), folder.lidar
     x, y, z = lidar.directions.permute(2, 0, 1).numpy()
-    xyza = range_to_xyza(torch.from_numpy(scene.ranges), lidar.directions, lidar.max_range)
+    xyza = lidar.xyza(torch.from_numpy(scene.ranges))
     channels = dict(zip('xyza', xyza.numpy(), strict=True))
     points = points_of(scene.ranges, lidar)
     box = Box.around(points, folder.rig.T_lidar_label()[:3, 3].numpy())

@@ -24,7 +24,8 @@ from fusion_perception.sensing.settings import Settings
 
 SHIPPED = Path(__file__).parent.parent / 'bundles'
 FORMAT = 1
-_AZIMUTH, _ZENITH, _WEIGHTS = 'lidar.azimuth', 'lidar.zenith', 'model.'
+_AZIMUTH, _ZENITH, _OFFSETS = 'lidar.azimuth', 'lidar.zenith', 'lidar.offsets'
+_WEIGHTS = 'model.'
 _REMEDY = 'Copy it again, or train one with `fusion train`.'
 
 
@@ -82,6 +83,8 @@ def save_bundle(
     }
     tensors[_AZIMUTH] = lidar.azimuth.cpu().float().contiguous()
     tensors[_ZENITH] = lidar.zenith.cpu().float().contiguous()
+    if lidar.offsets is not None:
+        tensors[_OFFSETS] = lidar.offsets.cpu().float().contiguous()
     manifest = Manifest(
         model=name,
         config=model.config.model_dump(mode='json'),
@@ -137,6 +140,7 @@ def load_bundle(name: str | Path) -> Bundle:
             tensors.pop(_ZENITH),
             manifest.rig.projection,
             manifest.rig.max_range,
+            tensors.pop(_OFFSETS, None),
         )
         model = build(manifest.model, manifest.config)
         model.load_state_dict(
@@ -199,4 +203,8 @@ def explain_difference(bundle: Bundle, rig: Rig, lidar: Lidar) -> str | None:
     apart = float((bundle.lidar.directions - lidar.directions).norm(dim=-1).max())
     if apart > 1e-4:
         return f'LiDAR tables: the directions differ by up to {apart:.4f} rad'
+    begins = [0.0 if table.offsets is None else table.offsets for table in (bundle.lidar, lidar)]
+    apart = float(torch.as_tensor(begins[0] - begins[1]).abs().max())
+    if apart > 1e-4:
+        return f'LiDAR offsets: the beams begin up to {apart:.4f} m apart'
     return None

@@ -6,7 +6,6 @@ import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from fusion_perception.sensing.geometry import range_to_xyza
 from fusion_perception.sensing.observation import Camera, Lidar, Observation
 
 
@@ -37,7 +36,7 @@ def observe(
     if ranges is None:
         xyza = torch.zeros(count, 4, *lidar.shape, device=device)
     else:
-        xyza = range_to_xyza(ranges, lidar.directions.to(device), lidar.max_range)
+        xyza = lidar.xyza(ranges)
     return Observation(
         rgba=rgba,
         xyza=xyza,

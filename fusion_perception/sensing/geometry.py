@@ -56,12 +56,15 @@ def direction_table(azimuth: Tensor, zenith: Tensor, projection: Projection) -> 
     return torch.stack((across, forward, torch.sin(-zenith)), dim=-1)
 
 
-def range_to_xyza(range_image: Tensor, directions: Tensor, max_range: float) -> Tensor:
+def range_to_xyza(
+    range_image: Tensor, directions: Tensor, max_range: float, offsets: Tensor | None = None
+) -> Tensor:
     """Turn ranges along the beam into points and a mask, (..., 4, R, C): x, y, z, a.
 
     `range_image` is (..., R, C) in metres, `directions` (R, C, 3). A reading that is not finite,
     not positive or not below `max_range` is no return: its a is 0 and its point lies at
-    `max_range`, the value the original sensor reports for a ray that hits nothing.
+    `max_range`, the value the original sensor reports for a ray that hits nothing. `offsets`
+    (R, C, 3) in metres says where each beam begins; None means at the origin.
     Raises ValueError when the image and the table have different shapes.
     """
     if range_image.shape[-2:] != directions.shape[:2]:
@@ -73,6 +76,8 @@ def range_to_xyza(range_image: Tensor, directions: Tensor, max_range: float) -> 
     # Fill the gaps before multiplying: inf * 0 is NaN, and one NaN poisons every convolution.
     metres = torch.where(valid, range_image, max_range).to(directions.dtype)
     points = metres.unsqueeze(-3) * directions.permute(2, 0, 1)
+    if offsets is not None:
+        points = points + offsets.permute(2, 0, 1)
     return torch.cat((points, valid.unsqueeze(-3).to(points.dtype)), dim=-3)
 
 

@@ -20,12 +20,16 @@ def lidar_from_tables(
 ) -> Lidar:
     """Read `azimuth.npy` and `zenith.npy` (radians) from a folder.
 
+    Where the beams begin beside the origin, `offsets.npy` (R, C, 3) says so in metres.
+
     Raises FileNotFoundError for a missing table and ValueError for one that is no angle table.
     """
     azimuth = read_angle_table(folder / 'azimuth.npy')
     zenith = read_angle_table(folder / 'zenith.npy')
+    beside = folder / 'offsets.npy'
+    offsets = _read_floats(beside, (3,), '(R, C, 3) metres') if beside.is_file() else None
     try:
-        return Lidar(azimuth, zenith, projection, max_range)
+        return Lidar(azimuth, zenith, projection, max_range, offsets)
     except ValueError as error:
         raise ValueError(f'{folder}: {error}') from None
 
@@ -34,18 +38,25 @@ def read_angle_table(path: Path) -> Tensor:
     """Read one table of angles in radians, (N,) or (R, C), as float32."""
     if not path.is_file():
         raise FileNotFoundError(f'No angle table at {path}. Copy it beside the range images.')
+    table = _read_floats(path, (1, 2), 'radians of shape (N,) or (R, C)')
+    if not table.isfinite().all() or float(table.abs().max()) > 2 * math.pi + 1e-6:
+        raise ValueError(
+            f'{path} holds angles beyond one turn or not finite. Give radians, not degrees.'
+        )
+    return table
+
+
+def _read_floats(path: Path, dimensions: tuple[int, ...], expected: str) -> Tensor:
+    """Read a .npy file of floating-point values as float32."""
     try:
         table = np.load(path, allow_pickle=False)
     except (ValueError, EOFError, OSError) as error:
         raise ValueError(f'{path} is no .npy file ({error}). Write it again.') from None
-    if table.ndim not in (1, 2) or table.size == 0 or not np.issubdtype(table.dtype, np.floating):
+    known = np.issubdtype(table.dtype, np.floating) and table.ndim in dimensions
+    if not known or table.size == 0:
         raise ValueError(
             f'{path} holds {table.dtype} values of shape {table.shape}; '
-            'an angle table holds floating-point radians of shape (N,) or (R, C).'
-        )
-    if not np.isfinite(table).all() or float(np.abs(table).max()) > 2 * math.pi + 1e-6:
-        raise ValueError(
-            f'{path} holds angles beyond one turn or not finite. Give radians, not degrees.'
+            f'floating-point {expected} are needed.'
         )
     return torch.from_numpy(np.ascontiguousarray(table, dtype=np.float32))
 

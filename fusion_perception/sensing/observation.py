@@ -13,7 +13,12 @@ import torch
 from pydantic import Field, field_validator
 from torch import Tensor
 
-from fusion_perception.sensing.geometry import LIDAR_TO_OPTICAL, Projection, direction_table
+from fusion_perception.sensing.geometry import (
+    LIDAR_TO_OPTICAL,
+    Projection,
+    direction_table,
+    range_to_xyza,
+)
 from fusion_perception.sensing.settings import Settings
 
 Mode = Literal['fusion', 'camera_only', 'lidar_only']
@@ -86,17 +91,28 @@ def check_rigid(pose: Pose) -> Pose:
 
 @dataclass(frozen=True)
 class Lidar:
-    """A LiDAR as its angle tables: azimuth (R,) or (R, C), zenith (C,) or (R, C), radians."""
+    """A LiDAR as its angle tables: azimuth (R,) or (R, C), zenith (C,) or (R, C), radians.
+
+    `offsets` (R, C, 3) float32, metres in the LiDAR frame, says where the beam of each pixel
+    begins; None means that all begin at the origin.
+    """
 
     azimuth: Tensor
     zenith: Tensor
     projection: Projection = 'spherical'
     max_range: float = 50.0
+    offsets: Tensor | None = None
 
     def __post_init__(self) -> None:
         if not 0 < self.max_range < math.inf:
             raise ValueError(f'max_range = {self.max_range} m. Give a positive, finite distance.')
-        _ = self.directions  # A wrong table fails here, not at the first scan.
+        expected = (*self.shape, 3)  # A wrong table fails here, not at the first scan.
+        if self.offsets is not None and self.offsets.shape != expected:
+            raise ValueError(
+                f'The offsets are {tuple(self.offsets.shape)}; these angle tables need {expected}.'
+            )
+        if self.offsets is not None and not self.offsets.isfinite().all():
+            raise ValueError('The offsets hold NaN or infinite values. Give metres.')
 
     @cached_property
     def directions(self) -> Tensor:
@@ -110,10 +126,26 @@ class Lidar:
         """Rows and columns of the range image."""
         return int(self.directions.shape[0]), int(self.directions.shape[1])
 
+    def to(self, device: torch.device | str) -> Lidar:
+        """Return this LiDAR with its tables on another device."""
+        offsets = None if self.offsets is None else self.offsets.to(device)
+        azimuth, zenith = self.azimuth.to(device), self.zenith.to(device)
+        return replace(self, azimuth=azimuth, zenith=zenith, offsets=offsets)
+
+    def xyza(self, range_image: Tensor) -> Tensor:
+        """Turn ranges (..., R, C) in metres into points and a mask (..., 4, R, C): x, y, z, a.
+
+        Like `range_to_xyza`, which see, with this LiDAR's tables, on the device of the ranges.
+        """
+        device = range_image.device
+        offsets = None if self.offsets is None else self.offsets.to(device)
+        return range_to_xyza(range_image, self.directions.to(device), self.max_range, offsets)
+
     def fingerprint(self) -> str:
         """Return the sha256 of the tables, the projection and the maximum range."""
         digest = hashlib.sha256(f'{self.projection} {self.max_range!r}'.encode())
-        for table in (self.azimuth, self.zenith):
+        tables = (self.azimuth, self.zenith, self.offsets)
+        for table in (table for table in tables if table is not None):
             digest.update(str(tuple(table.shape)).encode())
             digest.update(table.detach().cpu().float().contiguous().numpy().tobytes())
         return digest.hexdigest()
