@@ -130,7 +130,7 @@ def demo(settings: DemoSettings) -> tuple[str, int]:
     try:
         with _terminable():
             witness = Witness(bag)
-            children += _start(settings, bundle, out)
+            _start(children, settings, bundle, out)
             fault = _watch(witness, children, settings.seconds)
             # The node says on /diagnostics what became of every message, so listen on.
             children[-1].ask_to_end()
@@ -156,7 +156,7 @@ def _clear(out: Path) -> None:
     out.mkdir(parents=True, exist_ok=True)
 
 
-def _start(settings: DemoSettings, bundle: Bundle, out: Path) -> list[Child]:
+def _start(children: list[Child], settings: DemoSettings, bundle: Bundle, out: Path) -> None:
     sensor = {
         'task': settings.task,
         'seed': settings.seed,
@@ -165,10 +165,9 @@ def _start(settings: DemoSettings, bundle: Bundle, out: Path) -> list[Child]:
     }
     node = {'bundle': bundle.path.resolve(), 'device': settings.device}
     links = [part for name, topic in REMAP.items() for part in ('-r', f'{name}:={topic}')]
-    return [
-        Child('sensor_sim', out / 'sensor_sim.log', _parameters(sensor)),
-        Child('fusion_node', out / 'fusion_node.log', [*_parameters(node), *links]),
-    ]
+    # One by one: whatever interrupts us, the caller knows whom to end.
+    children.append(Child('sensor_sim', out / 'sensor_sim.log', _parameters(sensor)))
+    children.append(Child('fusion_node', out / 'fusion_node.log', [*_parameters(node), *links]))
 
 
 def _parameters(values: Mapping[str, object]) -> list[str]:

@@ -1,14 +1,16 @@
 """`fusion demo`: sensor, node and judge in three processes, and what they leave behind."""
 
 import json
+import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 pytest.importorskip('rclpy', reason='needs rclpy: pip install .[ros]')
 
-from ros_graph import small_bundle
+from ros_graph import small_bundle, wait_until
 from rosbags.highlevel import AnyReader
 
 from fusion_perception.cli import main
@@ -67,3 +69,21 @@ def test_a_node_that_cannot_start_ends_the_demo_with_the_reason(tmp_path):
     assert ran.returncode == 1
     assert 'lidar_hz' in ran.stdout
     assert not (tmp_path / 'out' / 'summary.json').exists()
+
+
+def test_a_demo_that_is_told_to_end_leaves_no_process_behind(tmp_path):
+    bundle, out = small_bundle(tmp_path), tmp_path / 'out'
+    command = [sys.executable, '-m', 'fusion_perception.cli', 'demo']
+    with subprocess.Popen(
+        [*command, '--bundle', bundle, '--out', out], stderr=subprocess.DEVNULL
+    ) as demo:
+        wait_until(lambda: len(children_of(demo.pid)) == 2, 'both processes', 60)
+        started = children_of(demo.pid)
+        demo.send_signal(signal.SIGTERM)
+        assert demo.wait(60) == 130
+    assert not any(Path(f'/proc/{pid}').exists() for pid in started)
+
+
+def children_of(pid):
+    """Return the ids of a process's children (Linux)."""
+    return Path(f'/proc/{pid}/task/{pid}/children').read_text().split()
