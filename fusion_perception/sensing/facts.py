@@ -1,0 +1,79 @@
+"""What can be observed of a node and its inputs, for findings to be drawn from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from fusion_perception.sensing.ledger import Stream
+from fusion_perception.sensing.offsets import Arrival
+from fusion_perception.sensing.pairing import PairingSettings
+
+
+@dataclass(frozen=True)
+class Publisher:
+    """Who publishes on a topic: node, message type, and which QoS policy keeps it unheard.
+
+    `clash` is that policy in words, '' where the QoS fits; `type` is as 'sensor_msgs/msg/Image'.
+    """
+
+    node: str
+    type: str
+    clash: str = ''
+
+
+@dataclass(frozen=True)
+class Source:
+    """A topic on which a stream may come, the type it is read as, and who publishes there."""
+
+    topic: str
+    type: str
+    publishers: Sequence[Publisher] = ()
+
+
+@dataclass(frozen=True)
+class InputFacts:
+    """One stream as it was lately: what became of its messages, and when the last ones came.
+
+    `sources` are alternatives. `fault` is why the last refused message was refused, `silent_s`
+    the time since the last one, `message_bytes` what one message takes (0: unknown).
+    """
+
+    stream: Stream
+    sources: Sequence[Source]
+    received: int = 0
+    dropped: Mapping[str, int] = field(default_factory=dict)
+    fault: str = ''
+    silent_s: float | None = None
+    arrivals: Sequence[Arrival] = ()
+    message_bytes: int = 0
+
+    @property
+    def topics(self) -> str:
+        """Return the topics in words."""
+        return ' and '.join(source.topic for source in self.sources)
+
+    @property
+    def usable(self) -> list[Arrival]:
+        """Return what came with a stamp."""
+        return [arrival for arrival in self.arrivals if arrival.stamp_ns > 0]
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What is known about a node and its inputs.
+
+    `lifecycle` is '' where there is no node (a recording); `pairs` counts those of both sensors
+    lately; `returns` is the share of rays of the last scan that met something.
+    """
+
+    inputs: Sequence[InputFacts]
+    lifecycle: str = ''
+    fault: str = ''
+    enabled: bool = True
+    waits_for_clock: bool = False
+    clock_publishers: int = 0
+    pairs: int = 0
+    pairing: PairingSettings = field(default_factory=PairingSettings)
+    max_age_s: float = 0.0
+    returns: float | None = None

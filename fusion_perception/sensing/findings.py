@@ -1,0 +1,307 @@
+"""Say why nothing comes out: from what was observed to symptom, cause and remedy.
+
+The node's diagnostics and `fusion doctor` both ask here. Nothing in this file knows ROS, a clock
+or a file: whoever observes hands in the facts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from fusion_perception.sensing.facts import Facts, InputFacts, Publisher
+from fusion_perception.sensing.ledger import Stream
+from fusion_perception.sensing.offsets import Apart, age_s, apart, rate_hz
+from fusion_perception.sensing.pairing import PairingSettings
+
+Level = Literal['OK', 'WARN', 'ERROR']
+NAMES: dict[Stream, str] = {'camera': 'camera', 'lidar': 'LiDAR'}
+# On the default transports of Fast DDS messages from about this size on may vanish.
+LARGE_BYTES = 500_000
+SILENT_S = 1.0
+# Further from the clock a stamp is no matter of delays on the way.
+FAR_FROM_CLOCK_S = 5.0
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What was seen, why it is so, and what to do: half a sentence, half a sentence, a sentence.
+
+    An OK finding has a symptom alone.
+    """
+
+    level: Level
+    symptom: str
+    cause: str = ''
+    remedy: str = ''
+
+    @property
+    def sentence(self) -> str:
+        """Return symptom and cause as one sentence."""
+        return f'{self.symptom}: {self.cause}.' if self.cause else f'{self.symptom}.'
+
+    def __str__(self) -> str:
+        return f'{self.sentence} {self.remedy}'.rstrip()
+
+
+def diagnose(facts: Facts) -> list[Finding]:
+    """Return everything that is wrong, what lies nearest to the source first."""
+    return [
+        *_of_node(facts),
+        *_of_clock(facts),
+        *(finding for stream in facts.inputs for finding in _of_input(stream)),
+        *_of_pairing(facts),
+        *_of_times(facts),
+        *_of_scene(facts),
+    ]
+
+
+def worst(findings: Sequence[Finding]) -> Level:
+    """Return the highest level, OK for none."""
+    levels: tuple[Level, ...] = ('OK', 'WARN', 'ERROR')
+    return max((f.level for f in findings), key=levels.index, default='OK')
+
+
+def _of_node(facts: Facts) -> Iterator[Finding]:
+    if facts.lifecycle == 'unconfigured' and facts.fault:
+        yield Finding(
+            'ERROR',
+            'The node could not be configured',
+            facts.fault.rstrip('.'),
+            'Correct that with `ros2 param set`, then `ros2 lifecycle set NODE configure` and '
+            '`... activate`.',
+        )
+    elif facts.lifecycle not in ('', 'active'):
+        steps = 'activate' if facts.lifecycle == 'inactive' else 'configure` and `... activate'
+        yield Finding(
+            'WARN',
+            f'The node is {facts.lifecycle}',
+            'only an active node predicts',
+            f'`ros2 lifecycle set NODE {steps}`, or start it with autostart:=true.',
+        )
+    elif not facts.enabled:
+        yield Finding(
+            'WARN',
+            'The node is disabled',
+            '~/enable was called with false',
+            "`ros2 service call NODE/enable std_srvs/srv/SetBool '{data: true}'`.",
+        )
+
+
+def _of_clock(facts: Facts) -> Iterator[Finding]:
+    if not facts.waits_for_clock:
+        return
+    if facts.clock_publishers:
+        yield Finding(
+            'ERROR',
+            'The time stands still',
+            'use_sim_time is set, and what publishes on /clock is paused or sends zero',
+            'Let the simulator or the bag run on.',
+        )
+    else:
+        yield Finding(
+            'ERROR',
+            'The node has no time',
+            'use_sim_time is set and nobody publishes on /clock',
+            'Play the bag with `ros2 bag play --clock`, start the simulator, or set '
+            'use_sim_time to false.',
+        )
+
+
+def _of_input(facts: InputFacts) -> Iterator[Finding]:
+    if not facts.received and facts.silent_s is None:
+        yield from _of_nothing(facts)
+        return
+    if facts.silent_s is not None and facts.silent_s > SILENT_S:
+        publishers = [p for source in facts.sources for p in source.publishers]
+        yield Finding(
+            'ERROR',
+            f'{facts.topics} has been silent for {facts.silent_s:.1f} s',
+            f'{_names(publishers)} is still there and sends nothing'
+            if publishers
+            else 'its publisher is gone',
+            'Look at the log of its driver, the cable and the power.',
+        )
+        return
+    dropped = facts.dropped
+    refused = {cause: n for cause in ('bad_encoding', 'bad_shape') if (n := dropped.get(cause, 0))}
+    if refused:
+        yield Finding(
+            'ERROR' if sum(refused.values()) >= facts.received else 'WARN',
+            f'{sum(refused.values())} of {facts.received} {NAMES[facts.stream]} messages are '
+            f'refused ({", ".join(refused)})',
+            *_parted(facts.fault, 'they cannot be read', 'Set the driver accordingly.'),
+        )
+    if unstamped := dropped.get('unstamped', 0):
+        yield Finding(
+            'ERROR' if unstamped >= facts.received else 'WARN',
+            f'{unstamped} of {facts.received} {NAMES[facts.stream]} messages on {facts.topics} '
+            'cannot be paired',
+            'their stamp is zero',
+            'Let the driver set header.stamp to the time of measurement.',
+        )
+    if failed := dropped.get('inference_error', 0):
+        yield Finding(
+            'ERROR',
+            f'{failed} {NAMES[facts.stream]} messages were lost in inference',
+            *_parted(facts.fault, 'the model failed', 'See `fusion doctor --bundle`.'),
+        )
+
+
+def _of_nothing(facts: InputFacts) -> Iterator[Finding]:
+    symptom = f'Nothing arrives on {facts.topics}'
+    publishers = [p for source in facts.sources for p in source.publishers]
+    if not publishers:
+        yield Finding(
+            'ERROR',
+            symptom,
+            'nobody publishes there',
+            f"Start the {NAMES[facts.stream]}'s driver, or remap the node's input to a topic of "
+            '`ros2 topic list`.',
+        )
+        return
+    explained = False
+    for source in facts.sources:
+        others = [p for p in source.publishers if p.type != source.type]
+        if others:
+            explained = True
+            yield Finding(
+                'ERROR',
+                symptom,
+                f'{_names(others)} publishes {others[0].type} on {source.topic}, and '
+                f'{source.type} is needed',
+                f'Remap the input to a topic of type {source.type}, or convert the messages.',
+            )
+        clashing = [p for p in source.publishers if p.clash and p not in others]
+        if clashing:
+            explained = True
+            yield Finding(
+                'ERROR',
+                symptom,
+                f'the QoS of {_names(clashing)} does not match ({clashing[0].clash})',
+                'Change that policy on one of the two sides: a subscription may ask for no more '
+                'than the publisher offers.',
+            )
+    if explained:
+        return
+    if facts.message_bytes >= LARGE_BYTES:
+        yield Finding(
+            'ERROR',
+            symptom,
+            f'{_names(publishers)} publishes there with matching type and QoS, but one message '
+            f'takes {facts.message_bytes / 1e6:.1f} MB, which the default transports of Fast DDS '
+            'lose',
+            'Start the driver and the node with FASTDDS_DEFAULT_PROFILES_FILE (on Jazzy '
+            'FASTRTPS_DEFAULT_PROFILES_FILE) naming config/fastdds_large_images.xml; the launch '
+            'files do so with large_images:=true.',
+        )
+        return
+    yield Finding(
+        'ERROR',
+        symptom,
+        f'{_names(publishers)} publishes there with matching type and QoS, but sends nothing, or '
+        'its messages get lost',
+        f'Look at its log, and at `ros2 topic hz {facts.sources[0].topic}`. Messages above 0.5 MB '
+        'need large_images:=true.',
+    )
+
+
+def _of_pairing(facts: Facts) -> Iterator[Finding]:
+    by_stream = {stream.stream: stream for stream in facts.inputs}
+    if facts.pairs or not {'camera', 'lidar'} <= set(by_stream):
+        return
+    measured = apart(by_stream['camera'].usable, by_stream['lidar'].usable)
+    if measured is None:
+        return
+    settings = facts.pairing
+    known_s = settings.camera_offset_s - settings.lidar_offset_s
+    slop_s = 0.0 if settings.policy == 'exact' else settings.slop_s
+    left_s = measured.median_s - known_s
+    if max(abs(measured.least_s - known_s), abs(measured.most_s - known_s)) <= slop_s:
+        return
+    yield Finding(
+        'ERROR',
+        'Camera and LiDAR never form a pair',
+        f'{_in_words(measured, known_s)}, and '
+        + (
+            'the policy is exact'
+            if settings.policy == 'exact'
+            else f'pairing.slop_s allows {slop_s:.3f} s'
+        ),
+        _pairing_remedy(measured, left_s, slop_s, settings),
+    )
+
+
+def _in_words(measured: Apart, known_s: float) -> str:
+    side = 'behind' if measured.median_s > 0 else 'ahead of'
+    text = f"the camera's stamps lie {abs(measured.median_s):.3f} s {side} the LiDAR's"
+    if measured.spread_s > 0.001:
+        text += f', give or take {measured.spread_s:.3f} s'
+    return text + (f' (offsets of {known_s:.3f} s are set)' if known_s else '')
+
+
+def _pairing_remedy(
+    measured: Apart, left_s: float, slop_s: float, settings: PairingSettings
+) -> str:
+    # Rounded up to a millisecond, with some room.
+    slop_needed = 0.001 * int(1.1e3 * (abs(left_s) + measured.spread_s) + 1)
+    wider = f'set pairing.slop_s to {slop_needed:.3f}'
+    if settings.policy == 'exact':
+        wider = f"set pairing.policy to 'approximate' and pairing.slop_s to {slop_needed:.3f}"
+    if measured.spread_s > max(slop_s, 0.001):
+        return f"{wider.capitalize()}, or let one sensor's trigger start the other."
+    shifted = f'Set pairing.camera_offset_s to {measured.median_s + settings.lidar_offset_s:.3f}'
+    if abs(left_s) > 0.2:
+        return f"{shifted}, or synchronise the sensors' clocks."
+    return f'{shifted}, or {wider} when the scene moves slowly.'
+
+
+def _of_times(facts: Facts) -> Iterator[Finding]:
+    if facts.waits_for_clock:
+        return
+    for stream in facts.inputs:
+        age = age_s(stream.usable)
+        if age is None:
+            continue
+        too_old = 0 < facts.max_age_s < age
+        if not too_old and abs(age) < FAR_FROM_CLOCK_S:
+            continue
+        side = 'behind' if age > 0 else 'ahead of'
+        yield Finding(
+            'ERROR' if too_old else 'WARN',
+            f'The stamps on {stream.topics} lie {abs(age):.3f} s {side} the clock',
+            f'max_age_s drops what is older than {facts.max_age_s:g} s'
+            if too_old
+            else 'the clocks differ, or a recording is played without its clock',
+            'Synchronise the clocks (chrony, PTP); play a recording with `ros2 bag play --clock` '
+            'and use_sim_time' + ('; or raise max_age_s.' if too_old else '.'),
+        )
+
+
+def _of_scene(facts: Facts) -> Iterator[Finding]:
+    if facts.returns == 0:
+        yield Finding(
+            'WARN',
+            'The scene is empty',
+            'no ray of the range image met anything',
+            'Look whether the LiDAR is covered, and whether range_scale and the maximum range of '
+            'the bundle fit its units.',
+        )
+
+
+def heard(facts: InputFacts) -> Finding:
+    """Return, as an OK finding, what came on a stream that is fine."""
+    return Finding('OK', f'{facts.topics}: {rate_hz(facts.arrivals):.1f} Hz')
+
+
+def _names(publishers: Sequence[Publisher]) -> str:
+    return ', '.join(dict.fromkeys(publisher.node for publisher in publishers))
+
+
+def _parted(fault: str, cause: str, remedy: str) -> tuple[str, str]:
+    """Part an error's words into its fault, as half a sentence, and the next step."""
+    first, _, rest = fault.partition('. ')
+    if not first:
+        return cause, remedy
+    return first[:1].lower() + first[1:].rstrip('.'), rest or remedy

@@ -1,0 +1,71 @@
+"""Measure how far the stamps of two streams lie apart, and how far a stream's lie from a clock."""
+
+from __future__ import annotations
+
+import statistics
+from bisect import bisect_left
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+# Fewer messages of a stream than this say nothing about a constant offset.
+ENOUGH = 3
+
+
+class Arrival(NamedTuple):
+    """A message's stamp and when it came, both in nanoseconds."""
+
+    stamp_ns: int
+    arrived_ns: int
+
+
+@dataclass(frozen=True)
+class Apart:
+    """LiDAR stamps minus those of their camera images, seconds: the median and the extremes."""
+
+    median_s: float
+    least_s: float
+    most_s: float
+
+    @property
+    def spread_s(self) -> float:
+        """Return how far the furthest one lies from the median."""
+        return max(self.most_s - self.median_s, self.median_s - self.least_s)
+
+
+def age_s(arrivals: Sequence[Arrival]) -> float | None:
+    """Return the median of arrival minus stamp, seconds; None before the first message."""
+    if not arrivals:
+        return None
+    return statistics.median(a.arrived_ns - a.stamp_ns for a in arrivals) / 1e9
+
+
+def rate_hz(arrivals: Sequence[Arrival]) -> float:
+    """Return the mean rate of arrival, 0 for fewer than two messages."""
+    if len(arrivals) < 2:
+        return 0.0
+    elapsed_ns = arrivals[-1].arrived_ns - arrivals[0].arrived_ns
+    return (len(arrivals) - 1) * 1e9 / elapsed_ns if elapsed_ns > 0 else 0.0
+
+
+def apart(camera: Sequence[Arrival], lidar: Sequence[Arrival]) -> Apart | None:
+    """Return how far the LiDAR's stamps lie after those of the images that belong to them.
+
+    Stamps of two periodic streams alone leave whole periods open; what was measured at one time
+    also arrives at about one time, which settles them. None for too few messages.
+    """
+    if len(camera) < ENOUGH or len(lidar) < ENOUGH:
+        return None
+    coarse_ns = round(1e9 * ((age_s(camera) or 0.0) - (age_s(lidar) or 0.0)))
+    stamps = sorted(arrival.stamp_ns for arrival in camera)
+    # A scan from before the first image or after the last one has lost its own image.
+    inside = [a.stamp_ns for a in lidar if stamps[0] <= a.stamp_ns - coarse_ns <= stamps[-1]]
+    if len(inside) < ENOUGH:
+        inside = [a.stamp_ns for a in lidar]
+    gaps = [stamp - _nearest(stamps, stamp - coarse_ns) for stamp in inside]
+    return Apart(statistics.median(gaps) / 1e9, min(gaps) / 1e9, max(gaps) / 1e9)
+
+
+def _nearest(stamps: Sequence[int], wanted: int) -> int:
+    index = bisect_left(stamps, wanted)
+    return min(stamps[max(0, index - 1) : index + 1], key=lambda stamp: abs(stamp - wanted))
