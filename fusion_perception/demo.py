@@ -220,27 +220,30 @@ def _live() -> Iterator[Any]:
         with Live(console=console, refresh_per_second=5, transient=True) as live:
             yield live.update
         return
-    shown = -math.inf
+    shown_at, shown = -math.inf, ''
 
     def show(line: str) -> None:
-        nonlocal shown
-        if time.monotonic() - shown >= 1.0:
-            shown = time.monotonic()
+        nonlocal shown_at, shown
+        if time.monotonic() - shown_at >= 1.0 and line != shown:
+            shown_at, shown = time.monotonic(), line
             LOGGER.info(line)
 
     yield show
 
 
 def _line(witness: Witness) -> str:
+    """Say in less than the width of a terminal how it goes."""
     recent = witness.judged[-10:]
-    verdict = '' if witness.status is None else f'  {witness.status.message}'
     if not recent:
-        return f'{witness.predictions} predictions, none judged yet{verdict}'
+        return f'{witness.predictions} predictions, none judged yet'
     latency = np.percentile([judged.latency_ms for judged in witness.judged], (50, 95))
+    # The node's own verdict where it is not content.
+    status = witness.status
+    worry = '' if status is None or status.level == b'\x00' else f'  {status.message}'
     return (
         f'{witness.predictions} predictions  error {_error_m(recent):.2f} m now, '
-        f'{_error_m(witness.judged):.2f} m in all  '
-        f'latency p50 {latency[0]:.1f} ms, p95 {latency[1]:.1f} ms{verdict}'
+        f'{_error_m(witness.judged):.2f} in all  '
+        f'latency p50 {latency[0]:.0f}, p95 {latency[1]:.0f} ms{worry}'
     )
 
 
