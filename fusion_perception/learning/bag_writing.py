@@ -1,0 +1,173 @@
+"""Write a recording (rosbag2) of what a camera and a LiDAR saw, without ROS."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from rosbags.interfaces import Connection
+from rosbags.rosbag2 import CompressionFormat, CompressionMode, StoragePlugin, Writer
+from typing_extensions import Self
+
+from fusion_perception.sensing.message_types import known_types
+from fusion_perception.sensing.observation import Camera
+from fusion_perception.sensing.rep103 import to_rep103
+
+Storage = Literal['mcap', 'sqlite3']
+Compression = Literal['none', 'file', 'message']
+SECOND = 1_000_000_000
+
+
+class BagWriter:
+    """A new recording; a context manager. One that ends in an exception is deleted.
+
+    Each method writes one message, stamped and recorded at `stamp_ns` unless another `log_ns` is
+    given. Raises ValueError when something is there already.
+    """
+
+    def __init__(
+        self, path: Path, storage: Storage = 'mcap', compression: Compression = 'none'
+    ) -> None:
+        if path.exists():
+            raise ValueError(
+                f'{path} exists. Choose another folder for the recording, or delete it.'
+            )
+        self._path = path
+        self._types = known_types('jazzy')
+        self._writer = Writer(path, version=9, storage_plugin=StoragePlugin[storage.upper()])
+        self._writer.set_compression(CompressionMode[compression.upper()], CompressionFormat.ZSTD)
+        self._connections: dict[str, Connection] = {}
+
+    def __enter__(self) -> Self:
+        self._writer.open()
+        return self
+
+    def __exit__(self, kind: object, *_: object) -> None:
+        if kind is None:
+            self._writer.close()
+        else:
+            # Half a recording looks like a whole one.
+            self._writer.abort()
+            shutil.rmtree(self._path, ignore_errors=True)
+
+    def image(
+        self,
+        topic: str,
+        stamp_ns: int,
+        pixels: NDArray[np.uint8],
+        frame_id: str = 'camera',
+        log_ns: int | None = None,
+    ) -> None:
+        """Write pixels (H, W, 4) as rgb8, or as rgba8 where alpha says something."""
+        opaque = bool((pixels[..., 3] == 255).all())
+        kept = np.ascontiguousarray(pixels[..., :3] if opaque else pixels)
+        self._array(topic, stamp_ns, kept, 'rgb8' if opaque else 'rgba8', frame_id, log_ns)
+
+    def ranges(
+        self,
+        topic: str,
+        stamp_ns: int,
+        ranges: NDArray[np.float32],
+        frame_id: str = 'lidar',
+        log_ns: int | None = None,
+    ) -> None:
+        """Write ranges (R, C) in metres as 32FC1."""
+        self._array(
+            topic, stamp_ns, np.ascontiguousarray(ranges, '<f4'), '32FC1', frame_id, log_ns
+        )
+
+    def camera_info(
+        self,
+        topic: str,
+        stamp_ns: int,
+        camera: Camera,
+        frame_id: str = 'camera',
+        log_ns: int | None = None,
+    ) -> None:
+        """Write the intrinsics of an undistorted pinhole camera."""
+        fx, fy, cx, cy = camera.fx, camera.fy, camera.cx, camera.cy
+        message = self._make('sensor_msgs/msg/CameraInfo')(
+            header=self._header(stamp_ns, frame_id),
+            height=camera.height,
+            width=camera.width,
+            distortion_model='plumb_bob',
+            d=np.zeros(5),
+            k=np.array([fx, 0, cx, 0, fy, cy, 0, 0, 1], np.float64),
+            r=np.eye(3).reshape(-1),
+            p=np.array([fx, 0, cx, 0, 0, fy, cy, 0, 0, 0, 1, 0], np.float64),
+            binning_x=0,
+            binning_y=0,
+            roi=self._make('sensor_msgs/msg/RegionOfInterest')(
+                x_offset=0, y_offset=0, height=0, width=0, do_rectify=False
+            ),
+        )
+        self.write(topic, 'sensor_msgs/msg/CameraInfo', _logged(log_ns, stamp_ns), message)
+
+    def centers(
+        self,
+        topic: str,
+        stamp_ns: int,
+        centers: NDArray[np.float64],
+        frame_id: str = 'lidar',
+        log_ns: int | None = None,
+    ) -> None:
+        """Write centres (K, 3) in metres, LiDAR frame, as a PoseArray."""
+        upright = self._make('geometry_msgs/msg/Quaternion')(x=0.0, y=0.0, z=0.0, w=1.0)
+        point, pose = self._make('geometry_msgs/msg/Point'), self._make('geometry_msgs/msg/Pose')
+        message = self._make('geometry_msgs/msg/PoseArray')(
+            header=self._header(stamp_ns, frame_id),
+            poses=[
+                pose(position=point(x=x, y=y, z=z), orientation=upright)
+                for x, y, z in to_rep103(centers).tolist()
+            ],
+        )
+        self.write(topic, 'geometry_msgs/msg/PoseArray', _logged(log_ns, stamp_ns), message)
+
+    def write(self, topic: str, kind: str, log_ns: int, message: object) -> None:
+        """Write a message of any known type, recorded at a time."""
+        if topic not in self._connections:
+            self._connections[topic] = self._writer.add_connection(
+                topic, kind, typestore=self._types
+            )
+        self._writer.write(
+            self._connections[topic], log_ns, self._types.serialize_cdr(message, kind)
+        )
+
+    def _make(self, kind: str) -> Callable[..., object]:
+        made: Callable[..., object] = self._types.types[kind]
+        return made
+
+    def _header(self, stamp_ns: int, frame_id: str) -> object:
+        stamp = self._make('builtin_interfaces/msg/Time')(
+            sec=stamp_ns // SECOND, nanosec=stamp_ns % SECOND
+        )
+        return self._make('std_msgs/msg/Header')(stamp=stamp, frame_id=frame_id)
+
+    def _array(
+        self,
+        topic: str,
+        stamp_ns: int,
+        values: NDArray[np.uint8] | NDArray[np.float32],
+        encoding: str,
+        frame_id: str,
+        log_ns: int | None,
+    ) -> None:
+        height, width = values.shape[:2]
+        message = self._make('sensor_msgs/msg/Image')(
+            header=self._header(stamp_ns, frame_id),
+            height=height,
+            width=width,
+            encoding=encoding,
+            is_bigendian=0,
+            step=values.nbytes // height,
+            data=values.reshape(-1).view(np.uint8),
+        )
+        self.write(topic, 'sensor_msgs/msg/Image', _logged(log_ns, stamp_ns), message)
+
+
+def _logged(log_ns: int | None, stamp_ns: int) -> int:
+    return stamp_ns if log_ns is None else log_ns
