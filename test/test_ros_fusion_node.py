@@ -138,6 +138,16 @@ def test_a_wrong_parameter_fails_to_configure_and_heals(tmp_path):
         assert probe.change_state('configure')
 
 
+def test_an_impossible_transition_is_refused_and_harms_nothing(tmp_path):
+    with Graph(small_bundle(tmp_path), autostart=False) as probe:
+        assert not probe.change_state('activate')
+        assert not probe.change_state('nonsense')
+        assert probe.change_state('configure')
+        assert not probe.change_state('configure')
+        assert probe.change_state('shutdown')
+        assert probe.state() == 'finalized'
+
+
 def test_settings_that_may_change_do_so_while_it_runs(tmp_path):
     with Graph(small_bundle(tmp_path)) as probe:
         probe.wait_for_node()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import traceback
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
@@ -12,6 +13,7 @@ from diagnostic_msgs.msg import DiagnosticArray
 from geometry_msgs.msg import PoseArray
 from rclpy.clock import Clock, ClockType
 from rclpy.duration import Duration
+from rclpy.impl.implementation_singleton import rclpy_implementation
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import CameraInfo, Image
@@ -20,13 +22,20 @@ from visualization_msgs.msg import MarkerArray
 
 from fusion_perception.models.bundle import load_bundle
 from fusion_perception.ros import messages
-from fusion_perception.ros.diagnostics import NodeState, StreamState, diagnostics_message
+from fusion_perception.ros.diagnostics import (
+    OK,
+    NodeState,
+    StreamState,
+    diagnostics_message,
+)
 from fusion_perception.ros.node_settings import LIVE, READ_ONLY, NodeSettings
+from fusion_perception.ros.observed import facts_of
 from fusion_perception.ros.parameters import Parameters
 from fusion_perception.ros.pipeline import Pipeline
 from fusion_perception.ros.process import Startable
 from fusion_perception.runtime import Runtime
 from fusion_perception.sensing.camera_info import camera_from_info
+from fusion_perception.sensing.findings import Finding, diagnose
 from fusion_perception.sensing.ledger import STREAMS, Stream
 from fusion_perception.sensing.observation import Prediction
 
@@ -35,6 +44,7 @@ SUCCESS, FAILURE, ERROR = (
     TransitionCallbackReturn.FAILURE,
     TransitionCallbackReturn.ERROR,
 )
+RCLError = rclpy_implementation.RCLError
 # A newer measurement always beats an older one, so nothing may queue up before the node.
 NEWEST = QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT)
 TOPICS: dict[Stream, str] = {'camera': 'image', 'lidar': 'range_image'}
@@ -73,7 +83,8 @@ class FusionNode(Startable, LifecycleNode):
         self._stop_listening()
         self._diagnose()
         self._diagnostics.wait_for_all_acked(Duration(seconds=0.5))
-        self.trigger_shutdown()
+        with suppress(RCLError):  # It may have been shut down through the service before.
+            self.trigger_shutdown()
 
     # The lifecycle.
 
@@ -143,6 +154,14 @@ class FusionNode(Startable, LifecycleNode):
         self._deactivate()
         self._release()
         return super().on_error(state)
+
+    def _LifecycleNodeMixin__change_state(self, transition_id: int) -> TransitionCallbackReturn:
+        # An impossible transition would end the node on Jazzy; Kilted answers that it failed.
+        try:
+            return super()._LifecycleNodeMixin__change_state(transition_id)
+        except RCLError as fault:
+            self.get_logger().error(f'No such transition from here: {fault}')
+            return ERROR
 
     def _listen(self) -> None:
         assert self._pipeline is not None
@@ -226,7 +245,10 @@ class FusionNode(Startable, LifecycleNode):
         else:
             state = self._state_of(self._pipeline)
             thresholds = self._pipeline.settings.diagnostics
-        self._diagnostics.publish(diagnostics_message(header, name, state, thresholds))
+        message = diagnostics_message(header, name, state, thresholds)
+        self._diagnostics.publish(message)
+        if message.status[0].level != OK and (self._inputs or self._fault):
+            self.get_logger().warning(message.status[0].message, throttle_duration_sec=10.0)
 
     def _state_of(self, pipeline: Pipeline) -> NodeState:
         monitor, counters = pipeline.monitor, pipeline.intake.ledger.counters()
@@ -255,10 +277,18 @@ class FusionNode(Startable, LifecycleNode):
             inference_ms=inference_ms,
             lost_share=lost_share,
             last_fault=monitor.last_fault,
+            findings=self._findings(pipeline),
             about={
                 'bundle': str(pipeline.runtime.bundle.path),
                 'model': pipeline.runtime.bundle.manifest.model,
                 'device': str(pipeline.runtime.device),
+                'lidar_shape': '{}x{}'.format(*pipeline.runtime.bundle.lidar.shape),
                 'able': ' '.join(sorted(pipeline.runtime.bundle.model.modes)),
             },
         )
+
+    def _findings(self, pipeline: Pipeline) -> list[Finding]:
+        if not self._inputs:
+            return []
+        # camera_info, the last of them, is no stream.
+        return diagnose(facts_of(self, pipeline, zip(STREAMS, self._inputs, strict=False)))
