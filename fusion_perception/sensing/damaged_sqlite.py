@@ -35,6 +35,8 @@ class DamagedSqlite:
         where = quote(str(path.resolve()))
         self._database = sqlite3.connect(f'file:{where}?mode=ro&immutable=1', uri=True)
         try:
+            # Without it, SQLite refuses a file that is shorter than its header says.
+            self._database.execute('PRAGMA writable_schema = ON')
             definitions = self._definitions()
             for key, name, kind in self._database.execute('SELECT id, name, type FROM topics'):
                 self._topics[key] = Channel(name, kind, definitions.get(kind, NO_DEFINITION))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import sys
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
@@ -91,8 +90,16 @@ def unpack(packed: Path, copy: Path) -> None:
     Raises ValueError when it is damaged; the copy then holds what precedes the damage.
     """
     with packed.open('rb') as file, copy.open('wb') as out:
+        stream = zstd.ZstdDecompressor()
         try:
-            with zstd.open(file, 'rb') as source:
-                shutil.copyfileobj(source, out, 1 << 20)
-        except (zstd.ZstdError, EOFError) as fault:
+            # Block by block, as above.
+            while block := file.read(_BLOCK):
+                while block:
+                    if stream.eof:  # One frame may follow another.
+                        stream = zstd.ZstdDecompressor()
+                    out.write(stream.decompress(block))
+                    block = stream.unused_data
+        except zstd.ZstdError as fault:
             raise ValueError(f'{packed.name} cannot be unpacked to its end: {fault}.') from None
+        if not stream.eof:
+            raise ValueError(f'{packed.name} cannot be unpacked to its end: it is torn.')

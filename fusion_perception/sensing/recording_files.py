@@ -141,14 +141,14 @@ def _recordings_in(place: Path) -> list[Path]:
     if (place / METADATA).exists():
         return [place]
     files = sorted(filter(is_storage, place.iterdir()), key=_order)
-    if len({_stem(file) for file in files}) == 1:
-        return [place]
     below = [
         found
         for folder in sorted(place.iterdir())
         if folder.is_dir() and not folder.is_symlink()
         for found in _recordings_in(folder)
     ]
+    if not below and len({_stem(file) for file in files}) == 1:
+        return [place]  # The parts of one recording.
     return [*files, *below]
 
 

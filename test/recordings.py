@@ -1,0 +1,73 @@
+"""Small recordings of a moving scene, edited at will before they are written."""
+
+from dataclasses import dataclass, replace
+from functools import lru_cache
+
+import torch
+
+from fusion_perception.learning.bag_writing import SECOND, BagWriter
+from fusion_perception.learning.to_bag import BEGIN_NS, CAMERA_INFO, IMAGE, RANGES, TRUTH
+from fusion_perception.models import build
+from fusion_perception.models.bundle import save_bundle
+from fusion_perception.sensing.lidars import UniformGrid
+from fusion_perception.sensing.rig import Rig
+from fusion_perception.simulation.motion import MovingScene
+from fusion_perception.simulation.render import render
+
+SMALL = {'lidar_widths': (8, 8), 'camera_widths': (8, 8)}
+
+
+@dataclass(frozen=True)
+class Event:
+    """A message to write: which topic, which of the frames, stamped and recorded when."""
+
+    topic: str
+    index: int
+    stamp_ns: int
+    log_ns: int
+
+    def stamped(self, stamp_ns):
+        return replace(self, stamp_ns=stamp_ns)
+
+
+@lru_cache
+def frames(count, rate):
+    times = torch.arange(count) / rate
+    return render(MovingScene(seed=4).at(times), Rig(), UniformGrid().lidar())
+
+
+def at(index, rate=10):
+    return BEGIN_NS + round(index * SECOND / rate)
+
+
+def record(path, count=8, rate=10, edit=None, storage='mcap', compression='none', topics=None):
+    """Write a recording; `edit` takes the list of events and returns the one to write."""
+    seen, names = frames(count, rate), topics or {}
+    events = [
+        Event(topic, index, at(index, rate), at(index, rate))
+        for index in range(count)
+        for topic in (IMAGE, CAMERA_INFO, RANGES, TRUTH)
+    ]
+    with BagWriter(path, storage, compression) as bag:
+        for event in edit(events) if edit else events:
+            values = {
+                IMAGE: lambda i: seen.images[i].numpy(),
+                CAMERA_INFO: lambda i: Rig().camera,
+                RANGES: lambda i: seen.ranges[i].numpy(),
+                TRUTH: lambda i: seen.centers[i].double().numpy(),
+            }[event.topic](event.index)
+            write = {
+                IMAGE: bag.image,
+                CAMERA_INFO: bag.camera_info,
+                RANGES: bag.ranges,
+                TRUTH: bag.centers,
+            }[event.topic]
+            topic = names.get(event.topic, event.topic)
+            write(topic, event.stamp_ns, values, log_ns=event.log_ns)
+    return path
+
+
+def small_bundle(path, name='dense_fusion', config=SMALL):
+    torch.manual_seed(1)
+    save_bundle(path, build(name, config), name, Rig(), UniformGrid().lidar(), {})
+    return path
