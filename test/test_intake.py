@@ -1,19 +1,24 @@
 """Decoded pairs with every loss counted: the way of the messages on the robot and from bags."""
 
+import io
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
+from PIL import Image
 
 from fusion_perception.sensing.camera_info import camera_from_info
 from fusion_perception.sensing.decode import BadEncoding, BadShape
 from fusion_perception.sensing.intake import Intake, Needs, arrays_of
+from fusion_perception.sensing.lidars import UniformGrid
 from fusion_perception.sensing.observation import Camera
 from fusion_perception.sensing.pairing import PairingSettings
 from fusion_perception.sensing.rep103 import centers_of, from_rep103, to_rep103
 
 ALL = ('fusion', 'camera_only', 'lidar_only')
 SECOND = 1_000_000_000
+LIDAR = UniformGrid(rows=2, columns=2).lidar()
 
 
 def image(stamp_ns, encoding='rgb8', pixels=None):
@@ -39,7 +44,7 @@ def message(stamp_ns, frame_id, encoding, values):
 
 
 def intake(modes=ALL, **pairing):
-    return Intake(Needs('b.safetensors', (2, 2), modes), PairingSettings(**pairing))
+    return Intake(Needs('b.safetensors', LIDAR, modes), PairingSettings(**pairing))
 
 
 def test_a_pair_comes_out_decoded():
@@ -116,3 +121,63 @@ def test_camera_info_gives_the_intrinsics_and_keeps_the_pose():
     assert camera.T_camera_lidar == mounted.T_camera_lidar
     with pytest.raises(ValueError, match='no calibration'):
         camera_from_info(SimpleNamespace(width=1, height=1, k=[0.0] * 9), mounted)
+
+
+def cloud(stamp_ns, ranges, shape=None):
+    *xyz, _ = LIDAR.xyza(torch.from_numpy(ranges)).numpy()
+    points = to_rep103(np.stack(xyz, axis=-1)).astype(np.float32)
+    points = points if shape is None else points.reshape(*shape, 3)[::-1]
+    whole = message(stamp_ns, 'lidar', '', points)
+    fields = [SimpleNamespace(name=name, offset=4 * i, datatype=7) for i, name in enumerate('xyz')]
+    return SimpleNamespace(
+        header=whole.header,
+        height=whole.height,
+        width=whole.width,
+        is_bigendian=False,
+        fields=fields,
+        point_step=12,
+        row_step=whole.step,
+        data=points.tobytes(),
+    )
+
+
+@pytest.mark.parametrize('shape', [None, (1, 4), (4, 1)])
+def test_a_point_cloud_serves_as_a_range_image(shape):
+    ranges = np.array([[7, 8], [9, 50]], np.float32)
+    taken = intake(slop_s=0.0)
+    taken.take('camera', image(SECOND))
+    (pair,) = taken.take('lidar', cloud(SECOND, ranges, shape))
+    np.testing.assert_allclose(pair.lidar.values, ranges, rtol=0, atol=1e-4)
+    assert taken.placement.outside == 0
+
+
+def test_a_cloud_without_coordinates_is_dropped_and_counted():
+    taken, bad = intake(), cloud(SECOND, np.ones((2, 2), np.float32))
+    bad.fields = []
+    with pytest.raises(BadEncoding, match='Publish x, y and z'):
+        taken.take('lidar', bad)
+    assert taken.ledger.counters()['lidar']['dropped']['bad_encoding'] == 1
+
+
+def test_a_compressed_image_serves_as_an_image():
+    png = io.BytesIO()
+    Image.fromarray(np.full((2, 3, 3), 90, np.uint8)).save(png, 'PNG')
+    compressed = SimpleNamespace(
+        header=image(SECOND).header, format='rgb8; png compressed', data=png.getvalue()
+    )
+    taken = intake(slop_s=0.0)
+    taken.take('lidar', scan(SECOND))
+    (pair,) = taken.take('camera', compressed)
+    assert (pair.camera.values == 90).all()
+
+
+def test_counts_that_mean_no_return_are_no_ranges():
+    counts = np.array([[1000, 65535], [0, 4000]], np.uint16)
+    taken = Intake(Needs('b', LIDAR, ALL), PairingSettings(slop_s=0.0), 0.004, (4000,))
+    taken.take('camera', image(SECOND))
+    (pair,) = taken.take('lidar', message(SECOND, 'lidar', 'mono16', counts))
+    np.testing.assert_allclose(pair.lidar.values, [[4, 262.14], [0, 0]], rtol=1e-6)
+    taken.change(PairingSettings(slop_s=0.0), 0.004, (65535,))
+    taken.take('camera', image(2 * SECOND))
+    (pair,) = taken.take('lidar', message(2 * SECOND, 'lidar', 'mono16', counts))
+    np.testing.assert_allclose(pair.lidar.values, [[4, 0], [0, 16]], rtol=1e-6)

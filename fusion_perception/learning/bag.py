@@ -55,7 +55,7 @@ def run_bag(
         truth = no_truth(len(bundle.rig.classes))
         if topics.truth is not None:
             truth = read_truth(recording, topics.truth, bundle.rig.classes, notes.append)
-        needs = Needs(bundle.path.name, bundle.lidar.shape, bundle.model.modes)
+        needs = Needs(bundle.path.name, bundle.lidar, bundle.model.modes)
         pairs = BagPairs(recording, topics, needs, settings, bundle.rig.camera, progress)
         judge = Judge(
             runtime,

@@ -43,7 +43,7 @@ class Pipeline:
         self.monitor = Monitor()
         bundle = runtime.bundle
         self.intake = Intake(
-            Needs(bundle.path.name, bundle.lidar.shape, bundle.model.modes),
+            Needs(bundle.path.name, bundle.lidar, bundle.model.modes),
             settings.pairing,
             settings.range_scale,
             image_fallback=cv_bridge_fallback('rgb8'),

@@ -10,18 +10,28 @@ and raises ValueError for what it cannot read either.
 from __future__ import annotations
 
 import io
-from collections.abc import Callable
-from typing import Protocol
+from collections.abc import Callable, Collection
+from typing import Annotated, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
+from pydantic import Field
 from typing_extensions import Buffer
 
 # Channels, which for these are also the bytes of a pixel.
 IMAGE_ENCODINGS = {'rgb8': 3, 'bgr8': 3, 'rgba8': 4, 'bgra8': 4, 'mono8': 1}
 RANGE_ENCODINGS = {'32FC1': 'f4', '16UC1': 'u2', 'mono16': 'u2'}
 COMPRESSED_MODES = ('L', 'RGB', 'RGBA')
+# What counts of a 16-bit range image mean, for the settings of whoever reads them.
+RangeScale = Annotated[
+    float, Field(gt=0, le=1, description='Metres per count of 16UC1 and mono16 range images')
+]
+InvalidValues = Annotated[
+    tuple[Annotated[int, Field(ge=0, le=65535)], ...],
+    Field(description='Counts of 16UC1 and mono16 range images that mean no return'),
+]
+RANGE_SCALE, INVALID_VALUES = 0.001, (0, 65535)
 
 
 class BadEncoding(ValueError):  # noqa: N818 (named after its cause in the ledger)
@@ -109,12 +119,16 @@ def decode_image(message: ImageMessage, fallback: Fallback | None = None) -> NDA
 
 
 def decode_range(
-    message: ImageMessage, range_scale: float = 0.001, fallback: Fallback | None = None
+    message: ImageMessage,
+    range_scale: float = RANGE_SCALE,
+    fallback: Fallback | None = None,
+    invalid_values: Collection[int] = INVALID_VALUES,
 ) -> NDArray[np.float32]:
-    """Return the ranges (R, C) float32 in metres; what means "no return" stays as it is.
+    """Return the ranges (R, C) float32 in metres.
 
     32FC1 holds metres: a read-only view of the message's data where byte order and alignment
-    allow. 16UC1 and mono16 hold counts of `range_scale` metres. Raises BadEncoding or BadShape.
+    allow; what means "no return" stays as it is. 16UC1 and mono16 hold counts of `range_scale`
+    metres; counts among the `invalid_values` become 0. Raises BadEncoding or BadShape.
     """
     if message.encoding in RANGE_ENCODINGS:
         order = '>' if message.is_bigendian else '<'
@@ -133,7 +147,10 @@ def decode_range(
         # Torch takes neither foreign byte order nor rows that start between two numbers.
         metres: NDArray[np.float32] = np.require(values, np.float32, ['ALIGNED'])
         return metres
-    return values.astype(np.float32) * np.float32(range_scale)
+    scaled = values.astype(np.float32) * np.float32(range_scale)
+    for count in invalid_values:
+        scaled[values == count] = 0
+    return scaled
 
 
 def decode_compressed_image(message: CompressedImageMessage) -> NDArray[np.uint8]:

@@ -12,7 +12,11 @@ from typing import cast
 import numpy as np
 from numpy.typing import NDArray
 
+from fusion_perception.sensing.beams import Beams, Placement
+from fusion_perception.sensing.cloud import PointCloudMessage, decode_points, to_lidar_axes
 from fusion_perception.sensing.decode import (
+    INVALID_VALUES,
+    RANGE_SCALE,
     BadEncoding,
     BadShape,
     CompressedImageMessage,
@@ -24,8 +28,10 @@ from fusion_perception.sensing.decode import (
     stamp_ns,
 )
 from fusion_perception.sensing.ledger import STREAMS, Cause, Ledger, Stream
-from fusion_perception.sensing.observation import Mode
+from fusion_perception.sensing.observation import Lidar, Mode
 from fusion_perception.sensing.pairing import Pair, Pairer, PairingSettings
+
+Message = ImageMessage | CompressedImageMessage | PointCloudMessage
 
 
 @dataclass(frozen=True)
@@ -41,10 +47,10 @@ class Frame:
 
 @dataclass(frozen=True)
 class Needs:
-    """What a bundle can take: its name, the shape of its range images and the modes it serves."""
+    """What a bundle can take: its name, the LiDAR it was trained for and the modes it serves."""
 
     bundle: str
-    lidar_shape: tuple[int, int]
+    lidar: Lidar
     modes: Collection[Mode]
 
 
@@ -60,19 +66,24 @@ def arrays_of(
 class Intake:
     """Decode each message and pair it. `take`, `change` and `flush` run one at a time.
 
-    `ledger` counts every message; `lose` may be called from any thread.
+    `ledger` counts every message; `lose` may be called from any thread. `placement` says what
+    became of the points of the last cloud, None before the first.
     """
 
     def __init__(
         self,
         needs: Needs,
         pairing: PairingSettings,
-        range_scale: float = 0.001,
+        range_scale: float = RANGE_SCALE,
+        invalid_values: Collection[int] = INVALID_VALUES,
         image_fallback: Fallback | None = None,
         range_fallback: Fallback | None = None,
     ) -> None:
         self.ledger = Ledger()
-        self._needs, self._range_scale = needs, range_scale
+        self.placement: Placement | None = None
+        self._needs = needs
+        self._beams: Beams | None = None
+        self._range_scale, self._invalid_values = range_scale, invalid_values
         self._image_fallback, self._range_fallback = image_fallback, range_fallback
         self._given = pairing
         self._jumps_before = 0
@@ -83,9 +94,12 @@ class Intake:
         """Return how often the stamps jumped back so far that everything began anew."""
         return self._jumps_before + self._pairer.clock_jumps
 
-    def take(
-        self, stream: Stream, message: ImageMessage | CompressedImageMessage
-    ) -> list[Pair[Frame]]:
+    def prepare_for_clouds(self) -> None:
+        """Do beforehand what the first point cloud would otherwise have to wait for."""
+        if self._beams is None:
+            self._beams = Beams(self._needs.lidar)
+
+    def take(self, stream: Stream, message: Message) -> list[Pair[Frame]]:
         """Return the pairs that this message completes, in stamp order.
 
         Raises BadEncoding or BadShape for a message that cannot be used, after counting it.
@@ -105,9 +119,14 @@ class Intake:
         """End both streams and return the pairs that were still waiting."""
         return self._usable(self._pairer.flush())
 
-    def change(self, pairing: PairingSettings, range_scale: float) -> list[Pair[Frame]]:
+    def change(
+        self,
+        pairing: PairingSettings,
+        range_scale: float = RANGE_SCALE,
+        invalid_values: Collection[int] = INVALID_VALUES,
+    ) -> list[Pair[Frame]]:
         """Go on with other settings; return the pairs that still belong to the old ones."""
-        self._range_scale = range_scale
+        self._range_scale, self._invalid_values = range_scale, invalid_values
         if pairing == self._given:
             return []
         pairs = self.flush()
@@ -135,19 +154,27 @@ class Intake:
                 self.lose(pair, 'no_partner')
         return usable
 
-    def _decode(
-        self, stream: Stream, message: ImageMessage | CompressedImageMessage
-    ) -> NDArray[np.uint8] | NDArray[np.float32]:
+    def _decode(self, stream: Stream, message: Message) -> NDArray[np.uint8] | NDArray[np.float32]:
         if stream == 'camera':
             if hasattr(message, 'encoding'):
                 return decode_image(cast('ImageMessage', message), self._image_fallback)
-            return decode_compressed_image(message)
+            return decode_compressed_image(cast('CompressedImageMessage', message))
+        if hasattr(message, 'point_step'):
+            return self._ranges_of(cast('PointCloudMessage', message))
         image = cast('ImageMessage', message)
-        ranges = decode_range(image, self._range_scale, self._range_fallback)
-        if ranges.shape != self._needs.lidar_shape:
+        ranges = decode_range(image, self._range_scale, self._range_fallback, self._invalid_values)
+        if ranges.shape != self._needs.lidar.shape:
             raise BadShape(
                 f'A range image of {ranges.shape} came and {self._needs.bundle} needs '
-                f'{self._needs.lidar_shape} (rows, columns). Connect the LiDAR that the bundle '
+                f'{self._needs.lidar.shape} (rows, columns). Connect the LiDAR that the bundle '
                 'was trained for, or train a bundle for this one.'
             )
         return ranges
+
+    def _ranges_of(self, message: PointCloudMessage) -> NDArray[np.float32]:
+        points = decode_points(message)
+        self.prepare_for_clouds()
+        assert self._beams is not None
+        organised = points.shape[:2] == self._needs.lidar.shape
+        self.placement = self._beams.place(to_lidar_axes(points), organised)
+        return self.placement.ranges
