@@ -11,6 +11,7 @@ from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 from pydantic import Field
 from std_msgs.msg import Header
 
+from fusion_perception.sensing.findings import Finding
 from fusion_perception.sensing.settings import Settings
 
 OK, WARN, ERROR, STALE = (
@@ -69,6 +70,7 @@ class NodeState:
     lost_share: float = 0.0
     about: Mapping[str, str] = field(default_factory=dict)
     last_fault: str = ''
+    findings: Sequence[Finding] = ()
 
 
 def verdict(state: NodeState, thresholds: Thresholds) -> tuple[bytes, str]:
@@ -88,7 +90,7 @@ def verdict(state: NodeState, thresholds: Thresholds) -> tuple[bytes, str]:
         heard = any(stream.received for stream in state.streams.values())
         if state.listening_s < thresholds.error_silence_s:
             return OK, 'Just begun to listen; waiting for the first pair.'
-        return (ERROR if heard else STALE), f'{since}: {why_no_output(state)}'
+        return (ERROR if heard else STALE), f'{since}. {why_no_output(state)}'
     faults = []
     if state.mode != 'fusion' and 'fusion' in state.about.get('able', '').split():
         silent = 'LiDAR' if state.mode == 'camera_only' else 'camera'
@@ -98,6 +100,7 @@ def verdict(state: NodeState, thresholds: Thresholds) -> tuple[bytes, str]:
         faults.append(f'p95 latency {p95:.0f} ms, above {thresholds.warn_latency_ms:.0f} ms.')
     if state.lost_share > thresholds.warn_lost:
         faults.append(f'{state.lost_share:.0%} of the messages of the last second were lost.')
+    faults += [str(finding) for finding in state.findings]
     if faults:
         return WARN, ' '.join(faults)
     return OK, f'Predicting, {state.mode}.'
@@ -105,22 +108,10 @@ def verdict(state: NodeState, thresholds: Thresholds) -> tuple[bytes, str]:
 
 def why_no_output(state: NodeState) -> str:
     """Say, as far as the node can see, what keeps it from predicting."""
-    unheard = [s for s in state.streams.values() if not s.received]
-    reasons = [
-        f'nobody publishes on {s.topic}'
-        if not s.publishers
-        else f'{s.publishers} publish on {s.topic}, but nothing arrives: compare the QoS'
-        for s in unheard
-    ]
-    for name, stream in state.streams.items():
-        if stream.dropped and stream.received and not stream.used:
-            cause = max(stream.dropped, key=lambda c: stream.dropped[c])
-            reasons.append(f'{stream.dropped[cause]} {name} messages dropped as {cause}')
-        elif stream.received and stream.age_s is not None and stream.age_s > 1.0:
-            reasons.append(f'{stream.topic} has been silent for {stream.age_s:.1f} s')
-    if state.last_fault:
-        reasons.append(state.last_fault)
-    return '; '.join(reasons) + '.' if reasons else 'waiting for the first pair.'
+    faults = [str(finding) for finding in state.findings]
+    if state.last_fault and not faults:
+        faults.append(state.last_fault)
+    return ' '.join(faults) or 'Waiting for the first pair.'
 
 
 def diagnostics_message(
@@ -186,6 +177,8 @@ def _values(state: NodeState) -> Iterable[tuple[str, str]]:
     yield from state.about.items()
     if state.last_fault:
         yield 'last_fault', state.last_fault
+    for number, finding in enumerate(state.findings, start=1):
+        yield f'finding.{number}', str(finding)
 
 
 def _number(value: float | None) -> str:

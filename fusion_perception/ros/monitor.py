@@ -11,9 +11,12 @@ import numpy as np
 
 from fusion_perception.sensing.ledger import STREAMS, Stream, StreamCounts
 from fusion_perception.sensing.observation import Mode
+from fusion_perception.sensing.offsets import Arrival
 
 # The camera is often faster than the LiDAR: images left over are no sign of trouble.
 EXPECTED_LOSSES = frozenset({'no_partner'})
+# Publications of the diagnostics that `lately` reaches back.
+LATELY = 5
 
 
 class Window:
@@ -47,8 +50,12 @@ class Monitor:
         self._latency_ms, self._inference_ms = Window(), Window()
         self._ticked_at = time.monotonic()
         self._before: Mapping[Stream, StreamCounts] = {}
+        self._counters: deque[Mapping[Stream, StreamCounts]] = deque(maxlen=LATELY)
+        self._fused: deque[int] = deque(maxlen=LATELY)
+        self._arrivals: dict[Stream, deque[Arrival]] = {s: deque(maxlen=64) for s in STREAMS}
         self._listening_since = time.monotonic()
         self.last_fault = ''
+        self.faults: dict[Stream, str] = {}
 
     def began_to_listen(self) -> None:
         """Note that subscriptions begin now."""
@@ -58,10 +65,16 @@ class Monitor:
         """Return how long ago that was."""
         return time.monotonic() - self._listening_since
 
-    def heard(self, stream: Stream) -> None:
-        """Note that a message of a stream came."""
+    def heard(self, stream: Stream, stamp_ns: int, now_ns: int) -> None:
+        """Note that a message of a stream came, its stamp, and the time by the same clock."""
         with self._lock:
             self._heard[stream] = time.monotonic()
+            self._arrivals[stream].append(Arrival(stamp_ns, now_ns))
+
+    def arrivals(self, stream: Stream) -> list[Arrival]:
+        """Return the last messages that came of a stream."""
+        with self._lock:
+            return list(self._arrivals[stream])
 
     def published(self, mode: Mode, latency_ms: float, inference_ms: float) -> None:
         """Note an output, the time since its stamp and the time inference took."""
@@ -98,6 +111,31 @@ class Monitor:
         self._ticked_at, self._before = now, counters
         share = lost / sum(came.values()) if any(came.values()) else 0.0
         return {stream: count / elapsed for stream, count in came.items()}, min(1.0, share)
+
+    def lately(self, counters: Mapping[Stream, StreamCounts]) -> dict[Stream, StreamCounts]:
+        """Return what was counted since some calls ago, for one that calls every second."""
+        before = self._counters[0] if self._counters else {}
+        self._counters.append(counters)
+        return {s: _since(counters[s], before.get(s)) for s in STREAMS}
+
+    def lately_fused(self) -> int:
+        """Return how many outputs were of both sensors since some calls ago."""
+        with self._lock:
+            now = self._modes['fusion']
+        before = self._fused[0] if self._fused else 0
+        self._fused.append(now)
+        return now - before
+
+
+def _since(now: StreamCounts, before: StreamCounts | None) -> StreamCounts:
+    if before is None:
+        return now
+    return {
+        'received': now['received'] - before['received'],
+        'used': now['used'] - before['used'],
+        'pending': now['pending'],
+        'dropped': {cause: n - before['dropped'][cause] for cause, n in now['dropped'].items()},
+    }
 
 
 def _received(counters: Mapping[Stream, StreamCounts], stream: Stream) -> int:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
+import numpy as np
+from numpy.typing import NDArray
 from sensor_msgs.msg import Image
 
 from fusion_perception.ros.bridge import cv_bridge_fallback
@@ -13,9 +15,9 @@ from fusion_perception.ros.messages import NANOSECONDS
 from fusion_perception.ros.monitor import Monitor
 from fusion_perception.ros.node_settings import NodeSettings
 from fusion_perception.runtime import Runtime
-from fusion_perception.sensing.decode import BadEncoding, BadShape
+from fusion_perception.sensing.decode import BadEncoding, BadShape, stamp_ns
 from fusion_perception.sensing.intake import Frame, Intake, Needs, arrays_of
-from fusion_perception.sensing.ledger import Stream
+from fusion_perception.sensing.ledger import STREAMS, Stream
 from fusion_perception.sensing.observation import Camera, Prediction
 from fusion_perception.sensing.pairing import Pair
 
@@ -51,6 +53,7 @@ class Pipeline:
         )
         self._publish, self._complain, self._now_ns = publish, complain, now_ns
         self._lidar_frame = ''
+        self._ranges: NDArray[np.float32] | None = None
         self._worker: NewestWorker[Pair[Frame]] | None = None
 
     def open(self) -> None:
@@ -75,15 +78,21 @@ class Pipeline:
         """Take in a message of a stream. What cannot be decoded is dropped, counted and said."""
         if self._worker is None:
             return  # It left the middleware just before the subscription ended.
-        self.monitor.heard(stream)
+        self.monitor.heard(stream, stamp_ns(message), self._now_ns())
         if stream == 'lidar':
             self._lidar_frame = message.header.frame_id
         try:
             pairs = self.intake.take(stream, message)
         except (BadEncoding, BadShape) as fault:
             self._fault(f'{stream}: {fault}')
+            self.monitor.faults[stream] = str(fault)
             return
         self._submit(pairs)
+
+    def returns(self) -> float | None:
+        """Return the share of rays of the last scan that met something, None before the first."""
+        ranges, max_range = self._ranges, self.runtime.bundle.lidar.max_range
+        return None if ranges is None else float(((ranges > 0) & (ranges < max_range)).mean())
 
     def _submit(self, pairs: list[Pair[Frame]]) -> None:
         for pair in pairs:
@@ -98,13 +107,16 @@ class Pipeline:
             self.intake.lose(pair, 'stale')
             return
         try:
-            prediction = self.runtime.predict(self.runtime.observe(*arrays_of(pair), self.camera))
+            image, ranges = arrays_of(pair)
+            self._ranges = self._ranges if ranges is None else ranges
+            prediction = self.runtime.predict(self.runtime.observe(image, ranges, self.camera))
             inferred = time.perf_counter()
             frame_id = self._lidar_frame if pair.lidar is None else pair.lidar.frame_id
             self._publish(pair.stamp_ns, frame_id, prediction)
         except Exception as fault:  # Whatever it is, the node goes on with the next pair.
             self.intake.lose(pair, 'inference_error')
             self._fault(f'Inference failed: {type(fault).__name__}: {fault}')
+            self.monitor.faults.update(dict.fromkeys(STREAMS, self.monitor.last_fault))
             return
         self.monitor.published(
             prediction.mode[0], 1e3 * self._age_s(pair), 1e3 * (inferred - began)

@@ -1,0 +1,110 @@
+"""Observe what findings need of a running node: its inputs' topics, publishers, QoS and clock."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from rclpy.node import Node
+from rclpy.qos import QoSCompatibility, QoSProfile, qos_check_compatible
+from rclpy.subscription import Subscription
+
+from fusion_perception.ros.pipeline import Pipeline
+from fusion_perception.sensing.facts import Facts, InputFacts, Publisher, Source
+from fusion_perception.sensing.ledger import STREAMS, Stream
+
+# As rclpy words what does not match, by the policy's name in `ros2 topic info -v`.
+POLICIES = {
+    'reliable': 'RELIABILITY',
+    'local': 'DURABILITY',
+    'deadline': 'DEADLINE',
+    'liveliness': 'LIVELINESS',
+    'lease': 'LIVELINESS LEASE DURATION',
+}
+
+
+def clash(offered: QoSProfile, asked: QoSProfile) -> str:
+    """Return which QoS policies keep a subscription from hearing a publisher; '' for none."""
+    verdict, reason = qos_check_compatible(offered, asked)
+    if verdict != QoSCompatibility.ERROR:
+        return ''
+    faults = [part for part in reason.split(';') if part.startswith('ERROR: ')]
+    return ', '.join(_policy(fault.removeprefix('ERROR: ')) for fault in faults)
+
+
+def publishers(node: Node, topic: str, asked: QoSProfile) -> list[Publisher]:
+    """Return who publishes on a topic, and whether a subscription with that QoS hears them."""
+    return [
+        Publisher(
+            f'{info.node_namespace.rstrip("/")}/{info.node_name}',
+            info.topic_type,
+            clash(info.qos_profile, asked),
+        )
+        for info in node.get_publishers_info_by_topic(topic)
+    ]
+
+
+def type_name(message_type: type) -> str:
+    """Return the name of a message class as the graph has it: 'sensor_msgs/msg/Image'."""
+    return f'{message_type.__module__.split(".")[0]}/msg/{message_type.__name__}'
+
+
+def source(node: Node, subscription: Subscription) -> Source:
+    """Return a subscription's topic with its publishers."""
+    topic, kind = subscription.topic_name, type_name(subscription.msg_type)
+    return Source(topic, kind, publishers(node, topic, subscription.qos_profile))
+
+
+def waits_for_clock(node: Node) -> bool:
+    """Say whether a node's time is simulated and has not begun."""
+    simulated = node.get_parameter('use_sim_time').value
+    return bool(simulated) and node.get_clock().now().nanoseconds == 0
+
+
+def facts_of(
+    node: Node, pipeline: Pipeline, inputs: Iterable[tuple[Stream, Subscription]]
+) -> Facts:
+    """Return the facts of an active node, as of the last seconds. Call it once per second."""
+    sources: dict[Stream, list[Source]] = {stream: [] for stream in STREAMS}
+    for stream, subscription in inputs:
+        sources[stream].append(source(node, subscription))
+    return Facts(
+        inputs=_inputs(pipeline, sources),
+        lifecycle='active',
+        waits_for_clock=waits_for_clock(node),
+        clock_publishers=node.count_publishers('/clock'),
+        pairs=pipeline.monitor.lately_fused(),
+        pairing=pipeline.settings.pairing,
+        max_age_s=pipeline.settings.max_age_s,
+        returns=pipeline.returns(),
+    )
+
+
+def _inputs(pipeline: Pipeline, sources: dict[Stream, list[Source]]) -> Sequence[InputFacts]:
+    monitor = pipeline.monitor
+    lately = monitor.lately(pipeline.intake.ledger.counters())
+    rows, columns = pipeline.runtime.bundle.lidar.shape
+    camera = pipeline.camera
+    size = {
+        'camera': 0 if camera is None else 3 * camera.width * camera.height,
+        'lidar': 4 * rows * columns,
+    }
+    return [
+        InputFacts(
+            stream=stream,
+            sources=sources[stream],
+            received=lately[stream]['received'],
+            dropped=lately[stream]['dropped'],
+            fault=monitor.faults.get(stream, ''),
+            silent_s=monitor.age_s(stream),
+            arrivals=monitor.arrivals(stream),
+            message_bytes=size[stream],
+        )
+        for stream in STREAMS
+        if sources[stream]
+    ]
+
+
+def _policy(fault: str) -> str:
+    words = fault.lower()
+    name = next((policy for word, policy in POLICIES.items() if word in words), 'QoS')
+    return f'{name}: {words}'

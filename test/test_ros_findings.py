@@ -1,0 +1,87 @@
+"""The node itself says on /diagnostics why nothing comes out."""
+
+import pytest
+
+pytest.importorskip('rclpy', reason='needs rclpy: pip install .[ros]')
+
+import rclpy
+from rclpy.context import Context
+from rclpy.node import Node
+from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
+from ros_graph import Probe, ros, small_bundle, spinning, wait_until
+from sensor_msgs.msg import CompressedImage
+
+from fusion_perception.ros.fusion_node import FusionNode
+from fusion_perception.ros.observed import clash
+
+pytestmark = pytest.mark.ros
+BEST_EFFORT = QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT)
+RELIABLE = QoSProfile(depth=1)
+LATCHED = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
+
+
+def test_a_clash_names_each_policy_and_what_fits_has_none():
+    assert 'RELIABILITY' in clash(BEST_EFFORT, RELIABLE)
+    assert 'DURABILITY' in clash(RELIABLE, LATCHED)
+    both = clash(BEST_EFFORT, LATCHED)
+    assert 'RELIABILITY' in both
+    assert 'DURABILITY' in both
+    assert clash(LATCHED, BEST_EFFORT) == clash(RELIABLE, RELIABLE) == ''
+
+
+@pytest.fixture
+def probe(tmp_path):
+    path = small_bundle(tmp_path)
+    # At once: the test asks why, not how patient the node is.
+    with ros('-p', f'bundle:={path}', '-p', 'diagnostics.error_silence_s:=0.1'):
+        node, probe = FusionNode(), Probe()
+        node.start()
+        with spinning(node, probe):
+            probe.wait_for_node()
+            yield probe
+        node.finish()
+        node.destroy_node()
+
+
+def said(probe, *words):
+    message = probe.diagnostics[-1].message if probe.diagnostics else ''
+    return message if all(word in message for word in words) else ''
+
+
+def test_a_topic_without_publisher_and_one_of_another_type_are_named(probe):
+    probe.destroy_publisher(probe.images)
+    probe.destroy_publisher(probe.ranges)
+    elsewhere = Context()  # One process takes one type per topic only.
+    rclpy.init(context=elsewhere)
+    driver = Node('driver', context=elsewhere)
+    driver.create_publisher(CompressedImage, 'image', 1)
+    try:
+        wait_until(
+            lambda: said(probe, 'nobody publishes', '/range_image', '/driver', 'CompressedImage'),
+            'both reasons',
+        )
+    finally:
+        driver.destroy_node()
+        rclpy.shutdown(context=elsewhere)
+
+
+def test_zero_stamps_are_named(probe):
+    def unstamped():
+        probe.publish(0)
+        return said(probe, 'stamp is zero')
+
+    assert wait_until(unstamped, 'the reason')
+
+
+def test_stamps_too_far_apart_are_measured(probe):
+    stamp = probe.get_clock().now().nanoseconds
+
+    def apart():
+        nonlocal stamp
+        stamp += 230_000_000
+        probe.publish(stamp, lidar=False)
+        probe.publish(stamp + 300_000_000, camera=False)
+        return said(probe, 'never form a pair', 'camera_offset_s to 0.300')
+
+    # Stamps run ahead of the clock here, which is nobody's concern but is told as well.
+    assert wait_until(apart, 'the offset')
