@@ -8,7 +8,7 @@ from pathlib import Path
 
 from fusion_perception.learning.bag_pairs import BagPairs, BagSettings, Progress
 from fusion_perception.learning.bag_topics import Topics, choose_topics
-from fusion_perception.learning.judging import Judge, Judged, JudgedFrame
+from fusion_perception.learning.judging import TIMED_PAIRS, Judge, Judged, JudgedFrame
 from fusion_perception.learning.truth import Truth, no_truth, read_truth
 from fusion_perception.runtime import Runtime
 from fusion_perception.sensing.intake import Needs
@@ -42,10 +42,12 @@ def run_bag(
     settings: BagSettings,
     batch_size: int = 32,
     progress: Progress | None = None,
+    timed: int = TIMED_PAIRS,
 ) -> BagRun:
-    """Predict every pair of a recording. `progress` hears the messages read and their number.
+    """Predict every pair of a recording, the first `timed` of them one by one.
 
-    Memory holds one batch of images, the worst frames, and some 400 bytes per pair.
+    `progress` hears the number of messages read and of all. Memory holds one batch of images, the
+    worst frames, and some 400 bytes per pair.
     Raises FileNotFoundError or ValueError when nothing in the recording can be evaluated.
     """
     bundle = runtime.bundle
@@ -65,6 +67,7 @@ def run_bag(
             round(settings.truth_slop * 1e9),
             str(path),
             batch_size,
+            timed,
         )
         runtime.warm_up(frames=1)
         checked = False

@@ -70,7 +70,8 @@ def from_bag(settings: FromBagSettings) -> str:
             lacking = ' and no '.join(what for what, name in missing.items() if name is None)
             raise ValueError(f'{settings.bag} holds no {lacking}: no scene can be made of it.')
         truth = read_truth(recording, topics.truth, rig.classes, notes.append)
-        needs = Needs(settings.tables or 'the original LiDAR', lidar, ONLY_FUSION)
+        whose = settings.tables or 'the original LiDAR'
+        needs = Needs(whose, lidar, ONLY_FUSION, 'Give the tables of this LiDAR: --tables.')
         with tqdm(desc='from-bag', unit=' messages', disable=None) as bar:
 
             def progress(read: int, total: int) -> None:

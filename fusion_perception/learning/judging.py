@@ -82,10 +82,11 @@ class Judge:
         truth_slop_ns: int,
         source: str,
         batch_size: int = 32,
+        timed: int = TIMED_PAIRS,
     ) -> None:
         self._runtime, self._intake, self._timeline = runtime, intake, timeline
         self._truth, self._truth_slop_ns = truth, truth_slop_ns
-        self._source, self._batch_size = source, batch_size
+        self._source, self._batch_size, self._timed = source, batch_size, timed
         self._objects = len(runtime.bundle.rig.classes)
         self._waiting: list[tuple[BagPair, Observation]] = []
         self._stamps, self._modes = array('q'), array('B')
@@ -100,7 +101,7 @@ class Judge:
         began = time.perf_counter()
         observation = self._runtime.observe(*arrays_of(pair.pair), pair.camera)
         self._waiting.append((pair, observation))
-        if len(self.latency_ms) < TIMED_PAIRS:
+        if len(self.latency_ms) < self._timed:
             self._predict(began)
         elif len(self._waiting) == self._batch_size:
             self._predict()

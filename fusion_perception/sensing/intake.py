@@ -47,11 +47,17 @@ class Frame:
 
 @dataclass(frozen=True)
 class Needs:
-    """What a bundle can take: its name, the LiDAR it was trained for and the modes it serves."""
+    """What can be taken in: whose needs these are, their LiDAR and the modes they can serve.
 
-    bundle: str
+    `remedy` is what to do about range images of another shape than the LiDAR's.
+    """
+
+    whose: str
     lidar: Lidar
     modes: Collection[Mode]
+    remedy: str = (
+        'Connect the LiDAR that the bundle was trained for, or train a bundle for this one.'
+    )
 
 
 def arrays_of(
@@ -165,9 +171,8 @@ class Intake:
         ranges = decode_range(image, self._range_scale, self._range_fallback, self._invalid_values)
         if ranges.shape != self._needs.lidar.shape:
             raise BadShape(
-                f'A range image of {ranges.shape} came and {self._needs.bundle} needs '
-                f'{self._needs.lidar.shape} (rows, columns). Connect the LiDAR that the bundle '
-                'was trained for, or train a bundle for this one.'
+                f'A range image of {ranges.shape} came and {self._needs.whose} needs '
+                f'{self._needs.lidar.shape} (rows, columns). {self._needs.remedy}'
             )
         return ranges
 

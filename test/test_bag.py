@@ -1,0 +1,391 @@
+"""A bundle is evaluated on recordings as the robot would run on them."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from recordings import at, frames, record, small_bundle
+from rosbags.typesys import get_types_from_msg
+
+from fusion_perception import cli
+from fusion_perception.learning.bag import run_bag
+from fusion_perception.learning.bag_pairs import BagSettings
+from fusion_perception.learning.bag_writing import SECOND, BagWriter
+from fusion_perception.learning.evaluation import EvaluateSettings, evaluate
+from fusion_perception.learning.timeline import MOST_BINS, Timeline
+from fusion_perception.learning.to_bag import CAMERA_INFO, IMAGE, RANGES, TRUTH
+from fusion_perception.learning.truth import Truth
+from fusion_perception.models.bundle import load_bundle
+from fusion_perception.runtime import Runtime
+from fusion_perception.sensing.message_types import known_types
+from fusion_perception.sensing.pairing import PairingSettings
+from fusion_perception.sensing.rig import Rig
+
+
+@pytest.fixture(autouse=True, scope='module')
+def one_thread():
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope='module')
+def bundle(tmp_path_factory):
+    return small_bundle(tmp_path_factory.mktemp('bundle') / 'b.safetensors')
+
+
+@pytest.fixture(scope='module')
+def runtime(bundle):
+    return Runtime(load_bundle(bundle), 'cpu')
+
+
+@pytest.fixture
+def run(tmp_path, runtime):
+    """Record and run: run(edit=..., settings...) returns the outcome."""
+
+    def make(edit=None, count=8, batch_size=4, topics=None, **settings):
+        bag = record(tmp_path / 'bag', count, edit=edit, topics=topics)
+        return run_bag(runtime, bag, BagSettings(**settings), batch_size)
+
+    return make
+
+
+@pytest.fixture
+def report(tmp_path, bundle):
+    def make(*bags, **settings):
+        out = tmp_path / 'report'
+        values = {'bundle': str(bundle), 'bag': tuple(map(str, bags)), 'out': out, 'jobs': 1}
+        said = evaluate(EvaluateSettings.read({**values, 'device': 'cpu', **settings}))
+        return json.loads((out / 'report.json').read_text()), said
+
+    return make
+
+
+def without(topic, indices):
+    return lambda events: [e for e in events if e.topic != topic or e.index not in indices]
+
+
+def changed(topic, indices, **changes):
+    return lambda events: [
+        replace(e, **changes) if e.topic == topic and e.index in indices else e for e in events
+    ]
+
+
+# What comes out is what the runtime says.
+
+
+def test_predictions_are_those_of_the_frames_one_by_one(run, runtime):
+    judged = run(batch_size=3).judged
+    seen = frames(8, 10)
+    for index in range(8):
+        image, ranges = seen.images[index, ..., :3].numpy(), seen.ranges[index].numpy()
+        alone = runtime.predict(runtime.observe(image, ranges)).centers[0].numpy()
+        np.testing.assert_allclose(judged.centers[index], alone, atol=1e-4)
+    np.testing.assert_allclose(judged.truth, seen.centers.numpy(), atol=1e-5)
+    assert judged.stamps_ns.tolist() == [at(index) for index in range(8)]
+
+
+def test_batches_predict_as_single_frames_do(tmp_path, runtime):
+    bag = record(tmp_path / 'bag', 20)
+    runs = [run_bag(runtime, bag, BagSettings(), size, timed=0).judged for size in (1, 16)]
+    np.testing.assert_allclose(runs[0].centers, runs[1].centers, atol=1e-4)
+    np.testing.assert_allclose(runs[0].covariance, runs[1].covariance, atol=1e-4)
+
+
+def test_the_camera_is_the_one_that_camera_info_describes(tmp_path, runtime):
+    bag = tmp_path / 'bag'
+    seen, camera = frames(8, 10), Rig().camera.model_copy(update={'fx': 60.0})
+    with BagWriter(bag) as writer:
+        for index in range(4):
+            writer.camera_info('/cam/camera_info', at(index), camera)
+            writer.image('/cam/image', at(index), seen.images[index].numpy())
+            writer.ranges('/range', at(index), seen.ranges[index].numpy())
+    judged = run_bag(runtime, bag, BagSettings()).judged
+    image, ranges = seen.images[3, ..., :3].numpy(), seen.ranges[3].numpy()
+    right = runtime.predict(runtime.observe(image, ranges, camera)).centers[0].numpy()
+    wrong = runtime.predict(runtime.observe(image, ranges)).centers[0].numpy()
+    np.testing.assert_allclose(judged.centers[3], right, atol=1e-4)
+    assert abs(right - wrong).max() > 1e-3
+
+
+def test_two_runs_differ_in_their_times_only(tmp_path, report):
+    bag = record(tmp_path / 'bag', 6)
+    reports = [report(bag)[0] for _ in range(2)]
+    for said in reports:
+        del said['latency_ms'], said['time']
+    assert json.dumps(reports[0]) == json.dumps(reports[1])
+
+
+def test_a_bag_that_is_read_stays_as_it_is(tmp_path, report):
+    bag = record(tmp_path / 'bag', 3, storage='sqlite3')
+    before = {p: (p.read_bytes(), p.stat().st_mtime_ns) for p in bag.iterdir()}
+    report(bag)
+    assert {p: (p.read_bytes(), p.stat().st_mtime_ns) for p in bag.iterdir()} == before
+
+
+# Pairs, losses, time.
+
+
+def test_only_stamps_within_the_slop_pair(tmp_path, runtime):
+    late = changed(IMAGE, {2}, stamp_ns=at(2) + 30_000_000)
+    bag = record(tmp_path / 'bag', edit=late)
+    for slop_s, pairs in ((0.02, 7), (0.04, 8)):
+        settings = BagSettings(pairing=PairingSettings(slop_s=slop_s))
+        assert len(run_bag(runtime, bag, settings).judged) == pairs
+
+
+def test_every_message_is_accounted_for(run):
+    done = run(edit=without(IMAGE, {2, 3}))
+    for counts in done.streams.values():
+        assert counts['pending'] == 0
+        assert counts['received'] == counts['used'] + sum(counts['dropped'].values())
+    assert done.streams['lidar']['dropped']['no_partner'] == 2
+    assert done.timeline['counts']['lidar.received'] == [8]
+    assert done.timeline['counts']['modes.fusion'] == [6]
+
+
+def test_a_camera_that_ends_early_leaves_the_lidar_alone(run):
+    done = run(edit=without(IMAGE, range(10, 40)), count=40)
+    modes = np.bincount(done.judged.modes, minlength=3).tolist()
+    assert modes[0] == 10 and modes[1] == 0 and modes[2] >= 20
+    assert any(f'{IMAGE} ends 3.0 s before' in sentence for sentence in done.unread)
+
+
+def test_zero_stamps_are_counted_and_said(run):
+    done = run(edit=changed(RANGES, {1, 2}, stamp_ns=0))
+    assert len(done.judged) == 6
+    assert '2 lidar messages were dropped: their stamp is zero.' in done.unread
+
+
+def test_stamps_that_jump_back_begin_anew(run):
+    def twice(events):
+        later = 10 * SECOND
+        return events + [replace(e, log_ns=e.log_ns + later) for e in events]
+
+    done = run(edit=twice)
+    assert done.clock_jumps >= 1
+    assert len(done.judged) == 16
+    assert done.judged.scored.all()
+    np.testing.assert_array_equal(done.judged.centers[:8], done.judged.centers[8:])
+
+
+# The truth.
+
+
+def test_truth_counts_within_its_slop_only(run):
+    done = run(edit=changed(TRUTH, {3}, stamp_ns=at(3) + 20_000_000))
+    assert done.judged.scored.sum() == 7
+    assert any('1 of 8 predictions have no ground truth' in s for s in done.unread)
+
+
+def test_of_two_truths_with_one_stamp_the_first_counts_and_it_is_said(run):
+    def doubled(events):
+        wrong = next(e for e in events if e.topic == TRUTH and e.index == 7)
+        return [*events, replace(wrong, stamp_ns=at(2), log_ns=at(8))]
+
+    done = run(edit=doubled)
+    np.testing.assert_allclose(done.judged.truth[2], frames(8, 10).centers[2].numpy(), atol=1e-5)
+    assert any('1 messages repeat a stamp' in sentence for sentence in done.unread)
+
+
+def test_a_truth_that_ends_early_is_said(run):
+    done = run(edit=without(TRUTH, range(10, 30)), count=30)
+    assert done.judged.scored.sum() == 10
+    assert any('20 of 30 predictions have no ground truth' in s for s in done.unread)
+
+
+def test_the_closest_truth_wins_and_the_earlier_of_two():
+    truth = Truth(np.array([10, 20, 30]), np.arange(9.0).reshape(3, 1, 3))
+    assert truth.at(24, 5)[0, 0] == 3
+    assert truth.at(25, 5)[0, 0] == 3
+    assert truth.at(26, 5)[0, 0] == 6
+    assert truth.at(36, 5) is None
+
+
+def test_truth_in_another_frame_is_refused_unless_both_are_one(tmp_path, runtime):
+    seen, bag = frames(8, 10), tmp_path / 'bag'
+    with BagWriter(bag) as writer:
+        for index in range(3):
+            writer.image(IMAGE, at(index), seen.images[index].numpy())
+            writer.ranges(RANGES, at(index), seen.ranges[index].numpy())
+            writer.centers(TRUTH, at(index), seen.centers[index].double().numpy(), 'map')
+    with pytest.raises(ValueError, match=r"frame 'map' .*'lidar'.*--same-frames"):
+        run_bag(runtime, bag, BagSettings())
+    assert run_bag(runtime, bag, BagSettings(same_frames=True)).judged.scored.all()
+
+
+@pytest.mark.parametrize('names', [('torus', 'cube', 'sphere'), ('2', '0', '1'), ('', '', '')])
+def test_detections_are_a_truth_by_their_names(tmp_path, runtime, names):
+    seen, bag = frames(8, 10), tmp_path / 'bag'
+    centers = seen.centers[0].double().numpy()
+    order = [2, 0, 1] if names[0] else [0, 1, 2]
+    with BagWriter(bag) as writer:
+        writer.image(IMAGE, at(0), seen.images[0].numpy())
+        writer.ranges(RANGES, at(0), seen.ranges[0].numpy())
+        detections = detections_message(at(0), names, centers[order])
+        writer.write('/truth', 'vision_msgs/msg/Detection3DArray', at(0), detections)
+    judged = run_bag(runtime, bag, BagSettings()).judged
+    np.testing.assert_allclose(judged.truth[0], centers, atol=1e-5)
+
+
+def detections_message(stamp_ns, names, centers):
+    types = known_types().types
+    make = lambda name, **fields: types[name](**fields)  # noqa: E731
+    stamp = make('builtin_interfaces/msg/Time', sec=stamp_ns // SECOND, nanosec=0)
+    header = make('std_msgs/msg/Header', stamp=stamp, frame_id='lidar')
+    upright = make('geometry_msgs/msg/Quaternion', x=0.0, y=0.0, z=0.0, w=1.0)
+    size = make('geometry_msgs/msg/Vector3', x=0.0, y=0.0, z=0.0)
+    detections = []
+    for name, (x, y, z) in zip(names, centers.tolist(), strict=True):
+        point = make('geometry_msgs/msg/Point', x=y, y=-x, z=z)
+        pose = make('geometry_msgs/msg/Pose', position=point, orientation=upright)
+        box = make('vision_msgs/msg/BoundingBox3D', center=pose, size=size)
+        detections.append(
+            make('vision_msgs/msg/Detection3D', header=header, results=[], bbox=box, id=name)
+        )
+    return make('vision_msgs/msg/Detection3DArray', header=header, detections=detections)
+
+
+# Topics.
+
+
+def test_topics_are_found_under_other_names(run):
+    names = {IMAGE: '/front/image', CAMERA_INFO: '/front/info', RANGES: '/os', TRUTH: '/mocap'}
+    topics = run(topics=names).topics
+    assert (topics.image, topics.ranges, topics.truth) == ('/front/image', '/os', '/mocap')
+    assert topics.camera_info == '/front/info'
+
+
+def test_several_topics_that_could_be_meant_are_asked_for_by_name(tmp_path, runtime):
+    seen, bag = frames(8, 10), tmp_path / 'bag'
+    with BagWriter(bag) as writer:
+        for side in ('left', 'right'):
+            writer.image(f'/{side}/image', at(0), seen.images[0].numpy())
+            writer.camera_info(f'/{side}/camera_info', at(0), Rig().camera)
+        writer.ranges('/lidar/range_image', at(0), seen.ranges[0].numpy())
+        writer.ranges('/lidar/signal_image', at(0), seen.ranges[0].numpy())
+        writer.centers('/fusion_node/centers', at(0), seen.centers[0].double().numpy())
+    with pytest.raises(ValueError, match=r'/left/image, /right/image. Name one with --image-top'):
+        run_bag(runtime, bag, BagSettings())
+    done = run_bag(runtime, bag, BagSettings(image_topic='right/image'))
+    assert done.topics.camera_info == '/right/camera_info'
+    assert done.topics.ranges == '/lidar/range_image'
+    assert done.topics.truth is None
+    assert not done.judged.scored.any()
+
+
+@pytest.mark.parametrize(
+    ('settings', 'complaint'),
+    [
+        ({'image_topic': '/camera/image'}, "Did you mean '/camera/image_raw'"),
+        ({'image_topic': RANGES}, 'no camera image; /camera/image_raw could be'),
+        ({'truth_topic': IMAGE}, 'no ground truth; /ground_truth/centers could be'),
+    ],
+)
+def test_a_named_topic_that_does_not_fit_is_refused(run, settings, complaint):
+    with pytest.raises(ValueError, match=complaint):
+        run(**settings)
+
+
+def test_types_that_nobody_knows_are_passed_over(tmp_path, runtime):
+    seen, bag = frames(8, 10), tmp_path / 'bag'
+    with BagWriter(bag) as writer:
+        odd = get_types_from_msg('int32 x', 'strange_msgs/msg/Odd')
+        writer._types.register(odd)
+        writer.write(
+            '/odd', 'strange_msgs/msg/Odd', at(0), writer._make('strange_msgs/msg/Odd')(x=1)
+        )
+        writer.image(IMAGE, at(0), seen.images[0].numpy())
+        writer.ranges(RANGES, at(0), seen.ranges[0].numpy())
+    assert len(run_bag(runtime, bag, BagSettings()).judged) == 1
+
+
+# Reports.
+
+
+def test_several_bags_have_a_row_each_and_a_total(tmp_path, report):
+    record(tmp_path / 'bags' / 'one', 5)
+    record(tmp_path / 'bags' / 'two', 7)
+    said, (_, code) = report(tmp_path / 'bags')
+    assert [row['pairs'] for row in said['bags']] == [5, 7]
+    assert said['pairs'] == said['scenes'] == 12
+    rows = [row['error_m']['mean'] * row['scenes'] for row in said['bags']]
+    assert said['error_m']['mean'] == pytest.approx(sum(rows) / 12)
+    assert said['streams']['camera']['received'] == 12
+    assert code == 0
+    lines = (tmp_path / 'report' / 'predictions.csv').read_text().splitlines()
+    assert len(lines) == 13
+    page = (tmp_path / 'report' / 'report.html').read_text()
+    assert '12 scenes' in page
+
+
+def test_parallel_processes_say_the_same(tmp_path, report):
+    bags = [record(tmp_path / name, 4) for name in 'ab']
+    alone, _ = report(*bags, jobs=1)
+    table = (tmp_path / 'report' / 'predictions.csv').read_text()
+    together, _ = report(*bags, jobs=2)
+    assert alone['error_m'] == together['error_m']
+    assert table == (tmp_path / 'report' / 'predictions.csv').read_text()
+
+
+def test_a_bag_that_cannot_be_read_is_named_beside_the_others(tmp_path, report):
+    good = record(tmp_path / 'good', 4)
+    bad = tmp_path / 'bad.mcap'
+    bad.write_bytes(bytes(1000))
+    said, (text, code) = report(good, bad)
+    assert code == 2
+    assert said['pairs'] == 4
+    assert list(said['failed']) == [str(bad)]
+    assert 'does not begin as an .mcap file' in text
+
+
+@pytest.mark.parametrize('content', [b'', bytes(5000), b'\x89MCAP0\r\n'])
+def test_nothing_to_read_is_one_sentence_and_exit_code_two(tmp_path, bundle, content, capsys):
+    bag = tmp_path / 'bad.mcap'
+    bag.write_bytes(content)
+    flags = ['--bundle', str(bundle), '--bag', str(bag), '--out', str(tmp_path / 'out')]
+    assert cli.main(['evaluate', *flags]) == 2
+    said = capsys.readouterr().err.strip()
+    assert said.startswith(f'Nothing in {bag} can be read') and '\n' not in said
+    assert not (tmp_path / 'out').exists()
+
+
+def test_a_lidar_of_another_shape_gives_no_numbers(tmp_path, runtime):
+    seen, bag = frames(8, 10), tmp_path / 'bag'
+    with BagWriter(bag) as writer:
+        writer.image(IMAGE, at(0), seen.images[0].numpy())
+        writer.ranges(RANGES, at(0), np.ascontiguousarray(seen.ranges[0, :32].numpy()))
+    with pytest.raises(ValueError, match=r'can be evaluated.*bad_shape.*\(32, 64\)'):
+        run_bag(runtime, bag, BagSettings())
+
+
+def test_without_truth_there_are_predictions_but_no_scores(tmp_path, report):
+    bag = record(tmp_path / 'bag', 4, edit=without(TRUTH, range(4)))
+    said, (text, code) = report(bag)
+    assert (said['scenes'], said['error_m'], said['pairs'], code) == (0, None, 4, 0)
+    assert 'no truth to score by' in text
+    with pytest.raises(ValueError, match='--max-error needs ground truth'):
+        report(bag, max_error=1.0)
+
+
+def test_the_worst_frames_come_worst_first_with_what_was_seen(run):
+    done = run(count=12)
+    errors = [frame.error_m for frame in done.worst]
+    judged = done.judged
+    away = np.linalg.norm(judged.centers - judged.truth, axis=-1).mean(axis=-1)
+    assert len(errors) == 10
+    np.testing.assert_allclose(errors, np.sort(away)[::-1][:10], rtol=1e-5)
+    assert done.worst[0].image.shape == (64, 64, 3)
+
+
+def test_a_timeline_has_a_bounded_number_of_bins():
+    timeline = Timeline()
+    for second in range(5000):
+        timeline.count(second, 'seconds')
+    said = timeline.as_json()
+    assert len(said['time_s']) <= MOST_BINS
+    assert sum(said['counts']['seconds']) == 5000
+    assert said['bin_s'] == 32

@@ -1,0 +1,136 @@
+"""Data folders become recordings and come back: nothing is lost but what the documents say."""
+
+import numpy as np
+import pytest
+import yaml
+from PIL import Image
+from recordings import at, frames, record
+
+from fusion_perception import cli
+from fusion_perception.learning.dataset import read_folder
+from fusion_perception.learning.from_bag import FromBagSettings, from_bag
+from fusion_perception.learning.simulate import SimulateSettings, simulate
+from fusion_perception.learning.to_bag import (
+    CAMERA_INFO,
+    IMAGE,
+    RANGES,
+    TRUTH,
+    ToBagSettings,
+    to_bag,
+)
+from fusion_perception.sensing.decode import stamp_ns
+from fusion_perception.sensing.recording import Recording
+
+
+@pytest.fixture(scope='module')
+def data(tmp_path_factory):
+    folder = tmp_path_factory.mktemp('data') / 'scenes'
+    simulate(SimulateSettings(out=folder, count=6, seed=5))
+    return folder
+
+
+def files(folder):
+    return {
+        str(path.relative_to(folder)): path.read_bytes()
+        for path in folder.rglob('*')
+        if path.is_file() and path.name != 'scenes.packed'
+    }
+
+
+def round_trip(data, folder, **settings):
+    to_bag(ToBagSettings(data=data, out=folder / 'bag', **settings))
+    back = folder / 'back'
+    from_bag(FromBagSettings(bag=folder / 'bag', out=back, tables=str(data)))
+    return back
+
+
+@pytest.mark.parametrize('storage', ['mcap', 'sqlite3'])
+def test_a_round_trip_loses_the_distance_images_alone(data, tmp_path, storage):
+    before, after = files(data), files(round_trip(data, tmp_path, storage=storage))
+    lost = set(before) - set(after)
+    assert lost == {f'distance/{index:04d}.npy' for index in range(6)}
+    assert after == {name: content for name, content in before.items() if name not in lost}
+
+
+def test_another_sensor_and_transparent_images_make_the_round_trip(data, tmp_path):
+    other = tmp_path / 'other'
+    other.mkdir()
+    for item in ('azimuth.npy', 'zenith.npy', 'positions.csv', 'lidar'):
+        (other / item).symlink_to(data / item)
+    rig = yaml.safe_load((data / 'sensor.yaml').read_text())
+    rig['camera'] |= {'width': 48, 'height': 40, 'fx': 51.25, 'cx': 23.1, 'cy': 19.7}
+    rig['camera']['T_camera_lidar'][0][3] = 0.12
+    (other / 'sensor.yaml').write_text(yaml.safe_dump(rig, sort_keys=False))
+    (other / 'rgb').mkdir()
+    pixels = np.random.default_rng(0).integers(0, 256, (6, 40, 48, 4), np.uint8)
+    for index in range(6):
+        Image.fromarray(pixels[index]).save(other / 'rgb' / f'{index:04d}.png')
+    back = round_trip(other, tmp_path)
+    assert (back / 'sensor.yaml').read_text() == (other / 'sensor.yaml').read_text()
+    assert (read_folder(back).images.numpy() == pixels).all()
+
+
+def test_stamps_follow_the_rate_and_each_scene_has_all_four_messages(data, tmp_path):
+    bag = tmp_path / 'bag'
+    to_bag(ToBagSettings(data=data, out=bag, rate=4))
+    with Recording(bag) as recording:
+        assert {t.name: t.count for t in recording.topics.values()} == dict.fromkeys(
+            (IMAGE, CAMERA_INFO, RANGES, TRUTH), 6
+        )
+        stamps = [stamp_ns(recording.read(m)) for m in recording.messages([RANGES])]
+    assert np.diff(stamps).tolist() == [250_000_000] * 5
+    assert stamps[0] > 0
+
+
+def test_the_same_data_makes_the_same_bytes(data, tmp_path):
+    for name in 'ab':
+        to_bag(ToBagSettings(data=data, out=tmp_path / name / 'bag'))
+    assert files(tmp_path / 'a') == files(tmp_path / 'b')
+
+
+def test_pairs_without_truth_are_left_out_and_said(tmp_path):
+    def edit(events):
+        return [e for e in events if e.topic != TRUTH or e.index < 5]
+
+    said = from_bag(FromBagSettings(bag=record(tmp_path / 'bag', edit=edit), out=tmp_path / 'out'))
+    scenes = read_folder(tmp_path / 'out')
+    assert len(scenes) == 5
+    assert '3 pairs have no ground truth within 0.005 s' in said
+    np.testing.assert_allclose(scenes.centers, frames(8, 10).centers[:5], atol=1e-5)
+    assert at(0) > 0
+
+
+def test_classes_can_be_named(tmp_path):
+    bag = record(tmp_path / 'bag', 3)
+    from_bag(FromBagSettings(bag=bag, out=tmp_path / 'out', classes=('a', 'b', 'c')))
+    assert read_folder(tmp_path / 'out').rig.classes == ('a', 'b', 'c')
+
+
+@pytest.mark.parametrize('verb', ['to-bag', 'from-bag'])
+def test_what_is_there_already_is_not_overwritten(data, tmp_path, verb, capsys):
+    bag = record(tmp_path / 'bag', 2)
+    given = {'to-bag': [str(data), '--out', str(bag)], 'from-bag': [str(bag), '--out', str(data)]}
+    before = files(data), files(bag)
+    assert cli.main([verb, *given[verb]]) == 2
+    assert (files(data), files(bag)) == before
+    assert 'delete it' in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ('topic', 'complaint'),
+    [(IMAGE, 'no camera images'), (RANGES, 'no range images'), (TRUTH, 'no ground truth')],
+)
+def test_a_recording_that_lacks_something_makes_no_folder(tmp_path, topic, complaint):
+    bag = record(tmp_path / 'bag', 3, edit=lambda events: [e for e in events if e.topic != topic])
+    with pytest.raises(ValueError, match=complaint):
+        from_bag(FromBagSettings(bag=bag, out=tmp_path / 'out'))
+    assert not (tmp_path / 'out').exists()
+
+
+def test_tables_of_another_lidar_are_refused(data, tmp_path):
+    bag, tables = record(tmp_path / 'bag', 3), tmp_path / 'tables'
+    tables.mkdir()
+    for name in ('azimuth.npy', 'zenith.npy'):
+        np.save(tables / name, np.load(data / name)[:32])
+    with pytest.raises(ValueError, match=r'No scene comes of .*\(64, 64\).*\(32, 32\).*--tables'):
+        from_bag(FromBagSettings(bag=bag, out=tmp_path / 'out', tables=str(tables)))
