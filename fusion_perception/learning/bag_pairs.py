@@ -12,8 +12,13 @@ from pydantic import Field
 from fusion_perception.learning.bag_topics import Topics, TopicSettings
 from fusion_perception.learning.timeline import Timeline
 from fusion_perception.sensing.camera_info import CameraInfoMessage, camera_from_info
-from fusion_perception.sensing.decode import BadEncoding, BadShape, ImageMessage
-from fusion_perception.sensing.intake import Frame, Intake, Needs
+from fusion_perception.sensing.decode import (
+    INVALID_VALUES,
+    RANGE_SCALE,
+    BadEncoding,
+    BadShape,
+)
+from fusion_perception.sensing.intake import Frame, Intake, Message, Needs
 from fusion_perception.sensing.ledger import STREAMS, Stream
 from fusion_perception.sensing.observation import Camera
 from fusion_perception.sensing.pairing import Pair, PairingSettings
@@ -35,7 +40,10 @@ class BagSettings(TopicSettings):
         0.005, ge=0, le=10, description='Largest distance of the truth from a stamp, seconds'
     )
     range_scale: float = Field(
-        0.001, gt=0, le=1, description='Metres per count of 16UC1 and mono16 range images'
+        RANGE_SCALE, gt=0, le=1, description='Metres per count of 16UC1 and mono16 range images'
+    )
+    invalid_values: tuple[int, ...] = Field(
+        INVALID_VALUES, description='Counts of such images that mean no return'
     )
     same_frames: bool = Field(
         False, description="Take the truth's frame for the LiDAR's, whatever their names"
@@ -70,7 +78,9 @@ class BagPairs:
         mounted: Camera,
         progress: Progress | None = None,
     ) -> None:
-        self.intake = Intake(needs, settings.pairing, settings.range_scale)
+        self.intake = Intake(
+            needs, settings.pairing, settings.range_scale, settings.invalid_values
+        )
         self.timeline = Timeline()
         self.now_s = 0.0
         self._recording, self._topics = recording, topics
@@ -95,7 +105,7 @@ class BagPairs:
             self._heard[recorded.topic] = (first, self.now_s)
             message = self._recording.read(recorded)
             if message is not None and recorded.topic in streams:
-                yield from self._take(streams[recorded.topic], cast('ImageMessage', message))
+                yield from self._take(streams[recorded.topic], cast('Message', message))
             elif message is not None:
                 self._calibrate(cast('CameraInfoMessage', message))
             if self._progress is not None:
@@ -123,7 +133,7 @@ class BagPairs:
                 notes.append(f'{topic} ends {self.now_s - last:.1f} s before the recording.')
         return notes
 
-    def _take(self, stream: Stream, message: ImageMessage) -> Iterator[BagPair]:
+    def _take(self, stream: Stream, message: Message) -> Iterator[BagPair]:
         try:
             yield from self._completed(self.intake.take(stream, message))
         except (BadEncoding, BadShape) as fault:

@@ -13,7 +13,7 @@ from fusion_perception.sensing.recording import Recording
 from fusion_perception.sensing.settings import Settings, closest
 
 IMAGE, COMPRESSED = 'sensor_msgs/msg/Image', 'sensor_msgs/msg/CompressedImage'
-CAMERA_INFO = 'sensor_msgs/msg/CameraInfo'
+CAMERA_INFO, POINTS = 'sensor_msgs/msg/CameraInfo', 'sensor_msgs/msg/PointCloud2'
 POSES, DETECTIONS = 'geometry_msgs/msg/PoseArray', 'vision_msgs/msg/Detection3DArray'
 
 
@@ -23,7 +23,7 @@ class TopicSettings(Settings):
     image_topic: str | None = Field(None, description='Camera: Image or CompressedImage')
     camera_info_topic: str | None = Field(None, description='Intrinsics of the camera')
     range_topic: str | None = Field(
-        None, description='LiDAR: Image of ranges (32FC1, 16UC1 or mono16)'
+        None, description='LiDAR: Image of ranges (32FC1, 16UC1 or mono16), or PointCloud2'
     )
     truth_topic: str | None = Field(
         None, description='True centres: PoseArray in class order, or Detection3DArray'
@@ -52,17 +52,14 @@ def choose_topics(recording: Recording, settings: TopicSettings) -> Topics:
     """
     cameras, lidars = _images(recording)
     image = _one(recording, settings.image_topic, cameras, 'camera image', '--image-topic')
-    ranges = _one(
-        recording,
-        settings.range_topic,
-        _preferred(lidars, 'range'),
-        'range image',
-        '--range-topic',
-    )
+    clouds = _of_type(recording, POINTS)
+    # As on the robot: of the two that a driver may publish, the range image is nearer the sensor.
+    lidars = [*lidars, *clouds] if settings.range_topic else _preferred(lidars, 'range') or clouds
+    ranges = _one(recording, settings.range_topic, lidars, 'range image', '--range-topic')
     if image is None and ranges is None:
         raise ValueError(
-            f'{recording.path} holds neither camera images nor range images, but '
-            f'{_listed(recording)}. Record an Image topic of each.'
+            f'{recording.path} holds neither camera images nor range images nor point clouds, '
+            f'but {_listed(recording)}. Record a camera and a LiDAR.'
         )
     infos = _of_type(recording, CAMERA_INFO)
     if image is not None and settings.camera_info_topic is None and len(infos) > 1:
