@@ -16,6 +16,8 @@ TURN = 2 * math.pi
 # A step for a LiDAR with a single row or column, which tells of none. Radians.
 FALLBACK_STEP = math.radians(0.5)
 NARROWEST_STEP = 1e-4
+# Within this distance the place where a beam begins shifts its direction by several beams.
+CLOSE_M = 1.0
 # Cells of the map: at most so many around, so many down, and so many on each side of a beam.
 MOST_AROUND, MOST_DOWN, FARTHEST = 8192, 2048, 64
 
@@ -107,7 +109,16 @@ class Beams:
         for _ in range(2):
             guess = self._map.roughly(*_angles(*moved))
             moved = torch.where(guess >= 0, self._from_origin_of(cloud, guess.clamp(min=0)), moved)
-        return self._map.nearest(*_angles(*moved))
+        nearest = self._map.nearest(*_angles(*moved))
+        # Nearby it matters which of the closest beams it is: look again from where each begins.
+        close = (cloud.square().sum(dim=0) < CLOSE_M**2).nonzero().squeeze(1)
+        there = cloud[:, close]
+        for _ in range(4 if len(close) else 0):
+            guess = nearest[close]
+            begins = self._from_origin_of(there, guess.clamp(min=0))
+            found = self._map.nearest(*_angles(*begins))
+            nearest[close] = torch.where((guess >= 0) & (found >= 0), found, guess)
+        return nearest
 
     def _from_origin_of(self, cloud: Tensor, beams: Tensor) -> Tensor:
         return cloud if self._offsets is None else cloud - self._offsets.index_select(1, beams)
@@ -178,18 +189,18 @@ class _Map:
         # Distance and beam in one number: the least distance brings its beam along.
         nobody = torch.iinfo(torch.int64).max
         claims = torch.full((self._rows * self._around,), nobody)
-        beams = torch.arange(len(azimuth))
         for down in range(-int(high.max()), int(high.max()) + 1):
+            row = rows + down
+            tall = (abs(down) <= high) & (row >= 0) & (row < self._rows)
+            over = (row + 0.5) * self._down + self._low - zenith
             for across in range(-int(wide.max()), int(wide.max()) + 1):
-                row, column = rows + down, columns + across
-                inside = (abs(down) <= high) & (abs(across) <= wide)
-                inside &= (row >= 0) & (row < self._rows)
-                aside = _turned((column + 0.5) * self._across - azimuth) * torch.cos(zenith)
-                over = (row + 0.5) * self._down + self._low - zenith
-                apart = (aside.square() + over.square()).float()
+                beams = (tall & (abs(across) <= wide)).nonzero().squeeze(1)
+                column, at = columns[beams] + across, zenith[beams]
+                aside = _turned((column + 0.5) * self._across - azimuth[beams]) * torch.cos(at)
+                apart = (aside.square() + over[beams].square()).float()
+                cell = row[beams] * self._around + column % self._around
                 claim = (apart.view(torch.int32).long() << 32) | beams
-                cell = row * self._around + column % self._around
-                claims.scatter_reduce_(0, cell[inside], claim[inside], 'amin')
+                claims.scatter_reduce_(0, cell, claim, 'amin')
         return torch.where(claims == nobody, -1, claims & 0xFFFFFFFF).int()
 
 

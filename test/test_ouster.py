@@ -1,0 +1,162 @@
+"""The metadata of an Ouster sensor become tables that give the points its manual gives."""
+
+import json
+import math
+from itertools import product
+
+import numpy as np
+import pytest
+import torch
+
+from fusion_perception.sensing.beams import Beams
+from fusion_perception.sensing.ouster import OusterMetadata
+from fusion_perception.sensing.rep103 import to_rep103
+
+ALTITUDES = [20.0, 8.5, -7.0, -21.3]
+AZIMUTHS = [9.1, 3.0, -3.2, -9.0]
+SHIFTS = [2, 1, 0, 7]
+COLUMNS = 16
+N_MM = 27.67
+BEAM_TO_LIDAR = [1, 0, 0, 26.0, 0, 1, 0, 0, 0, 0, 1, 9.0, 0, 0, 0, 1]
+LIDAR_TO_SENSOR = [-1, 0, 0, 3.5, 0, -1, 0, -2.0, 0, 0, 1, 36.18, 0, 0, 0, 1]
+
+
+def flat():
+    return {
+        'prod_line': 'OS-0-4',
+        'beam_altitude_angles': ALTITUDES,
+        'beam_azimuth_angles': AZIMUTHS,
+        'lidar_origin_to_beam_origin_mm': N_MM,
+        'lidar_to_sensor_transform': LIDAR_TO_SENSOR,
+        'lidar_mode': '16x10',
+        'data_format': {
+            'columns_per_frame': COLUMNS,
+            'pixels_per_column': 4,
+            'pixel_shift_by_row': SHIFTS,
+        },
+    }
+
+
+def nested():
+    return {
+        'beam_intrinsics': {
+            'beam_altitude_angles': ALTITUDES,
+            'beam_azimuth_angles': AZIMUTHS,
+            'beam_to_lidar_transform': BEAM_TO_LIDAR,
+            'lidar_origin_to_beam_origin_mm': N_MM,
+        },
+        'lidar_intrinsics': {'lidar_to_sensor_transform': LIDAR_TO_SENSOR},
+        'lidar_data_format': {
+            'columns_per_frame': COLUMNS,
+            'pixels_per_column': 4,
+            'pixel_shift_by_row': SHIFTS,
+        },
+        'sensor_info': {'prod_line': 'OS-0-4'},
+    }
+
+
+def point_of(r_mm, row, measurement, along_mm, up_mm):
+    """Return one pixel's point in the sensor's frame, metres: the manual, step by step."""
+    encoder = 2 * math.pi * (1 - measurement / COLUMNS)
+    heading = encoder - math.radians(AZIMUTHS[row])
+    phi = math.radians(ALTITUDES[row])
+    n = math.sqrt(along_mm**2 + up_mm**2)
+    x = (r_mm - n) * math.cos(heading) * math.cos(phi) + along_mm * math.cos(encoder)
+    y = (r_mm - n) * math.sin(heading) * math.cos(phi) + along_mm * math.sin(encoder)
+    z = (r_mm - n) * math.sin(phi) + up_mm
+    return [(-x + 3.5) / 1000, (-y - 2.0) / 1000, (z + 36.18) / 1000]
+
+
+def save(folder, metadata):
+    path = folder / 'metadata.json'
+    path.write_text(json.dumps(metadata), encoding='utf-8')
+    return path
+
+
+@pytest.mark.parametrize(
+    ('metadata', 'along', 'up'), [(flat(), N_MM, 0.0), (nested(), 26.0, 9.0)], ids=['flat', 'new']
+)
+@pytest.mark.parametrize('layout', ['staggered', 'destaggered'])
+def test_every_pixel_lies_where_the_manual_says(tmp_path, metadata, along, up, layout):
+    lidar = OusterMetadata.read_json(save(tmp_path, metadata)).lidar(layout)
+    ranges_mm = np.random.default_rng(0).integers(300, 90_000, size=(4, COLUMNS))
+    points = lidar.xyza(torch.from_numpy(ranges_mm.astype(np.float32) / 1000)).numpy()
+    points = to_rep103(np.moveaxis(points[:3], 0, -1))
+    for row, column in product(range(4), range(COLUMNS)):
+        shift = SHIFTS[row] if layout == 'destaggered' else 0
+        expected = point_of(ranges_mm[row, column], row, (column - shift) % COLUMNS, along, up)
+        np.testing.assert_allclose(points[row, column], expected, rtol=0, atol=5e-5)
+
+
+def test_a_pixel_moves_with_its_measurement_when_it_is_destaggered(tmp_path):
+    metadata = OusterMetadata.read_json(save(tmp_path, flat()))
+    staggered, destaggered = (metadata.lidar(name) for name in ('staggered', 'destaggered'))
+    for row, shift in enumerate(SHIFTS):
+        rolled = torch.roll(staggered.directions[row], shift, dims=0)
+        torch.testing.assert_close(rolled, destaggered.directions[row])
+
+
+def test_angles_in_radians_are_known_as_such(tmp_path):
+    metadata = flat()
+    for name in ('beam_altitude_angles', 'beam_azimuth_angles'):
+        metadata[name] = np.deg2rad(metadata[name]).tolist()
+    in_radians = OusterMetadata.read_json(save(tmp_path, metadata)).lidar()
+    in_degrees = OusterMetadata.read_json(save(tmp_path, flat())).lidar()
+    torch.testing.assert_close(in_radians.directions, in_degrees.directions)
+
+
+def test_a_matrix_may_be_nested(tmp_path):
+    metadata = flat()
+    rows = np.array(LIDAR_TO_SENSOR).reshape(4, 4).tolist()
+    metadata['lidar_to_sensor_transform'] = rows
+    lidar = OusterMetadata.read_json(save(tmp_path, metadata)).lidar()
+    assert (
+        lidar.fingerprint()
+        == OusterMetadata.read_json(save(tmp_path, flat())).lidar().fingerprint()
+    )
+
+
+def test_metadata_without_a_data_format_serve_for_staggered_images_only(tmp_path):
+    metadata = flat()
+    del metadata['data_format']
+    read = OusterMetadata.read_json(save(tmp_path, metadata))
+    assert read.lidar('staggered').shape == (4, 16)
+    with pytest.raises(ValueError, match=r'no pixel_shift_by_row.*Use the staggered'):
+        read.lidar('destaggered')
+
+
+def test_the_points_of_a_scan_find_their_pixels_again(tmp_path):
+    lidar = OusterMetadata.read_json(save(tmp_path, nested())).lidar()
+    ranges = torch.rand(lidar.shape, generator=torch.Generator().manual_seed(1)) * 80 + 0.4
+    points = lidar.xyza(ranges)[:3].reshape(3, -1).numpy()
+    shuffled = points[:, np.random.default_rng(0).permutation(points.shape[1])]
+    placed = Beams(lidar).place(shuffled)
+    np.testing.assert_allclose(placed.ranges, ranges.numpy(), rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ('change', 'fault'),
+    [
+        ({'beam_altitude_angles': []}, 'at least 1 item'),
+        ({'beam_azimuth_angles': [1.0]}, '4 beam_altitude_angles, 1 beam_azimuth_angles'),
+        ({'lidar_to_sensor_transform': [1.0]}, 'at least 16 items'),
+        ({'lidar_mode': 'UNKNOWN', 'data_format': None}, 'columns_per_frame = .UNKNOWN.'),
+    ],
+)
+def test_metadata_that_contradict_themselves_are_refused_by_their_path(tmp_path, change, fault):
+    path = save(tmp_path, {**flat(), **change})
+    with pytest.raises(ValueError, match=f'metadata.json: .*{fault}'):
+        OusterMetadata.read_json(path)
+
+
+@pytest.mark.parametrize('text', ['{', '[]', '{"a": 1}'])
+def test_what_is_no_metadata_is_refused(tmp_path, text):
+    path = tmp_path / 'metadata.json'
+    path.write_text(text, encoding='utf-8')
+    with pytest.raises(ValueError, match=r'metadata\.json'):
+        OusterMetadata.read_json(path)
+
+
+def test_missing_metadata_are_named(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r'No Ouster metadata at .*nothing\.json'):
+        OusterMetadata.read_json(tmp_path / 'nothing.json')
