@@ -1,0 +1,151 @@
+"""A recording that is replayed gives the live node what evaluating the recording gives."""
+
+import contextlib
+import csv
+import signal
+import subprocess
+import sys
+from itertools import pairwise
+
+import numpy as np
+import pytest
+
+pytest.importorskip('rclpy', reason='needs rclpy: pip install .[ros]')
+
+from rclpy.node import Node
+from rclpy.qos import QoSProfile
+from recordings import at, record, small_bundle
+from ros_graph import PATIENCE_S, Probe, RosProcess, ros, spinning, wait_until
+from rosgraph_msgs.msg import Clock
+from sensor_msgs.msg import Image
+
+from fusion_perception import cli
+from fusion_perception.learning.bag_writing import SECOND
+from fusion_perception.learning.to_bag import CAMERA_INFO, IMAGE, RANGES
+from fusion_perception.sensing.decode import stamp_ns
+from fusion_perception.sensing.rep103 import centers_of
+
+pytestmark = pytest.mark.ros
+LINKS = [
+    part
+    for name, topic in (('image', IMAGE), ('camera_info', CAMERA_INFO), ('range_image', RANGES))
+    for part in ('-r', f'{name}:={topic}')
+]
+
+
+@contextlib.contextmanager
+def replaying(bag, *flags):
+    command = [sys.executable, '-m', 'fusion_perception.cli', 'replay', str(bag), *flags]
+    process = subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        stdin=subprocess.DEVNULL,
+    )
+    try:
+        yield process
+    finally:
+        if process.poll() is None:
+            process.kill()
+        process.communicate()
+
+
+class Listener(Node):
+    """Hears the clock and the range images of a replay."""
+
+    def __init__(self):
+        super().__init__('listener')
+        self.clock, self.stamps = [], []
+        self.create_subscription(
+            Clock,
+            '/clock',
+            lambda m: self.clock.append(m.clock.sec * SECOND + m.clock.nanosec),
+            10,
+        )
+        self.create_subscription(
+            Image, RANGES, lambda m: self.stamps.append(stamp_ns(m)), QoSProfile(depth=100)
+        )
+
+
+def test_the_live_node_and_the_evaluation_predict_the_same(tmp_path):
+    bag = record(tmp_path / 'bag', 20, edit=lambda events: [
+        e for e in events if (e.topic, e.index) not in {(IMAGE, 5), (RANGES, 9)}
+    ])  # fmt: skip
+    bundle = small_bundle(tmp_path / 'b.safetensors')
+    with (
+        RosProcess(
+            'fusion_node', tmp_path / 'node.log', '-p', f'bundle:={bundle}', *LINKS
+        ) as node,
+        ros(),
+    ):
+        probe = Probe()
+        with spinning(probe):
+            wait_until(lambda: probe.count_subscribers(RANGES), 'the node', 2 * PATIENCE_S)
+            wait_until(lambda: probe.count_publishers('/fusion_node/centers'), 'its output')
+            with replaying(bag, '--rate', '0.5') as replay:
+                said, complaints = replay.communicate(timeout=3 * PATIENCE_S)
+            assert replay.returncode == 0, complaints
+            assert said.startswith('78 messages')
+            # The last pair waits for a later message that does not come; the end flushes it.
+            assert node.end() == 0, node.output()
+            wait_until(lambda: len(probe.centers) >= 9, 'centres')
+    flags = ['--bundle', str(bundle), '--bag', str(bag), '--out', str(tmp_path / 'out')]
+    assert cli.main(['evaluate', *flags]) == 0
+    with (tmp_path / 'out' / 'predictions.csv').open() as file:
+        rows = {int(row['stamp_ns']): row for row in csv.DictReader(file)}
+    assert set(rows) == {at(index) for index in range(20) if index not in (5, 9)}
+    live = {stamp_ns(message): centers_of(message) for message in probe.centers}
+    assert set(live) <= set(rows)
+    for stamp, centers in live.items():
+        evaluated = [
+            [float(rows[stamp][f'{name}_{axis}']) for axis in 'xyz']
+            for name in ('cube', 'sphere', 'torus')
+        ]
+        np.testing.assert_allclose(centers, evaluated, atol=1e-4)
+
+
+def test_a_replay_brings_every_message_and_its_clock(tmp_path):
+    bag = record(tmp_path / 'bag', 10)
+    with ros():
+        listener = Listener()
+        with spinning(listener), replaying(bag, '--rate', '2') as replay:
+            said, complaints = replay.communicate(timeout=3 * PATIENCE_S)
+            wait_until(lambda: len(listener.stamps) == 10, 'the last message')
+    assert (replay.returncode, said.strip()) == (0, f'40 messages of {bag} published.'), complaints
+    assert listener.stamps == [at(index) for index in range(10)]
+    assert listener.clock == sorted(listener.clock)
+    assert at(0) <= listener.clock[0] and listener.clock[-1] <= at(9)
+    assert len(listener.clock) > 20
+
+
+def test_a_loop_goes_on_until_it_is_stopped(tmp_path):
+    bag = record(tmp_path / 'bag', 5)
+    with ros():
+        listener = Listener()
+        with (
+            spinning(listener),
+            replaying(bag, '--loop', '--rate', '4', '--topics', 'lidar/range_image') as replay,
+        ):
+            wait_until(lambda: len(listener.stamps) > 12, 'the third round', 3 * PATIENCE_S)
+            replay.send_signal(signal.SIGINT)
+            said, complaints = replay.communicate(timeout=PATIENCE_S)
+    assert replay.returncode == 0, complaints
+    assert said.endswith('published. Stopped.\n') and 'Traceback' not in complaints
+    assert listener.stamps[:5] == listener.stamps[5:10]
+    assert any(later < sooner for sooner, later in pairwise(listener.clock))
+
+
+@pytest.mark.parametrize(
+    ('flags', 'complaint'),
+    [
+        (['--topics', 'lidar/range'], "Did you mean '/lidar/range_image'"),
+        (['--rate', '0'], 'greater than 0'),
+    ],
+)
+def test_a_wrong_flag_is_one_sentence(tmp_path, flags, complaint):
+    bag = record(tmp_path / 'bag', 1)
+    with replaying(bag, *flags) as replay:
+        _, complaints = replay.communicate(timeout=3 * PATIENCE_S)
+    assert replay.returncode == 2
+    assert complaint in complaints and 'Traceback' not in complaints
