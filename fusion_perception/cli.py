@@ -82,6 +82,12 @@ VERBS: dict[str, Verb] = {
         'replay',
         'Publish a recording over ROS 2, with its clock',
     ),
+    'doctor': Verb(
+        'fusion_perception.doctor',
+        'DoctorSettings',
+        'doctor',
+        'Say why there is no output: of a running node, a recording, a bundle, a data folder',
+    ),
     'demo': Verb(
         'fusion_perception.demo',
         'DemoSettings',

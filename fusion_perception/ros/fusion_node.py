@@ -283,6 +283,7 @@ class FusionNode(Startable, LifecycleNode):
                 'model': pipeline.runtime.bundle.manifest.model,
                 'device': str(pipeline.runtime.device),
                 'lidar_shape': '{}x{}'.format(*pipeline.runtime.bundle.lidar.shape),
+                'max_range': str(pipeline.runtime.bundle.lidar.max_range),
                 'able': ' '.join(sorted(pipeline.runtime.bundle.model.modes)),
             },
         )
@@ -290,5 +291,5 @@ class FusionNode(Startable, LifecycleNode):
     def _findings(self, pipeline: Pipeline) -> list[Finding]:
         if not self._inputs:
             return []
-        # camera_info, the last of them, is no stream.
-        return diagnose(facts_of(self, pipeline, zip(STREAMS, self._inputs, strict=False)))
+        lidar = self.resolve_topic_name(TOPICS['lidar'])
+        return diagnose(facts_of(self, pipeline, self._inputs, lidar))

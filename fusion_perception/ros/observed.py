@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 from rclpy.node import Node
 from rclpy.qos import QoSCompatibility, QoSProfile, qos_check_compatible
 from rclpy.subscription import Subscription
+from sensor_msgs.msg import CompressedImage, Image, PointCloud2
 
 from fusion_perception.ros.pipeline import Pipeline
 from fusion_perception.sensing.facts import Facts, InputFacts, Publisher, Source
@@ -20,6 +22,15 @@ POLICIES = {
     'liveliness': 'LIVELINESS',
     'lease': 'LIVELINESS LEASE DURATION',
 }
+
+
+def type_name(message_type: type) -> str:
+    """Return the name of a message class as the graph has it: 'sensor_msgs/msg/Image'."""
+    return f'{message_type.__module__.split(".")[0]}/msg/{message_type.__name__}'
+
+
+# What a stream may come as.
+TYPES: dict[str, Any] = {type_name(kind): kind for kind in (Image, CompressedImage, PointCloud2)}
 
 
 def clash(offered: QoSProfile, asked: QoSProfile) -> str:
@@ -43,15 +54,17 @@ def publishers(node: Node, topic: str, asked: QoSProfile) -> list[Publisher]:
     ]
 
 
-def type_name(message_type: type) -> str:
-    """Return the name of a message class as the graph has it: 'sensor_msgs/msg/Image'."""
-    return f'{message_type.__module__.split(".")[0]}/msg/{message_type.__name__}'
-
-
 def source(node: Node, subscription: Subscription) -> Source:
     """Return a subscription's topic with its publishers."""
     topic, kind = subscription.topic_name, type_name(subscription.msg_type)
     return Source(topic, kind, publishers(node, topic, subscription.qos_profile))
+
+
+def stream_of(topic: str, kind: str, range_topic: str | None) -> Stream | None:
+    """Return which stream comes on a topic of that type, None for another kind of message."""
+    if kind not in TYPES:
+        return None
+    return 'lidar' if topic == range_topic or kind == type_name(PointCloud2) else 'camera'
 
 
 def waits_for_clock(node: Node) -> bool:
@@ -61,12 +74,15 @@ def waits_for_clock(node: Node) -> bool:
 
 
 def facts_of(
-    node: Node, pipeline: Pipeline, inputs: Iterable[tuple[Stream, Subscription]]
+    node: Node, pipeline: Pipeline, subscriptions: Iterable[Subscription], range_topic: str
 ) -> Facts:
     """Return the facts of an active node, as of the last seconds. Call it once per second."""
     sources: dict[Stream, list[Source]] = {stream: [] for stream in STREAMS}
-    for stream, subscription in inputs:
-        sources[stream].append(source(node, subscription))
+    for subscription in subscriptions:
+        found = source(node, subscription)
+        stream = stream_of(found.topic, found.type, range_topic)
+        if stream is not None:
+            sources[stream].append(found)
     return Facts(
         inputs=_inputs(pipeline, sources),
         lifecycle='active',

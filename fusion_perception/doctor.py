@@ -1,0 +1,299 @@
+"""Say what is wrong with a running node, a recording, a bundle or a data folder."""
+
+from __future__ import annotations
+
+import io
+import os
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, cast
+
+import tyro
+from pydantic import Field
+from rich.console import Console
+from rich.text import Text
+
+from fusion_perception.learning.bag_topics import CAMERA_INFO, Topics, TopicSettings, choose_topics
+from fusion_perception.learning.folder import DataFolder
+from fusion_perception.models.bundle import find_bundle, load_bundle
+from fusion_perception.runtime import Runtime
+from fusion_perception.sensing.decode import RANGE_SCALE
+from fusion_perception.sensing.facts import Facts, Source
+from fusion_perception.sensing.findings import Finding, Level, diagnose, worst
+from fusion_perception.sensing.intake import Message
+from fusion_perception.sensing.ledger import STREAMS, Stream
+from fusion_perception.sensing.pairing import PairingSettings
+from fusion_perception.sensing.recording import Recording
+from fusion_perception.sensing.watch import Watch
+
+if TYPE_CHECKING:
+    from fusion_perception.ros.examination import Examined
+
+COLOURS = {'OK': 'green', 'WARN': 'yellow', 'ERROR': 'bold red'}
+
+
+class DoctorSettings(TopicSettings):
+    """What to examine; exactly one of --live, --bag, --bundle and --data."""
+
+    live: bool = Field(False, description='The fusion node that runs in this ROS_DOMAIN_ID')
+    bag: Path | None = Field(None, description='A recording (rosbag2)')
+    bundle: str | None = Field(None, description='A bundle file, or the name of one that ships')
+    data: Path | None = Field(None, description='A data folder')
+    node: str | None = Field(None, description='Which node, where several run (--live)')
+    seconds: float = Field(5.0, gt=0, le=3600, description='How long to listen (--live)')
+    pairing: Annotated[PairingSettings, tyro.conf.arg(name='')] = Field(
+        PairingSettings(), description='What belongs together (--bag)'
+    )
+    range_scale: float = Field(
+        RANGE_SCALE, gt=0, le=1, description='Metres per count of a range image (--bag)'
+    )
+
+
+def doctor(settings: DoctorSettings) -> tuple[str, int]:
+    """Return the findings, one per line with its remedy, and 1 if anything is wrong."""
+    ways: dict[str, tuple[object, Callable[[DoctorSettings], list[Finding]]]] = {
+        '--live': (settings.live or None, examine_live),
+        '--bag': (settings.bag, examine_bag),
+        '--bundle': (settings.bundle, examine_bundle),
+        '--data': (settings.data, examine_data),
+    }
+    chosen = [flag for flag, (value, _) in ways.items() if value is not None]
+    if len(chosen) != 1:
+        given = ' and '.join(chosen) or 'none'
+        raise ValueError(
+            f'fusion doctor examines one of {", ".join(ways)}, but {given} was given. Choose one.'
+        )
+    findings = ways[chosen[0]][1](settings)
+    return report(findings, sys.stdout.isatty()), 0 if worst(findings) == 'OK' else 1
+
+
+def report(findings: Sequence[Finding], terminal: bool) -> str:
+    """Return the findings as text, coloured for a terminal, the remedies on lines of their own."""
+    out = io.StringIO()
+    width = None if terminal else 10_000
+    console = Console(file=out, force_terminal=terminal, width=width, highlight=False)
+    for finding in findings:
+        line = Text.assemble((f'{finding.level:<5}', COLOURS[finding.level]), '  ')
+        console.print(line + Text(finding.sentence))
+        if finding.remedy:
+            console.print(Text(f'       -> {finding.remedy}', 'bold' if terminal else ''))
+    wrong = sum(finding.level != 'OK' for finding in findings)
+    console.print(f'{wrong} of {len(findings)} to correct.' if wrong else 'Nothing is wrong.')
+    return out.getvalue().rstrip('\n')
+
+
+def examine_bundle(settings: DoctorSettings) -> list[Finding]:
+    """Verify a bundle and let it predict blank frames."""
+    path = find_bundle(str(settings.bundle))
+    try:
+        bundle = load_bundle(path)
+        runtime = Runtime(bundle, 'cpu')
+        runtime.warm_up(frames=1)
+    except ValueError as fault:
+        return [_from(str(path), fault)]
+    manifest, camera = bundle.manifest, bundle.rig.camera
+    rows, columns = bundle.lidar.shape
+    training = ', '.join(
+        f'{key} {value}'
+        for key, value in manifest.training.items()
+        if isinstance(value, str | int | float)
+    )
+    return [
+        Finding('OK', f'{path}: hashes of weights, tables and manifest agree'),
+        Finding('OK', f'Model {manifest.model}, by fusion_perception {manifest.package_version}'),
+        Finding('OK', f'Objects: {", ".join(bundle.rig.classes)}'),
+        Finding(
+            'OK',
+            f'Camera {camera.width}x{camera.height}, LiDAR {rows}x{columns} '
+            f'({bundle.lidar.projection}, up to {bundle.lidar.max_range:g} m)',
+        ),
+        Finding('OK', f'Training: {training or "not recorded"}'),
+        Finding('OK', f'Predicts blank frames in {", ".join(sorted(bundle.model.modes))}'),
+    ]
+
+
+def examine_data(settings: DoctorSettings) -> list[Finding]:
+    """Read a data folder whole, with all its checks."""
+    path = cast('Path', settings.data)
+    if not path.exists():
+        raise FileNotFoundError(f'No data folder at {path}. Check the path.')
+    try:
+        folder = DataFolder.open(path)
+        images, ranges = folder.read()
+    except (ValueError, FileNotFoundError) as fault:
+        return [_from(str(path), fault)]
+    returns = ((ranges > 0) & (ranges < folder.lidar.max_range)).mean(axis=(1, 2))
+    findings = [
+        Finding('OK', f'{path}: {len(folder)} scenes of {", ".join(folder.rig.classes)}'),
+        Finding('OK', f'Images {images.shape[2]}x{images.shape[1]}, all of one size'),
+        Finding(
+            'OK',
+            f'Range images {ranges.shape[1]}x{ranges.shape[2]}, {returns.mean():.0%} of the rays '
+            f'return within {folder.lidar.max_range:g} m; the labels fit the scans',
+        ),
+    ]
+    if empty := int((returns == 0).sum()):
+        findings.append(
+            Finding(
+                'WARN',
+                f'{empty} range images are empty',
+                'no ray of them met anything',
+                'Leave these scenes out, or check their units and the maximum range.',
+            )
+        )
+    return findings
+
+
+def examine_bag(settings: DoctorSettings) -> list[Finding]:
+    """Read a recording's images and scans: kinds, rates, stamps, pairs."""
+    path = cast('Path', settings.bag)
+    if not path.exists():
+        raise FileNotFoundError(f'No recording at {path}. Check the path.')
+    try:
+        recording = Recording(path)
+    except (ValueError, FileNotFoundError) as fault:
+        return [_from(str(path), fault)]
+    with recording:
+        try:
+            topics = choose_topics(recording, settings)
+        except ValueError as fault:
+            return [_from(str(path), fault)]
+        watch = Watch(settings.pairing, settings.range_scale)
+        streams: dict[str, Stream] = {}
+        for topic, stream in zip((topics.image, topics.ranges), STREAMS, strict=True):
+            if topic is not None:
+                streams[topic] = stream
+        for recorded in recording.messages(list(streams)):
+            message = recording.read(recorded)
+            if message is not None:
+                watch.take(streams[recorded.topic], cast('Message', message), recorded.log_ns)
+        watch.finish()
+        sources = {s: [Source(t, recording.topics[t].type)] for t, s in streams.items()}
+        heard: dict[Stream, float] = {s: 0.0 for s in STREAMS if watch.received[s]}
+        facts = Facts(
+            inputs=watch.inputs(sources, heard, {}),
+            pairs=watch.pairs,
+            pairing=settings.pairing,
+            returns=watch.returns,
+        )
+        findings = [*_of_recording(recording, topics), *_of_streams(facts, watch)]
+        if len(streams) == len(STREAMS) and watch.pairs:
+            findings.append(
+                Finding(
+                    'OK',
+                    f'{watch.pairs} of {watch.received["lidar"]} scans form a pair within '
+                    f'{settings.pairing.slop_s:g} s',
+                )
+            )
+        return findings + diagnose(facts)
+
+
+def _of_recording(recording: Recording, topics: Topics) -> list[Finding]:
+    findings = [
+        Finding('WARN', _half(note), '', 'What can be read is used; record again for the rest.')
+        for note in recording.unread
+    ]
+    for topic, what, needed in (
+        (topics.image, 'camera images', True),
+        (topics.ranges, 'range images', True),
+        (topics.camera_info, CAMERA_INFO, False),
+        (topics.truth, 'ground truth', False),
+    ):
+        if topic is None and needed:
+            remedy = 'Record them as well, or name their topic with a flag.'
+            findings.append(Finding('WARN', f'There are no {what} in it', '', remedy))
+        elif topic is None:
+            findings.append(Finding('OK', f'There is no {what} in it'))
+        elif not needed:
+            findings.append(Finding('OK', f'{topic}: {recording.topics[topic].count} messages'))
+    return findings
+
+
+def _of_streams(facts: Facts, watch: Watch) -> list[Finding]:
+    """Return what came on each stream that was heard."""
+    findings = []
+    for stream in facts.inputs:
+        kinds = ', '.join(watch.kinds[stream.stream]) or 'nothing that can be read'
+        if watch.received[stream.stream]:
+            findings.append(
+                Finding(
+                    'OK',
+                    f'{stream.topics}: {stream.received} messages at '
+                    f'{watch.rate_hz(stream.stream):.1f} Hz, {kinds}',
+                )
+            )
+    return findings
+
+
+def examine_live(settings: DoctorSettings) -> list[Finding]:
+    """Join the graph and examine the node, its inputs and who hears its outputs."""
+    from fusion_perception.ros.examination import examiner
+
+    domain = os.environ.get('ROS_DOMAIN_ID', '0')
+    wanted = settings.node
+    if wanted is not None and not wanted.startswith('/'):
+        wanted = f'/{wanted}'
+    with examiner() as graph:
+        nodes = graph.fusion_nodes(settings.seconds, wanted)
+        if not nodes:
+            others = ', '.join(graph.others()) or 'no node at all'
+            return [
+                Finding(
+                    'ERROR',
+                    f'No fusion node runs in ROS_DOMAIN_ID {domain}',
+                    f'what can be seen there is {others}',
+                    'Start it with `ros2 launch fusion_perception fusion.launch.py`, or set '
+                    'ROS_DOMAIN_ID and ROS_AUTOMATIC_DISCOVERY_RANGE as it has them.',
+                )
+            ]
+        if wanted is not None and wanted not in nodes:
+            raise ValueError(
+                f'There is no fusion node {wanted} in ROS_DOMAIN_ID {domain}, but '
+                f'{", ".join(nodes)}. Name one of those with --node.'
+            )
+        if wanted is None and len(nodes) > 1:
+            raise ValueError(
+                f'{len(nodes)} fusion nodes run: {", ".join(nodes)}. Name one with --node.'
+            )
+        return _of_live(graph.examine(wanted or nodes[0], settings.seconds))
+
+
+def _of_live(examined: Examined) -> list[Finding]:
+    facts, values = examined.facts, examined.values
+    wrong = [*examined.findings, *diagnose(facts)]
+    state = facts.lifecycle or 'silent'
+    findings = [Finding('OK', f'{examined.node} is there: {state}, {_bundle(values)}')]
+    findings += _of_streams(facts, examined.watch)
+    status = examined.status
+    if status is not None and status.level != b'\0' and not wrong:
+        # It sees something that cannot be seen from outside.
+        level: Level = 'WARN' if status.level == b'\1' else 'ERROR'
+        wrong.append(Finding(level, f'The node says: {_half(status.message)}', '', 'See its log.'))
+    elif facts.lifecycle == 'active' and worst(wrong) == 'OK' and 'latency_ms.p95' in values:
+        p50, p95 = (float(values[f'latency_ms.{key}']) for key in ('p50', 'p95'))
+        findings.append(
+            Finding(
+                'OK',
+                f'Output: {values.get("mode", "")}, {values.get("pairs", "0")} so far, '
+                f'from stamp to output p50 {p50:.1f} ms, p95 {p95:.1f} ms',
+            )
+        )
+    return findings + wrong
+
+
+def _bundle(values: dict[str, str]) -> str:
+    if 'bundle' not in values:
+        return 'no bundle loaded'
+    return f'bundle {values["bundle"]} on {values.get("device", "")}'
+
+
+def _from(where: str, fault: Exception) -> Finding:
+    """Part an error's words into what is wrong and the next step."""
+    first, _, rest = str(fault).partition('. ')
+    symptom = first if where in first else f'{where}: {first}'
+    return Finding('ERROR', symptom.rstrip('.'), '', rest)
+
+
+def _half(sentence: str) -> str:
+    return sentence.rstrip('.')

@@ -1,0 +1,295 @@
+"""Examine a running graph from outside: the fusion node, its inputs, who hears its outputs."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import rclpy
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
+from lifecycle_msgs.srv import GetState
+from rcl_interfaces.srv import GetParameters
+from rclpy.context import Context
+from rclpy.executors import SingleThreadedExecutor
+from rclpy.node import Node
+from rclpy.parameter import Parameter, parameter_value_to_python
+from rclpy.qos import QoSProfile, ReliabilityPolicy
+from rclpy.signals import SignalHandlerOptions
+from sensor_msgs.msg import CameraInfo, Image
+
+from fusion_perception.ros.observed import (
+    TYPES,
+    clash,
+    publishers,
+    stream_of,
+    type_name,
+    waits_for_clock,
+)
+from fusion_perception.ros.parameters import nested
+from fusion_perception.sensing.facts import Facts, InputFacts, Source
+from fusion_perception.sensing.findings import Finding
+from fusion_perception.sensing.ledger import STREAMS, Stream
+from fusion_perception.sensing.pairing import PairingSettings
+from fusion_perception.sensing.watch import Watch
+
+# Asks for nothing, so that it hears every publisher; deep, to see each message.
+HEARS_ALL = QoSProfile(depth=50, reliability=ReliabilityPolicy.BEST_EFFORT)
+ANSWER_S = 3.0
+PARAMETERS = (
+    'use_sim_time',
+    'range_scale',
+    'max_age_s',
+    *(f'pairing.{name}' for name in PairingSettings.model_fields),
+)
+
+
+class Input(NamedTuple):
+    """A topic that a node listens to, or would, and with which QoS."""
+
+    stream: Stream
+    topic: str
+    type: str
+    qos: QoSProfile
+
+
+@dataclass(frozen=True)
+class Examined:
+    """What was found of one node: facts of its inputs, and findings about itself and outputs.
+
+    `status` is its last word on /diagnostics, None when it said none.
+    """
+
+    node: str
+    facts: Facts
+    watch: Watch
+    findings: list[Finding]
+    status: DiagnosticStatus | None
+
+    @property
+    def values(self) -> dict[str, str]:
+        """Return the values of its status."""
+        return values_of(self.status)
+
+
+def values_of(status: DiagnosticStatus | None) -> dict[str, str]:
+    """Return the values of a status by key, nothing for none."""
+    return {} if status is None else {pair.key: pair.value for pair in status.values}
+
+
+@contextmanager
+def examiner() -> Iterator[Examiner]:
+    """Join the graph of this environment's ROS_DOMAIN_ID, and leave it again."""
+    context = Context()
+    # Ctrl-C belongs to the command.
+    rclpy.init(args=[], context=context, signal_handler_options=SignalHandlerOptions.NO)
+    node = Examiner(context)
+    try:
+        yield node
+    finally:
+        node.destroy_node()
+        rclpy.try_shutdown(context=context)
+
+
+class Examiner(Node):
+    """Asks and listens; each of its methods spins until it knows."""
+
+    def __init__(self, context: Context) -> None:
+        super().__init__(f'fusion_doctor_{os.getpid()}', context=context)
+        self._spinner = SingleThreadedExecutor(context=context)
+        self._spinner.add_node(self)
+        self._statuses: dict[str, DiagnosticStatus] = {}
+        self._last: dict[Stream, float] = {}
+        self._camera_bytes = 0
+        self.create_subscription(DiagnosticArray, '/diagnostics', self._on_diagnostics, 10)
+
+    def fusion_nodes(self, patience_s: float, wanted: str | None = None) -> list[str]:
+        """Return the full names of the fusion nodes, after waiting for any, or the wanted one."""
+
+        def found() -> list[str]:
+            services = dict(self.get_service_names_and_types())
+            bases = [name.removesuffix('/enable') for name in services if name.endswith('/enable')]
+            return sorted(base for base in bases if f'{base}/change_state' in services)
+
+        self._spin(patience_s, lambda: wanted in found() if wanted else bool(found()))
+        self._spin(0.5)  # Others may still be on their way.
+        return found()
+
+    def others(self) -> list[str]:
+        """Return the full names of all other nodes."""
+        names = {
+            f'{space.rstrip("/")}/{name}' for name, space in self.get_node_names_and_namespaces()
+        }
+        return sorted(names - {self.get_fully_qualified_name()})
+
+    def examine(self, name: str, seconds: float) -> Examined:
+        """Ask a node for its state and settings, and listen to its inputs for so long."""
+        state = self._ask(GetState, f'{name}/get_state', GetState.Request())
+        settings = self._settings(name)
+        if settings.get('use_sim_time'):
+            self.set_parameters([Parameter('use_sim_time', value=True)])
+        self._spin(2.5, lambda: name in self._statuses)
+        before = values_of(self._statuses.get(name))
+        rows, _, columns = before.get('lidar_shape', '').partition('x')
+        watch = Watch(
+            PairingSettings.read(nested(settings).get('pairing', {})),
+            settings.get('range_scale', 0.001),
+            (int(rows), int(columns)) if columns else None,
+            float(before.get('max_range', 'inf')),
+        )
+        inputs = self._inputs(name, before)
+        self._listen(name, inputs, watch)
+        self._spin(seconds)
+        watch.finish()
+        status = self._statuses.get(name)
+        values = values_of(status)
+        sources: dict[Stream, list[Source]] = {stream: [] for stream in STREAMS}
+        for stream, topic, kind, qos in inputs:
+            sources[stream].append(Source(topic, kind, publishers(self, topic, qos)))
+        now = time.monotonic()
+        silent_s = {stream: now - at for stream, at in self._last.items()}
+        streams = watch.inputs(sources, silent_s, {'camera': self._camera_bytes})
+        lifecycle = '' if state is None else state.current_state.label
+        facts = Facts(
+            inputs=[_as_the_node_hears(stream, before, values) for stream in streams],
+            lifecycle=lifecycle,
+            fault='' if status is None else _fault(status),
+            enabled=values.get('enabled', 'true') == 'true',
+            waits_for_clock=waits_for_clock(self),
+            clock_publishers=self.count_publishers('/clock'),
+            pairs=watch.pairs + _growth('modes.fusion', before, values),
+            pairing=PairingSettings.read(nested(settings).get('pairing', {})),
+            max_age_s=settings.get('max_age_s', 0.0),
+            returns=watch.returns,
+        )
+        findings = [] if state is not None else [_no_answer(name)]
+        return Examined(name, facts, watch, findings + self._unheard(name), status)
+
+    def _settings(self, name: str) -> dict[str, Any]:
+        request = GetParameters.Request(names=list(PARAMETERS))
+        answer = self._ask(GetParameters, f'{name}/get_parameters', request)
+        if answer is None or len(answer.values) != len(PARAMETERS):
+            return {}
+        values = map(parameter_value_to_python, answer.values)
+        return {key: v for key, v in zip(PARAMETERS, values, strict=True) if v is not None}
+
+    def _inputs(self, name: str, values: Mapping[str, str]) -> list[Input]:
+        found = []
+        for topic, kinds in self._topics(name, 'subscriber'):
+            for kind in kinds:
+                stream = stream_of(topic, kind, values.get('lidar.topic'))
+                if stream is not None:
+                    found.append(Input(stream, topic, kind, self._asked(name, topic)))
+        if not found:  # It does not listen now; these are what it will listen to.
+            found = [
+                Input(stream, values[f'{stream}.topic'], type_name(Image), HEARS_ALL)
+                for stream in STREAMS
+                if f'{stream}.topic' in values
+            ]
+        return found
+
+    def _topics(self, name: str, role: str) -> list[tuple[str, list[str]]]:
+        space, _, base = name.rpartition('/')
+        ask = getattr(self, f'get_{role}_names_and_types_by_node')
+        try:
+            return list(ask(base, space or '/'))
+        except RuntimeError:  # The node has just gone.
+            return []
+
+    def _asked(self, name: str, topic: str) -> QoSProfile:
+        for info in self.get_subscriptions_info_by_topic(topic):
+            if f'{info.node_namespace.rstrip("/")}/{info.node_name}' == name:
+                return info.qos_profile
+        return HEARS_ALL
+
+    def _listen(self, name: str, inputs: list[Input], watch: Watch) -> None:
+        for stream, topic, kind, _ in inputs:
+
+            def on_message(message: Any, stream: Stream = stream) -> None:
+                self._last[stream] = time.monotonic()
+                watch.take(stream, message, self.get_clock().now().nanoseconds)
+
+            self.create_subscription(TYPES[kind], topic, on_message, HEARS_ALL)
+        for topic, kinds in self._topics(name, 'subscriber'):
+            if type_name(CameraInfo) in kinds:
+                self.create_subscription(CameraInfo, topic, self._on_camera_info, HEARS_ALL)
+
+    def _unheard(self, name: str) -> list[Finding]:
+        """Return who listens to the node's outputs with a QoS that does not match."""
+        findings = []
+        for topic, _ in self._topics(name, 'publisher'):
+            offered = [
+                info.qos_profile
+                for info in self.get_publishers_info_by_topic(topic)
+                if f'{info.node_namespace.rstrip("/")}/{info.node_name}' == name
+            ]
+            for listener in self.get_subscriptions_info_by_topic(topic):
+                why = clash(offered[0], listener.qos_profile) if offered else ''
+                if why:
+                    who = f'{listener.node_namespace.rstrip("/")}/{listener.node_name}'
+                    findings.append(
+                        Finding(
+                            'WARN',
+                            f'{who} hears nothing on {topic}',
+                            f'its QoS does not match ({why})',
+                            'Let its subscription ask for no more than the node offers '
+                            f'(`ros2 topic info -v {topic}`).',
+                        )
+                    )
+        return findings
+
+    def _ask(self, kind: Any, service: str, request: Any) -> Any:
+        client = self.create_client(kind, service)
+        try:
+            if not self._spin(ANSWER_S, client.service_is_ready):
+                return None
+            future = client.call_async(request)
+            return future.result() if self._spin(ANSWER_S, future.done) else None
+        finally:
+            self.destroy_client(client)
+
+    def _spin(self, seconds: float, done: Callable[[], bool] = lambda: False) -> bool:
+        end = time.monotonic() + seconds
+        while not done():
+            left = end - time.monotonic()
+            if left <= 0:
+                return False
+            self._spinner.spin_once(timeout_sec=min(left, 0.1))
+        return True
+
+    def _on_diagnostics(self, message: DiagnosticArray) -> None:
+        self._statuses.update({status.name: status for status in message.status})
+
+    def _on_camera_info(self, message: CameraInfo) -> None:
+        self._camera_bytes = 3 * message.width * message.height
+
+
+def _as_the_node_hears(
+    facts: InputFacts, before: Mapping[str, str], after: Mapping[str, str]
+) -> InputFacts:
+    """Believe the node where it hears what does not reach the examiner (other transports)."""
+    grown = _growth(f'{facts.stream}.received', before, after)
+    if facts.received or not grown:
+        return facts
+    return InputFacts(facts.stream, facts.sources, received=grown, silent_s=0.0)
+
+
+def _growth(key: str, before: Mapping[str, str], after: Mapping[str, str]) -> int:
+    return int(after.get(key, 0)) - int(before.get(key, 0))
+
+
+def _fault(status: DiagnosticStatus) -> str:
+    start = 'Not configured: '
+    return status.message.removeprefix(start) if status.message.startswith(start) else ''
+
+
+def _no_answer(name: str) -> Finding:
+    return Finding(
+        'ERROR',
+        f'{name} does not answer',
+        f'its service get_state was silent for {ANSWER_S:.0f} s',
+        'It hangs or was killed: look at its log and start it again.',
+    )

@@ -1,0 +1,130 @@
+"""Watch the messages of both streams go by: what they are, when they come, whether they pair."""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+from collections.abc import Mapping, Sequence
+from typing import cast
+
+from fusion_perception.sensing.cloud import PointCloudMessage
+from fusion_perception.sensing.decode import (
+    RANGE_SCALE,
+    BadEncoding,
+    BadShape,
+    ImageMessage,
+    decode_compressed_image,
+    decode_image,
+    decode_range,
+    stamp_ns,
+)
+from fusion_perception.sensing.facts import InputFacts, Source
+from fusion_perception.sensing.intake import Message
+from fusion_perception.sensing.ledger import STREAMS, Cause, Stream
+from fusion_perception.sensing.offsets import Arrival, rate_hz
+from fusion_perception.sensing.pairing import Pairer, PairingSettings
+
+# Enough to measure offsets; a long recording must not fill the memory.
+KEPT = 512
+
+
+class Watch:
+    """Takes messages as a node would, and keeps facts instead of measurements.
+
+    `lidar_shape` (rows, columns) is what range images must have, None for any; `bytes` is what
+    the last message of a stream took; `kinds` counts what came by encoding and size; `returns`
+    is the share of rays of the last scan that met something closer than `max_range`.
+    """
+
+    def __init__(
+        self,
+        pairing: PairingSettings,
+        range_scale: float = RANGE_SCALE,
+        lidar_shape: tuple[int, int] | None = None,
+        max_range: float = float('inf'),
+    ) -> None:
+        self.pairs = 0
+        self.returns: float | None = None
+        self.kinds: dict[Stream, Counter[str]] = {stream: Counter() for stream in STREAMS}
+        self.received: Counter[Stream] = Counter()
+        self._lidar_shape, self._max_range = lidar_shape, max_range
+        self._range_scale = range_scale
+        self._dropped: dict[Stream, Counter[Cause]] = {stream: Counter() for stream in STREAMS}
+        self._faults: dict[Stream, str] = {}
+        self._arrivals: dict[Stream, deque[Arrival]] = {s: deque(maxlen=KEPT) for s in STREAMS}
+        # A scan alone would pass for a pair, and queue limits are the node's concern.
+        self._pairer: Pairer[None] = Pairer(pairing.model_copy(update={'allow_single': False}))
+
+    def take(self, stream: Stream, message: Message, arrived_ns: int) -> None:
+        """Take note of a message; one that cannot be used is counted by cause."""
+        self.received[stream] += 1
+        stamp = stamp_ns(message)
+        self._arrivals[stream].append(Arrival(stamp, arrived_ns))
+        try:
+            self.kinds[stream][self._read(stream, message)] += 1
+        except (BadEncoding, BadShape) as fault:
+            cause: Cause = 'bad_encoding' if isinstance(fault, BadEncoding) else 'bad_shape'
+            self._dropped[stream][cause] += 1
+            self._faults[stream] = str(fault)
+            return
+        if stamp <= 0:
+            self._dropped[stream]['unstamped'] += 1
+            return
+        self._note(self._pairer.add(stream, stamp, None))
+
+    def finish(self) -> None:
+        """Let the pairs out that were waiting for later messages."""
+        self._note(self._pairer.flush())
+
+    def rate_hz(self, stream: Stream) -> float:
+        """Return how often messages of a stream came."""
+        return rate_hz(self._arrivals[stream])
+
+    def inputs(
+        self,
+        sources: Mapping[Stream, Sequence[Source]],
+        silent_s: Mapping[Stream, float],
+        message_bytes: Mapping[Stream, int],
+    ) -> list[InputFacts]:
+        """Return the facts of the streams that have sources.
+
+        `silent_s` lacks what was never heard.
+        """
+        return [
+            InputFacts(
+                stream=stream,
+                sources=sources[stream],
+                received=self.received[stream],
+                dropped={str(cause): n for cause, n in self._dropped[stream].items()},
+                fault=self._faults.get(stream, ''),
+                silent_s=silent_s.get(stream),
+                arrivals=list(self._arrivals[stream]),
+                message_bytes=message_bytes.get(stream, 0),
+            )
+            for stream in STREAMS
+            if sources.get(stream)
+        ]
+
+    def _note(self, pairs: Sequence[object]) -> None:
+        self.pairs += len(pairs)
+
+    def _read(self, stream: Stream, message: Message) -> str:
+        if hasattr(message, 'point_step'):
+            cloud = cast('PointCloudMessage', message)
+            return f'cloud of {cloud.height}x{cloud.width} points'
+        if not hasattr(message, 'encoding'):
+            pixels = decode_compressed_image(message)
+            return f'compressed {pixels.shape[1]}x{pixels.shape[0]}'
+        image = cast('ImageMessage', message)
+        size = f'{image.encoding} {image.width}x{image.height}'
+        if stream == 'camera':
+            decode_image(image)
+            return size
+        ranges = decode_range(image, self._range_scale)
+        if self._lidar_shape not in (None, ranges.shape):
+            raise BadShape(
+                f'A range image of {ranges.shape} came and the bundle needs {self._lidar_shape} '
+                '(rows, columns). Connect the LiDAR that the bundle was trained for, or train a '
+                'bundle for this one.'
+            )
+        self.returns = float(((ranges > 0) & (ranges < self._max_range)).mean())
+        return size

@@ -1,0 +1,111 @@
+"""`fusion doctor` on bundles, data folders and recordings: what it finds and how it ends."""
+
+import numpy as np
+import pytest
+import torch
+
+from fusion_perception.cli import main
+from fusion_perception.doctor import DoctorSettings, doctor, report
+from fusion_perception.learning.simulate import SimulateSettings, simulate
+from fusion_perception.learning.to_bag import ToBagSettings, to_bag
+from fusion_perception.models import build
+from fusion_perception.models.bundle import save_bundle
+from fusion_perception.sensing.findings import Finding
+from fusion_perception.sensing.lidars import UniformGrid
+from fusion_perception.sensing.pairing import PairingSettings
+from fusion_perception.sensing.rig import Rig
+
+
+@pytest.fixture(scope='module')
+def data(tmp_path_factory):
+    out = tmp_path_factory.mktemp('doctor') / 'data'
+    simulate(SimulateSettings(out=out, count=8))
+    return out
+
+
+@pytest.fixture(scope='module')
+def bag(data):
+    out = data.parent / 'bag'
+    to_bag(ToBagSettings(data=data, out=out))
+    return out
+
+
+@pytest.fixture
+def bundle(tmp_path):
+    torch.manual_seed(1)
+    path = tmp_path / 'small.safetensors'
+    model = build('early_fusion', {'channels': (2, 4, 4), 'hidden': (8, 8)})
+    save_bundle(path, model, 'early_fusion', Rig(), UniformGrid().lidar(), {'seed': 7})
+    return path
+
+
+def examined(**settings):
+    return doctor(DoctorSettings(**settings))
+
+
+def test_a_sound_bundle_is_described_and_predicts(bundle):
+    text, code = examined(bundle=str(bundle))
+    assert code == 0
+    for word in ('early_fusion', 'seed 7', 'cube, sphere, torus', '64x64', 'fusion'):
+        assert word in text
+
+
+def test_a_torn_bundle_is_a_finding_with_its_remedy(bundle):
+    bundle.write_bytes(bundle.read_bytes()[:-100])
+    text, code = examined(bundle=str(bundle))
+    assert code == 1
+    assert text.startswith('ERROR')
+    assert '->' in text
+
+
+def test_a_sound_data_folder_is_described(data):
+    text, code = examined(data=data)
+    assert code == 0, text
+    assert '8 scenes' in text
+
+
+def test_a_data_folder_with_a_missing_file_or_an_empty_scan_is_found(data, tmp_path):
+    copy = tmp_path / 'data'
+    simulate(SimulateSettings(out=copy, count=8, seed=1))
+    np.save(copy / 'lidar' / '0003.npy', np.full((64, 64), 50.0, np.float32))
+    text, code = examined(data=copy)
+    assert code == 1
+    (copy / 'rgb' / '0007.png').unlink()
+    text, code = examined(data=copy)
+    assert code == 1
+    assert '7 images' in text
+
+
+def test_a_recording_that_pairs_is_described(bag):
+    text, code = examined(bag=bag)
+    assert code == 0, text
+    assert '8 of 8 scans form a pair' in text
+    assert '32FC1 64x64' in text
+
+
+def test_a_recording_whose_stamps_lie_apart_gets_the_offset(bag):
+    shifted = PairingSettings(camera_offset_s=0.03)
+    text, code = examined(bag=bag, pairing=shifted)
+    assert code == 1
+    assert 'never form a pair' in text
+    assert 'camera_offset_s to 0.000' in text
+
+
+@pytest.mark.parametrize(
+    'args', [(), ('--live', '--data', 'x'), ('--bag', 'nowhere'), ('--bundle', 'nothing')]
+)
+def test_bad_usage_ends_with_2(args, capsys):
+    assert main(['doctor', *args]) == 2
+    assert capsys.readouterr().err
+
+
+def test_the_remedy_stands_below_its_finding_without_colour_for_a_file():
+    findings = [Finding('OK', 'This'), Finding('WARN', 'That', 'a cause', 'Do so.')]
+    lines = report(findings, terminal=False).splitlines()
+    assert lines == [
+        'OK     This.',
+        'WARN   That: a cause.',
+        '       -> Do so.',
+        '1 of 2 to correct.',
+    ]
+    assert '\x1b[' in report(findings, terminal=True)
