@@ -130,7 +130,8 @@ def demo(settings: DemoSettings) -> tuple[str, int]:
     try:
         with _terminable():
             witness = Witness(bag)
-            _start(children, settings, bundle, out)
+            with _undisturbed():
+                _start(children, settings, bundle, out)
             fault = _watch(witness, children, settings.seconds)
             # The node says on /diagnostics what became of every message, so listen on.
             children[-1].ask_to_end()
@@ -309,3 +310,20 @@ def _terminable() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+@contextmanager
+def _undisturbed() -> Iterator[None]:
+    """Put off SIGINT and SIGTERM: between a fork and its return nobody would know the child."""
+    caught: list[int] = []
+    before = {
+        number: signal.signal(number, lambda number, frame: caught.append(number))
+        for number in (signal.SIGINT, signal.SIGTERM)
+    }
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    if caught:
+        signal.raise_signal(caught[0])
