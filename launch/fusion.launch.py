@@ -34,7 +34,7 @@ def fusion_node(context: LaunchContext) -> list[Action]:
             ],
             remappings=[
                 (name, LaunchConfiguration(name))
-                for name in ('image', 'camera_info', 'range_image')
+                for name in ('image', 'camera_info', 'range_image', 'points')
             ],
             arguments=['--ros-args', '--log-level', LaunchConfiguration('log_level')],
             output='screen',
@@ -81,7 +81,10 @@ def generate_launch_description() -> LaunchDescription:
                 'namespace', default_value='', description='Namespace of the node and its topics'
             ),
             DeclareLaunchArgument(
-                'image', default_value='image', description='Topic of the camera (Image)'
+                'image',
+                default_value='image',
+                description='Topic of the camera (Image); with the parameter image_type '
+                'compressed, the topic that has its CompressedImage on TOPIC/compressed',
             ),
             DeclareLaunchArgument(
                 'camera_info',
@@ -92,6 +95,12 @@ def generate_launch_description() -> LaunchDescription:
                 'range_image',
                 default_value='range_image',
                 description='Topic of the LiDAR (Image of ranges: 32FC1, 16UC1 or mono16)',
+            ),
+            DeclareLaunchArgument(
+                'points',
+                default_value='points',
+                description='Topic of the LiDAR (PointCloud2), with the parameter lidar_type '
+                'points',
             ),
             DeclareLaunchArgument(
                 'use_sim_time',

@@ -17,6 +17,8 @@ from fusion_perception.sensing.decode import (
     RANGE_SCALE,
     BadEncoding,
     BadShape,
+    InvalidValues,
+    RangeScale,
 )
 from fusion_perception.sensing.intake import Frame, Intake, Message, Needs
 from fusion_perception.sensing.ledger import STREAMS, Stream
@@ -39,12 +41,8 @@ class BagSettings(TopicSettings):
     truth_slop: float = Field(
         0.005, ge=0, le=10, description='Largest distance of the truth from a stamp, seconds'
     )
-    range_scale: float = Field(
-        RANGE_SCALE, gt=0, le=1, description='Metres per count of 16UC1 and mono16 range images'
-    )
-    invalid_values: tuple[int, ...] = Field(
-        INVALID_VALUES, description='Counts of such images that mean no return'
-    )
+    range_scale: RangeScale = RANGE_SCALE
+    invalid_values: InvalidValues = INVALID_VALUES
     same_frames: bool = Field(
         False, description="Take the truth's frame for the LiDAR's, whatever their names"
     )

@@ -16,7 +16,7 @@ from rclpy.duration import Duration
 from rclpy.impl.implementation_singleton import rclpy_implementation
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.qos import QoSProfile, ReliabilityPolicy
-from sensor_msgs.msg import CameraInfo, Image
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image, PointCloud2
 from std_srvs.srv import SetBool
 from visualization_msgs.msg import MarkerArray
 
@@ -28,7 +28,13 @@ from fusion_perception.ros.diagnostics import (
     StreamState,
     diagnostics_message,
 )
-from fusion_perception.ros.node_settings import LIVE, READ_ONLY, NodeSettings
+from fusion_perception.ros.node_settings import (
+    LIVE,
+    READ_ONLY,
+    ImageType,
+    LidarType,
+    NodeSettings,
+)
 from fusion_perception.ros.observed import facts_of
 from fusion_perception.ros.parameters import Parameters
 from fusion_perception.ros.pipeline import Pipeline
@@ -47,7 +53,13 @@ SUCCESS, FAILURE, ERROR = (
 RCLError = rclpy_implementation.RCLError
 # A newer measurement always beats an older one, so nothing may queue up before the node.
 NEWEST = QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT)
-TOPICS: dict[Stream, str] = {'camera': 'image', 'lidar': 'range_image'}
+# By image_type and lidar_type: message, topic, and what image_transport appends to that.
+SOURCES: dict[ImageType | LidarType, tuple[Any, str, str]] = {
+    'raw': (Image, 'image', ''),
+    'compressed': (CompressedImage, 'image', '/compressed'),
+    'range_image': (Image, 'range_image', ''),
+    'points': (PointCloud2, 'points', ''),
+}
 
 
 class FusionNode(Startable, LifecycleNode):
@@ -166,13 +178,20 @@ class FusionNode(Startable, LifecycleNode):
     def _listen(self) -> None:
         assert self._pipeline is not None
         self._pipeline.open()
-        on_image = partial(self._pipeline.take, 'camera')
-        on_range_image = partial(self._pipeline.take, 'lidar')
         self._inputs = [
-            self.create_subscription(Image, TOPICS['camera'], on_image, NEWEST),
-            self.create_subscription(Image, TOPICS['lidar'], on_range_image, NEWEST),
-            self.create_subscription(CameraInfo, 'camera_info', self._on_camera_info, NEWEST),
+            self.create_subscription(CameraInfo, 'camera_info', self._on_camera_info, NEWEST)
         ]
+        for stream in STREAMS:
+            message, topic = self._source(stream, self._pipeline.settings)
+            take = partial(self._pipeline.take, stream)
+            self._inputs.append(self.create_subscription(message, topic, take, NEWEST))
+
+    def _source(self, stream: Stream, settings: NodeSettings) -> tuple[Any, str]:
+        """Return the type and the full topic on which a stream comes."""
+        message, topic, suffix = SOURCES[
+            settings.image_type if stream == 'camera' else settings.lidar_type
+        ]
+        return message, self.resolve_topic_name(topic) + suffix
 
     def _stop_listening(self) -> None:
         for subscription in self._inputs:
@@ -255,7 +274,7 @@ class FusionNode(Startable, LifecycleNode):
         rates, lost_share = monitor.since_last_tick(counters)
         output_age_s, mode, modes = monitor.output()
         latency_ms, inference_ms = monitor.times()
-        topics = {stream: self.resolve_topic_name(TOPICS[stream]) for stream in STREAMS}
+        topics = {stream: self._source(stream, pipeline.settings)[1] for stream in STREAMS}
         return NodeState(
             lifecycle='active' if self._active else 'inactive',
             listening_s=monitor.listening_s(),
@@ -284,6 +303,7 @@ class FusionNode(Startable, LifecycleNode):
                 'device': str(pipeline.runtime.device),
                 'lidar_shape': '{}x{}'.format(*pipeline.runtime.bundle.lidar.shape),
                 'max_range': str(pipeline.runtime.bundle.lidar.max_range),
+                **pipeline.placement(),
                 'able': ' '.join(sorted(pipeline.runtime.bundle.model.modes)),
             },
         )
@@ -291,5 +311,5 @@ class FusionNode(Startable, LifecycleNode):
     def _findings(self, pipeline: Pipeline) -> list[Finding]:
         if not self._inputs:
             return []
-        lidar = self.resolve_topic_name(TOPICS['lidar'])
+        _, lidar = self._source('lidar', pipeline.settings)
         return diagnose(facts_of(self, pipeline, self._inputs, lidar))

@@ -6,14 +6,24 @@
 from __future__ import annotations
 
 import sys
+from typing import Literal
 
 from pydantic import Field
 
 from fusion_perception.ros.diagnostics import Thresholds
 from fusion_perception.ros.parameters import as_yaml
 from fusion_perception.runtime import Device, Precision
+from fusion_perception.sensing.decode import (
+    INVALID_VALUES,
+    RANGE_SCALE,
+    InvalidValues,
+    RangeScale,
+)
 from fusion_perception.sensing.pairing import PairingSettings
 from fusion_perception.sensing.settings import Settings
+
+ImageType = Literal['raw', 'compressed']
+LidarType = Literal['range_image', 'points']
 
 
 class NodeSettings(Settings):
@@ -26,9 +36,17 @@ class NodeSettings(Settings):
     autostart: bool = Field(
         True, description='Configure and activate at the start; false waits for the services'
     )
-    range_scale: float = Field(
-        0.001, gt=0, le=1, description='Metres per count of 16UC1 and mono16 range images'
+    image_type: ImageType = Field(
+        'raw',
+        description='How the camera comes: Image on image, or CompressedImage (JPEG, PNG) '
+        'on image/compressed',
     )
+    lidar_type: LidarType = Field(
+        'range_image',
+        description='How the LiDAR comes: Image on range_image, or PointCloud2 on points',
+    )
+    range_scale: RangeScale = RANGE_SCALE
+    invalid_values: InvalidValues = INVALID_VALUES
     max_age_s: float = Field(
         0.0, ge=0, le=60, description='Drop what is older than this when its turn comes; 0 = never'
     )
@@ -49,6 +67,7 @@ LIVE = frozenset(
     {
         'max_age_s',
         'range_scale',
+        'invalid_values',
         'lidar_frame',
         'marker_lifetime_s',
         *(f'pairing.{name}' for name in PairingSettings.model_fields),

@@ -7,7 +7,6 @@ from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import NDArray
-from sensor_msgs.msg import Image
 
 from fusion_perception.ros.bridge import cv_bridge_fallback
 from fusion_perception.ros.inference import NewestWorker
@@ -16,7 +15,7 @@ from fusion_perception.ros.monitor import Monitor
 from fusion_perception.ros.node_settings import NodeSettings
 from fusion_perception.runtime import Runtime
 from fusion_perception.sensing.decode import BadEncoding, BadShape, stamp_ns
-from fusion_perception.sensing.intake import Frame, Intake, Needs, arrays_of
+from fusion_perception.sensing.intake import Frame, Intake, Message, Needs, arrays_of
 from fusion_perception.sensing.ledger import STREAMS, Stream
 from fusion_perception.sensing.observation import Camera, Prediction
 from fusion_perception.sensing.pairing import Pair
@@ -48,9 +47,12 @@ class Pipeline:
             Needs(bundle.path.name, bundle.lidar, bundle.model.modes),
             settings.pairing,
             settings.range_scale,
+            settings.invalid_values,
             image_fallback=cv_bridge_fallback('rgb8'),
             range_fallback=cv_bridge_fallback('passthrough'),
         )
+        if settings.lidar_type == 'points':
+            self.intake.prepare_for_clouds()
         self._publish, self._complain, self._now_ns = publish, complain, now_ns
         self._lidar_frame = ''
         self._ranges: NDArray[np.float32] | None = None
@@ -72,9 +74,11 @@ class Pipeline:
     def change(self, settings: NodeSettings) -> None:
         """Go on with other settings; the counters go on as well."""
         self.settings = settings
-        self._submit(self.intake.change(settings.pairing, settings.range_scale))
+        self._submit(
+            self.intake.change(settings.pairing, settings.range_scale, settings.invalid_values)
+        )
 
-    def take(self, stream: Stream, message: Image) -> None:
+    def take(self, stream: Stream, message: Message) -> None:
         """Take in a message of a stream. What cannot be decoded is dropped, counted and said."""
         if self._worker is None:
             return  # It left the middleware just before the subscription ended.
@@ -93,6 +97,13 @@ class Pipeline:
         """Return the share of rays of the last scan that met something, None before the first."""
         ranges, max_range = self._ranges, self.runtime.bundle.lidar.max_range
         return None if ranges is None else float(((ranges > 0) & (ranges < max_range)).mean())
+
+    def placement(self) -> dict[str, str]:
+        """Return how many points of the last cloud had no place in the range image; see Beams."""
+        last = self.intake.placement
+        if last is None:
+            return {}
+        return {'points_outside': str(last.outside), 'points_hidden': str(last.hidden)}
 
     def _submit(self, pairs: list[Pair[Frame]]) -> None:
         for pair in pairs:

@@ -1,0 +1,96 @@
+"""The node takes compressed images and point clouds where its parameters say so."""
+
+import array
+import io
+
+import numpy as np
+import pytest
+
+pytest.importorskip('rclpy', reason='needs rclpy: pip install .[ros]')
+
+import torch
+from PIL import Image as Picture
+from rclpy.qos import qos_profile_sensor_data
+from ros_graph import RANGES, Probe, ros, small_bundle, spinning, wait_until
+from sensor_msgs.msg import CompressedImage, PointCloud2, PointField
+
+from fusion_perception.models.bundle import load_bundle
+from fusion_perception.ros.fusion_node import FusionNode
+from fusion_perception.ros.messages import header_message
+from fusion_perception.runtime import Runtime
+from fusion_perception.sensing.rep103 import centers_of, to_rep103
+
+pytestmark = pytest.mark.ros
+STAMP = 1_700_000_000_000_000_000
+PIXELS = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
+
+
+def png_message(stamp_ns):
+    png = io.BytesIO()
+    Picture.fromarray(PIXELS).save(png, 'PNG')
+    message = CompressedImage(header=header_message(stamp_ns, 'camera'), format='png')
+    message.data = array.array('B', png.getvalue())
+    return message
+
+
+def cloud_message(stamp_ns, lidar, frame_id='lidar'):
+    """Return the points of RANGES as a sensor sends them: REP-103 axes, in no special order."""
+    *xyz, a = lidar.xyza(torch.from_numpy(RANGES)).numpy()
+    points = np.stack(xyz, axis=-1)[a > 0]
+    points = to_rep103(np.random.default_rng(0).permutation(points)).astype(np.float32)
+    behind = np.array([[-5, 0, 0]], np.float32)  # What no beam of this LiDAR can have met.
+    points = np.concatenate((points, behind))
+    fields = [
+        PointField(name=name, offset=4 * i, datatype=PointField.FLOAT32, count=1)
+        for i, name in enumerate('xyz')
+    ]
+    message = PointCloud2(
+        header=header_message(stamp_ns, frame_id),
+        height=1,
+        width=len(points),
+        fields=fields,
+        point_step=12,
+        row_step=12 * len(points),
+        is_dense=True,
+    )
+    message.data = array.array('B', points.tobytes())
+    return message
+
+
+def test_compressed_images_and_point_clouds_lead_to_the_same_centres(tmp_path):
+    path = small_bundle(tmp_path)
+    bundle = load_bundle(path)
+    runtime = Runtime(bundle, 'cpu')
+    expected = runtime.predict(runtime.observe(PIXELS, RANGES)).centers[0]
+    arguments = ('-p', f'bundle:={path}', '-p', 'device:=cpu', '-r', 'image:=front/image_raw')
+    with ros(*arguments, '-p', 'image_type:=compressed', '-p', 'lidar_type:=points'):
+        node, probe = FusionNode(), Probe()
+        images = probe.create_publisher(
+            CompressedImage, 'front/image_raw/compressed', qos_profile_sensor_data
+        )
+        clouds = probe.create_publisher(PointCloud2, 'points', qos_profile_sensor_data)
+        node.start()
+        with spinning(node, probe):
+            wait_until(
+                lambda: images.get_subscription_count() and clouds.get_subscription_count(),
+                'the node to subscribe',
+            )
+            images.publish(png_message(STAMP))
+            clouds.publish(cloud_message(STAMP, bundle.lidar, 'front_lidar'))
+            (centers,) = wait_until(lambda: probe.centers, 'centres')
+            assert centers.header.frame_id == 'front_lidar'
+            assert centers.header.stamp.sec * 10**9 + centers.header.stamp.nanosec == STAMP
+            np.testing.assert_allclose(centers_of(centers), expected, rtol=0, atol=1e-3)
+            said = wait_until(
+                lambda: [
+                    {v.key: v.value for v in status.values}
+                    for status in probe.diagnostics
+                    if any(v.key == 'points_outside' for v in status.values)
+                ],
+                'diagnostics of the cloud',
+            )[-1]
+            assert (said['points_outside'], said['points_hidden']) == ('1', '0')
+            assert said['camera.topic'] == '/front/image_raw/compressed'
+            assert said['lidar.topic'] == '/points'
+        node.finish()
+        node.destroy_node()
