@@ -30,6 +30,8 @@ from fusion_perception.sensing.watch import Watch
 if TYPE_CHECKING:
     from fusion_perception.ros.examination import Examined
 
+# A busy machine takes a while to find the nodes of a graph.
+DISCOVERY_S = 5.0
 COLOURS = {'OK': 'green', 'WARN': 'yellow', 'ERROR': 'bold red'}
 
 
@@ -235,7 +237,7 @@ def examine_live(settings: DoctorSettings) -> list[Finding]:
     if wanted is not None and not wanted.startswith('/'):
         wanted = f'/{wanted}'
     with examiner() as graph:
-        nodes = graph.fusion_nodes(settings.seconds, wanted)
+        nodes = graph.fusion_nodes(max(settings.seconds, DISCOVERY_S), wanted)
         if not nodes:
             others = ', '.join(graph.others()) or 'no node at all'
             return [

@@ -1,0 +1,140 @@
+"""`fusion doctor --live` names what is wrong in a running graph."""
+
+import threading
+
+import pytest
+
+pytest.importorskip('rclpy', reason='needs rclpy: pip install .[ros]')
+
+from geometry_msgs.msg import PoseArray
+from rclpy.lifecycle import LifecycleNode
+from rclpy.qos import DurabilityPolicy, QoSProfile, qos_profile_sensor_data
+from ros_graph import Probe, ros, small_bundle, spinning
+from sensor_msgs.msg import Image
+from std_srvs.srv import SetBool
+
+from fusion_perception.doctor import DoctorSettings, doctor
+from fusion_perception.ros.fusion_node import FusionNode
+
+pytestmark = pytest.mark.ros
+PERIOD_S = 0.07
+
+
+class Sensors:
+    """Publishes pairs on a thread until the end of the block, the camera's stamps shifted."""
+
+    def __init__(self, probe, shift_s=0.0, zero=False, **streams):
+        self.probe, self.shift_ns, self.zero = probe, round(shift_s * 1e9), zero
+        self.streams = streams or {'camera': True, 'lidar': True}
+        self.ended = threading.Event()
+        self.thread = threading.Thread(target=self.publish)
+
+    def publish(self):
+        while not self.ended.wait(PERIOD_S):
+            stamp = 0 if self.zero else self.probe.get_clock().now().nanoseconds
+            self.probe.publish(stamp, camera=False, lidar='lidar' in self.streams)
+            if 'camera' in self.streams:
+                shifted = 0 if self.zero else stamp - self.shift_ns
+                self.probe.publish(shifted, lidar=False)
+
+    def __enter__(self):
+        self.thread.start()
+
+    def __exit__(self, *_):
+        self.ended.set()
+        self.thread.join()
+
+
+@pytest.fixture
+def graph(tmp_path):
+    path = small_bundle(tmp_path)
+    with ros('-p', f'bundle:={path}'):
+        node, probe = FusionNode(), Probe()
+        node.start()
+        with spinning(node, probe):
+            probe.wait_for_node()
+            yield probe
+        node.finish()
+        node.destroy_node()
+
+
+def examined(**settings):
+    return doctor(DoctorSettings(live=True, seconds=2.0, **settings))
+
+
+def test_a_graph_that_works_is_found_well(graph):
+    with Sensors(graph):
+        text, code = examined()
+    assert code == 0, text
+    assert '/fusion_node is there: active' in text
+    assert 'rgb8 64x64' in text
+    assert '32FC1 64x64' in text
+
+
+def test_without_any_fusion_node_it_says_where_it_looked():
+    text, code = examined()
+    assert code == 1
+    assert 'ROS_DOMAIN_ID' in text
+
+
+def test_another_name_than_the_nodes_is_bad_usage(graph):
+    with pytest.raises(ValueError, match='/fusion_node'):
+        examined(node='perception')
+
+
+def test_topics_on_which_nobody_publishes_are_named(graph):
+    graph.destroy_publisher(graph.images)
+    text, code = examined(node='fusion_node')
+    assert code == 1
+    assert 'Nothing arrives on /image: nobody publishes' in text
+    assert '/range_image: /probe publishes there' in text
+
+
+def test_zero_stamps_are_named_on_each_topic(graph):
+    with Sensors(graph, zero=True):
+        text, code = examined()
+    assert code == 1
+    assert text.count('their stamp is zero') == 2
+
+
+def test_shifted_stamps_are_measured(graph):
+    with Sensors(graph, shift_s=0.25):
+        text, code = examined()
+    assert code == 1
+    assert "camera's stamps lie 0.250 s behind the LiDAR's" in text
+    assert 'pairing.camera_offset_s to 0.250' in text
+
+
+def test_a_listener_whose_qos_does_not_match_is_named_with_the_policy(graph):
+    latched = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
+    graph.create_subscription(PoseArray, '/fusion_node/centers', lambda message: None, latched)
+    with Sensors(graph):
+        text, code = examined()
+    assert code == 1
+    assert '/probe hears nothing on /fusion_node/centers' in text
+    assert 'DURABILITY' in text
+
+
+def test_a_publisher_whose_qos_offers_less_than_the_node_asks_for_is_named():
+    with ros():
+        node, probe = LifecycleNode('demanding'), Probe()
+        node.create_service(SetBool, '~/enable', lambda request, response: response)
+        node.create_subscription(Image, 'image', lambda message: None, QoSProfile(depth=1))
+        assert qos_profile_sensor_data.reliability != QoSProfile(depth=1).reliability
+        with spinning(node, probe):
+            text, code = examined()
+        node.destroy_node()
+    assert code == 1
+    assert 'the QoS of /probe does not match (RELIABILITY' in text
+
+
+def test_a_node_that_was_not_activated_is_told_how(tmp_path):
+    with ros('-p', 'bundle:=nowhere.safetensors'):
+        node = FusionNode()
+        node.start()
+        with spinning(node):
+            text, code = examined()
+        node.destroy_node()
+    assert code == 1
+    assert 'nowhere.safetensors' in text
+    assert 'configure' in text
