@@ -4,6 +4,7 @@ import ast
 import re
 import sys
 from pathlib import Path
+from xml.etree import ElementTree
 
 import pytest
 import yaml
@@ -132,8 +133,12 @@ def test_each_executable_starts_a_function_that_exists(distribution):
     sorted(p.relative_to(ROOT) for s in ('config', 'rviz') for p in (ROOT / s).rglob('*.*')),
     ids=str,
 )
-def test_each_settings_file_is_yaml(file):
-    assert isinstance(yaml.safe_load((ROOT / file).read_text(encoding='utf-8')), dict)
+def test_each_settings_file_can_be_read(file):
+    text = (ROOT / file).read_text(encoding='utf-8')
+    if file.suffix == '.xml':
+        ElementTree.fromstring(text)
+    else:
+        assert isinstance(yaml.safe_load(text), dict)
 
 
 def test_release_tools_find_the_changes_to_come():
