@@ -74,7 +74,9 @@ def imported_packages(*folders):
 
 
 def is_ros(name):
-    return name in ROS_DEPENDENCIES or name.endswith(('_msgs', '_srvs', '_interfaces', '_python'))
+    return name in ROS_DEPENDENCIES or name.endswith(
+        ('_msgs', '_srvs', '_interfaces', '_python', '_ros')
+    )
 
 
 def test_each_ros_package_that_is_imported_is_a_dependency(manifest):
