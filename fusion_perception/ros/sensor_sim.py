@@ -1,14 +1,25 @@
-"""Publish what a camera and a LiDAR see of a smoothly moving scene, and the truth beside it."""
+"""Publish what a camera and a LiDAR see of a smoothly moving scene, and the truth beside it.
+
+With faults, where they are wanted: those of the parameters, or of a scenario file.
+"""
 
 from __future__ import annotations
 
+import heapq
+import os
+import signal
+import time
+from pathlib import Path
+
 import torch
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from geometry_msgs.msg import PoseArray
 from pydantic import Field
 from rclpy.node import Node
 from rclpy.qos import qos_profile_sensor_data
 from sensor_msgs.msg import CameraInfo, Image
 
+from fusion_perception.ros.faults import Faults, Outlet, Scenario
 from fusion_perception.ros.messages import (
     NANOSECONDS,
     camera_info_message,
@@ -17,8 +28,9 @@ from fusion_perception.ros.messages import (
     image_message,
     range_message,
 )
-from fusion_perception.ros.parameters import Parameters
+from fusion_perception.ros.parameters import Parameters, leaves
 from fusion_perception.ros.process import Startable
+from fusion_perception.sensing.ledger import STREAMS, Stream
 from fusion_perception.sensing.lidars import UniformGrid
 from fusion_perception.sensing.rig import TASK_CLASSES, Rig, Task
 from fusion_perception.sensing.settings import Settings
@@ -42,18 +54,36 @@ class SensorSimSettings(Settings):
     image_height: int = Field(64, gt=0, le=8192, description='Rows of the camera image')
     camera_frame: str = Field('camera', description='frame_id of the image and its camera_info')
     lidar_frame: str = Field('lidar', description='frame_id of the range image and the truth')
+    scenario: str = Field(
+        '', description='YAML file of faults over time, as config/chaos.yaml; empty: none'
+    )
+    faults: Faults = Field(Faults(), description='What is wrong while no scenario says otherwise')
+
+
+LIVE = frozenset(f'faults.{name}' for name in Faults.model_fields)
+READ_ONLY = frozenset(leaf.name for leaf in leaves(SensorSimSettings)) - LIVE
 
 
 class SensorSim(Startable, Node):
     """A camera and a LiDAR on one trigger: whichever is due at an instant sees the same scene.
 
     Each frame is rendered ahead of its instant, so that a stamp is the time at which the message
-    leaves, and the truth is exact for it.
+    leaves, and the truth is exact for it, whatever faults befall the other messages.
+    What is wrong at present is told on /diagnostics whenever it changes.
     """
 
     def __init__(self) -> None:
         super().__init__('sensor_sim')
-        self.settings = settings = Parameters(self, SensorSimSettings).read()
+        declared = Parameters(
+            self, SensorSimSettings, live=LIVE, read_only=READ_ONLY, changed=self._on_changed
+        )
+        self.settings = settings = declared.read()
+        self._scenario = Scenario()
+        if settings.scenario:
+            try:
+                self._scenario = Scenario.read_yaml(Path(settings.scenario))
+            except FileNotFoundError as fault:
+                raise ValueError(str(fault)) from None
         camera = Rig().camera.resized(settings.image_width, settings.image_height)
         self._rig = Rig(classes=TASK_CLASSES[settings.task], camera=camera)
         self._lidar = UniformGrid().lidar()
@@ -66,6 +96,7 @@ class SensorSim(Startable, Node):
         self._images = self.create_publisher(Image, 'camera/image_raw', qos)
         self._infos = self.create_publisher(CameraInfo, 'camera/camera_info', qos)
         self._ranges = self.create_publisher(Image, 'lidar/range_image', qos)
+        self._diagnostics = self.create_publisher(DiagnosticArray, '/diagnostics', 10)
         self._truth = self.create_publisher(PoseArray, 'ground_truth/centers', 10)
         self._periods_ns = {
             'camera': round(NANOSECONDS / settings.camera_hz),
@@ -75,16 +106,23 @@ class SensorSim(Startable, Node):
         self._ticks = {'camera': 0, 'lidar': 0}
         self._due: tuple[int, list[str], Frames] | None = None
         self._timer = self.create_timer(3600.0, self._on_timer)
+        self._outlets = {stream: Outlet(stream, settings.seed) for stream in STREAMS}
+        self._late: list[tuple[float, int, Stream, Image]] = []
+        self._late_timer = self.create_timer(3600.0, self._on_late)
+        self._began = time.monotonic()
+        self._sent, self._told = 0, ''
 
     def start(self) -> None:
         """Begin to publish."""
         torch.set_num_threads(1)  # One small scene gains nothing from more.
         self._render_next()  # The first call is slow; it must not make the first frames late.
+        self._began = time.monotonic()
         self._begin()
 
     def finish(self) -> None:
         """Stop publishing."""
         self._timer.cancel()
+        self._late_timer.cancel()
 
     def _begin(self) -> None:
         self._begin_ns = self.get_clock().now().nanoseconds
@@ -122,11 +160,60 @@ class SensorSim(Startable, Node):
         self._timer.reset()
 
     def _publish(self, stamp_ns: int, streams: list[str], frames: Frames) -> None:
+        faults = self._scenario.at(time.monotonic() - self._began) or self.settings.faults
+        self._tell(faults)
+        if faults.kill:
+            os.kill(os.getpid(), signal.SIGKILL)
         if 'camera' in streams:
             header = header_message(stamp_ns, self.settings.camera_frame)
-            self._images.publish(image_message(header, frames.images[0].numpy()))
-            self._infos.publish(camera_info_message(header, self._rig.camera))
+            self._send('camera', image_message(header, frames.images[0].numpy()), faults)
         if 'lidar' in streams:
             header = header_message(stamp_ns, self.settings.lidar_frame)
-            self._ranges.publish(range_message(header, frames.ranges[0].numpy()))
+            self._send('lidar', range_message(header, frames.ranges[0].numpy()), faults)
             self._truth.publish(centers_message(header, frames.centers[0].numpy()))
+
+    def _send(self, stream: Stream, message: Image, faults: Faults) -> None:
+        for delay_s, leaving in self._outlets[stream].departures(message, faults):
+            self._sent += 1
+            if delay_s == 0:
+                self._leave(stream, leaving)
+            else:
+                # Of two that are due at once the one that was sent first leaves first.
+                due = time.monotonic() + delay_s
+                heapq.heappush(self._late, (due, self._sent, stream, leaving))
+        self._await_late()
+
+    def _on_late(self) -> None:
+        while self._late and self._late[0][0] <= time.monotonic():
+            _, _, stream, message = heapq.heappop(self._late)
+            self._leave(stream, message)
+        self._await_late()
+
+    def _await_late(self) -> None:
+        wait_s = self._late[0][0] - time.monotonic() if self._late else 3600.0
+        self._late_timer.timer_period_ns = max(1, round(wait_s * NANOSECONDS))
+        self._late_timer.reset()
+
+    def _leave(self, stream: Stream, message: Image) -> None:
+        if stream == 'camera':
+            self._images.publish(message)
+            self._infos.publish(camera_info_message(message.header, self._rig.camera))
+        else:
+            self._ranges.publish(message)
+
+    def _tell(self, faults: Faults) -> None:
+        words = faults.words()
+        if words == self._told:
+            return
+        self._told = words
+        status = DiagnosticStatus(
+            level=DiagnosticStatus.WARN if words else DiagnosticStatus.OK,
+            name=self.get_fully_qualified_name(),
+            message=words or 'No fault is simulated.',
+        )
+        header = header_message(self.get_clock().now().nanoseconds, '')
+        self._diagnostics.publish(DiagnosticArray(header=header, status=[status]))
+        self.get_logger().info(status.message)
+
+    def _on_changed(self, settings: SensorSimSettings) -> None:
+        self.settings = settings
