@@ -1,6 +1,7 @@
 # Each goal does its own set-up: an environment in .venv, nothing global.
 #   make demo      simulated sensors and the fusion node, over DDS, for 15 seconds
 #   make test      every test;  make test-unit, make test-ros  for a part of them
+#   make test-jazzy   the tests of the nodes on ROS 2 Jazzy, in .venv-jazzy;  TESTS='-k word'  a few
 #   make lint      form and types;  make format  repairs the form
 #   make PYTHON=python3.12 ...  takes another interpreter than python3
 
@@ -8,13 +9,13 @@ SHELL := bash
 comma := ,
 PYTHON ?= python3
 # Where ROS is sourced, its own rclpy is used instead of the wheels: another environment.
-VENV := .venv$(if $(ROS_DISTRO),-$(ROS_DISTRO))
+VENV := .venv$(if $(ROS_DISTRO),-sourced-$(ROS_DISTRO))
 EXTRAS := $(if $(ROS_DISTRO),test$(comma)dev,ros$(comma)test$(comma)dev)
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 SECONDS_OF_DEMO := 15
 
-.PHONY: demo test test-unit test-ros lint format setup clean
+.PHONY: demo test test-unit test-ros test-jazzy lint format setup clean
 
 demo: $(STAMP)
 	$(BIN)/fusion demo --seconds $(SECONDS_OF_DEMO) --out runs/demo
@@ -26,7 +27,12 @@ test-unit: $(STAMP)
 	$(BIN)/python -m pytest -m 'not ros'
 
 test-ros: $(STAMP)
-	$(BIN)/python -m pytest -m ros
+	$(BIN)/python -m pytest -m ros $(TESTS)
+
+# The wheels of Jazzy beside those of Kilted. A sourced ROS would come before both.
+test-jazzy:
+	env -u ROS_DISTRO -u PYTHONPATH -u LD_LIBRARY_PATH -u AMENT_PREFIX_PATH \
+	$(MAKE) test-ros VENV=.venv-jazzy EXTRAS='ros-jazzy$(comma)test'
 
 lint: $(STAMP)
 	$(BIN)/python -m ruff check
@@ -40,7 +46,7 @@ format: $(STAMP)
 setup: $(STAMP)
 
 clean:
-	rm -rf $(VENV) build install log *.egg-info
+	rm -rf $(VENV) .venv-jazzy build install log *.egg-info
 
 # uv installs in seconds what takes pip minutes, but does not read pip's configuration: tell it
 # the index that pip uses, and let pip do the work where uv cannot.
