@@ -1,7 +1,14 @@
 """Start a simulated camera and LiDAR, the fusion node on their topics, and RViz where wanted."""
 
+import os
+
 from launch import LaunchDescription
-from launch.actions import DeclareLaunchArgument, IncludeLaunchDescription
+from launch.actions import (
+    DeclareLaunchArgument,
+    IncludeLaunchDescription,
+    SetEnvironmentVariable,
+)
+from launch.conditions import IfCondition
 from launch.launch_description_sources import PythonLaunchDescriptionSource
 from launch.substitutions import LaunchConfiguration, PathJoinSubstitution
 from launch_ros.actions import Node
@@ -9,6 +16,12 @@ from launch_ros.parameter_descriptions import ParameterValue
 from launch_ros.substitutions import FindPackageShare
 
 SHARE = FindPackageShare('fusion_perception')
+# Jazzy's Fast DDS knows only the older name.
+PROFILES_FILE = (
+    'FASTRTPS_DEFAULT_PROFILES_FILE'
+    if os.environ.get('ROS_DISTRO') == 'jazzy'
+    else 'FASTDDS_DEFAULT_PROFILES_FILE'
+)
 # Topics of the simulated sensor, by the fusion node's names for them.
 TOPICS = {
     'image': 'camera/image_raw',
@@ -53,6 +66,24 @@ def generate_launch_description() -> LaunchDescription:
             DeclareLaunchArgument(
                 'log_level', default_value='info', description='How much the nodes log'
             ),
+            DeclareLaunchArgument(
+                'image_width', default_value='64', description='Columns of the camera image'
+            ),
+            DeclareLaunchArgument(
+                'image_height', default_value='64', description='Rows of the camera image'
+            ),
+            DeclareLaunchArgument(
+                'large_images',
+                default_value='false',
+                choices=['true', 'false'],
+                description='Give Fast DDS the room that images above 0.5 MB need'
+                '; for sensor and node alike',
+            ),
+            SetEnvironmentVariable(
+                PROFILES_FILE,
+                PathJoinSubstitution([SHARE, 'config', 'fastdds_large_images.xml']),
+                condition=IfCondition(LaunchConfiguration('large_images')),
+            ),
             Node(
                 package='fusion_perception',
                 executable='sensor_sim',
@@ -66,6 +97,12 @@ def generate_launch_description() -> LaunchDescription:
                         ),
                         'lidar_hz': ParameterValue(
                             LaunchConfiguration('lidar_hz'), value_type=float
+                        ),
+                        'image_width': ParameterValue(
+                            LaunchConfiguration('image_width'), value_type=int
+                        ),
+                        'image_height': ParameterValue(
+                            LaunchConfiguration('image_height'), value_type=int
                         ),
                     }
                 ],
@@ -82,6 +119,7 @@ def generate_launch_description() -> LaunchDescription:
                     'namespace': LaunchConfiguration('namespace'),
                     'rviz': LaunchConfiguration('rviz'),
                     'log_level': LaunchConfiguration('log_level'),
+                    'large_images': LaunchConfiguration('large_images'),
                     **TOPICS,
                 }.items(),
             ),

@@ -1,9 +1,16 @@
 """Start the fusion node on a robot's camera and LiDAR topics."""
 
+import os
+
 from ament_index_python.packages import PackageNotFoundError, get_package_prefix
 from launch import LaunchContext, LaunchDescription
 from launch.action import Action
-from launch.actions import DeclareLaunchArgument, LogInfo, OpaqueFunction
+from launch.actions import (
+    DeclareLaunchArgument,
+    LogInfo,
+    OpaqueFunction,
+    SetEnvironmentVariable,
+)
 from launch.conditions import IfCondition
 from launch.substitutions import LaunchConfiguration, PathJoinSubstitution
 from launch_ros.actions import Node
@@ -11,6 +18,12 @@ from launch_ros.parameter_descriptions import ParameterValue
 from launch_ros.substitutions import FindPackageShare
 
 SHARE = FindPackageShare('fusion_perception')
+# Jazzy's Fast DDS knows only the older name.
+PROFILES_FILE = (
+    'FASTRTPS_DEFAULT_PROFILES_FILE'
+    if os.environ.get('ROS_DISTRO') == 'jazzy'
+    else 'FASTDDS_DEFAULT_PROFILES_FILE'
+)
 BOOLEAN = ['true', 'false']
 LEVELS = ['debug', 'info', 'warn', 'error', 'fatal']
 
@@ -125,6 +138,18 @@ def generate_launch_description() -> LaunchDescription:
                 default_value='false',
                 choices=BOOLEAN,
                 description='Start RViz with image, ranges, centres and names',
+            ),
+            DeclareLaunchArgument(
+                'large_images',
+                default_value='false',
+                choices=BOOLEAN,
+                description='Give Fast DDS the room that images above 0.5 MB need'
+                '; the driver needs it too',
+            ),
+            SetEnvironmentVariable(
+                PROFILES_FILE,
+                PathJoinSubstitution([SHARE, 'config', 'fastdds_large_images.xml']),
+                condition=IfCondition(LaunchConfiguration('large_images')),
             ),
             OpaqueFunction(function=fusion_node),
             OpaqueFunction(function=rviz, condition=IfCondition(LaunchConfiguration('rviz'))),

@@ -56,7 +56,7 @@ def generate_launch_description() -> LaunchDescription:
         )
         for name, topic in TOPICS.items()
     ]
-    forwarded = ('bundle', 'namespace', 'rviz', 'log_level', *TOPICS)
+    forwarded = ('bundle', 'namespace', 'rviz', 'log_level', 'large_images', *TOPICS)
     return LaunchDescription(
         [
             DeclareLaunchArgument('bag', description='The recording: folder, .mcap or .db3 file'),
@@ -83,6 +83,12 @@ def generate_launch_description() -> LaunchDescription:
             ),
             DeclareLaunchArgument(
                 'log_level', default_value='info', description='How much the node logs'
+            ),
+            DeclareLaunchArgument(
+                'large_images',
+                default_value='false',
+                choices=['true', 'false'],
+                description='Give Fast DDS the room that images above 0.5 MB need',
             ),
             *topics,
             IncludeLaunchDescription(
