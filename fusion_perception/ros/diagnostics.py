@@ -67,6 +67,7 @@ class NodeState:
     streams: Mapping[str, StreamState] = field(default_factory=dict)
     latency_ms: Mapping[str, float] = field(default_factory=dict)
     inference_ms: Mapping[str, float] = field(default_factory=dict)
+    apart_ms: Mapping[str, float] = field(default_factory=dict)
     lost_share: float = 0.0
     about: Mapping[str, str] = field(default_factory=dict)
     last_fault: str = ''
@@ -92,7 +93,9 @@ def verdict(state: NodeState, thresholds: Thresholds) -> tuple[bytes, str]:
             return OK, 'Just begun to listen; waiting for the first pair.'
         return (ERROR if heard else STALE), f'{since}. {why_no_output(state)}'
     faults = []
-    if state.mode != 'fusion' and 'fusion' in state.about.get('able', '').split():
+    if state.mode == 'none':
+        faults.append(f'No output for {state.output_age_s:.1f} s.')
+    elif state.mode != 'fusion' and 'fusion' in state.about.get('able', '').split():
         silent = 'LiDAR' if state.mode == 'camera_only' else 'camera'
         faults.append(f'The {silent} is silent; going on as {state.mode}.')
     p95 = state.latency_ms.get('p95', 0.0)
@@ -174,6 +177,7 @@ def _values(state: NodeState) -> Iterable[tuple[str, str]]:
     yield 'output.age_s', _number(state.output_age_s)
     yield from ((f'latency_ms.{key}', f'{ms:.3f}') for key, ms in state.latency_ms.items())
     yield from ((f'inference_ms.{key}', f'{ms:.3f}') for key, ms in state.inference_ms.items())
+    yield from ((f'apart_ms.{key}', f'{ms:.3f}') for key, ms in state.apart_ms.items())
     yield from state.about.items()
     if state.last_fault:
         yield 'last_fault', state.last_fault

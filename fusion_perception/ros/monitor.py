@@ -6,6 +6,7 @@ import threading
 import time
 from collections import Counter, deque
 from collections.abc import Mapping
+from typing import Literal
 
 import numpy as np
 
@@ -47,7 +48,8 @@ class Monitor:
         self._output_at: float | None = None
         self._mode: Mode | None = None
         self._modes: Counter[str] = Counter()
-        self._latency_ms, self._inference_ms = Window(), Window()
+        self._entered: Mode | Literal['none'] = 'none'
+        self._latency_ms, self._inference_ms, self._apart_ms = Window(), Window(), Window()
         self._ticked_at = time.monotonic()
         self._before: Mapping[Stream, StreamCounts] = {}
         self._counters: deque[Mapping[Stream, StreamCounts]] = deque(maxlen=LATELY)
@@ -76,13 +78,23 @@ class Monitor:
         with self._lock:
             return list(self._arrivals[stream])
 
-    def published(self, mode: Mode, latency_ms: float, inference_ms: float) -> None:
-        """Note an output, the time since its stamp and the time inference took."""
+    def published(
+        self, mode: Mode, latency_ms: float, inference_ms: float, apart_ms: float = 0.0
+    ) -> None:
+        """Note an output, the time since its stamp, that of inference and between the stamps."""
         with self._lock:
             self._output_at, self._mode = time.monotonic(), mode
             self._modes[mode] += 1
             self._latency_ms.add(latency_ms)
             self._inference_ms.add(inference_ms)
+            if mode == 'fusion':
+                self._apart_ms.add(apart_ms)
+
+    def enter(self, mode: Mode | Literal['none']) -> bool:
+        """Note the mode of now, and say whether it is another than before."""
+        with self._lock:
+            changed, self._entered = mode != self._entered, mode
+            return changed
 
     def age_s(self, stream: Stream) -> float | None:
         """Return how long ago a stream was heard, None before its first message."""
@@ -99,6 +111,11 @@ class Monitor:
         """Return the percentiles of latency and inference, milliseconds."""
         with self._lock:
             return self._latency_ms.percentiles(), self._inference_ms.percentiles()
+
+    def apart(self) -> dict[str, float]:
+        """Return the percentiles of the time between the two stamps of a pair, milliseconds."""
+        with self._lock:
+            return self._apart_ms.percentiles()
 
     def since_last_tick(
         self, counters: Mapping[Stream, StreamCounts]
