@@ -206,3 +206,25 @@ def test_brightness_follows_lamberts_law_from_the_upper_left():
     row, column = divmod(int(frames.images[0, ..., 0].argmax()), 64)
     assert row < 31
     assert column < 31
+
+
+@pytest.mark.parametrize('task', ['shapes', 'cubes'])
+def test_points_of_beams_that_begin_beside_the_origin_lie_on_the_surfaces(task):
+    generator = torch.Generator().manual_seed(5)
+    lidar = replace(LIDAR, offsets=0.4 * torch.rand(64, 64, 3, generator=generator) - 0.2)
+    scenes = scenes_of(task, size_jitter=0.1)
+    frames = render(scenes, RIG, lidar)
+    for index in range(len(scenes)):
+        xyza = lidar.xyza(frames.ranges[index])
+        points = xyza[:3, xyza[3] > 0].T
+        assert len(points) > 20
+        assert distance_to_surfaces(points, scenes, index).max() < 1e-3
+
+
+def test_beams_that_all_begin_elsewhere_see_what_a_moved_sensor_sees():
+    scenes, aside = scenes_of(), torch.tensor([0.3, -0.2, 0.4])
+    lidar = replace(LIDAR, offsets=aside.expand(64, 64, 3))
+    moved = replace(scenes, centers=scenes.centers - aside)
+    torch.testing.assert_close(
+        render(scenes, RIG, lidar).ranges, render(moved, RIG, LIDAR).ranges, rtol=0, atol=1e-3
+    )

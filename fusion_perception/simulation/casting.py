@@ -48,17 +48,28 @@ class Hits:
     points: Tensor
 
 
-def cast(view: View, slot: int, directions: Tensor, nearest: Tensor) -> Hits:
-    """Lower `nearest` (N, P), metres, in place where rays (P, 3) meet object number `slot`."""
+def cast(
+    view: View, slot: int, directions: Tensor, nearest: Tensor, begins: Tensor | None = None
+) -> Hits:
+    """Lower `nearest` (N, P), metres, in place where rays (P, 3) meet object number `slot`.
+
+    The rays begin at the sensor, or beside it at `begins` (P, 3), from where they are measured.
+    """
     kind = view.kinds[slot]
     centers, rotations = view.centers[:, slot], view.rotations[:, slot]
     scales = view.scales[:, slot]
-    scenes, rays = _candidates(centers, BOUNDING_RADIUS[kind] * scales, directions)
+    reach = BOUNDING_RADIUS[kind] * scales
+    if begins is not None:
+        reach = reach + torch.linalg.vector_norm(begins, dim=-1).max()
+    scenes, rays = _candidates(centers, reach, directions)
     # The sensor and its rays in the frame of the object at its original size.
     origins = -(centers[:, None, :] @ rotations).squeeze(1) / scales[:, None]
     starts = _columns(origins, scenes)
     turns = _columns(rotations.reshape(-1, 9), scenes).reshape(3, 3, -1)
     along = (_columns(directions, rays)[:, None] * turns).sum(dim=0)
+    if begins is not None:
+        aside = (_columns(begins, rays)[:, None] * turns).sum(dim=0)
+        starts = starts + aside / scales.index_select(0, scenes)
     at = first_hit(kind, starts, along)
 
     pixels, flat = scenes * len(directions) + rays, nearest.view(-1)

@@ -53,6 +53,7 @@ def render(scenes: Scenes, rig: Rig, lidar: Lidar, chunk: int | None = None) -> 
     chunk = chunk or (256 if device.type == 'cpu' else 8192)
     beams = direction_table(lidar.azimuth.double(), lidar.zenith.double(), 'spherical')
     beams = beams.reshape(-1, 3).to(device, torch.float32)
+    begins = None if lidar.offsets is None else lidar.offsets.reshape(-1, 3).to(device)
     rays = pixel_rays(camera.intrinsics()[None], camera.height, camera.width)
     rays = rays.reshape(-1, 3).to(device)
     T_camera_lidar = scenes.camera_error @ camera.extrinsics().to(device)
@@ -63,7 +64,7 @@ def render(scenes: Scenes, rig: Rig, lidar: Lidar, chunk: int | None = None) -> 
     images[..., 3] = 255
     for first in range(0, count, chunk):
         part = slice(first, first + chunk)
-        _range(scenes[part], beams, ranges[part])
+        _range(scenes[part], beams, begins, ranges[part])
         _picture(scenes[part], T_camera_lidar[part], rays, distances[part], images[part])
     return Frames(
         images.reshape(count, camera.height, camera.width, 4),
@@ -73,11 +74,11 @@ def render(scenes: Scenes, rig: Rig, lidar: Lidar, chunk: int | None = None) -> 
     )
 
 
-def _range(scenes: Scenes, beams: Tensor, ranges: Tensor) -> None:
-    """Lower the LiDAR's ranges (n, P) to what its beams (P, 3) meet."""
+def _range(scenes: Scenes, beams: Tensor, begins: Tensor | None, ranges: Tensor) -> None:
+    """Lower the LiDAR's ranges (n, P) to what its beams (P, 3) meet, wherever they begin."""
     view = View(scenes.kinds, scenes.centers, scenes.rotations, scenes.scales)
     for slot in range(len(scenes.kinds)):
-        cast(view, slot, beams, ranges)
+        cast(view, slot, beams, ranges, begins)
 
 
 def _picture(
