@@ -57,7 +57,7 @@ setup(
         'lightning-fabric>=2.5',
         'lz4>=4',
         'matplotlib>=3.8',
-        'pillow>=10',
+        'pillow>=10.1',
         'plotly>=5.20',
         'pydantic>=2.7',
         'pyyaml>=6',

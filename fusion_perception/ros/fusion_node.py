@@ -10,7 +10,6 @@ from typing import Any
 
 import torch
 from diagnostic_msgs.msg import DiagnosticArray
-from geometry_msgs.msg import PoseArray
 from rclpy.clock import Clock, ClockType
 from rclpy.duration import Duration
 from rclpy.impl.implementation_singleton import rclpy_implementation
@@ -18,7 +17,6 @@ from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackRet
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image, PointCloud2
 from std_srvs.srv import SetBool
-from visualization_msgs.msg import MarkerArray
 
 from fusion_perception.models.bundle import load_bundle
 from fusion_perception.ros import messages
@@ -36,6 +34,7 @@ from fusion_perception.ros.node_settings import (
     NodeSettings,
 )
 from fusion_perception.ros.observed import facts_of
+from fusion_perception.ros.outputs import Outputs, Result
 from fusion_perception.ros.parameters import Parameters
 from fusion_perception.ros.pipeline import Pipeline
 from fusion_perception.ros.process import Startable
@@ -43,7 +42,6 @@ from fusion_perception.runtime import Runtime
 from fusion_perception.sensing.camera_info import camera_from_info
 from fusion_perception.sensing.findings import Finding, diagnose
 from fusion_perception.sensing.ledger import STREAMS, Stream
-from fusion_perception.sensing.observation import Prediction
 
 SUCCESS, FAILURE, ERROR = (
     TransitionCallbackReturn.SUCCESS,
@@ -69,7 +67,7 @@ class FusionNode(Startable, LifecycleNode):
         super().__init__('fusion_node')
         self._pipeline: Pipeline | None = None
         self._inputs: list[Any] = []
-        self._outputs: dict[str, Any] = {}
+        self._outputs: Outputs | None = None
         self._fault = ''
         self._active, self._enabled = False, True
         self._declared = Parameters(
@@ -108,6 +106,7 @@ class FusionNode(Startable, LifecycleNode):
             bundle = load_bundle(settings.bundle)
             runtime = Runtime(bundle, settings.device, settings.precision)
             runtime.warm_up()
+            self._outputs = Outputs(self, settings, bundle.rig.classes)
         except (ValueError, OSError) as fault:
             self._fault = str(fault)
             self.get_logger().error(f'Cannot configure: {fault}')
@@ -125,14 +124,6 @@ class FusionNode(Startable, LifecycleNode):
             complain=lambda why: self.get_logger().warning(why, throttle_duration_sec=5.0),
             now_ns=lambda: self.get_clock().now().nanoseconds,
         )
-        self._outputs = {
-            'centers': self.create_lifecycle_publisher(PoseArray, '~/centers', 10),
-            'markers': self.create_lifecycle_publisher(MarkerArray, '~/markers', 10),
-        }
-        if messages.Detection3DArray is not None:
-            self._outputs['detections'] = self.create_lifecycle_publisher(
-                messages.Detection3DArray, '~/detections', 10
-            )
         self.get_logger().info(
             f'{bundle.manifest.model} from {bundle.path} is ready on {runtime.device}.'
         )
@@ -199,15 +190,17 @@ class FusionNode(Startable, LifecycleNode):
         self._inputs = []
         if self._pipeline is not None:
             self._pipeline.close()
+        if self._outputs is not None:
+            self._outputs.clear()
 
     def _deactivate(self) -> None:
         self._stop_listening()
         self._active = False
 
     def _release(self) -> None:
-        for publisher in self._outputs.values():
-            self.destroy_lifecycle_publisher(publisher)
-        self._outputs = {}
+        if self._outputs is not None:
+            self._outputs.close()
+        self._outputs = None
         self._pipeline = None
         gc.collect()
         if torch.cuda.is_available():
@@ -239,22 +232,10 @@ class FusionNode(Startable, LifecycleNode):
 
     # Output; _publish runs on the thread that predicts.
 
-    def _publish(self, stamp_ns: int, frame_id: str, prediction: Prediction) -> None:
+    def _publish(self, result: Result) -> None:
         assert self._pipeline is not None
-        settings = self._pipeline.settings
-        header = messages.header_message(stamp_ns, frame_id or settings.lidar_frame)
-        centers, classes = prediction.centers[0].numpy(), prediction.classes
-        spread = None if prediction.covariance is None else prediction.covariance[0].numpy()
-        self._outputs['centers'].publish(messages.centers_message(header, centers))
-        if self._outputs['markers'].get_subscription_count():
-            lifetime_s = settings.marker_lifetime_s
-            self._outputs['markers'].publish(
-                messages.markers_message(header, centers, classes, spread, lifetime_s)
-            )
-        if 'detections' in self._outputs and self._outputs['detections'].get_subscription_count():
-            self._outputs['detections'].publish(
-                messages.detections_message(header, centers, classes, spread)
-            )
+        assert self._outputs is not None
+        self._outputs.publish(result, self._pipeline.settings)
 
     def _diagnose(self) -> None:
         header = messages.header_message(self.get_clock().now().nanoseconds, '')

@@ -22,10 +22,12 @@ try:
         BoundingBox3D,
         Detection3D,
         Detection3DArray,
+        LabelInfo,
         ObjectHypothesisWithPose,
+        VisionClass,
     )
 except ImportError:  # Not on the package index; a robot's ROS installation has it.
-    Detection3DArray = None
+    Detection3DArray = LabelInfo = None
 
 COLORS = ((0.91, 0.36, 0.29), (0.30, 0.72, 0.42), (0.29, 0.53, 0.91), (0.95, 0.77, 0.27))
 CENTER_DIAMETER = 0.6
@@ -113,6 +115,7 @@ def detections_message(
 ) -> Any:
     """Return a Detection3DArray, one hypothesis per class, with covariance where it is known.
 
+    The class_id is the one of `label_info_message`, the id of the detection the class's name.
     The box has no size: the models say where a centre is, not how big its object is.
     """
     detections = []
@@ -120,7 +123,7 @@ def detections_message(
     for index, point in enumerate(to_rep103(centers).tolist()):
         pose = _pose(point)
         hypothesis = ObjectHypothesisWithPose()
-        hypothesis.hypothesis.class_id = classes[index]
+        hypothesis.hypothesis.class_id = str(index)
         hypothesis.hypothesis.score = 1.0
         hypothesis.pose.pose = pose
         if rotated is not None:
@@ -134,6 +137,12 @@ def detections_message(
     return Detection3DArray(header=header, detections=detections)
 
 
+def label_info_message(header: Header, classes: Sequence[str]) -> Any:
+    """Return the LabelInfo that gives the class_ids of detections their names."""
+    names = [VisionClass(class_id=number, class_name=name) for number, name in enumerate(classes)]
+    return LabelInfo(header=header, class_map=names, threshold=0.0)
+
+
 def image_message(header: Header, pixels: NDArray[np.uint8]) -> Image:
     """Return an rgb8 image of pixels (H, W, 3 or 4) uint8; an alpha channel is left out."""
     height, width = pixels.shape[:2]
@@ -144,7 +153,7 @@ def image_message(header: Header, pixels: NDArray[np.uint8]) -> Image:
         encoding='rgb8',
         is_bigendian=0,
         step=3 * width,
-        data=_as_data(pixels[..., :3]),
+        data=as_data(pixels[..., :3]),
     )
 
 
@@ -158,7 +167,7 @@ def range_message(header: Header, ranges: NDArray[np.float32]) -> Image:
         encoding='32FC1',
         is_bigendian=0,
         step=4 * width,
-        data=_as_data(ranges.astype('<f4', copy=False)),
+        data=as_data(ranges.astype('<f4', copy=False)),
     )
 
 
@@ -177,7 +186,8 @@ def camera_info_message(header: Header, camera: Camera) -> CameraInfo:
     )
 
 
-def _as_data(values: NDArray[Any]) -> array.array[int]:
+def as_data(values: NDArray[Any]) -> array.array[int]:
+    """Return the bytes of an array, as the data of a message."""
     # An array('B') is the one type that message setters take without looking at every byte.
     data = array.array('B')
     data.frombytes(memoryview(np.ascontiguousarray(values)).cast('B'))

@@ -53,6 +53,9 @@ class NodeSettings(Settings):
     lidar_frame: str = Field(
         'lidar', description='frame_id of the output while no LiDAR message has named one'
     )
+    target_frame: str = Field(
+        '', description="Frame of the output, through tf2; empty: the LiDAR message's own"
+    )
     marker_lifetime_s: float = Field(
         0.5, ge=0, le=60, description='Markers vanish this long after the last output; 0 = never'
     )

@@ -9,19 +9,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fusion_perception.ros.bridge import cv_bridge_fallback
+from fusion_perception.ros.frames import NoTransform
 from fusion_perception.ros.inference import NewestWorker
 from fusion_perception.ros.messages import NANOSECONDS
 from fusion_perception.ros.monitor import Monitor
 from fusion_perception.ros.node_settings import NodeSettings
+from fusion_perception.ros.outputs import Result
 from fusion_perception.runtime import Runtime
 from fusion_perception.sensing.decode import BadEncoding, BadShape, stamp_ns
 from fusion_perception.sensing.intake import Frame, Intake, Message, Needs, arrays_of
 from fusion_perception.sensing.ledger import STREAMS, Stream
-from fusion_perception.sensing.observation import Camera, Prediction
+from fusion_perception.sensing.observation import Camera
 from fusion_perception.sensing.pairing import Pair
-
-# Publishes a prediction for a stamp; the frame_id is the LiDAR's, or '' while none was heard.
-Publish = Callable[[int, str, Prediction], None]
 
 
 class Pipeline:
@@ -35,7 +34,7 @@ class Pipeline:
         self,
         runtime: Runtime,
         settings: NodeSettings,
-        publish: Publish,
+        publish: Callable[[Result], None],
         complain: Callable[[str], None],
         now_ns: Callable[[], int],
     ) -> None:
@@ -120,10 +119,26 @@ class Pipeline:
         try:
             image, ranges = arrays_of(pair)
             self._ranges = self._ranges if ranges is None else ranges
-            prediction = self.runtime.predict(self.runtime.observe(image, ranges, self.camera))
+            camera = self.camera
+            observation = self.runtime.observe(image, ranges, camera)
+            prediction = self.runtime.predict(observation)
             inferred = time.perf_counter()
-            frame_id = self._lidar_frame if pair.lidar is None else pair.lidar.frame_id
-            self._publish(pair.stamp_ns, frame_id, prediction)
+            self._publish(
+                Result(
+                    stamp_ns=pair.stamp_ns,
+                    frame_id=self._lidar_frame if pair.lidar is None else pair.lidar.frame_id,
+                    prediction=prediction,
+                    observation=observation,
+                    image=image,
+                    camera=camera or self.runtime.bundle.rig.camera,
+                    camera_frame='' if pair.camera is None else pair.camera.frame_id,
+                )
+            )
+        except NoTransform as fault:
+            self.intake.lose(pair, 'no_transform')
+            self._fault(str(fault))
+            self.monitor.faults.update(dict.fromkeys(STREAMS, str(fault)))
+            return
         except Exception as fault:  # Whatever it is, the node goes on with the next pair.
             self.intake.lose(pair, 'inference_error')
             self._fault(f'Inference failed: {type(fault).__name__}: {fault}')

@@ -147,6 +147,16 @@ def _of_input(facts: InputFacts) -> Iterator[Finding]:
             f'{failed} {NAMES[facts.stream]} messages were lost in inference',
             *_parted(facts.fault, 'the model failed', 'See `fusion doctor --bundle`.'),
         )
+    if unplaced := dropped.get('no_transform', 0):
+        yield Finding(
+            'ERROR',
+            f'{unplaced} {NAMES[facts.stream]} messages were predicted from in vain',
+            *_parted(
+                facts.fault,
+                'tf2 does not know the way from the LiDAR to target_frame',
+                'Publish it on /tf or /tf_static, or correct target_frame.',
+            ),
+        )
 
 
 def _of_nothing(facts: InputFacts) -> Iterator[Finding]:

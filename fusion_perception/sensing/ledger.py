@@ -16,6 +16,7 @@ Cause = Literal[
     'unstamped',
     'clock_jump',
     'inference_error',
+    'no_transform',
 ]
 STREAMS: tuple[Stream, ...] = get_args(Stream)
 CAUSES: tuple[Cause, ...] = get_args(Cause)

@@ -1,0 +1,157 @@
+"""Publish predictions: centres always, everything else while someone listens."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from geometry_msgs.msg import PoseArray
+from numpy.typing import NDArray
+from rclpy.lifecycle import LifecycleNode
+from rclpy.qos import DurabilityPolicy, QoSProfile
+from sensor_msgs.msg import Image, PointCloud2
+from std_msgs.msg import Header
+from visualization_msgs.msg import Marker, MarkerArray
+
+from fusion_perception.ros import messages
+from fusion_perception.ros.annotation import annotated
+from fusion_perception.ros.clouds import cloud_message
+from fusion_perception.ros.frames import TargetFrame
+from fusion_perception.ros.node_settings import NodeSettings
+from fusion_perception.sensing.observation import Camera, Observation, Prediction
+
+LATCHED = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
+TOPICS = {
+    'centers': PoseArray,
+    'markers': MarkerArray,
+    'points': PointCloud2,
+    'image_annotated': Image,
+}
+
+
+@dataclass(frozen=True)
+class Result:
+    """A prediction of one pair and what it was made of.
+
+    `frame_id` is the LiDAR's, '' while none was heard. `image` is (H, W, C) uint8 as it came,
+    of `camera` (at any resolution) in `camera_frame`; None while the camera is silent.
+    """
+
+    stamp_ns: int
+    frame_id: str
+    prediction: Prediction
+    observation: Observation
+    image: NDArray[np.uint8] | None
+    camera: Camera
+    camera_frame: str
+
+
+class Outputs:
+    """The topics of a configured node.
+
+    `publish` is called by one thread, the one that predicts; the others belong to the executor.
+    Raises ValueError for a target_frame without tf2_ros.
+    """
+
+    def __init__(
+        self, node: LifecycleNode, settings: NodeSettings, classes: tuple[str, ...]
+    ) -> None:
+        self._node = node
+        self._target = TargetFrame(node, settings.target_frame) if settings.target_frame else None
+        kinds = dict(TOPICS)
+        if messages.Detection3DArray is not None:
+            kinds['detections'] = messages.Detection3DArray
+        self._publishers: dict[str, Any] = {
+            name: node.create_lifecycle_publisher(kind, f'~/{name}', 10)
+            for name, kind in kinds.items()
+        }
+        self._labels: Any = None
+        if messages.LabelInfo is not None:
+            # No lifecycle publisher: it keeps what it says for those who come later.
+            self._labels = node.create_publisher(messages.LabelInfo, '~/label_info', LATCHED)
+            now_ns = node.get_clock().now().nanoseconds
+            header = messages.header_message(now_ns, '')
+            self._labels.publish(messages.label_info_message(header, classes))
+        self._shown: list[Marker] = []
+        self._showing = threading.Lock()
+
+    def publish(self, result: Result, settings: NodeSettings) -> None:
+        """Publish a prediction. Raises NoTransform, before anything has left."""
+        frame_id = result.frame_id or settings.lidar_frame
+        prediction, T_target_lidar = result.prediction, None
+        centers: NDArray[np.float64] = prediction.centers[0].double().numpy()
+        covariance = None
+        if prediction.covariance is not None:
+            covariance = prediction.covariance[0].double().numpy()
+        placed, spread = centers, covariance
+        if self._target is not None:
+            T_target_lidar = self._target.T_target_source(frame_id, result.stamp_ns)
+            rotation, translation = T_target_lidar[:3, :3], T_target_lidar[:3, 3]
+            placed = centers @ rotation.T + translation
+            spread = None if covariance is None else rotation @ covariance @ rotation.T
+            frame_id = self._target.name
+        header = messages.header_message(result.stamp_ns, frame_id)
+        self._publishers['centers'].publish(messages.centers_message(header, placed))
+        classes = prediction.classes
+        if self._heard('detections'):
+            self._publishers['detections'].publish(
+                messages.detections_message(header, placed, classes, spread)
+            )
+        if self._heard('markers'):
+            lifetime_s = settings.marker_lifetime_s
+            self._show(messages.markers_message(header, placed, classes, spread, lifetime_s))
+        if bool(result.observation.lidar[0]) and self._heard('points'):
+            xyza = result.observation.xyza[0].cpu().numpy()
+            self._publishers['points'].publish(cloud_message(header, _moved(xyza, T_target_lidar)))
+        if result.image is not None and self._heard('image_annotated'):
+            drawn = annotated(
+                result.image, result.camera, centers, classes, covariance, prediction.mode[0]
+            )
+            header = messages.header_message(result.stamp_ns, result.camera_frame)
+            self._publishers['image_annotated'].publish(messages.image_message(header, drawn))
+
+    def clear(self) -> None:
+        """Delete the markers that are shown: nothing is predicted any more."""
+        self._show(MarkerArray())
+
+    def close(self) -> None:
+        """Take the topics back."""
+        for publisher in self._publishers.values():
+            self._node.destroy_lifecycle_publisher(publisher)
+        if self._labels is not None:
+            self._node.destroy_publisher(self._labels)
+        if self._target is not None:
+            self._target.close()
+
+    def _heard(self, name: str) -> bool:
+        publisher = self._publishers.get(name)
+        return publisher is not None and publisher.get_subscription_count() > 0
+
+    def _show(self, message: MarkerArray) -> None:
+        """Publish markers, with the end of those that were shown before and are no more."""
+        with self._showing:
+            here = {(marker.ns, marker.id) for marker in message.markers}
+            gone = [marker for marker in self._shown if (marker.ns, marker.id) not in here]
+            self._shown = list(message.markers)
+            ends = [_end(marker) for marker in gone]
+            if message.markers or ends:
+                self._publishers['markers'].publish(MarkerArray(markers=[*ends, *self._shown]))
+
+
+def _end(marker: Marker) -> Marker:
+    header = Header(stamp=marker.header.stamp, frame_id=marker.header.frame_id)
+    return Marker(header=header, ns=marker.ns, id=marker.id, action=Marker.DELETE)
+
+
+def _moved(
+    xyza: NDArray[np.float32], T_target_lidar: NDArray[np.float64] | None
+) -> NDArray[np.float32]:
+    """Move points (4, R, C) into another frame; their a stays."""
+    if T_target_lidar is None:
+        return xyza
+    T = T_target_lidar.astype(np.float32)
+    moved = xyza.copy()
+    moved[:3] = np.tensordot(T[:3, :3], xyza[:3], axes=1) + T[:3, 3, None, None]
+    return moved
