@@ -59,24 +59,25 @@ def run_bag(
             truth = read_truth(recording, topics.truth, bundle.rig.classes, notes.append)
         needs = Needs(bundle.path.name, bundle.lidar, bundle.model.modes)
         pairs = BagPairs(recording, topics, needs, settings, bundle.rig.camera, progress)
-        judge = Judge(
+        slop_ns = round(settings.truth_slop * 1e9)
+        runtime.warm_up(frames=1)
+        checked = settings.same_frames
+        with Judge(
             runtime,
             pairs.intake,
             pairs.timeline,
             truth,
-            round(settings.truth_slop * 1e9),
+            slop_ns,
             str(path),
             batch_size,
             timed,
-        )
-        runtime.warm_up(frames=1)
-        checked = False
-        for pair in pairs:
-            if not checked and pair.pair.lidar is not None and not settings.same_frames:
-                check_frames(path, truth, pair.pair.lidar.frame_id)
-                checked = True
-            judge.add(pair)
-        judged = judge.finish()
+        ) as judge:
+            for pair in pairs:
+                if not checked and pair.pair.lidar is not None:
+                    check_frames(path, truth, pair.pair.lidar.frame_id)
+                    checked = True
+                judge.add(pair)
+            judged = judge.finish()
         pairs.close()
         streams = pairs.intake.ledger.counters()
         notes += pairs.notes()

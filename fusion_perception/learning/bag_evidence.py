@@ -7,16 +7,18 @@ import os
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import torch
 from tqdm import tqdm
 
 from fusion_perception.learning.bag import BagRun, run_bag
-from fusion_perception.learning.bag_pairs import BagSettings
+from fusion_perception.learning.bag_pairs import BagSettings, Progress
 from fusion_perception.learning.evidence import Evidence, score_of
 from fusion_perception.learning.judging import MODES, WORST, Judged
 from fusion_perception.models.bundle import load_bundle
@@ -28,16 +30,19 @@ from fusion_perception.sensing.recording_files import find_recordings
 
 @dataclass(frozen=True)
 class Engine:
-    """With what to predict; each process makes its own runtime of it."""
+    """What another process needs to make the same runtime."""
 
-    bundle: str
-    device: Device
+    bundle: Path
+    device: str
     precision: Precision
-    batch_size: int
 
 
 def from_bags(
-    engine: Engine, given: Sequence[str], settings: BagSettings, jobs: int = 0
+    runtime: Runtime,
+    given: Sequence[str],
+    settings: BagSettings,
+    batch_size: int = 32,
+    jobs: int = 0,
 ) -> Evidence:
     """Evaluate recordings, folders of them and globs; `jobs` processes at a time, 0 one per core.
 
@@ -45,12 +50,12 @@ def from_bags(
     Raises ValueError when none can be, FileNotFoundError for a path that leads to none.
     """
     paths = find_recordings(given)
-    outcomes = dict(zip(paths, _run_all(engine, paths, settings, jobs), strict=True))
+    outcomes = dict(zip(paths, _run_all(runtime, paths, settings, batch_size, jobs), strict=True))
     runs = [outcome for outcome in outcomes.values() if isinstance(outcome, BagRun)]
     failed = {str(path): why for path, why in outcomes.items() if isinstance(why, str)}
     if not runs:
         raise ValueError('\n'.join(failed.values()))
-    classes = load_bundle(engine.bundle).rig.classes
+    classes = runtime.bundle.rig.classes
     prediction, truth = scored(runs, classes)
     judged = [run.judged for run in runs]
     return Evidence(
@@ -134,15 +139,16 @@ def _lines(run: BagRun) -> Iterator[str]:
 
 
 def _run_all(
-    engine: Engine, paths: Sequence[Path], settings: BagSettings, jobs: int
+    runtime: Runtime, paths: Sequence[Path], settings: BagSettings, batch_size: int, jobs: int
 ) -> list[BagRun | str]:
     jobs = min(len(paths), jobs or os.cpu_count() or 1)
     if jobs == 1:
-        return [_run_here(engine, path, settings) for path in paths]
+        return [_run_here(runtime, path, settings, batch_size) for path in paths]
+    engine = Engine(runtime.bundle.path, str(runtime.device), runtime.precision)
     # Processes that are started anew: torch's threads and CUDA do not survive a fork.
     context = multiprocessing.get_context('spawn')
     with ProcessPoolExecutor(jobs, context, torch.set_num_threads, (1,)) as pool:
-        tasks = [pool.submit(_run, engine, path, settings) for path in paths]
+        tasks = [pool.submit(_run_there, engine, path, settings, batch_size) for path in paths]
         try:
             return [
                 task.result()
@@ -153,30 +159,52 @@ def _run_all(
             raise
 
 
-def _run_here(engine: Engine, path: Path, settings: BagSettings) -> BagRun | str:
+def _run_here(
+    runtime: Runtime, path: Path, settings: BagSettings, batch_size: int
+) -> BagRun | str:
     with tqdm(desc=path.name, unit=' messages', leave=False, disable=None) as bar:
 
         def progress(read: int, total: int) -> None:
             bar.total = total
             bar.update(read - bar.n)
 
-        return _run(engine, path, settings, progress)
+        with _one_thread():
+            return _run(runtime, path, settings, batch_size, progress)
 
 
-def _run(
-    engine: Engine, path: Path, settings: BagSettings, progress: object = None
-) -> BagRun | str:
-    """Return what came of a recording, or the sentence that says why nothing did."""
-    runtime = _runtime(engine)
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Predict on one of torch's threads: batches gain nothing from more, but reading does."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
     try:
-        return run_bag(runtime, path, settings, engine.batch_size, progress)  # type: ignore[arg-type]
-    except (ValueError, OSError) as fault:
-        return str(fault)
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def _run_there(engine: Engine, path: Path, settings: BagSettings, batch_size: int) -> BagRun | str:
+    return _run(_runtime(engine), path, settings, batch_size)
 
 
 @lru_cache(maxsize=1)
 def _runtime(engine: Engine) -> Runtime:
-    return Runtime(load_bundle(engine.bundle), engine.device, engine.precision)
+    """Make the runtime of a process that runs one recording after the other."""
+    return Runtime(load_bundle(engine.bundle), cast('Device', engine.device), engine.precision)
+
+
+def _run(
+    runtime: Runtime,
+    path: Path,
+    settings: BagSettings,
+    batch_size: int,
+    progress: Progress | None = None,
+) -> BagRun | str:
+    """Return what came of a recording, or the sentence that says why nothing did."""
+    try:
+        return run_bag(runtime, path, settings, batch_size, progress)
+    except (ValueError, OSError) as fault:
+        return str(fault)
 
 
 def _row(run: BagRun, classes: tuple[str, ...]) -> dict[str, object]:

@@ -16,7 +16,7 @@ from pydantic import Field, model_validator
 from tqdm import tqdm
 from typing_extensions import Self
 
-from fusion_perception.learning.bag_evidence import Engine, from_bags, write_predictions
+from fusion_perception.learning.bag_evidence import from_bags, write_predictions
 from fusion_perception.learning.bag_pairs import BagSettings
 from fusion_perception.learning.dataset import SceneSet, read_folder
 from fusion_perception.learning.evidence import Evidence, score_of, spread
@@ -77,8 +77,7 @@ def evaluate(settings: EvaluateSettings) -> tuple[str, int]:
     if settings.data is not None:
         evidence = from_folder(runtime, settings.data, settings.last, settings.batch_size)
     else:
-        engine = Engine(str(bundle.path), settings.device, settings.precision, settings.batch_size)
-        evidence = from_bags(engine, settings.bag, settings, settings.jobs)
+        evidence = from_bags(runtime, settings.bag, settings, settings.batch_size, settings.jobs)
     seconds = time.perf_counter() - began
     report = as_report(evidence, runtime, settings, seconds)
     settings.out.mkdir(parents=True, exist_ok=True)

@@ -5,10 +5,14 @@ from __future__ import annotations
 import heapq
 import time
 from array import array
+from collections import deque
+from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from typing_extensions import Self
 
 from fusion_perception.learning.bag_pairs import BagPair
 from fusion_perception.learning.timeline import Timeline
@@ -70,8 +74,28 @@ class Judged:
         return there
 
 
+# A pair with its observation; a prediction with a place in it, or why there is none.
+Seen = tuple[BagPair, Observation]
+Outcome = tuple[Prediction, int] | str
+
+
+def predict_batch(runtime: Runtime, seen: Sequence[Observation]) -> list[Outcome]:
+    """Predict observations together, or one by one where one of them spoils the batch."""
+    try:
+        prediction = runtime.predict(Observation.of(seen))
+    except (ValueError, RuntimeError) as fault:
+        if len(seen) == 1:
+            return [str(fault)]
+        return [outcome for one in seen for outcome in predict_batch(runtime, [one])]
+    return [(prediction, index) for index in range(len(seen))]
+
+
 class Judge:
-    """Predicts what it is given; some 300 bytes of each prediction stay in memory."""
+    """Predicts what it is given, on a thread of its own while the next pairs are being read.
+
+    Some 400 bytes of each prediction stay in memory. A context manager; the results are in the
+    order of the pairs, and two runs give the same.
+    """
 
     def __init__(
         self,
@@ -88,7 +112,9 @@ class Judge:
         self._truth, self._truth_slop_ns = truth, truth_slop_ns
         self._source, self._batch_size, self._timed = source, batch_size, timed
         self._objects = len(runtime.bundle.rig.classes)
-        self._waiting: list[tuple[BagPair, Observation]] = []
+        self._waiting: list[Seen] = []
+        self._pool = ThreadPoolExecutor(1, 'predict')
+        self._underway: deque[tuple[list[Seen], Future[list[Outcome]]]] = deque()
         self._stamps, self._modes = array('q'), array('B')
         self._times, self._apart = array('d'), array('d')
         self._centers, self._covariance, self._truths = array('f'), array('f'), array('f')
@@ -96,19 +122,26 @@ class Judge:
         self.latency_ms: list[float] = []
         self.fault = ''
 
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._pool.shutdown(cancel_futures=True)
+
     def add(self, pair: BagPair) -> None:
         """Take a pair; it is predicted when its batch is full."""
         began = time.perf_counter()
         observation = self._runtime.observe(*arrays_of(pair.pair), pair.camera)
         self._waiting.append((pair, observation))
         if len(self.latency_ms) < self._timed:
-            self._predict(began)
+            self._predict(at_most=0)
+            self.latency_ms.append(1000 * (time.perf_counter() - began))
         elif len(self._waiting) == self._batch_size:
-            self._predict()
+            self._predict(at_most=1)
 
     def finish(self) -> Judged:
         """Predict what still waits and return everything."""
-        self._predict()
+        self._predict(at_most=0)
         count, objects = len(self._stamps), self._objects
         covariance = None
         if len(self._covariance):
@@ -127,26 +160,20 @@ class Judge:
         """Return the frames that were furthest off, worst first."""
         return tuple(frame for _, _, frame in sorted(self._worst, key=lambda w: (-w[0], -w[1])))
 
-    def _predict(self, began: float | None = None) -> None:
+    def _predict(self, at_most: int) -> None:
+        """Hand on what waits, and take results in until so many batches are under way."""
         waiting, self._waiting = self._waiting, []
-        if not waiting:
-            return
-        try:
-            prediction = self._runtime.predict(Observation.of([seen for _, seen in waiting]))
-        except (ValueError, RuntimeError) as fault:
-            if len(waiting) > 1:
-                # One of them spoils the batch: find out which.
-                for one in waiting:
-                    self._waiting = [one]
-                    self._predict()
-                return
-            self._intake.lose(waiting[0][0].pair, 'inference_error')
-            self.fault = self.fault or str(fault)
-            return
-        if began is not None:
-            self.latency_ms.append(1000 * (time.perf_counter() - began))
-        for index, (pair, _) in enumerate(waiting):
-            self._keep(pair, prediction, index)
+        if waiting:
+            task = self._pool.submit(predict_batch, self._runtime, [seen for _, seen in waiting])
+            self._underway.append((waiting, task))
+        while len(self._underway) > at_most:
+            batch, task = self._underway.popleft()
+            for (pair, _), outcome in zip(batch, task.result(), strict=True):
+                if isinstance(outcome, str):
+                    self._intake.lose(pair.pair, 'inference_error')
+                    self.fault = self.fault or outcome
+                else:
+                    self._keep(pair, *outcome)
 
     def _keep(self, judged: BagPair, prediction: Prediction, index: int) -> None:
         pair, mode = judged.pair, prediction.mode[index]
