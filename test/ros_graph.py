@@ -53,8 +53,8 @@ def wait_until(condition, what, patience_s=PATIENCE_S):
 class Probe(Node):
     """A camera and a LiDAR on one side of the node under test, a listener on the other."""
 
-    def __init__(self, node='/fusion_node'):
-        super().__init__('probe')
+    def __init__(self, node='/fusion_node', namespace=''):
+        super().__init__('probe', namespace=namespace)
         self.node, self.centers, self.diagnostics = node, [], []
         self.images = self.create_publisher(Image, 'image', qos_profile_sensor_data)
         self.ranges = self.create_publisher(Image, 'range_image', qos_profile_sensor_data)

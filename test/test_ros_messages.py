@@ -8,7 +8,9 @@ pytest.importorskip('rclpy', reason='needs rclpy: pip install .[ros]')
 from visualization_msgs.msg import Marker
 
 from fusion_perception.ros import messages
+from fusion_perception.ros.clouds import cloud_message
 from fusion_perception.sensing.camera_info import camera_from_info
+from fusion_perception.sensing.cloud import decode_points, to_lidar_axes
 from fusion_perception.sensing.decode import decode_image, decode_range, stamp_ns
 from fusion_perception.sensing.observation import Camera
 from fusion_perception.sensing.rep103 import centers_of
@@ -83,6 +85,21 @@ def test_images_are_decoded_to_what_was_encoded():
     assert np.array_equal(decode_range(messages.range_message(HEADER, ranges)), ranges)
 
 
+def test_a_cloud_is_read_back_as_its_points():
+    xyza = np.random.default_rng(0).normal(size=(4, 5, 7)).astype(np.float32)
+    xyza[3] = 1
+    xyza[3, 2, :3] = 0
+    cloud = cloud_message(HEADER, xyza)
+    points = to_lidar_axes(decode_points(cloud)).reshape(3, 5, 7)
+    assert (cloud.height, cloud.width, cloud.is_dense) == (5, 7, False)
+    assert [field.name for field in cloud.fields] == ['x', 'y', 'z', 'a']
+    seen = xyza[3] == 1
+    assert np.array_equal(points[:, seen], xyza[:3, seen])
+    assert np.isnan(points[:, ~seen]).all()
+    a = np.frombuffer(cloud.data, np.float32).reshape(5, 7, 4)[..., 3]
+    assert np.array_equal(a, xyza[3])
+
+
 def test_camera_info_gives_the_camera_back():
     camera = Camera(width=640, height=480, fx=600.0, fy=610.0, cx=320.5, cy=239.0)
     info = messages.camera_info_message(HEADER, camera)
@@ -93,7 +110,10 @@ def test_detections_hold_class_covariance_and_place():
     pytest.importorskip('vision_msgs', reason='needs vision_msgs, of a ROS installation')
     covariance = np.tile(np.diag([1.0, 2.0, 3.0]), (3, 1, 1))
     found = messages.detections_message(HEADER, CENTERS, CLASSES, covariance).detections
-    assert [d.results[0].hypothesis.class_id for d in found] == list(CLASSES)
+    labels = messages.label_info_message(HEADER, CLASSES).class_map
+    names = {str(label.class_id): label.class_name for label in labels}
+    assert [names[d.results[0].hypothesis.class_id] for d in found] == list(CLASSES)
+    assert [d.id for d in found] == list(CLASSES)
     pose = found[0].results[0].pose
     assert (pose.pose.position.x, pose.pose.position.y) == (25.0, -1.0)
     assert [pose.covariance[i] for i in (0, 7, 14)] == [2.0, 1.0, 3.0]

@@ -51,8 +51,9 @@ class TargetFrame:
             found = self._buffer.lookup_transform(self.name, source, time, patience).transform
         except self._unknown as fault:
             raise NoTransform(
-                f"No transform from '{source}' to target_frame '{self.name}': {fault}. Publish "
-                'it on /tf or /tf_static, or correct target_frame.'
+                f"No transform from '{source}' to target_frame '{self.name}': "
+                f'{str(fault).rstrip(".")}. Publish it on /tf or /tf_static, or correct '
+                'target_frame.'
             ) from None
         turn, shift = found.rotation, found.translation
         T_ros = np.eye(4)

@@ -244,6 +244,8 @@ class FusionNode(Startable, LifecycleNode):
             state = NodeState('unconfigured', fault=self._fault, enabled=self._enabled)
         else:
             state = self._state_of(self._pipeline)
+            if self._outputs is not None and state.mode == 'none':
+                self._outputs.clear()
             thresholds = self._pipeline.settings.diagnostics
         message = diagnostics_message(header, name, state, thresholds)
         self._diagnostics.publish(message)

@@ -147,10 +147,11 @@ def _of_input(facts: InputFacts) -> Iterator[Finding]:
             f'{failed} {NAMES[facts.stream]} messages were lost in inference',
             *_parted(facts.fault, 'the model failed', 'See `fusion doctor --bundle`.'),
         )
-    if unplaced := dropped.get('no_transform', 0):
+    # What it costs the camera is the same fault once more.
+    if facts.stream == 'lidar' and (unplaced := dropped.get('no_transform', 0)):
         yield Finding(
             'ERROR',
-            f'{unplaced} {NAMES[facts.stream]} messages were predicted from in vain',
+            f'{unplaced} predictions were lost',
             *_parted(
                 facts.fault,
                 'tf2 does not know the way from the LiDAR to target_frame',

@@ -1,0 +1,59 @@
+"""The annotated image shows each centre where the camera sees it."""
+
+import numpy as np
+import pytest
+
+pytest.importorskip('rclpy', reason='needs rclpy: pip install .[ros]')
+
+from fusion_perception.ros.annotation import annotated
+from fusion_perception.ros.messages import COLORS
+from fusion_perception.sensing.observation import Camera
+
+CAMERA = Camera(width=640, height=480, fx=600.0, fy=600.0, cx=319.5, cy=239.5)
+BLACK = np.zeros((480, 640, 3), np.uint8)
+# Two metres right of, and one metre above the optical axis.
+CENTER = np.array([[2.0, 20.0, 1.0]])
+
+
+def pixels_of(image, index):
+    """Return the (x, y) of all pixels in a class's colour."""
+    rows, columns = (image == [round(255 * c) for c in COLORS[index]]).all(axis=2).nonzero()
+    return columns, rows
+
+
+def test_a_cross_marks_the_pixel_that_the_centre_projects_to():
+    drawn = annotated(BLACK, CAMERA, CENTER, [''], None)
+    x, y = pixels_of(drawn, 0)
+    assert drawn.shape == BLACK.shape
+    assert abs(x.mean() - (319.5 + 600 * 2 / 20)) <= 1
+    assert abs(y.mean() - (239.5 - 600 * 1 / 20)) <= 1
+
+
+def test_the_ellipse_is_as_wide_as_the_centre_is_unsure():
+    # One standard deviation across is 0.5 m, which is 15 pixels at a distance of 20 m.
+    covariance = np.diag([0.25, 0.0, 0.01])[None]
+    x, y = pixels_of(annotated(BLACK, CAMERA, CENTER, [''], covariance), 0)
+    assert np.ptp(x) == pytest.approx(2 * 2.146 * 15, abs=2)
+    assert np.ptp(y) == pytest.approx(2 * 2.146 * 3, abs=2)
+
+
+@pytest.mark.parametrize('center', [[0.0, -20.0, 0.0], [30.0, 20.0, 0.0]])
+def test_what_the_camera_cannot_see_is_left_out(center):
+    assert not annotated(BLACK, CAMERA, np.array([center]), ['cube'], None).any()
+
+
+@pytest.mark.parametrize('channels', [1, 3, 4])
+def test_a_small_image_is_enlarged_until_names_are_legible(channels):
+    small = np.zeros((64, 64, channels), np.uint8)
+    drawn = annotated(small, Camera(), np.array([[0.0, 20.0, 0.0]]), [''], None)
+    x, y = pixels_of(drawn, 0)
+    assert drawn.shape == (512, 512, 3)
+    # The optical axis lies between the pixels, in the very middle.
+    assert (x.mean(), y.mean()) == pytest.approx((256, 256), abs=1)
+
+
+def test_another_resolution_shows_the_same_scene():
+    camera = CAMERA.resized(64, 48)
+    x, y = pixels_of(annotated(BLACK, camera, CENTER, [''], None), 0)
+    assert abs(x.mean() - (319.5 + 60)) <= 2
+    assert abs(y.mean() - (239.5 - 30)) <= 2

@@ -1,0 +1,189 @@
+"""What the node publishes beside the centres: in time and place of the LiDAR's message."""
+
+import importlib.util
+
+import numpy as np
+import pytest
+
+pytest.importorskip('rclpy', reason='needs rclpy: pip install .[ros]')
+
+from rclpy.qos import DurabilityPolicy, QoSProfile
+from ros_graph import RANGES, Probe, RosProcess, ros, small_bundle, spinning, wait_until
+from sensor_msgs.msg import Image, PointCloud2
+from std_srvs.srv import SetBool
+from visualization_msgs.msg import Marker, MarkerArray
+
+from fusion_perception.models.bundle import load_bundle
+from fusion_perception.ros.fusion_node import FusionNode
+from fusion_perception.sensing.cloud import decode_points, to_lidar_axes
+from fusion_perception.sensing.decode import decode_image, stamp_ns
+from fusion_perception.sensing.rep103 import to_rep103
+
+pytestmark = pytest.mark.ros
+HAS_TF2 = importlib.util.find_spec('tf2_ros') is not None
+
+
+@pytest.fixture
+def graph(tmp_path):
+    """Start a fusion node in this process, and a probe that feeds it; return the probe."""
+    opened = []
+
+    def graph(*arguments):
+        bundle = small_bundle(tmp_path)
+        opened.append(ros('-p', f'bundle:={bundle}', *arguments))
+        opened[-1].__enter__()
+        node, probe = FusionNode(), Probe()
+        node.start()
+        opened.append(spinning(node, probe))
+        opened[-1].__enter__()
+        opened.insert(1, node)
+        return probe
+
+    yield graph
+    if not opened:
+        return
+    context, node, executor = opened
+    executor.__exit__(None, None, None)
+    node.finish()
+    node.destroy_node()
+    context.__exit__(None, None, None)
+
+
+def feed_until(probe, heard, **message):
+    """Publish pairs until something was heard; return the stamps."""
+    stamps = []
+
+    def heard_now():
+        if not stamps or probe.get_clock().now().nanoseconds - stamps[-1] > 20_000_000:
+            stamps.append(probe.get_clock().now().nanoseconds)
+            probe.publish(stamps[-1], **message)
+        return heard()
+
+    wait_until(heard_now, 'output')
+    return stamps
+
+
+def listen(probe, kind, topic, qos=10):
+    heard = []
+    probe.create_subscription(kind, f'{probe.node}/{topic}', heard.append, qos)
+    return heard
+
+
+def test_the_cloud_holds_the_points_of_the_range_image(graph, tmp_path):
+    probe = graph()
+    probe.wait_for_node()
+    clouds = listen(probe, PointCloud2, 'points')
+    stamps = feed_until(probe, lambda: clouds, frame_id='velodyne')
+    assert clouds[0].header.frame_id == 'velodyne'
+    assert stamp_ns(clouds[0]) in stamps
+    points = to_lidar_axes(decode_points(clouds[0])).reshape(3, 64, 64)
+    distance = np.linalg.norm(points, axis=0)
+    assert np.allclose(distance[20:40, 20:40], 24.0, atol=1e-4)
+    assert np.isnan(distance[RANGES == 50.0]).all()
+    assert (points[1, 20:40, 20:40] > 20).all()
+
+
+def test_the_annotated_image_is_the_camera_s_at_the_pair_s_time(graph):
+    probe = graph()
+    probe.wait_for_node()
+    images = listen(probe, Image, 'image_annotated')
+    stamps = feed_until(probe, lambda: images)
+    assert images[0].header.frame_id == 'camera'
+    stamp = stamp_ns(images[0])
+    assert stamp in stamps
+    sent = np.random.default_rng(stamp).integers(0, 256, (64, 64, 3), np.uint8)
+    drawn = decode_image(images[0])[::8, ::8]
+    # Centres and caption cover a part; the rest is the image itself.
+    assert (drawn == sent).all(axis=2).mean() > 0.5
+
+
+def test_markers_end_when_prediction_does(graph):
+    probe = graph('-p', 'marker_lifetime_s:=0')
+    probe.wait_for_node()
+    messages = listen(probe, MarkerArray, 'markers')
+    feed_until(probe, lambda: messages)
+    shown = {(m.ns, m.id) for m in messages[0].markers}
+    assert {ns for ns, _ in shown} == {'centers', 'names', 'covariance'}
+    assert probe.call(SetBool, 'enable', SetBool.Request(data=False)).success
+
+    def ended():
+        last = messages[-1].markers
+        return {(m.ns, m.id) for m in last if m.action == Marker.DELETE} == shown
+
+    wait_until(ended, 'the markers to be deleted')
+
+
+def test_markers_end_when_both_sensors_fall_silent(graph):
+    probe = graph('-p', 'marker_lifetime_s:=0', '-p', 'pairing.dropout_after_s:=0.2')
+    probe.wait_for_node()
+    messages = listen(probe, MarkerArray, 'markers')
+    feed_until(probe, lambda: messages)
+    wait_until(
+        lambda: all(m.action == Marker.DELETE for m in messages[-1].markers),
+        'the markers to be deleted',
+    )
+
+
+@pytest.mark.skipif(HAS_TF2, reason='tf2_ros is installed')
+def test_a_target_frame_without_tf2_fails_to_configure_and_heals(graph):
+    probe = graph('-p', 'target_frame:=base_link', '-p', 'autostart:=false')
+    assert not probe.change_state('configure')
+    assert probe.state() == 'unconfigured'
+    wait_until(lambda: any('tf2_ros' in s.message for s in probe.diagnostics), 'the reason')
+    assert probe.set('target_frame', '').successful
+    assert probe.change_state('configure')
+
+
+def test_with_tf2_output_is_moved_into_the_target_frame(graph, tmp_path):
+    pytest.importorskip('tf2_ros', reason='needs tf2_ros, of a ROS installation')
+    from geometry_msgs.msg import TransformStamped
+    from tf2_ros import StaticTransformBroadcaster
+
+    probe = graph('-p', 'target_frame:=base_link')
+    probe.wait_for_node()
+    mounted = TransformStamped()
+    mounted.header.frame_id, mounted.child_frame_id = 'base_link', 'lidar'
+    # A quarter turn to the left, one metre forward and two up.
+    mounted.transform.translation.x, mounted.transform.translation.z = 1.0, 2.0
+    mounted.transform.rotation.z = mounted.transform.rotation.w = 0.5**0.5
+    broadcaster = StaticTransformBroadcaster(probe)
+    broadcaster.sendTransform(mounted)
+    clouds = listen(probe, PointCloud2, 'points')
+    feed_until(probe, lambda: clouds)
+    assert clouds[0].header.frame_id == probe.centers[-1].header.frame_id == 'base_link'
+    lidar = load_bundle(small_bundle(tmp_path)).lidar
+    x, y, z = 24.0 * to_rep103(lidar.directions[30, 30].numpy())
+    moved = decode_points(clouds[0])[30, 30]
+    assert moved == pytest.approx([1.0 - y, x, z + 2.0], abs=1e-3)
+
+
+def test_a_late_listener_learns_the_names_of_the_classes(graph):
+    vision_msgs = pytest.importorskip('vision_msgs.msg', reason='needs vision_msgs')
+    probe = graph()
+    latched = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
+    labels = listen(probe, vision_msgs.LabelInfo, 'label_info', latched)
+    found = listen(probe, vision_msgs.Detection3DArray, 'detections')
+    wait_until(lambda: labels, 'the names')
+    assert [c.class_name for c in labels[0].class_map] == ['cube', 'sphere', 'torus']
+    probe.wait_for_node()
+    feed_until(probe, lambda: found)
+    assert [d.results[0].hypothesis.class_id for d in found[0].detections] == ['0', '1', '2']
+
+
+def test_two_nodes_side_by_side_keep_to_their_namespaces(tmp_path):
+    bundle = f'bundle:={small_bundle(tmp_path)}'
+    with (
+        RosProcess('fusion_node', tmp_path / 'left', '-r', '__ns:=/left', '-p', bundle) as left,
+        RosProcess('fusion_node', tmp_path / 'right', '-r', '__ns:=/right', '-p', bundle) as right,
+        ros(),
+    ):
+        probes = [Probe(f'/{side}/fusion_node', f'/{side}') for side in ('left', 'right')]
+        with spinning(*probes):
+            stamps = []
+            for probe in probes:
+                probe.wait_for_node()
+                stamps.append(feed_until(probe, lambda probe=probe: len(probe.centers) >= 3))
+            for probe, own in zip(probes, stamps, strict=True):
+                assert {stamp_ns(message) for message in probe.centers} <= set(own)
+                wait_until(lambda probe=probe: probe.streams(), 'counters')
+        assert (left.end(), right.end()) == (0, 0)
