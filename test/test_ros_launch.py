@@ -123,3 +123,17 @@ def test_without_autostart_the_node_waits_to_be_configured(tmp_path, launch):
             assert probe.change_state('configure')
             assert probe.change_state('activate')
             probe.wait_for_node()
+
+
+def test_large_images_reach_the_node_with_the_profile(tmp_path, launch):
+    size = ('image_width:=640', 'image_height:=480', 'camera_hz:=5.0', 'lidar_hz:=5.0')
+    bundle = f'bundle:={small_bundle(tmp_path)}'
+    launch('demo.launch.py', bundle, 'large_images:=true', 'rviz:=false', *size)
+    with ros():
+        probe = Probe()
+        with spinning(probe):
+            wait_until(
+                lambda: probe.streams().get('camera', {}).get('used', 0) > 5,
+                'images in use',
+                2 * PATIENCE_S,
+            )
