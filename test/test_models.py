@@ -198,3 +198,11 @@ def test_a_calibrated_model_is_rebuilt_from_its_config():
     again.load_state_dict(model.state_dict())
     seen = observation()
     torch.testing.assert_close(again(seen).covariance, model(seen).covariance)
+
+
+def test_a_matrix_that_rounding_makes_indefinite_leaves_the_log_determinant_finite():
+    indefinite = torch.diag(torch.tensor([1e5, -1e-3, 1.0])).requires_grad_()
+    value = log_determinant(indefinite)
+    value.backward()
+    assert value.isfinite()
+    assert indefinite.grad.isfinite().all()

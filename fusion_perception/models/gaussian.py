@@ -53,7 +53,8 @@ def log_determinant(matrix: Tensor) -> Tensor:
     """Return the log determinant (...) of symmetric positive definite (..., 3, 3) matrices."""
     a, b, c = matrix[..., 0, 0], matrix[..., 0, 1], matrix[..., 0, 2]
     d, e, f = matrix[..., 1, 1], matrix[..., 1, 2], matrix[..., 2, 2]
-    schur = d - b * b / a
+    # In float32 a matrix of condition 1e5 may look indefinite: then it is as good as singular.
+    schur = (d - b * b / a).clamp_min(1e-12)
     cross = e - b * c / a
     last = f - c * c / a - cross * cross / schur
     return a.log() + schur.log() + last.clamp_min(1e-12).log()
