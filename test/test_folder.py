@@ -13,7 +13,7 @@ from fusion_perception.learning.dataset import read_folder
 from fusion_perception.learning.folder import DataFolder, in_threads, read_image
 from fusion_perception.learning.labels import read_positions, write_positions
 from fusion_perception.learning.simulate import SimulateSettings, simulate, write_folder
-from fusion_perception.sensing.lidars import UniformGrid
+from fusion_perception.sensing.lidars import UniformGrid, lidar_from_tables
 from fusion_perception.sensing.observation import Camera
 from fusion_perception.sensing.rig import Rig
 from fusion_perception.simulation.render import render
@@ -46,6 +46,22 @@ def test_the_simulator_writes_the_original_layout(simulated: Path) -> None:
         assert (values.dtype, values.shape, values.max()) == (np.float32, (64, 64), 50)
     header = (simulated / 'positions.csv').read_text().splitlines()[0]
     assert header == 'cube_x,cube_y,cube_z,sphere_x,sphere_y,sphere_z,torus_x,torus_y,torus_z'
+
+
+def test_scenes_are_simulated_for_another_lidar_and_keep_its_tables(tmp_path: Path) -> None:
+    tables = tmp_path / 'tables'
+    tables.mkdir()
+    lidar = UniformGrid(rows=32, columns=40, azimuth_step_deg=1, zenith_step_deg=0.8).lidar()
+    np.save(tables / 'azimuth.npy', lidar.azimuth.numpy())
+    np.save(tables / 'zenith.npy', lidar.zenith.numpy())
+    np.save(tables / 'offsets.npy', np.full((32, 40, 3), 0.05, np.float32))
+    simulate(SimulateSettings(out=tmp_path / 'scenes', count=4, tables=tables))
+    for _ in ('from the files', 'from the packed file'):
+        scenes = read_folder(tmp_path / 'scenes')
+        assert scenes.ranges.shape == (4, 32, 40)
+        assert scenes.lidar.fingerprint() == lidar_from_tables(tables).fingerprint()
+    observation, _ = scenes.batch(slice(0, 1))
+    assert torch.equal(observation.xyza, scenes.lidar.xyza(scenes.ranges[:1]))
 
 
 def test_what_is_read_is_what_was_rendered(tmp_path: Path) -> None:

@@ -1,3 +1,4 @@
+import json
 import math
 from pathlib import Path
 
@@ -5,7 +6,12 @@ import numpy as np
 import pytest
 import torch
 
-from fusion_perception.sensing.lidars import UniformGrid, lidar_from_tables, read_angle_table
+from fusion_perception.sensing.lidars import (
+    UniformGrid,
+    lidar_from_tables,
+    read_angle_table,
+    read_lidar,
+)
 from fusion_perception.sensing.observation import Lidar
 
 
@@ -177,3 +183,26 @@ def test_offsets_are_part_of_the_fingerprint_and_none_changes_nothing():
 def test_offsets_that_fit_no_grid_are_refused(offsets, fault):
     with pytest.raises(ValueError, match=fault):
         Lidar(torch.zeros(4), torch.zeros(6), offsets=offsets)
+
+
+def test_a_lidar_is_read_from_tables_or_from_the_metadata_of_its_maker(tmp_path):
+    tables = write_tables(tmp_path, np.linspace(-0.3, 0.3, 4), np.linspace(-0.2, 0.2, 6))
+    assert read_lidar(tables, 'notebook', 30.0).fingerprint() == (
+        lidar_from_tables(tables, 'notebook', 30.0).fingerprint()
+    )
+    metadata = tmp_path / 'sensor.json'
+    metadata.write_text(
+        json.dumps(
+            {
+                'beam_altitude_angles': [10.0, -10.0],
+                'beam_azimuth_angles': [1.0, -1.0],
+                'lidar_origin_to_beam_origin_mm': 15.8,
+                'data_format': {'columns_per_frame': 8, 'pixel_shift_by_row': [0, 1]},
+            }
+        )
+    )
+    lidar = read_lidar(metadata, max_range=30.0)
+    assert (lidar.shape, lidar.max_range) == ((2, 8), 30.0)
+    assert lidar.offsets is not None
+    with pytest.raises(ValueError, match="'spherical', not 'notebook'"):
+        read_lidar(metadata, 'notebook')

@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 from fusion_perception.learning.folder import in_threads
 from fusion_perception.learning.folder_writing import FolderWriter
-from fusion_perception.sensing.lidars import UniformGrid
+from fusion_perception.sensing.lidars import UniformGrid, read_lidar
 from fusion_perception.sensing.observation import Lidar
 from fusion_perception.sensing.rig import TASK_CLASSES, Rig, Task
 from fusion_perception.sensing.settings import Settings
@@ -36,6 +36,11 @@ class SimulateSettings(Settings):
     task: Task = Field('shapes', description='Cube, sphere and torus, or three coloured cubes')
     count: int = Field(1000, ge=1, description='Scenes to write; the original data has 9,999')
     seed: int = Field(0, ge=0, description='The same seed writes the same bytes')
+    tables: Path | None = Field(
+        None,
+        description='Whose LiDAR to simulate: a folder with azimuth.npy and zenith.npy, or the '
+        'metadata (.json) of an Ouster; left out, the original 64x64 sensor',
+    )
     range_noise: float = Field(0.0, ge=0, description='Standard deviation of each range, metres')
     dropout: float = Field(
         0.0, ge=0, lt=1, description='Share of the LiDAR rays that are lost and read max_range'
@@ -54,6 +59,8 @@ def simulate(settings: SimulateSettings) -> str:
     """
     rig = Rig(classes=TASK_CLASSES[settings.task])
     lidar = UniformGrid(projection=rig.projection, max_range=rig.max_range).lidar()
+    if settings.tables is not None:
+        lidar = read_lidar(settings.tables.expanduser(), rig.projection, rig.max_range)
     frames = simulated_frames(settings, rig, lidar)
     with tqdm(total=settings.count, unit=' scenes', desc='simulate', disable=None) as bar:
         write_folder(settings.out, frames, rig, lidar, bar.update)

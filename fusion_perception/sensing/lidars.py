@@ -1,4 +1,4 @@
-"""Say where a LiDAR's angle tables come from: .npy files or a uniform grid."""
+"""Say where a LiDAR's tables come from: .npy files, a sensor's metadata or a uniform grid."""
 
 from __future__ import annotations
 
@@ -12,7 +12,21 @@ from torch import Tensor
 
 from fusion_perception.sensing.geometry import Projection
 from fusion_perception.sensing.observation import Lidar
+from fusion_perception.sensing.ouster import OusterMetadata
 from fusion_perception.sensing.settings import Settings
+
+
+def read_lidar(path: Path, projection: Projection = 'spherical', max_range: float = 50.0) -> Lidar:
+    """Read a LiDAR from a folder with its tables, or from the metadata (.json) of an Ouster.
+
+    The latter gives the destaggered image and is 'spherical' by nature.
+    Raises FileNotFoundError or ValueError.
+    """
+    if path.suffix != '.json':
+        return lidar_from_tables(path, projection, max_range)
+    if projection != 'spherical':
+        raise ValueError(f"{path}: the beams of an Ouster are 'spherical', not '{projection}'.")
+    return OusterMetadata.read_json(path).lidar(max_range=max_range)
 
 
 def lidar_from_tables(
