@@ -13,6 +13,7 @@ from fusion_perception.sensing.lidars import (
     read_lidar,
 )
 from fusion_perception.sensing.observation import Lidar
+from fusion_perception.sensing.rings import Rings
 
 
 def write_tables(folder: Path, azimuth: np.ndarray, zenith: np.ndarray) -> Path:
@@ -204,5 +205,34 @@ def test_a_lidar_is_read_from_tables_or_from_the_metadata_of_its_maker(tmp_path)
     lidar = read_lidar(metadata, max_range=30.0)
     assert (lidar.shape, lidar.max_range) == ((2, 8), 30.0)
     assert lidar.offsets is not None
-    with pytest.raises(ValueError, match="'spherical', not 'notebook'"):
-        read_lidar(metadata, 'notebook')
+    rings = tmp_path / 'rings.yaml'
+    rings.write_text('elevations_deg: [2.0, -8.5, -24.8]\ncolumns: 16\n')
+    assert read_lidar(rings).shape == (3, 16)
+    for described in (metadata, rings):
+        with pytest.raises(ValueError, match="'spherical', not 'notebook'"):
+            read_lidar(described, 'notebook')
+
+
+def test_the_points_of_a_ring_rise_from_its_height_with_the_tangent_of_its_elevation():
+    rings = Rings(elevations_deg=(2.0, -8.5, -24.8), heights_m=(0.2, 0.15, 0.1), columns=16)
+    ranges = torch.rand(3, 16, generator=torch.Generator().manual_seed(0)) * 50 + 1
+    x, y, z, _ = rings.lidar().xyza(ranges).double()
+    expected = torch.tensor(rings.elevations_deg).double().deg2rad().tan()[:, None]
+    height = torch.tensor(rings.heights_m).double()[:, None]
+    torch.testing.assert_close(z, height + torch.hypot(x, y) * expected, rtol=0, atol=1e-5)
+    # Clockwise from behind: the first quarter lies to the left, the third to the right.
+    assert (x[:, 4] < 0).all() and (x[:, 12] > 0).all() and (y[:, 7:9] > 0).all()
+
+
+@pytest.mark.parametrize(
+    ('values', 'fault'),
+    [
+        ({'elevations_deg': ()}, 'at least 1 item'),
+        ({'elevations_deg': (1.0, 2.0, 3.0), 'heights_m': (0.1, 0.2)}, '3 elevations_deg and 2'),
+        ({'elevations_deg': (1.0, -95.0)}, 'no ring lies at -95'),
+        ({'elevation_deg': (1.0,)}, 'Did you mean'),
+    ],
+)
+def test_rings_that_contradict_themselves_are_refused(values, fault):
+    with pytest.raises(ValueError, match=fault):
+        Rings.read(values)

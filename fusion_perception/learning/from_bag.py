@@ -21,7 +21,12 @@ from fusion_perception.learning.labels import read_positions
 from fusion_perception.learning.truth import Truth, read_truth
 from fusion_perception.models.bundle import load_bundle
 from fusion_perception.sensing.intake import Needs, arrays_of
-from fusion_perception.sensing.lidars import UniformGrid, lidar_from_tables, read_lidar
+from fusion_perception.sensing.lidars import (
+    DESCRIPTIONS,
+    UniformGrid,
+    lidar_from_tables,
+    read_lidar,
+)
 from fusion_perception.sensing.observation import Camera, Lidar, Mode
 from fusion_perception.sensing.recording import Recording
 from fusion_perception.sensing.rig import Rig
@@ -40,8 +45,8 @@ class FromBagSettings(BagSettings):
     tables: str | None = Field(
         None,
         description='Whose LiDAR it is: a folder with azimuth.npy and zenith.npy (a data folder: '
-        'its poses and classes too), the metadata (.json) of an Ouster, or a bundle; left out, '
-        'the original 64x64 sensor',
+        'its poses and classes too), the metadata (.json) of an Ouster, rings (.yaml) or a '
+        'bundle; left out, the original 64x64 sensor',
     )
     classes: tuple[str, ...] = Field(
         (), description="Names of the objects in the truth's order, where --tables has others"
@@ -99,7 +104,7 @@ def sensor_of(tables: str | None) -> tuple[Rig, Lidar]:
     if tables is None:
         return Rig(), UniformGrid().lidar()
     folder = Path(tables).expanduser()
-    if folder.suffix == '.json':
+    if folder.suffix in DESCRIPTIONS:
         return Rig(), read_lidar(folder, max_range=Rig().max_range)
     if not (folder / 'azimuth.npy').is_file():
         bundle = load_bundle(tables)

@@ -39,7 +39,8 @@ class SimulateSettings(Settings):
     tables: Path | None = Field(
         None,
         description='Whose LiDAR to simulate: a folder with azimuth.npy and zenith.npy, or the '
-        'metadata (.json) of an Ouster; left out, the original 64x64 sensor',
+        'metadata (.json) of an Ouster, or rings (.yaml, see docs/sensors.md); left out, the '
+        'original 64x64 sensor',
     )
     range_noise: float = Field(0.0, ge=0, description='Standard deviation of each range, metres')
     dropout: float = Field(

@@ -13,20 +13,25 @@ from torch import Tensor
 from fusion_perception.sensing.geometry import Projection
 from fusion_perception.sensing.observation import Lidar
 from fusion_perception.sensing.ouster import OusterMetadata
+from fusion_perception.sensing.rings import Rings
 from fusion_perception.sensing.settings import Settings
+
+# Files that describe a LiDAR, where a folder would hold its tables.
+DESCRIPTIONS = ('.json', '.yaml')
 
 
 def read_lidar(path: Path, projection: Projection = 'spherical', max_range: float = 50.0) -> Lidar:
-    """Read a LiDAR from a folder with its tables, or from the metadata (.json) of an Ouster.
+    """Read a LiDAR from a folder with its tables, an Ouster's metadata (.json) or rings (.yaml).
 
-    The latter gives the destaggered image and is 'spherical' by nature.
-    Raises FileNotFoundError or ValueError.
+    The metadata give the destaggered image. Raises FileNotFoundError or ValueError.
     """
-    if path.suffix != '.json':
+    if path.suffix not in DESCRIPTIONS:
         return lidar_from_tables(path, projection, max_range)
     if projection != 'spherical':
-        raise ValueError(f"{path}: the beams of an Ouster are 'spherical', not '{projection}'.")
-    return OusterMetadata.read_json(path).lidar(max_range=max_range)
+        raise ValueError(f"{path} describes a LiDAR that is 'spherical', not '{projection}'.")
+    if path.suffix == '.json':
+        return OusterMetadata.read_json(path).lidar(max_range=max_range)
+    return Rings.read_yaml(path).lidar(max_range)
 
 
 def lidar_from_tables(
