@@ -6,7 +6,7 @@ import gc
 import traceback
 from contextlib import suppress
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from diagnostic_msgs.msg import DiagnosticArray
@@ -42,6 +42,7 @@ from fusion_perception.runtime import Runtime
 from fusion_perception.sensing.camera_info import camera_from_info
 from fusion_perception.sensing.findings import Finding, diagnose
 from fusion_perception.sensing.ledger import STREAMS, Stream
+from fusion_perception.sensing.observation import Mode
 
 SUCCESS, FAILURE, ERROR = (
     TransitionCallbackReturn.SUCCESS,
@@ -236,6 +237,11 @@ class FusionNode(Startable, LifecycleNode):
         assert self._pipeline is not None
         assert self._outputs is not None
         self._outputs.publish(result, self._pipeline.settings)
+        self._note_mode(result.prediction.mode[0])
+
+    def _note_mode(self, mode: Mode | Literal['none']) -> None:
+        if self._pipeline is not None and self._pipeline.monitor.enter(mode):
+            self.get_logger().info(f'Mode: {mode}.')
 
     def _diagnose(self) -> None:
         header = messages.header_message(self.get_clock().now().nanoseconds, '')
@@ -256,13 +262,16 @@ class FusionNode(Startable, LifecycleNode):
         monitor, counters = pipeline.monitor, pipeline.intake.ledger.counters()
         rates, lost_share = monitor.since_last_tick(counters)
         output_age_s, mode, modes = monitor.output()
+        if output_age_s is None or output_age_s > pipeline.settings.pairing.dropout_after_s:
+            mode = 'none'
+            self._note_mode(mode)
         latency_ms, inference_ms = monitor.times()
         topics = {stream: self._source(stream, pipeline.settings)[1] for stream in STREAMS}
         return NodeState(
             lifecycle='active' if self._active else 'inactive',
             listening_s=monitor.listening_s(),
             enabled=self._enabled,
-            mode=mode or 'none',
+            mode=mode,
             modes=modes,
             output_age_s=output_age_s,
             streams={
@@ -277,6 +286,7 @@ class FusionNode(Startable, LifecycleNode):
             },
             latency_ms=latency_ms,
             inference_ms=inference_ms,
+            apart_ms=monitor.apart(),
             lost_share=lost_share,
             last_fault=monitor.last_fault,
             findings=self._findings(pipeline),

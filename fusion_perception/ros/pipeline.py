@@ -145,7 +145,10 @@ class Pipeline:
             self.monitor.faults.update(dict.fromkeys(STREAMS, self.monitor.last_fault))
             return
         self.monitor.published(
-            prediction.mode[0], 1e3 * self._age_s(pair), 1e3 * (inferred - began)
+            prediction.mode[0],
+            1e3 * self._age_s(pair),
+            1e3 * (inferred - began),
+            pair.apart_ns / 1e6,
         )
 
     def _supersede(self, pair: Pair[Frame]) -> None:
