@@ -3,6 +3,7 @@
 #   make test      every test;  make test-unit, make test-ros  for a part of them
 #   make test-jazzy   the tests of the nodes on ROS 2 Jazzy, in .venv-jazzy;  TESTS='-k word'  a few
 #   make lint      form and types;  make format  repairs the form
+#   make parameters   config/fusion.yaml and docs/parameters.md, from their common source
 #   make PYTHON=python3.12 ...  takes another interpreter than python3
 
 SHELL := bash
@@ -15,7 +16,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 SECONDS_OF_DEMO := 15
 
-.PHONY: demo test test-unit test-ros test-jazzy lint format setup clean
+.PHONY: demo test test-unit test-ros test-jazzy lint format parameters setup clean
 
 demo: $(STAMP)
 	$(BIN)/fusion demo --seconds $(SECONDS_OF_DEMO) --out runs/demo
@@ -42,6 +43,10 @@ lint: $(STAMP)
 format: $(STAMP)
 	$(BIN)/python -m ruff check --fix
 	$(BIN)/python -m ruff format
+
+parameters: $(STAMP)
+	$(BIN)/python -m fusion_perception.ros.node_settings > config/fusion.yaml
+	$(BIN)/python -m fusion_perception.ros.node_settings --table > docs/parameters.md
 
 setup: $(STAMP)
 

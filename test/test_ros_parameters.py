@@ -12,8 +12,10 @@ from rclpy.node import Node
 from rclpy.parameter import Parameter
 from ros_graph import ros
 
+from fusion_perception.ros.fusion_node import FusionNode
 from fusion_perception.ros.node_settings import LIVE, READ_ONLY, NodeSettings
-from fusion_perception.ros.parameters import Parameters, as_yaml, leaves, nested
+from fusion_perception.ros.parameter_files import as_table, as_yaml
+from fusion_perception.ros.parameters import Parameters, leaves, nested
 from fusion_perception.sensing.settings import Settings
 
 pytestmark = pytest.mark.ros
@@ -51,9 +53,39 @@ def set_one(node, name, value):
 
 def test_the_file_for_robots_states_each_default_with_its_comment():
     text = (ROOT / 'config' / 'fusion.yaml').read_text()
-    assert text == as_yaml(NodeSettings)
+    assert text == as_yaml(NodeSettings), 'make parameters'
     values = yaml.safe_load(text)['/**']['ros__parameters']
     assert NodeSettings.read(values) == NodeSettings()
+
+
+def test_the_node_the_file_and_the_table_agree():
+    table = (ROOT / 'docs' / 'parameters.md').read_text()
+    assert table == as_table(NodeSettings, LIVE, READ_ONLY), 'make parameters'
+    rows = [line.strip('| ').split(' | ') for line in table.splitlines() if line[:3] == '| `']
+    file = yaml.safe_load((ROOT / 'config' / 'fusion.yaml').read_text())['/**']['ros__parameters']
+    with ros('-p', 'autostart:=false'):
+        node = FusionNode()
+        told = {name: node.describe_parameter(name) for name in node.get_parameters_by_prefix('')}
+        values = {name: node.get_parameter(name).value for name in told}
+        node.destroy_node()
+    ours = {leaf.name for leaf in leaves(NodeSettings)}
+    assert ours == {row[0].strip('`') for row in rows} <= set(told)
+    for name, default, values_told, changes, description in rows:
+        name = name.strip('`')
+        in_file = file
+        for part in name.split('.'):
+            in_file = in_file[part]
+        assert yaml.safe_load(default.strip('`')) == in_file
+        assert told[name].description == description
+        assert told[name].read_only == (changes == 'never')
+        [limits] = [*told[name].floating_point_range, *told[name].integer_range] or [None]
+        for word, end in (('>= ', 'from_value'), ('<= ', 'to_value')):
+            if word in values_told:
+                number = values_told.split(word)[1].split(',')[0]
+                assert getattr(limits, end) == float(number)
+        if name != 'autostart':
+            value = values[name]
+            assert (list(value) if isinstance(in_file, list) else value) == in_file
 
 
 def test_every_parameter_is_described_and_every_special_one_exists():

@@ -1,6 +1,6 @@
 """Define the fusion node's parameters: each default, range and description exists here, once.
 
-`python -m fusion_perception.ros.node_settings > config/fusion.yaml` brings the file up to date.
+`make parameters` brings config/fusion.yaml and docs/parameters.md up to date.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import Literal
 from pydantic import Field
 
 from fusion_perception.ros.diagnostics import Thresholds
-from fusion_perception.ros.parameters import as_yaml
+from fusion_perception.ros.parameter_files import as_table, as_yaml
 from fusion_perception.runtime import Device, Precision
 from fusion_perception.sensing.decode import (
     INVALID_VALUES,
@@ -80,4 +80,5 @@ LIVE = frozenset(
 READ_ONLY = frozenset({'autostart'})
 
 if __name__ == '__main__':
-    sys.stdout.write(as_yaml(NodeSettings))
+    table = '--table' in sys.argv
+    sys.stdout.write(as_table(NodeSettings, LIVE, READ_ONLY) if table else as_yaml(NodeSettings))

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import math
 import sys
-import textwrap
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Generic, Literal, NamedTuple, TypeVar, get_args, get_origin
 
@@ -158,7 +156,7 @@ def _leaves(model: type[Settings], defaults: Settings, prefix: str) -> Iterator[
 
 def descriptor(leaf: Leaf, read_only: bool = False) -> ParameterDescriptor:
     """Return the description, range and choice of one parameter."""
-    choices = get_args(leaf.field.annotation) if _is_choice(leaf.field) else ()
+    choices = get_args(leaf.field.annotation) if is_choice(leaf.field) else ()
     message = ParameterDescriptor(
         name=leaf.name,
         description=leaf.field.description or '',
@@ -188,44 +186,6 @@ def descriptor(leaf: Leaf, read_only: bool = False) -> ParameterDescriptor:
     return message
 
 
-def as_yaml(model: type[Settings]) -> str:
-    """Return a parameter file that sets every parameter to its default, each with its comment."""
-    tree = nested({leaf.name: leaf for leaf in leaves(model)})
-    lines = [
-        '# The defaults of every parameter, for any node name and namespace.',
-        '/**:',
-        '  ros__parameters:',
-        *_yaml_lines(tree, '    '),
-    ]
-    return '\n'.join(lines) + '\n'
-
-
-def _yaml_lines(tree: Mapping[str, Any], indent: str) -> Iterator[str]:
-    for name, leaf in tree.items():
-        if isinstance(leaf, Leaf):
-            comment = f'{leaf.field.description}{_limits(leaf)}'
-            yield from textwrap.wrap(
-                comment, 96, initial_indent=f'{indent}# ', subsequent_indent=f'{indent}# '
-            )
-            yield f'{indent}{name}: {json.dumps(leaf.default)}'
-        else:
-            yield f'{indent}{name}:'
-            yield from _yaml_lines(leaf, f'{indent}  ')
-
-
-def _limits(leaf: Leaf) -> str:
-    if _is_choice(leaf.field):
-        return f' ({" | ".join(map(str, get_args(leaf.field.annotation)))})'
-    signs = {'gt': '>', 'ge': '>=', 'lt': '<', 'le': '<='}
-    bounds = [
-        f'{sign} {getattr(rule, bound):g}'
-        for rule in leaf.field.metadata
-        for bound, sign in signs.items()
-        if hasattr(rule, bound)
-    ]
-    return f' ({", ".join(bounds)})' if bounds else ''
-
-
 def nested(values: Mapping[str, object]) -> dict[str, object]:
     """Turn dotted names into nested mappings."""
     tree: dict[str, Any] = {}
@@ -246,7 +206,8 @@ def _coerced(value: Any, default: Any) -> Any:
     return value
 
 
-def _is_choice(field: FieldInfo) -> bool:
+def is_choice(field: FieldInfo) -> bool:
+    """Say whether a field takes one of a few values."""
     return get_origin(field.annotation) is Literal
 
 

@@ -1,0 +1,85 @@
+"""Write a settings model down for operators: a parameter file, and a table for the documents."""
+
+from __future__ import annotations
+
+import json
+import textwrap
+from collections.abc import Iterator, Mapping
+from typing import Any, get_args
+
+from fusion_perception.ros.parameters import Leaf, is_choice, leaves, nested
+from fusion_perception.sensing.settings import Settings
+
+
+def as_yaml(model: type[Settings]) -> str:
+    """Return a parameter file that sets every parameter to its default, each with its comment."""
+    tree = nested({leaf.name: leaf for leaf in leaves(model)})
+    lines = [
+        '# The defaults of every parameter, for any node name and namespace.',
+        '/**:',
+        '  ros__parameters:',
+        *_yaml_lines(tree, '    '),
+    ]
+    return '\n'.join(lines) + '\n'
+
+
+def _yaml_lines(tree: Mapping[str, Any], indent: str) -> Iterator[str]:
+    for name, leaf in tree.items():
+        if isinstance(leaf, Leaf):
+            comment = f'{leaf.field.description}{_in_brackets(limits(leaf))}'
+            yield from textwrap.wrap(
+                comment, 96, initial_indent=f'{indent}# ', subsequent_indent=f'{indent}# '
+            )
+            yield f'{indent}{name}: {json.dumps(leaf.default)}'
+        else:
+            yield f'{indent}{name}:'
+            yield from _yaml_lines(leaf, f'{indent}  ')
+
+
+def limits(leaf: Leaf) -> str:
+    """Return the choice or the range of a parameter in words; '' where everything goes."""
+    if is_choice(leaf.field):
+        return ' | '.join(map(str, get_args(leaf.field.annotation)))
+    signs = {'gt': '>', 'ge': '>=', 'lt': '<', 'le': '<='}
+    bounds = [
+        f'{sign} {getattr(rule, bound):g}'
+        for rule in leaf.field.metadata
+        for bound, sign in signs.items()
+        if hasattr(rule, bound)
+    ]
+    return ', '.join(bounds)
+
+
+def as_table(model: type[Settings], live: frozenset[str], read_only: frozenset[str]) -> str:
+    """Return a page with one row per parameter; `live` and `read_only` as for `Parameters`."""
+    changes = dict.fromkeys(live, 'yes') | dict.fromkeys(read_only, 'never')
+    rows = [
+        (
+            f'`{leaf.name}`',
+            f'`{json.dumps(leaf.default)}`',
+            limits(leaf),
+            changes.get(leaf.name, 'unconfigured'),
+            leaf.field.description or '',
+        )
+        for leaf in leaves(model)
+    ]
+    lines = [
+        '# Parameters of the fusion node',
+        '',
+        'From the same source as [config/fusion.yaml](../config/fusion.yaml); `make parameters`',
+        'writes both. Those that can change do so while the node runs (`ros2 param set`); others',
+        'before it is configured, and some only where it is started.',
+        '',
+        '| parameter | default | values | can change | what it is |',
+        '| --- | --- | --- | --- | --- |',
+        *(f'| {" | ".join(map(_cell, row))} |' for row in rows),
+    ]
+    return '\n'.join(lines) + '\n'
+
+
+def _cell(text: str) -> str:
+    return text.replace('|', '\\|')
+
+
+def _in_brackets(words: str) -> str:
+    return f' ({words})' if words else ''
