@@ -26,6 +26,8 @@ PROFILES_FILE = (
 )
 BOOLEAN = ['true', 'false']
 LEVELS = ['debug', 'info', 'warn', 'error', 'fatal']
+# The node and RViz find the sensors under these names.
+TOPICS = ('image', 'camera_info', 'range_image', 'points')
 
 
 def fusion_node(context: LaunchContext) -> list[Action]:
@@ -45,10 +47,7 @@ def fusion_node(context: LaunchContext) -> list[Action]:
                 flags,
                 {'bundle': ParameterValue(bundle, value_type=str)} if bundle else {},
             ],
-            remappings=[
-                (name, LaunchConfiguration(name))
-                for name in ('image', 'camera_info', 'range_image', 'points')
-            ],
+            remappings=[(name, LaunchConfiguration(name)) for name in TOPICS],
             arguments=['--ros-args', '--log-level', LaunchConfiguration('log_level')],
             output='screen',
             emulate_tty=True,
@@ -70,6 +69,7 @@ def rviz(context: LaunchContext) -> list[Action]:
             namespace=LaunchConfiguration('namespace'),
             arguments=['-d', PathJoinSubstitution([SHARE, 'rviz', 'fusion.rviz'])],
             parameters=[{'use_sim_time': flag}],
+            remappings=[(name, LaunchConfiguration(name)) for name in TOPICS],
         )
     ]
 
