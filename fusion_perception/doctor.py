@@ -174,7 +174,7 @@ def examine_bag(settings: DoctorSettings) -> list[Finding]:
         sources = {s: [Source(t, recording.topics[t].type)] for t, s in streams.items()}
         heard: dict[Stream, float] = {s: 0.0 for s in STREAMS if watch.received[s]}
         facts = Facts(
-            inputs=watch.inputs(sources, heard, {}),
+            inputs=watch.inputs(sources, heard, {}, {}),
             pairs=watch.pairs,
             pairing=settings.pairing,
             returns=watch.returns,
@@ -216,13 +216,14 @@ def _of_streams(facts: Facts, watch: Watch) -> list[Finding]:
     """Return what came on each stream that was heard."""
     findings = []
     for stream in facts.inputs:
+        rate_hz = watch.rate_hz(stream.stream)
+        at = f' at {rate_hz:.1f} Hz' if rate_hz else ''
         kinds = ', '.join(watch.kinds[stream.stream]) or 'nothing that can be read'
         if watch.received[stream.stream]:
             findings.append(
                 Finding(
                     'OK',
-                    f'{stream.topics}: {stream.received} messages at '
-                    f'{watch.rate_hz(stream.stream):.1f} Hz, {kinds}',
+                    f'{stream.topics}: {watch.received[stream.stream]} messages{at}, {kinds}',
                 )
             )
     return findings

@@ -78,6 +78,15 @@ def test_a_large_image_that_gets_lost_leads_to_the_profile():
     assert 'large_images:=true' in found.remedy
 
 
+def test_large_images_of_which_some_get_lost_lead_there_as_well():
+    large = {'message_bytes': 921_600, 'received': 70}
+    found = only(node(stream('camera', announced=100, **large)))
+    assert found.level == 'WARN'
+    assert 'Of 100 images on /image only 70 arrive' in found.symptom
+    assert 'large_images:=true' in found.remedy
+    assert diagnose(node(stream('camera', announced=72, **large))) == []
+
+
 def test_a_small_image_that_gets_lost_does_not_blame_its_size():
     found = only(node(nothing('camera', DRIVER, message_bytes=12_288)))
     assert 'fastdds' not in found.remedy

@@ -73,7 +73,7 @@ def test_a_graph_that_works_is_found_well(graph):
 
 def test_without_any_fusion_node_it_says_where_it_looked():
     text, code = examined()
-    assert code == 1
+    assert code == 1, text
     assert 'ROS_DOMAIN_ID' in text
 
 
@@ -85,7 +85,7 @@ def test_another_name_than_the_nodes_is_bad_usage(graph):
 def test_topics_on_which_nobody_publishes_are_named(graph):
     graph.destroy_publisher(graph.images)
     text, code = examined(node='fusion_node')
-    assert code == 1
+    assert code == 1, text
     assert 'Nothing arrives on /image: nobody publishes' in text
     assert '/range_image: /probe publishes there' in text
 
@@ -93,14 +93,14 @@ def test_topics_on_which_nobody_publishes_are_named(graph):
 def test_zero_stamps_are_named_on_each_topic(graph):
     with Sensors(graph, zero=True):
         text, code = examined()
-    assert code == 1
+    assert code == 1, text
     assert text.count('their stamp is zero') == 2
 
 
 def test_shifted_stamps_are_measured(graph):
     with Sensors(graph, shift_s=0.25):
         text, code = examined()
-    assert code == 1
+    assert code == 1, text
     assert "camera's stamps lie 0.250 s behind the LiDAR's" in text
     assert 'pairing.camera_offset_s to 0.250' in text
 
@@ -110,7 +110,7 @@ def test_a_listener_whose_qos_does_not_match_is_named_with_the_policy(graph):
     graph.create_subscription(PoseArray, '/fusion_node/centers', lambda message: None, latched)
     with Sensors(graph):
         text, code = examined()
-    assert code == 1
+    assert code == 1, text
     assert '/probe hears nothing on /fusion_node/centers' in text
     assert 'DURABILITY' in text
 
@@ -124,7 +124,7 @@ def test_a_publisher_whose_qos_offers_less_than_the_node_asks_for_is_named():
         with spinning(node, probe):
             text, code = examined()
         node.destroy_node()
-    assert code == 1
+    assert code == 1, text
     assert 'the QoS of /probe does not match (RELIABILITY' in text
 
 
@@ -135,6 +135,6 @@ def test_a_node_that_was_not_activated_is_told_how(tmp_path):
         with spinning(node):
             text, code = examined()
         node.destroy_node()
-    assert code == 1
+    assert code == 1, text
     assert 'nowhere.safetensors' in text
     assert 'configure' in text

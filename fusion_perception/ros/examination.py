@@ -6,7 +6,7 @@ import os
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import rclpy
@@ -31,7 +31,7 @@ from fusion_perception.ros.observed import (
 )
 from fusion_perception.ros.parameters import nested
 from fusion_perception.sensing.facts import Facts, InputFacts, Source
-from fusion_perception.sensing.findings import Finding
+from fusion_perception.sensing.findings import MOST, Finding
 from fusion_perception.sensing.ledger import STREAMS, Stream
 from fusion_perception.sensing.pairing import PairingSettings
 from fusion_perception.sensing.watch import Watch
@@ -104,6 +104,7 @@ class Examiner(Node):
         self._statuses: dict[str, DiagnosticStatus] = {}
         self._last: dict[Stream, float] = {}
         self._camera_bytes = 0
+        self._infos = 0
         self.create_subscription(DiagnosticArray, '/diagnostics', self._on_diagnostics, 10)
 
     def fusion_nodes(self, patience_s: float, wanted: str | None = None) -> list[str]:
@@ -151,7 +152,9 @@ class Examiner(Node):
             sources[stream].append(Source(topic, kind, publishers(self, topic, qos)))
         now = time.monotonic()
         silent_s = {stream: now - at for stream, at in self._last.items()}
-        streams = watch.inputs(sources, silent_s, {'camera': self._camera_bytes})
+        streams = watch.inputs(
+            sources, silent_s, {'camera': self._camera_bytes}, {'camera': self._infos}
+        )
         lifecycle = '' if state is None else state.current_state.label
         facts = Facts(
             inputs=[_as_the_node_hears(stream, before, values) for stream in streams],
@@ -264,6 +267,7 @@ class Examiner(Node):
         self._statuses.update({status.name: status for status in message.status})
 
     def _on_camera_info(self, message: CameraInfo) -> None:
+        self._infos += 1
         self._camera_bytes = 3 * message.width * message.height
 
 
@@ -272,9 +276,9 @@ def _as_the_node_hears(
 ) -> InputFacts:
     """Believe the node where it hears what does not reach the examiner (other transports)."""
     grown = _growth(f'{facts.stream}.received', before, after)
-    if facts.received or not grown:
-        return facts
-    return InputFacts(facts.stream, facts.sources, received=grown, silent_s=0.0)
+    if grown and not facts.received:
+        return InputFacts(facts.stream, facts.sources, received=grown, silent_s=0.0)
+    return replace(facts, announced=0) if grown >= MOST * facts.announced else facts
 
 
 def _growth(key: str, before: Mapping[str, str], after: Mapping[str, str]) -> int:

@@ -36,7 +36,8 @@ class InputFacts:
     """One stream as it was lately: what became of its messages, and when the last ones came.
 
     `sources` are alternatives. `fault` is why the last refused message was refused, `silent_s`
-    the time since the last one, `message_bytes` what one message takes (0: unknown).
+    the time since the last one, `message_bytes` what one message takes (0: unknown), `announced`
+    how many messages there were by what came beside them (camera_info; 0: unknown).
     """
 
     stream: Stream
@@ -47,6 +48,7 @@ class InputFacts:
     silent_s: float | None = None
     arrivals: Sequence[Arrival] = ()
     message_bytes: int = 0
+    announced: int = 0
 
     @property
     def topics(self) -> str:

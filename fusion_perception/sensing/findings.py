@@ -20,6 +20,8 @@ NAMES: dict[Stream, str] = {'camera': 'camera', 'lidar': 'LiDAR'}
 # On the default transports of Fast DDS messages from about this size on may vanish.
 LARGE_BYTES = 500_000
 SILENT_S = 1.0
+# Some of the first may be lost while the ends find each other.
+MOST = 0.9
 # Further from the clock a stamp is no matter of delays on the way.
 FAR_FROM_CLOCK_S = 5.0
 
@@ -125,6 +127,12 @@ def _of_input(facts: InputFacts) -> Iterator[Finding]:
         )
         return
     dropped = facts.dropped
+    if facts.message_bytes >= LARGE_BYTES and facts.received < MOST * facts.announced:
+        yield Finding(
+            'WARN',
+            f'Of {facts.announced} images on {facts.topics} only {facts.received} arrive',
+            *_too_large(facts),
+        )
     refused = {cause: n for cause in ('bad_encoding', 'bad_shape') if (n := dropped.get(cause, 0))}
     if refused:
         yield Finding(
@@ -200,12 +208,7 @@ def _of_nothing(facts: InputFacts) -> Iterator[Finding]:
         yield Finding(
             'ERROR',
             symptom,
-            f'{_names(publishers)} publishes there with matching type and QoS, but one message '
-            f'takes {facts.message_bytes / 1e6:.1f} MB, which the default transports of Fast DDS '
-            'lose',
-            'Start the driver and the node with FASTDDS_DEFAULT_PROFILES_FILE (on Jazzy '
-            'FASTRTPS_DEFAULT_PROFILES_FILE) naming config/fastdds_large_images.xml; the launch '
-            'files do so with large_images:=true.',
+            *_too_large(facts),
         )
         return
     yield Finding(
@@ -215,6 +218,17 @@ def _of_nothing(facts: InputFacts) -> Iterator[Finding]:
         'its messages get lost',
         f'Look at its log, and at `ros2 topic hz {facts.sources[0].topic}`. Messages above 0.5 MB '
         'need large_images:=true.',
+    )
+
+
+def _too_large(facts: InputFacts) -> tuple[str, str]:
+    publishers = [p for source in facts.sources for p in source.publishers]
+    return (
+        f'{_names(publishers)} publishes there with matching type and QoS, but one message takes '
+        f'{facts.message_bytes / 1e6:.1f} MB, which the default transports of Fast DDS lose',
+        'Start the driver and the node with FASTDDS_DEFAULT_PROFILES_FILE (on Jazzy '
+        'FASTRTPS_DEFAULT_PROFILES_FILE) naming config/fastdds_large_images.xml; the launch '
+        'files do so with large_images:=true.',
     )
 
 

@@ -84,6 +84,7 @@ class Watch:
         sources: Mapping[Stream, Sequence[Source]],
         silent_s: Mapping[Stream, float],
         message_bytes: Mapping[Stream, int],
+        announced: Mapping[Stream, int],
     ) -> list[InputFacts]:
         """Return the facts of the streams that have sources.
 
@@ -99,6 +100,7 @@ class Watch:
                 silent_s=silent_s.get(stream),
                 arrivals=list(self._arrivals[stream]),
                 message_bytes=message_bytes.get(stream, 0),
+                announced=announced.get(stream, 0),
             )
             for stream in STREAMS
             if sources.get(stream)
