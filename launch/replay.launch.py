@@ -10,6 +10,7 @@ from launch.actions import (
     IncludeLaunchDescription,
     OpaqueFunction,
     Shutdown,
+    TimerAction,
 )
 from launch.launch_description_sources import PythonLaunchDescriptionSource
 from launch.substitutions import LaunchConfiguration, PathJoinSubstitution
@@ -21,6 +22,7 @@ TOPICS = {
     'image': '/camera/image_raw',
     'camera_info': '/camera/camera_info',
     'range_image': '/lidar/range_image',
+    'points': '/lidar/points',
 }
 
 
@@ -37,14 +39,16 @@ def player(context: LaunchContext) -> list[Action]:
     """Return the process that plays the recording; the launch ends with it."""
     bag = LaunchConfiguration('bag').perform(context)
     rate = LaunchConfiguration('rate').perform(context)
-    command = ['ros2', 'bag', 'play', bag, '--clock', '100', '--rate', rate]
-    if not has_ros2_bag(context):
-        prefix = FindPackagePrefix('fusion_perception').perform(context)
-        fusion = f'{prefix}/lib/fusion_perception/fusion'
-        command = [fusion, 'replay', bag, '--rate', rate]
-    if LaunchConfiguration('loop').perform(context) == 'true':
-        command.append('--loop')
+    loop = ['--loop'] if LaunchConfiguration('loop').perform(context) == 'true' else []
     done = Shutdown(reason='The recording has ended')
+    if has_ros2_bag(context):
+        command = ['ros2', 'bag', 'play', bag, '--clock', '100', '--rate', rate, *loop]
+        play = ExecuteProcess(cmd=command, output='screen', emulate_tty=True, on_exit=done)
+        return [TimerAction(period=LaunchConfiguration('delay'), actions=[play])]
+    prefix = FindPackagePrefix('fusion_perception').perform(context)
+    fusion = f'{prefix}/lib/fusion_perception/fusion'
+    # It begins when somebody listens.
+    command = [fusion, 'replay', bag, '--rate', rate, '--wait-s', '60', *loop]
     return [ExecuteProcess(cmd=command, output='screen', emulate_tty=True, on_exit=done)]
 
 
@@ -66,6 +70,11 @@ def generate_launch_description() -> LaunchDescription:
                 default_value='false',
                 choices=['true', 'false'],
                 description='Begin anew at the end',
+            ),
+            DeclareLaunchArgument(
+                'delay',
+                default_value='8.0',
+                description='Seconds that `ros2 bag play` leaves the node to get ready',
             ),
             DeclareLaunchArgument(
                 'bundle',

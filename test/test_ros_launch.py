@@ -12,6 +12,7 @@ pytest.importorskip('rclpy', reason='needs rclpy: pip install .[ros]')
 # The folder launch/ of a checkout would pass for the package launch.
 pytest.importorskip('launch_ros.actions', reason='needs launch_ros, of a ROS installation')
 
+from recordings import record
 from ros_graph import PATIENCE_S, Probe, ros, small_bundle, spinning, wait_until
 
 pytestmark = pytest.mark.ros
@@ -49,6 +50,9 @@ def prefix(tmp_path):
             f'#!/bin/sh\nexec {sys.executable} -m fusion_perception.ros.process {name} "$@"\n'
         )
         script.chmod(0o755)
+    fusion = lib / 'fusion'
+    fusion.write_text(f'#!/bin/sh\nexec {sys.executable} -m fusion_perception.cli "$@"\n')
+    fusion.chmod(0o755)
     return prefix
 
 
@@ -85,7 +89,7 @@ def descriptions(name):
     return {a.name: a.description for a in description.get_launch_arguments()}
 
 
-@pytest.mark.parametrize('name', ['fusion.launch.py', 'demo.launch.py'])
+@pytest.mark.parametrize('name', ['fusion.launch.py', 'demo.launch.py', 'replay.launch.py'])
 def test_each_argument_explains_itself(name):
     told = descriptions(name)
     assert told
@@ -137,3 +141,16 @@ def test_large_images_reach_the_node_with_the_profile(tmp_path, launch):
                 'images in use',
                 2 * PATIENCE_S,
             )
+
+
+def test_a_recording_is_played_to_the_node_and_ends_the_launch(tmp_path, launch):
+    bag = record(tmp_path / 'bag', 20)
+    bundle = f'bundle:={small_bundle(tmp_path)}'
+    process = launch('replay.launch.py', f'bag:={bag}', bundle, 'rviz:=false')
+    with ros():
+        probe = Probe()
+        with spinning(probe):
+            assert process.wait(3 * PATIENCE_S) == 0, (tmp_path / 'launch.log').read_text()
+    log = (tmp_path / 'launch.log').read_text()
+    assert '80 messages' in log and 'process has died' not in log
+    assert probe.centers
