@@ -19,6 +19,7 @@ from fusion_perception.sensing.geometry import PROJECTIONS
 from fusion_perception.sensing.lidars import UniformGrid
 from fusion_perception.sensing.observation import Lidar
 from fusion_perception.sensing.rep103 import from_rep103, to_rep103
+from fusion_perception.sensing.rings import Rings
 
 FLOAT32, FLOAT64, UINT16 = 7, 8, 4
 CARRIERS = {
@@ -146,11 +147,16 @@ def lidars():
     # Descending, as a sensor that counts from the right and from below.
     yield Lidar(original.lidar().azimuth.flip(0), original.lidar().zenith.flip(0))
     yield Lidar(torch.linspace(-1, 1, 30), torch.zeros(1))
+    yield Rings(
+        elevations_deg=(2.0, -6.0, -15.0, -25.0), heights_m=(0.21, 0.18, 0.14, 0.1), columns=32
+    ).lidar(max_range=50.0)
 
 
 LIDARS = list(lidars())
 BEAMS = [Beams(lidar) for lidar in LIDARS]
-LIDAR_NAMES = ['notebook', 'spherical', 'around', 'staggered', 'offsets', 'descending', 'planar']
+LIDAR_NAMES = [
+    'notebook', 'spherical', 'around', 'staggered', 'offsets', 'descending', 'planar', 'rings',
+]  # fmt: skip
 
 
 def ranges_for(lidar, seed, share=0.8):

@@ -16,8 +16,9 @@ TURN = 2 * math.pi
 # A step for a LiDAR with a single row or column, which tells of none. Radians.
 FALLBACK_STEP = math.radians(0.5)
 NARROWEST_STEP = 1e-4
-# Within this distance the place where a beam begins shifts its direction by several beams.
-CLOSE_M = 1.0
+# A point was seen from where its beam begins when its direction is that exact, radians; after so
+# many looks it is left where it is.
+SETTLED, MOST_LOOKS = 1e-4, 8
 # Cells of the map: at most so many around, so many down, and so many on each side of a beam.
 MOST_AROUND, MOST_DOWN, FARTHEST = 8192, 2048, 64
 
@@ -110,14 +111,18 @@ class Beams:
             guess = self._map.roughly(*_angles(*moved))
             moved = torch.where(guess >= 0, self._from_origin_of(cloud, guess.clamp(min=0)), moved)
         nearest = self._map.nearest(*_angles(*moved))
-        # Nearby it matters which of the closest beams it is: look again from where each begins.
-        close = (cloud.square().sum(dim=0) < CLOSE_M**2).nonzero().squeeze(1)
-        there = cloud[:, close]
-        for _ in range(4 if len(close) else 0):
-            guess = nearest[close]
-            begins = self._from_origin_of(there, guess.clamp(min=0))
-            found = self._map.nearest(*_angles(*begins))
-            nearest[close] = torch.where((guess >= 0) & (found >= 0), found, guess)
+        # From nearby it does: look again until each point was seen from where its beam begins.
+        left, rest = torch.arange(cloud.shape[1]), cloud  # Those not sure yet.
+        for _ in range(MOST_LOOKS):
+            found = nearest[left]
+            guess = torch.where(found >= 0, found, self._map.roughly(*_angles(*moved)))
+            begins = self._from_origin_of(rest, guess.clamp(min=0))
+            apart = (begins - moved).square().sum(dim=0)
+            unsure = (guess >= 0) & (apart > SETTLED**2 * rest.square().sum(dim=0))
+            if not bool(unsure.any()):
+                break
+            left, rest, moved = left[unsure], rest[:, unsure], begins[:, unsure]
+            nearest[left] = self._map.nearest(*_angles(*moved))
         return nearest
 
     def _from_origin_of(self, cloud: Tensor, beams: Tensor) -> Tensor:
@@ -142,14 +147,15 @@ class _Map:
         self._azimuth, self._zenith = azimuth.float(), zenith.float()
         self._reach = azimuth_reach.float() * 1.001, zenith_reach.float() * 1.001
         self._cells = self._paint(azimuth, zenith, azimuth_reach, zenith_reach)
+        _, edges = self._place_of(azimuth, torch.stack((zenith.min(), zenith.max())))
+        self._rows_used = [int(row) for row in edges.round().clamp_(0, self._rows - 1)]
 
     def roughly(self, azimuth: Tensor, zenith: Tensor) -> Tensor:
-        """Return a beam (N,) near each direction, -1 where there is none."""
+        """Return a beam (N,) near each direction or straight below or above, -1 for none."""
         columns, rows = self._place_of(azimuth, zenith)
         column, row = columns.round().long() % self._around, rows.round().long()
-        inside = (row >= 0) & (row < self._rows)
-        cell = row.clamp_(0, self._rows - 1).mul_(self._around).add_(column)
-        return torch.where(inside, self._cells.index_select(0, cell).long(), -1)
+        cell = row.clamp_(self._rows_used[0], self._rows_used[1]).mul_(self._around).add_(column)
+        return self._cells.index_select(0, cell).long()
 
     def nearest(self, azimuth: Tensor, zenith: Tensor) -> Tensor:
         """Return the beam (N,) nearest to each direction, -1 where none is within its reach."""
