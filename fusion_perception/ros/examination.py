@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import rclpy
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
@@ -24,6 +24,7 @@ from sensor_msgs.msg import CameraInfo, Image
 from fusion_perception.ros.observed import (
     TYPES,
     clash,
+    full_name,
     publishers,
     stream_of,
     type_name,
@@ -51,6 +52,14 @@ class Input(NamedTuple):
     """A topic that a node listens to, or would, and with which QoS."""
 
     stream: Stream
+    topic: str
+    type: str
+    qos: QoSProfile
+
+
+class Endpoint(NamedTuple):
+    """A topic on which a node publishes or listens."""
+
     topic: str
     type: str
     qos: QoSProfile
@@ -181,11 +190,10 @@ class Examiner(Node):
 
     def _inputs(self, name: str, values: Mapping[str, str]) -> list[Input]:
         found = []
-        for topic, kinds in self._topics(name, 'subscriber'):
-            for kind in kinds:
-                stream = stream_of(topic, kind, values.get('lidar.topic'))
-                if stream is not None:
-                    found.append(Input(stream, topic, kind, self._asked(name, topic)))
+        for topic, kind, qos in self._topics(name, 'subscriptions'):
+            stream = stream_of(topic, kind, values.get('lidar.topic'))
+            if stream is not None:
+                found.append(Input(stream, topic, kind, qos))
         if not found:  # It does not listen now; these are what it will listen to.
             found = [
                 Input(stream, values[f'{stream}.topic'], type_name(Image), HEARS_ALL)
@@ -194,19 +202,15 @@ class Examiner(Node):
             ]
         return found
 
-    def _topics(self, name: str, role: str) -> list[tuple[str, list[str]]]:
-        space, _, base = name.rpartition('/')
-        ask = getattr(self, f'get_{role}_names_and_types_by_node')
-        try:
-            return list(ask(base, space or '/'))
-        except RuntimeError:  # The node has just gone.
-            return []
-
-    def _asked(self, name: str, topic: str) -> QoSProfile:
-        for info in self.get_subscriptions_info_by_topic(topic):
-            if f'{info.node_namespace.rstrip("/")}/{info.node_name}' == name:
-                return info.qos_profile
-        return HEARS_ALL
+    def _topics(self, name: str, role: Literal['publishers', 'subscriptions']) -> list[Endpoint]:
+        # Asked by node, the graph answers with a namesake that was killed and still lingers.
+        ask = getattr(self, f'get_{role}_info_by_topic')
+        return [
+            Endpoint(topic, info.topic_type, info.qos_profile)
+            for topic, _ in self.get_topic_names_and_types()
+            for info in ask(topic)
+            if full_name(info) == name
+        ]
 
     def _listen(self, name: str, inputs: list[Input], watch: Watch) -> None:
         for stream, topic, kind, _ in inputs:
@@ -216,27 +220,21 @@ class Examiner(Node):
                 watch.take(stream, message, self.get_clock().now().nanoseconds)
 
             self.create_subscription(TYPES[kind], topic, on_message, HEARS_ALL)
-        for topic, kinds in self._topics(name, 'subscriber'):
-            if type_name(CameraInfo) in kinds:
+        for topic, kind, _ in self._topics(name, 'subscriptions'):
+            if kind == type_name(CameraInfo):
                 self.create_subscription(CameraInfo, topic, self._on_camera_info, HEARS_ALL)
 
     def _unheard(self, name: str) -> list[Finding]:
         """Return who listens to the node's outputs with a QoS that does not match."""
         findings = []
-        for topic, _ in self._topics(name, 'publisher'):
-            offered = [
-                info.qos_profile
-                for info in self.get_publishers_info_by_topic(topic)
-                if f'{info.node_namespace.rstrip("/")}/{info.node_name}' == name
-            ]
+        for topic, _, offered in self._topics(name, 'publishers'):
             for listener in self.get_subscriptions_info_by_topic(topic):
-                why = clash(offered[0], listener.qos_profile) if offered else ''
+                why = clash(offered, listener.qos_profile)
                 if why:
-                    who = f'{listener.node_namespace.rstrip("/")}/{listener.node_name}'
                     findings.append(
                         Finding(
                             'WARN',
-                            f'{who} hears nothing on {topic}',
+                            f'{full_name(listener)} hears nothing on {topic}',
                             f'its QoS does not match ({why})',
                             'Let its subscription ask for no more than the node offers '
                             f'(`ros2 topic info -v {topic}`).',

@@ -8,6 +8,7 @@ from typing import Any
 from rclpy.node import Node
 from rclpy.qos import QoSCompatibility, QoSProfile, qos_check_compatible
 from rclpy.subscription import Subscription
+from rclpy.topic_endpoint_info import TopicEndpointInfo
 from sensor_msgs.msg import CompressedImage, Image, PointCloud2
 
 from fusion_perception.ros.pipeline import Pipeline
@@ -42,11 +43,16 @@ def clash(offered: QoSProfile, asked: QoSProfile) -> str:
     return ', '.join(_policy(fault.removeprefix('ERROR: ')) for fault in faults)
 
 
+def full_name(endpoint: TopicEndpointInfo) -> str:
+    """Return the name of an endpoint's node with its namespace."""
+    return f'{endpoint.node_namespace.rstrip("/")}/{endpoint.node_name}'
+
+
 def publishers(node: Node, topic: str, asked: QoSProfile) -> list[Publisher]:
     """Return who publishes on a topic, and whether a subscription with that QoS hears them."""
     return [
         Publisher(
-            f'{info.node_namespace.rstrip("/")}/{info.node_name}',
+            full_name(info),
             info.topic_type,
             clash(info.qos_profile, asked),
         )
