@@ -278,6 +278,20 @@ def test_several_topics_that_could_be_meant_are_asked_for_by_name(tmp_path, runt
     assert not done.judged.scored.any()
 
 
+def test_what_a_fusion_node_said_is_no_input(tmp_path, runtime):
+    seen, bag = frames(8, 10), tmp_path / 'bag'
+    with BagWriter(bag) as writer:
+        for index in range(3):
+            writer.image('/fusion_node/image_annotated', at(index), seen.images[7].numpy())
+            writer.image(IMAGE, at(index), seen.images[index].numpy())
+            writer.ranges(RANGES, at(index), seen.ranges[index].numpy())
+            writer.centers('/fusion_node/centers', at(index), seen.centers[index].double().numpy())
+    done = run_bag(runtime, bag, BagSettings())
+    assert (done.topics.image, done.topics.truth) == (IMAGE, None)
+    named = run_bag(runtime, bag, BagSettings(truth_topic='/fusion_node/centers'))
+    assert named.judged.scored.all()
+
+
 @pytest.mark.parametrize(
     ('settings', 'complaint'),
     [

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 from pydantic import Field
 
@@ -15,6 +14,13 @@ from fusion_perception.sensing.settings import Settings, closest
 IMAGE, COMPRESSED = 'sensor_msgs/msg/Image', 'sensor_msgs/msg/CompressedImage'
 CAMERA_INFO, POINTS = 'sensor_msgs/msg/CameraInfo', 'sensor_msgs/msg/PointCloud2'
 POSES, DETECTIONS = 'geometry_msgs/msg/PoseArray', 'vision_msgs/msg/Detection3DArray'
+
+FLAGS = {
+    'camera image': '--image-topic',
+    'camera_info': '--camera-info-topic',
+    'range image': '--range-topic',
+    'ground truth': '--truth-topic',
+}
 
 
 class TopicSettings(Settings):
@@ -40,10 +46,6 @@ class Topics:
     truth: str | None
 
 
-class _Encoded(Protocol):
-    encoding: str
-
-
 def choose_topics(recording: Recording, settings: TopicSettings) -> Topics:
     """Return the topics to take.
 
@@ -51,32 +53,26 @@ def choose_topics(recording: Recording, settings: TopicSettings) -> Topics:
     be meant, or when there is neither a camera nor a LiDAR.
     """
     cameras, lidars = _images(recording)
-    image = _one(recording, settings.image_topic, cameras, 'camera image', '--image-topic')
     clouds = _of_type(recording, POINTS)
+    image = _one(recording, settings.image_topic, cameras, _inputs(cameras), 'camera image')
     # As on the robot: of the two that a driver may publish, the range image is nearer the sensor.
-    lidars = [*lidars, *clouds] if settings.range_topic else _preferred(lidars, 'range') or clouds
-    ranges = _one(recording, settings.range_topic, lidars, 'range image', '--range-topic')
+    likely = _preferred(_inputs(lidars), 'range') or _inputs(clouds)
+    ranges = _one(recording, settings.range_topic, [*lidars, *clouds], likely, 'range image')
     if image is None and ranges is None:
         raise ValueError(
             f'{recording.path} holds neither camera images nor range images nor point clouds, '
             f'but {_listed(recording)}. Record a camera and a LiDAR.'
         )
     infos = _of_type(recording, CAMERA_INFO)
-    if image is not None and settings.camera_info_topic is None and len(infos) > 1:
+    likely = infos
+    if image is not None and len(infos) > 1:
         # As image_transport has it: the camera_info lies beside the image.
-        infos = [name for name in infos if name.rpartition('/')[0] in _parents(image)][:1]
+        likely = [name for name in infos if name.rpartition('/')[0] in _parents(image)][:1]
+    info = _one(recording, settings.camera_info_topic, infos, likely, 'camera_info')
     truths = _of_type(recording, POSES, DETECTIONS)
-    # A recording may also hold what a fusion node said.
-    truths = _preferred(truths, 'truth') if len(truths) > 1 else truths
-    truths = [name for name in truths if 'fusion_node' not in name]
-    if settings.truth_topic is not None:
-        truths = _of_type(recording, POSES, DETECTIONS)
-    return Topics(
-        image,
-        _one(recording, settings.camera_info_topic, infos, 'camera_info', '--camera-info-topic'),
-        ranges,
-        _one(recording, settings.truth_topic, truths, 'ground truth', '--truth-topic'),
-    )
+    likely = _preferred(_inputs(truths), 'truth')
+    truth = _one(recording, settings.truth_topic, truths, likely, 'ground truth')
+    return Topics(image, info, ranges, truth)
 
 
 def _images(recording: Recording) -> tuple[list[str], list[str]]:
@@ -91,32 +87,44 @@ def _images(recording: Recording) -> tuple[list[str], list[str]]:
             cameras.append(name)
     for name in _of_type(recording, COMPRESSED):
         # The same images are not taken twice, and depth is no picture.
-        if name.rpartition('/')[0] not in cameras and not name.endswith('compressedDepth'):
+        source = name.rpartition('/')[0]
+        if source not in (*cameras, *lidars) and not name.endswith('compressedDepth'):
             cameras.append(name)
     return cameras, lidars
 
 
 def _one(
-    recording: Recording, named: str | None, candidates: Sequence[str], what: str, flag: str
+    recording: Recording,
+    named: str | None,
+    possible: Sequence[str],
+    likely: Sequence[str],
+    what: str,
 ) -> str | None:
+    """Return the named topic if it is a possible one, else the only likely one."""
+    flag = FLAGS[what]
     if named is not None:
         name = named if named.startswith('/') else f'/{named}'
         if name not in recording.topics:
             known = closest(name, list(recording.topics))
             raise ValueError(f"{recording.path} has no topic '{name}'. {known}")
-        if name not in candidates:
-            could = ', '.join(candidates) or 'no topic'
+        if name not in possible:
+            could = ', '.join(possible) or 'no topic'
             raise ValueError(
                 f'{flag} {name} of {recording.path} is {recording.topics[name].type} and no '
                 f'{what}; {could} could be.'
             )
         return name
-    if len(candidates) > 1:
+    if len(likely) > 1:
         raise ValueError(
-            f'{recording.path} has {len(candidates)} topics that could be the {what}: '
-            f'{", ".join(candidates)}. Name one with {flag}.'
+            f'{recording.path} has {len(likely)} topics that could be the {what}: '
+            f'{", ".join(likely)}. Name one with {flag}.'
         )
-    return candidates[0] if candidates else None
+    return likely[0] if likely else None
+
+
+def _inputs(names: Sequence[str]) -> list[str]:
+    """Leave out what a fusion node itself said: a recording of everything holds that too."""
+    return [name for name in names if 'fusion_node' not in name]
 
 
 def _of_type(recording: Recording, *types: str) -> list[str]:
