@@ -56,6 +56,7 @@ def graph(tmp_path):
             yield probe
         node.finish()
         node.destroy_node()
+        probe.destroy_node()
 
 
 def examined(**settings):
@@ -124,6 +125,7 @@ def test_a_publisher_whose_qos_offers_less_than_the_node_asks_for_is_named():
         with spinning(node, probe):
             text, code = examined()
         node.destroy_node()
+        probe.destroy_node()
     assert code == 1, text
     assert 'the QoS of /probe does not match (RELIABILITY' in text
 

@@ -41,6 +41,7 @@ def probe(tmp_path):
             yield probe
         node.finish()
         node.destroy_node()
+        probe.destroy_node()
 
 
 def said(probe, *words):
