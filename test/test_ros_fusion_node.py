@@ -37,6 +37,7 @@ class Graph:
         self.spinning.__exit__(None, None, None)
         self.node.finish()
         self.node.destroy_node()
+        self.probe.destroy_node()
         self.ros.__exit__(None, None, None)
 
 

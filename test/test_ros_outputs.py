@@ -36,16 +36,17 @@ def graph(tmp_path):
         node.start()
         opened.append(spinning(node, probe))
         opened[-1].__enter__()
-        opened.insert(1, node)
+        opened[1:1] = node, probe
         return probe
 
     yield graph
     if not opened:
         return
-    context, node, executor = opened
+    context, node, probe, executor = opened
     executor.__exit__(None, None, None)
     node.finish()
     node.destroy_node()
+    probe.destroy_node()
     context.__exit__(None, None, None)
 
 
