@@ -39,10 +39,15 @@ class Runtime:
         self, bundle: Bundle, device: Device = 'auto', precision: Precision = 'float32'
     ) -> None:
         self.bundle = bundle
+        self._chosen: Device = device
         self.device = choose_device(device)
         self.precision = precision
         self._lidar = bundle.lidar.to(self.device)
         self._model = bundle.model.to(self.device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
+
+    def twin(self) -> Runtime:
+        """Return a runtime of the same weights, to be called by another thread."""
+        return Runtime(self.bundle, self._chosen, self.precision)
 
     def observe(
         self,

@@ -91,9 +91,14 @@ def test_predictions_are_those_of_the_frames_one_by_one(run, runtime):
 
 def test_batches_predict_as_single_frames_do(tmp_path, runtime):
     bag = record(tmp_path / 'bag', 20)
-    runs = [run_bag(runtime, bag, BagSettings(), size, timed=0).judged for size in (1, 16)]
-    np.testing.assert_allclose(runs[0].centers, runs[1].centers, atol=1e-4)
-    np.testing.assert_allclose(runs[0].covariance, runs[1].covariance, atol=1e-4)
+    runs = [
+        run_bag(runtime, bag, BagSettings(), size, timed=0, workers=workers).judged
+        for size, workers in ((1, 1), (16, 1), (3, 2))
+    ]
+    for batched in runs[1:]:
+        assert batched.stamps_ns.tolist() == runs[0].stamps_ns.tolist()
+        np.testing.assert_allclose(batched.centers, runs[0].centers, atol=1e-4)
+        np.testing.assert_allclose(batched.covariance, runs[0].covariance, atol=1e-4)
 
 
 def test_the_camera_is_the_one_that_camera_info_describes(tmp_path, runtime):

@@ -43,6 +43,7 @@ def run_bag(
     batch_size: int = 32,
     progress: Progress | None = None,
     timed: int = TIMED_PAIRS,
+    workers: int = 1,
 ) -> BagRun:
     """Predict every pair of a recording, the first `timed` of them one by one.
 
@@ -71,6 +72,7 @@ def run_bag(
             str(path),
             batch_size,
             timed,
+            workers,
         ) as judge:
             for pair in pairs:
                 if not checked and pair.pair.lidar is not None:

@@ -27,6 +27,9 @@ from fusion_perception.sensing.ledger import STREAMS, Stream, StreamCounts
 from fusion_perception.sensing.observation import Mode, Prediction
 from fusion_perception.sensing.recording_files import find_recordings
 
+# Reading keeps no more than so many threads busy.
+MOST_WORKERS = 4
+
 
 @dataclass(frozen=True)
 class Engine:
@@ -168,17 +171,22 @@ def _run_here(
             bar.total = total
             bar.update(read - bar.n)
 
-        with _one_thread():
-            return _run(runtime, path, settings, batch_size, progress)
+        with _one_thread_each() as threads:
+            workers = min(MOST_WORKERS, threads) if runtime.device.type == 'cpu' else 1
+            return _run(runtime, path, settings, batch_size, progress, workers)
 
 
 @contextmanager
-def _one_thread() -> Iterator[None]:
-    """Predict on one of torch's threads: batches gain nothing from more, but reading does."""
+def _one_thread_each() -> Iterator[int]:
+    """Let torch use one thread per batch, and say how many it had.
+
+    Two batches at a time on a core each take little more than half as long as on both cores
+    one after the other.
+    """
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        yield
+        yield before
     finally:
         torch.set_num_threads(before)
 
@@ -199,10 +207,11 @@ def _run(
     settings: BagSettings,
     batch_size: int,
     progress: Progress | None = None,
+    workers: int = 1,
 ) -> BagRun | str:
     """Return what came of a recording, or the sentence that says why nothing did."""
     try:
-        return run_bag(runtime, path, settings, batch_size, progress)
+        return run_bag(runtime, path, settings, batch_size, progress, workers=workers)
     except (ValueError, OSError) as fault:
         return str(fault)
 

@@ -91,7 +91,7 @@ def predict_batch(runtime: Runtime, seen: Sequence[Observation]) -> list[Outcome
 
 
 class Judge:
-    """Predicts what it is given, on a thread of its own while the next pairs are being read.
+    """Predicts what it is given, on `workers` threads while the next pairs are being read.
 
     Some 400 bytes of each prediction stay in memory. A context manager; the results are in the
     order of the pairs, and two runs give the same.
@@ -107,13 +107,16 @@ class Judge:
         source: str,
         batch_size: int = 32,
         timed: int = TIMED_PAIRS,
+        workers: int = 1,
     ) -> None:
         self._runtime, self._intake, self._timeline = runtime, intake, timeline
         self._truth, self._truth_slop_ns = truth, truth_slop_ns
         self._source, self._batch_size, self._timed = source, batch_size, timed
         self._objects = len(runtime.bundle.rig.classes)
         self._waiting: list[Seen] = []
-        self._pool = ThreadPoolExecutor(1, 'predict')
+        self._workers, self._pool = workers, ThreadPoolExecutor(workers, 'predict')
+        # One thread calls a runtime at a time.
+        self._idle = [runtime, *(runtime.twin() for _ in range(workers - 1))]
         self._underway: deque[tuple[list[Seen], Future[list[Outcome]]]] = deque()
         self._stamps, self._modes = array('q'), array('B')
         self._times, self._apart = array('d'), array('d')
@@ -137,7 +140,7 @@ class Judge:
             self._predict(at_most=0)
             self.latency_ms.append(1000 * (time.perf_counter() - began))
         elif len(self._waiting) == self._batch_size:
-            self._predict(at_most=1)
+            self._predict(at_most=self._workers)
 
     def finish(self) -> Judged:
         """Predict what still waits and return everything."""
@@ -164,7 +167,7 @@ class Judge:
         """Hand on what waits, and take results in until so many batches are under way."""
         waiting, self._waiting = self._waiting, []
         if waiting:
-            task = self._pool.submit(predict_batch, self._runtime, [seen for _, seen in waiting])
+            task = self._pool.submit(self._on_idle, [seen for _, seen in waiting])
             self._underway.append((waiting, task))
         while len(self._underway) > at_most:
             batch, task = self._underway.popleft()
@@ -174,6 +177,13 @@ class Judge:
                     self.fault = self.fault or outcome
                 else:
                     self._keep(pair, *outcome)
+
+    def _on_idle(self, seen: Sequence[Observation]) -> list[Outcome]:
+        runtime = self._idle.pop()
+        try:
+            return predict_batch(runtime, seen)
+        finally:
+            self._idle.append(runtime)
 
     def _keep(self, judged: BagPair, prediction: Prediction, index: int) -> None:
         pair, mode = judged.pair, prediction.mode[index]
