@@ -1,6 +1,8 @@
-"""One end of a stream of large images: `talk WIDTH HEIGHT COUNT HZ` or `hear COUNT PATIENCE_S`.
+"""One end of a stream of large images: `talk WIDTH HEIGHT HZ` or `hear COUNT PATIENCE_S`.
 
-The hearing end prints how many whole images came and their p50 latency in milliseconds.
+The talking end numbers its images and goes on until nobody listens. The hearing end prints how
+many whole images came of COUNT in a row, beginning with the first that it heard, and their p50
+latency in milliseconds: what left while the ends were still finding each other does not count.
 """
 
 import array
@@ -13,35 +15,36 @@ from rclpy.qos import qos_profile_sensor_data
 from sensor_msgs.msg import Image
 
 
-def talk(node, width, height, count, hz):
+def talk(node, width, height, hz):
     pixels = array.array('B')
     pixels.frombytes(bytes(3 * width * height))
     message = Image(height=height, width=width, encoding='rgb8', step=3 * width, data=pixels)
     publisher = node.create_publisher(Image, 'large', qos_profile_sensor_data)
-    # The other end ends first: its subscription comes, and at last goes again.
     while not publisher.get_subscription_count():
         time.sleep(0.02)
-    began = time.monotonic()
-    for number in range(count):
+    began, number = time.monotonic(), 0
+    # The other end ends first: its subscription goes again.
+    while publisher.get_subscription_count():
         stamp = time.time_ns()
         message.header.stamp.sec, message.header.stamp.nanosec = divmod(stamp, 1_000_000_000)
+        message.header.frame_id = str(number)
         publisher.publish(message)
-        time.sleep(max(0.0, began + (number + 1) / hz - time.monotonic()))
-    while publisher.get_subscription_count():
-        time.sleep(0.02)
+        number += 1
+        time.sleep(max(0.0, began + number / hz - time.monotonic()))
 
 
 def hear(node, count, patience_s):
-    latencies_ms = []
+    latencies_ms, numbers = [], []
 
     def on_image(message):
-        if len(message.data) == message.height * message.step:
+        numbers.append(int(message.header.frame_id))
+        if numbers[-1] - numbers[0] < count and len(message.data) == message.height * message.step:
             stamp = message.header.stamp.sec * 1_000_000_000 + message.header.stamp.nanosec
             latencies_ms.append((time.time_ns() - stamp) / 1e6)
 
     node.create_subscription(Image, 'large', on_image, qos_profile_sensor_data)
     end = time.monotonic() + patience_s
-    while len(latencies_ms) < count and time.monotonic() < end:
+    while (not numbers or numbers[-1] - numbers[0] < count) and time.monotonic() < end:
         rclpy.spin_once(node, timeout_sec=0.1)
     p50 = statistics.median(latencies_ms) if latencies_ms else float('nan')
     sys.stdout.write(f'{len(latencies_ms)} {p50:.1f}\n')
