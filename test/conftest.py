@@ -3,6 +3,8 @@
 import os
 import signal
 
+import pytest
+
 # Nothing of this run is heard by other runs or robots, and nothing of theirs here. Set before any
 # test imports rclpy; child processes inherit it. Linux allows the domains 0 to 101.
 os.environ['ROS_DOMAIN_ID'] = str(1 + os.getpid() % 100)
@@ -13,3 +15,14 @@ os.environ['ROS_PYTHON_CHECK_FIELDS'] = '1'
 os.environ.setdefault('OMP_NUM_THREADS', '2')
 # A shell starts background jobs, and some CI its jobs, with Ctrl-C ignored; children inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.fixture(scope='module')
+def one_thread():
+    """Compute with one thread: two that wait for each other over tiny tensors only cost time."""
+    import torch  # Not above: it reads the variables set there when it is imported.
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)

@@ -21,12 +21,7 @@ TINY = {'channels': (4, 4), 'hidden': (16,)}
 SMALL_DENSE = {'lidar_widths': (8, 8), 'camera_widths': (8, 8)}
 
 
-@pytest.fixture(autouse=True, scope='module')
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures('one_thread')
 
 
 @pytest.fixture(scope='module')

@@ -19,13 +19,7 @@ from fusion_perception.sensing.settings import load_yaml_mapping
 TINY = {'channels': [4, 4], 'hidden': [16]}
 
 
-@pytest.fixture(autouse=True, scope='module')
-def one_thread():
-    # Two threads that wait for each other over tiny tensors only make a busy machine slow.
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures('one_thread')
 
 
 @pytest.fixture(scope='module')
