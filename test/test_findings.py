@@ -161,6 +161,21 @@ def test_the_exact_policy_says_so_itself():
     assert "'approximate'" in found.remedy
 
 
+def test_a_sensor_that_froze_is_named_and_its_old_stamps_mislead_nobody():
+    frozen = [Arrival(90 * SECOND, arrival.arrived_ns) for arrival in arrivals()]
+    found = only(node(stream('camera', arrivals=frozen, dropped={'duplicate': 20}), pairs=0))
+    assert found.level == 'ERROR'
+    assert '20 of 20 camera messages on /image repeat a stamp' in found.symptom
+    assert 'froze' in found.cause
+
+
+def test_a_sensor_that_sends_everything_twice_is_a_warning_and_one_message_twice_is_nothing():
+    twice = [arrival for arrival in arrivals() for _ in range(2)]
+    facts = {'received': 40, 'arrivals': twice}
+    assert only(node(stream('camera', dropped={'duplicate': 20}, **facts))).level == 'WARN'
+    assert not diagnose(node(stream('camera', dropped={'duplicate': 1}, **facts)))
+
+
 def test_simulated_time_that_does_not_come_is_named():
     found = only(node(waits_for_clock=True))
     assert 'use_sim_time' in found.cause

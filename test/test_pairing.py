@@ -86,7 +86,7 @@ def test_streams_in_order_give_the_pairs_of_closest_first_however_they_interleav
 ):
     pairing = pairer(slop_s=slop / 1000, queue_size=100)
     pairs = feed(pairing, *merge(cameras, lidars, turn)) + pairing.flush()
-    assert both(pairs) == closest_first(cameras, lidars, slop)
+    assert both(pairs) == closest_first(sorted(set(cameras)), sorted(set(lidars)), slop)
 
 
 @settings(max_examples=200, deadline=None)
@@ -275,18 +275,69 @@ def test_a_message_older_than_what_has_left_is_stale():
     assert dropped(pairing, 'camera') == {'stale': 1}
 
 
-def test_a_repeated_stamp_counts_twice_and_each_is_used_at_most_once():
+def test_a_message_that_comes_twice_is_a_duplicate_while_the_first_one_waits():
     pairing = pairer(slop_s=0)
     arrivals = [('camera', 100), ('camera', 100), ('lidar', 100), ('lidar', 150)]
     assert both(feed(pairing, *arrivals) + pairing.flush()) == [(100, 100)]
-    assert pairing.counters()['camera']['received'] == 2
-    assert dropped(pairing, 'camera') == {'no_partner': 1}
+    assert pairing.counters()['camera'] | {'dropped': 1} == {
+        'received': 2,
+        'used': 1,
+        'pending': 0,
+        'dropped': 1,
+    }
+    assert dropped(pairing, 'camera') == {'duplicate': 1}
 
 
-def test_two_repeated_stamps_make_two_pairs():
+def test_what_was_used_and_comes_again_gives_no_second_pair():
     pairing = pairer(slop_s=0)
-    arrivals = [('camera', 100), ('camera', 100), ('lidar', 100), ('lidar', 100)]
-    assert both(feed(pairing, *arrivals)) == [(100, 100), (100, 100)]
+    assert both(feed(pairing, ('camera', 100), ('lidar', 100))) == [(100, 100)]
+    assert not feed(pairing, ('camera', 100), ('lidar', 100), ('lidar', 100))
+    assert dropped(pairing, 'camera') == {'duplicate': 1}
+    assert dropped(pairing, 'lidar') == {'duplicate': 2}
+
+
+def test_what_passed_alone_and_comes_again_does_not_pass_again():
+    pairing = pairer(allow_single=True, dropout_after_s=0.25)
+    assert len(feed(pairing, *(('camera', t) for t in (1000, 1100, 1200, 1300)))) == 4
+    assert not feed(pairing, ('camera', 1300), ('camera', 1000))
+    assert dropped(pairing, 'camera') == {'duplicate': 2}
+
+
+def test_a_sensor_that_froze_counts_as_silent():
+    pairing = pairer(allow_single=True, dropout_after_s=0.25)
+    feed(pairing, ('camera', 1000), ('lidar', 1000))
+    frozen = [a for t in range(1100, 1500, 100) for a in (('camera', 1000), ('lidar', t))]
+    assert [pair.mode for pair in feed(pairing, *frozen)] == ['lidar_only'] * 4
+    assert dropped(pairing, 'camera') == {'duplicate': 4}
+
+
+def test_what_has_no_partner_does_not_get_one_by_coming_again():
+    pairing = pairer()
+    feed(pairing, ('camera', 100), ('lidar', 200), ('camera', 100))
+    assert dropped(pairing, 'camera') == {'no_partner': 1, 'duplicate': 1}
+
+
+def test_both_sensors_may_have_the_same_stamp_and_so_may_the_next_pass_of_a_bag():
+    bag = [(stream, t) for t in range(1000, 3000, 100) for stream in ('camera', 'lidar')]
+    pairing = pairer(slop_s=0)
+    feed(pairing, *bag, *bag)
+    assert pairing.clock_jumps == 1
+    assert not dropped(pairing, 'camera')
+
+
+@settings(max_examples=200, deadline=None)
+@given(mess, any_settings, st.data())
+def test_whatever_comes_twice_changes_no_pair(arrivals, chosen, data):
+    again = data.draw(st.lists(st.booleans(), min_size=len(arrivals), max_size=len(arrivals)))
+    doubled = [a for a, twice in zip(arrivals, again, strict=True) for a in [a, a][: 1 + twice]]
+    once, pairing = Pairer(chosen), Pairer(chosen)
+    assert feed(pairing, *doubled) + pairing.flush() == feed(once, *arrivals) + once.flush()
+    for stream in ('camera', 'lidar'):
+        twice, single = (p.counters()[stream]['dropped'] for p in (pairing, once))
+        copies = sum(n for (s, ms), n in zip(arrivals, again, strict=True) if s == stream and ms)
+        # A copy of what is too old is too old itself.
+        lost = [counts['duplicate'] + counts['stale'] for counts in (twice, single)]
+        assert lost[0] == lost[1] + copies
 
 
 def test_a_message_that_was_never_stamped_is_dropped_and_counted():

@@ -132,8 +132,8 @@ def test_every_message_is_accounted_for_at_every_publication(chronicle):
             assert counts['received'] == told, said
     dropped = chronicle.said[-1].streams
     for stream, causes in (
-        ('camera', ('bad_encoding', 'unstamped', 'no_partner')),
-        ('lidar', ('bad_shape', 'unstamped', 'no_partner')),
+        ('camera', ('bad_encoding', 'unstamped', 'no_partner', 'duplicate')),
+        ('lidar', ('bad_shape', 'unstamped', 'no_partner', 'duplicate')),
     ):
         assert all(dropped[stream]['dropped'][cause] > 0 for cause in causes)
 

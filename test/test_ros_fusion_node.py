@@ -108,6 +108,21 @@ def test_counters_add_up_and_name_each_cause(tmp_path):
             wait_until(counted, cause)
 
 
+def test_what_is_sent_twice_is_predicted_once_and_counted(tmp_path):
+    with Graph(small_bundle(tmp_path)) as probe:
+        probe.wait_for_node()
+        stamp = feed_until(probe, lambda: probe.centers, 'centres')[-1]
+
+        def duplicates():
+            probe.publish(stamp)
+            counted = [s.get('dropped', {}).get('duplicate', 0) for s in probe.streams().values()]
+            return len(counted) == 2 and min(counted) > 3
+
+        wait_until(lambda: wait_briefly(duplicates, 0.05), 'duplicates of both sensors')
+        times = [stamp_ns(message) for message in probe.centers]
+    assert len(set(times)) == len(times)
+
+
 def test_a_bad_bundle_fails_to_configure_and_can_be_corrected_without_a_restart(tmp_path):
     good, torn = small_bundle(tmp_path), tmp_path / 'torn.safetensors'
     torn.write_bytes(good.read_bytes()[:1000])

@@ -57,8 +57,11 @@ class InputFacts:
 
     @property
     def usable(self) -> list[Arrival]:
-        """Return what came with a stamp."""
-        return [arrival for arrival in self.arrivals if arrival.stamp_ns > 0]
+        """Return what came with a stamp of its own: nothing of a sensor that froze."""
+        first = {arrival.stamp_ns: arrival for arrival in reversed(self.arrivals)}
+        fresh = [arrival for arrival in self.arrivals if first[arrival.stamp_ns] is arrival]
+        stamped = [arrival for arrival in fresh if arrival.stamp_ns > 0]
+        return [] if len(stamped) == 1 < len(self.arrivals) else stamped
 
 
 @dataclass(frozen=True)

@@ -22,6 +22,8 @@ LARGE_BYTES = 500_000
 SILENT_S = 1.0
 # Some of the first may be lost while the ends find each other.
 MOST = 0.9
+# A message that comes twice now and then does no harm.
+MANY_REPEATED = 0.1
 # Further from the clock a stamp is no matter of delays on the way.
 FAR_FROM_CLOCK_S = 5.0
 
@@ -148,6 +150,15 @@ def _of_input(facts: InputFacts) -> Iterator[Finding]:
             'cannot be paired',
             'their stamp is zero',
             'Let the driver set header.stamp to the time of measurement.',
+        )
+    repeated = dropped.get('duplicate', 0)
+    if repeated > MANY_REPEATED * facts.received:
+        yield Finding(
+            'ERROR' if repeated >= MOST * facts.received else 'WARN',
+            f'{repeated} of {facts.received} {NAMES[facts.stream]} messages on {facts.topics} '
+            'repeat a stamp that came before',
+            'the driver froze, or everything is sent twice',
+            'Look at its log, and at `ros2 topic info -v` for a second publisher.',
         )
     if failed := dropped.get('inference_error', 0):
         yield Finding(

@@ -9,6 +9,7 @@ Stream = Literal['camera', 'lidar']
 Cause = Literal[
     'no_partner',
     'queue_overflow',
+    'duplicate',
     'stale',
     'superseded',
     'bad_encoding',

@@ -3,7 +3,8 @@
 What is paired with what is defined without regard to arrival: of all camera and LiDAR messages
 within `slop_s` of each other the two closest belong together (of equals, the earlier); they split
 both streams, and the same rule holds for what lies before them and for what lies after. So
-pairs never cross, and each message is in one pair at most.
+pairs never cross, and each message is in one pair at most. Of messages of one stream with equal
+stamps the first alone takes part; those that follow are duplicates.
 
 Online the same pairs come out as early as they are certain. Take the oldest message of each
 stream, one `near`, the other, later one `far`. Only one thing can part them: a rival that follows
@@ -128,6 +129,10 @@ class Pairer(Generic[M]):
             self._start_anew()
             self.clock_jumps += 1
             line = self._lines[stream]
+        elif line.knows(time_ns):
+            # Sent twice, or by a driver that froze: a second prediction of it would be no news.
+            self.ledger.drop(stream, 'duplicate')
+            return []
         elif time_ns < line.passed:
             self.ledger.drop(stream, 'stale')
             return []

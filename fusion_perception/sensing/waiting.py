@@ -14,6 +14,8 @@ M = TypeVar('M')
 # fewer than KNOWN of them could all span a lost message.
 PERIODS = 16
 KNOWN = 4
+# A stamp that comes again is known as long as no more than so many messages left after it.
+REMEMBERED = 256
 
 
 @dataclass(frozen=True)
@@ -38,6 +40,7 @@ class WaitingLine(Generic[M]):
         self.passed: float = -math.inf
         self._messages: list[Waiting[M]] = []
         self._periods: deque[float] = deque(maxlen=PERIODS)
+        self._left: deque[int] = deque(maxlen=REMEMBERED)
 
     def __len__(self) -> int:
         return len(self._messages)
@@ -46,7 +49,7 @@ class WaitingLine(Generic[M]):
         return self._messages[index]
 
     def add(self, stamp_ns: int, message: M) -> None:
-        """Put a message in its place; of equal times the first to come stays first."""
+        """Put a message, of a time that is not known yet, in its place."""
         waiting = Waiting(stamp_ns + self.offset_ns, stamp_ns, message)
         bisect.insort(self._messages, waiting, key=_time)
         if waiting.time_ns > self.last:
@@ -56,7 +59,17 @@ class WaitingLine(Generic[M]):
 
     def pop(self) -> Waiting[M]:
         """Take the oldest message out."""
-        return self._messages.pop(0)
+        oldest = self._messages.pop(0)
+        self._left.append(oldest.time_ns)
+        return oldest
+
+    def knows(self, time_ns: int) -> bool:
+        """Say whether a message of that very time waits, or was among the last that left."""
+        if time_ns > self.last:
+            return False
+        at = bisect.bisect_left(self._messages, time_ns, key=_time)
+        waits = at < len(self._messages) and self._messages[at].time_ns == time_ns
+        return waits or time_ns in self._left
 
     def follower(self, index: int) -> int | None:
         """Return the index of the first message later than that at `index`, if it has come."""

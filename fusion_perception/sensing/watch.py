@@ -90,12 +90,16 @@ class Watch:
 
         `silent_s` lacks what was never heard.
         """
+        pairing = self._pairer.counters()
         return [
             InputFacts(
                 stream=stream,
                 sources=sources[stream],
                 received=self.received[stream],
-                dropped={str(cause): n for cause, n in self._dropped[stream].items()},
+                dropped={
+                    **{str(cause): n for cause, n in self._dropped[stream].items()},
+                    'duplicate': pairing[stream]['dropped']['duplicate'],
+                },
                 fault=self._faults.get(stream, ''),
                 silent_s=silent_s.get(stream),
                 arrivals=list(self._arrivals[stream]),
