@@ -7,9 +7,10 @@ from safetensors.torch import load_file
 
 from fusion_perception.learning.batches import Share, TrainingData
 from fusion_perception.learning.checkpoint import Checkpoint
+from fusion_perception.learning.learner import learning_rate
 from fusion_perception.learning.recipe import Recipe
 from fusion_perception.learning.simulate import SimulateSettings, simulate
-from fusion_perception.learning.training import TrainSettings, learning_rate, train
+from fusion_perception.learning.training import TrainSettings, train
 from fusion_perception.models.base import FusionModel
 from fusion_perception.models.bundle import load_bundle
 from fusion_perception.models.dense_fusion import DenseFusion

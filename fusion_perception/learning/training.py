@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import logging
 import math
 import time
@@ -11,17 +10,17 @@ from typing import TYPE_CHECKING, cast
 
 import torch
 from pydantic import Field
-from torch import Tensor, nn
+from torch import Tensor
 
 from fusion_perception.learning.batches import Share, TrainingData, derive_seed
 from fusion_perception.learning.checkpoint import Checkpoint, Row, moments_of, restore_moments
+from fusion_perception.learning.learner import Learner, learning_rate
 from fusion_perception.learning.metrics import score
 from fusion_perception.learning.progress import epoch_bar
 from fusion_perception.learning.recipe import Recipe
 from fusion_perception.learning.run import RunFolder, best_of
-from fusion_perception.models import MODELS, Estimate, FusionModel, Stage, build
-from fusion_perception.runtime import Precision, choose_device
-from fusion_perception.sensing.observation import Observation
+from fusion_perception.models import MODELS, FusionModel, Stage, build
+from fusion_perception.runtime import choose_device
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -107,17 +106,12 @@ def train_stage(
     model.requires_grad_(False)
     for parameter in stage.parameters:
         parameter.requires_grad_(True)
-    optimiser = build_optimiser(settings, stage.parameters)
+    learner = Learner(fabric, settings, stage)
     first = len(checkpoint.epochs_of(stage.name))
-    net, stepper = fabric.setup(_Forward(stage.model, settings.precision), optimiser)
-    kept, mean = net, None
-    if settings.ema is not None:
-        mean = copy.deepcopy(stage.model)
-        kept = fabric.setup_module(_Forward(mean, settings.precision))
     if first:
-        restore_moments(optimiser, stage.parameters, checkpoint.moments)
-        if mean is not None:
-            mean.load_state_dict(checkpoint.mean)
+        restore_moments(learner.optimiser, stage.parameters, checkpoint.moments)
+        if learner.mean is not None:
+            learner.mean.load_state_dict(checkpoint.mean)
     else:
         checkpoint.best = {}
 
@@ -126,29 +120,13 @@ def train_stage(
         started = time.perf_counter()
         # What a model draws (dropout) depends on the epoch alone, so a resumed run draws the same.
         torch.manual_seed(derive_seed(settings.seed, stage.name, epoch, fabric.global_rank))
-        stage.model.train()
-        loss_sum = torch.zeros((), device=fabric.device)
         title = f'{stage.name} {epoch + 1}/{settings.epochs}'
         with epoch_bar(title, data.steps, settings.batch_size, fabric.is_global_zero) as advance:
-            for step, (observation, centers) in enumerate(
-                data.training(stage.name, epoch), start=epoch * data.steps
-            ):
-                for group in optimiser.param_groups:
-                    group['lr'] = learning_rate(settings, step, steps)
-                estimate = net(**vars(observation))
-                loss = stage.model.training_loss(estimate, centers)
-                fabric.backward(loss)
-                if settings.clip_norm is not None:
-                    fabric.clip_gradients(net, stepper, max_norm=settings.clip_norm)
-                stepper.step()
-                stepper.zero_grad()
-                if mean is not None and settings.ema is not None:
-                    follow(mean, stage.model, min(settings.ema, (1 + step) / (10 + step)))
-                loss_sum += loss.detach()
-                advance(loss_sum)
+            loss_sum = learner.learn(
+                data.training(stage.name, epoch), epoch * data.steps, steps, advance
+            )
         train_loss = float(cast('Tensor', fabric.all_reduce(loss_sum))) / data.steps
-        learner = stage.model if mean is None else mean
-        valid_loss, estimate, truth = validate(kept, learner, data)
+        valid_loss, estimate, truth = learner.validate(data.validation())
         refuse_divergence(settings, stage.name, epoch, train_loss, valid_loss)
         scores = score(estimate.centers, truth, data.rig.classes)
         row: Row = {
@@ -165,11 +143,11 @@ def train_stage(
         }
         checkpoint.rows.append(row)
         checkpoint.model = model.state_dict()
-        checkpoint.moments = moments_of(optimiser, stage.parameters)
-        checkpoint.mean = {} if mean is None else mean.state_dict()
+        checkpoint.moments = moments_of(learner.optimiser, stage.parameters)
+        checkpoint.mean = {} if learner.mean is None else learner.mean.state_dict()
         if best_of(checkpoint.epochs_of(stage.name)) is row:
-            checkpoint.best = {k: v.clone() for k, v in learner.state_dict().items()}
-            run.save_bundle(learner, stage.name, data.rig, data.lidar, checkpoint, row)
+            checkpoint.best = {k: v.clone() for k, v in learner.kept.state_dict().items()}
+            run.save_bundle(learner.kept, stage.name, data.rig, data.lidar, checkpoint, row)
         run.save_epoch(checkpoint)
         if fabric.is_global_zero:
             speed = data.steps * settings.batch_size / float(row['seconds'])
@@ -177,22 +155,6 @@ def train_stage(
                 '%s: train %.4f, valid %.4f, mean error %.3f m, %.1f s (%.0f scenes/s)',
                 *(title, train_loss, valid_loss, scores.error_m.mean, row['seconds'], speed),
             )
-
-
-@torch.inference_mode()
-def validate(
-    net: nn.Module, model: FusionModel, data: TrainingData
-) -> tuple[float, Estimate, Tensor]:
-    """Return the mean loss over the validation scenes, their estimate and the true centres."""
-    model.eval()
-    losses, centers, truths = [], [], []
-    for observation, truth in data.validation():
-        estimate: Estimate = net(**vars(observation))
-        losses.append(model.training_loss(estimate, truth) * len(truth))
-        centers.append(estimate.centers)
-        truths.append(truth)
-    loss = float(torch.stack(losses).sum()) / sum(map(len, truths))
-    return loss, Estimate(torch.cat(centers)), torch.cat(truths)
 
 
 def start_fabric(recipe: Recipe) -> Fabric:
@@ -210,31 +172,6 @@ def start_fabric(recipe: Recipe) -> Fabric:
         devices=recipe.devices,
         strategy='ddp' if recipe.devices > 1 else 'auto',
     )
-
-
-def build_optimiser(recipe: Recipe, parameters: list[nn.Parameter]) -> torch.optim.Optimizer:
-    """Return the recipe's optimiser; fused steps take a third of the time on a CPU."""
-    kind = torch.optim.AdamW if recipe.optimiser == 'adamw' else torch.optim.Adam
-    return kind(parameters, lr=recipe.learning_rate, weight_decay=recipe.weight_decay, fused=True)
-
-
-def learning_rate(recipe: Recipe, step: int, steps: int) -> float:
-    """Return the learning rate of a step: a function of the step alone, so nothing is kept."""
-    if recipe.schedule == 'constant':
-        return recipe.learning_rate
-    rise = max(1, round(recipe.warm_up * steps))
-    if step < rise:
-        return recipe.learning_rate * (step + 1) / rise
-    return recipe.learning_rate * (1 + math.cos(math.pi * (step - rise) / (steps - rise))) / 2
-
-
-@torch.no_grad()
-def follow(mean: nn.Module, model: nn.Module, decay: float) -> None:
-    """Move the running mean of the weights towards the weights by 1 - decay."""
-    for kept, now in zip(mean.parameters(), model.parameters(), strict=True):
-        kept.lerp_(now, 1 - decay)
-    for constant, value in zip(mean.buffers(), model.buffers(), strict=True):
-        constant.copy_(value)
 
 
 def refuse_useless_dropout(recipe: Recipe, model: FusionModel) -> None:
@@ -288,22 +225,3 @@ def report(run: RunFolder, checkpoint: Checkpoint, stage: str) -> str:
         f'{best["error_mean_m"]:.3f} m, median {best["error_median_m"]:.3f} m, 95 % below '
         f'{best["error_p95_m"]:.3f} m; {seconds:.1f} s. It is in {run.bundle}.'
     )
-
-
-class _Forward(nn.Module):
-    """Take an observation as its tensors: Fabric and DDP do not look into frozen dataclasses.
-
-    Autocast is done here and not by Fabric, whose mixed precision would round the inputs too:
-    in bfloat16 a point 25 m away is known to 10 cm.
-    """
-
-    def __init__(self, model: FusionModel, precision: Precision) -> None:
-        super().__init__()
-        self.model = model
-        self.reduced = precision == 'bfloat16'
-
-    def forward(self, **sensed: Tensor) -> Estimate:
-        device = sensed['rgba'].device.type
-        with torch.autocast(device, torch.bfloat16, enabled=self.reduced):
-            estimate: Estimate = self.model(Observation(**sensed))
-        return estimate
