@@ -17,6 +17,7 @@ from fusion_perception.sensing.rep103 import centers_of
 
 HEADER = messages.header_message(12_000_000_034, 'lidar')
 CENTERS = np.array([[1.0, 25.0, 2.0], [-3.0, 22.0, 0.5], [0.0, 27.0, -4.0]], np.float32)
+ORIGIN = np.zeros(3)
 CLASSES = ('cube', 'sphere', 'torus')
 
 
@@ -37,7 +38,7 @@ def test_centres_come_back_as_they_were_in_class_order():
 
 
 def test_each_centre_has_a_ball_and_its_name_above_it():
-    markers = messages.markers_message(HEADER, CENTERS, CLASSES, None, 0.5)
+    markers = messages.markers_message(HEADER, CENTERS, CLASSES, None, 0.5, 'fusion', ORIGIN)
     assert [m.text for m in marker(markers, 'names')] == list(CLASSES)
     assert [m.id for m in marker(markers, 'centers')] == [0, 1, 2]
     assert not marker(markers, 'covariance')
@@ -46,10 +47,20 @@ def test_each_centre_has_a_ball_and_its_name_above_it():
     assert marker(markers, 'centers')[0].lifetime.nanosec == 500_000_000
 
 
+def test_the_mode_stands_above_the_lidar_with_the_stamp_of_the_centres():
+    at = np.array([1.0, 2.0, 3.0])
+    markers = messages.markers_message(HEADER, CENTERS, CLASSES, None, 0.5, 'lidar_only', at)
+    (mode,) = marker(markers, 'mode')
+    assert (mode.text, mode.type) == ('lidar_only', Marker.TEXT_VIEW_FACING)
+    assert (mode.pose.position.x, mode.pose.position.y) == (2.0, -1.0)
+    assert mode.pose.position.z > 3.0
+    assert stamp_ns(mode) == stamp_ns(markers.markers[0])
+
+
 def test_the_ellipsoid_points_where_the_covariance_points():
     # 2 m along the package's forward axis is 2 m along x of REP-103.
     covariance = np.tile(np.diag([0.01, 4.0, 0.04]), (3, 1, 1))
-    markers = messages.markers_message(HEADER, CENTERS, CLASSES, covariance, 0.5)
+    markers = messages.markers_message(HEADER, CENTERS, CLASSES, covariance, 0.5, 'fusion', ORIGIN)
     ellipsoid = marker(markers, 'covariance')[0]
     assert ellipsoid.type == Marker.SPHERE
     scale = np.array([ellipsoid.scale.x, ellipsoid.scale.y, ellipsoid.scale.z])

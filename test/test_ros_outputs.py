@@ -1,6 +1,7 @@
 """What the node publishes beside the centres: in time and place of the LiDAR's message."""
 
 import importlib.util
+from itertools import groupby
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ pytest.importorskip('rclpy', reason='needs rclpy: pip install .[ros]')
 from rclpy.qos import DurabilityPolicy, QoSProfile
 from ros_graph import RANGES, Probe, RosProcess, ros, small_bundle, spinning, wait_until
 from sensor_msgs.msg import Image, PointCloud2
+from std_msgs.msg import String
 from std_srvs.srv import SetBool
 from visualization_msgs.msg import Marker, MarkerArray
 
@@ -104,7 +106,7 @@ def test_markers_end_when_prediction_does(graph):
     messages = listen(probe, MarkerArray, 'markers')
     feed_until(probe, lambda: messages)
     shown = {(m.ns, m.id) for m in messages[0].markers}
-    assert {ns for ns, _ in shown} == {'centers', 'names', 'covariance'}
+    assert {ns for ns, _ in shown} == {'centers', 'names', 'covariance', 'mode'}
     assert probe.call(SetBool, 'enable', SetBool.Request(data=False)).success
 
     def ended():
@@ -123,6 +125,40 @@ def test_markers_end_when_both_sensors_fall_silent(graph):
         lambda: all(m.action == Marker.DELETE for m in messages[-1].markers),
         'the markers to be deleted',
     )
+
+
+def test_each_output_says_of_which_sensors_it_was_made(graph):
+    probe = graph('-p', 'pairing.dropout_after_s:=0.2')
+    probe.wait_for_node()
+    said = listen(probe, String, 'mode', 100)
+    markers = listen(probe, MarkerArray, 'markers', 100)
+    shown = {}
+
+    def words():
+        return [message.data for message in said]
+
+    feed_until(probe, lambda: 'fusion' in words())
+    feed_until(probe, lambda: 'lidar_only' in words(), camera=False)
+    feed_until(probe, lambda: words()[-1] == 'fusion')
+    feed_until(probe, lambda: 'camera_only' in words(), lidar=False)
+    wait_until(lambda: words()[-1] == 'none', 'the end of the output to be said')
+    # A slow machine may have interrupted the output in between.
+    modes = [mode for mode in words() if mode != 'none']
+    assert [mode for mode, _ in groupby(modes)] == [
+        'fusion',
+        'lidar_only',
+        'fusion',
+        'camera_only',
+    ]
+    for message in markers:
+        for marker in message.markers:
+            if marker.ns == 'mode' and marker.action == Marker.ADD:
+                shown[stamp_ns(marker)] = marker.text
+    assert set(shown.values()) == {'fusion', 'lidar_only', 'camera_only'}
+    # One word per output, in the order of the stamps; the first may have been missed.
+    stamps = [stamp_ns(message) for message in probe.centers][-len(modes) :]
+    told = dict(zip(stamps[::-1], modes[::-1], strict=False))
+    assert {stamp: told[stamp] for stamp in shown if stamp in told} == shown
 
 
 @pytest.mark.skipif(HAS_TF2, reason='tf2_ros is installed')

@@ -14,7 +14,7 @@ from sensor_msgs.msg import CameraInfo, Image
 from std_msgs.msg import ColorRGBA, Header
 from visualization_msgs.msg import Marker, MarkerArray
 
-from fusion_perception.sensing.observation import Camera
+from fusion_perception.sensing.observation import Camera, Mode
 from fusion_perception.sensing.rep103 import Floats, covariance_to_rep103, to_rep103
 
 try:
@@ -30,6 +30,7 @@ except ImportError:  # Not on the package index; a robot's ROS installation has 
     Detection3DArray = LabelInfo = None
 
 COLORS = ((0.91, 0.36, 0.29), (0.30, 0.72, 0.42), (0.29, 0.53, 0.91), (0.95, 0.77, 0.27))
+WHITE = (1.0, 1.0, 1.0)
 CENTER_DIAMETER = 0.6
 TEXT_HEIGHT = 0.7
 # This many standard deviations hold 90 % of a 3D Gaussian: the root of chi-square 6.2514.
@@ -59,8 +60,14 @@ def markers_message(
     classes: Sequence[str],
     covariance: Floats | None,
     lifetime_s: float,
+    mode: Mode,
+    lidar_at: Floats,
 ) -> MarkerArray:
-    """Return a ball, a name and, with a covariance, a 90 % ellipsoid per class."""
+    """Return a ball, a name and, with a covariance, a 90 % ellipsoid per class, and the mode.
+
+    `lidar_at` (3,) metres is where the LiDAR is, in the frame of the centres; there stands the
+    mode.
+    """
     lifetime = Duration(
         sec=int(lifetime_s), nanosec=round((lifetime_s - int(lifetime_s)) * NANOSECONDS)
     )
@@ -69,7 +76,7 @@ def markers_message(
     def add(
         kind: int, namespace: str, index: int, pose: Pose, scale: Vector3, alpha: float, text: str
     ) -> None:
-        red, green, blue = COLORS[index % len(COLORS)]
+        red, green, blue = WHITE if namespace == 'mode' else COLORS[index % len(COLORS)]
         markers.append(
             Marker(
                 header=header,
@@ -99,6 +106,8 @@ def markers_message(
             pose = _pose((x, y, z), orientation)
             scale = Vector3(x=width, y=depth, z=height)
             add(Marker.SPHERE, 'covariance', index, pose, scale, 0.3, '')
+    (x, y, z), *_ = to_rep103(lidar_at[None]).tolist()
+    add(Marker.TEXT_VIEW_FACING, 'mode', 0, _pose((x, y, z + TEXT_HEIGHT)), letters, 1.0, mode)
     return MarkerArray(markers=markers)
 
 

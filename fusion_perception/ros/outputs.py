@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from geometry_msgs.msg import PoseArray
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from rclpy.lifecycle import LifecycleNode
 from rclpy.qos import DurabilityPolicy, QoSProfile
 from sensor_msgs.msg import Image, PointCloud2
-from std_msgs.msg import Header
+from std_msgs.msg import Header, String
 from visualization_msgs.msg import Marker, MarkerArray
 
 from fusion_perception.ros import messages
@@ -20,10 +20,11 @@ from fusion_perception.ros.annotation import annotated
 from fusion_perception.ros.clouds import cloud_message
 from fusion_perception.ros.frames import TargetFrame
 from fusion_perception.ros.node_settings import NodeSettings
-from fusion_perception.sensing.observation import Camera, Observation, Prediction
+from fusion_perception.sensing.observation import Camera, Mode, Observation, Prediction
 
 LATCHED = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 TOPICS = {
+    'mode': String,
     'centers': PoseArray,
     'markers': MarkerArray,
     'points': PointCloud2,
@@ -74,6 +75,7 @@ class Outputs:
             now_ns = node.get_clock().now().nanoseconds
             header = messages.header_message(now_ns, '')
             self._labels.publish(messages.label_info_message(header, classes))
+        self._said: Mode | Literal['none'] = 'none'
         self._shown: list[Marker] = []
         self._showing = threading.Lock()
 
@@ -93,6 +95,9 @@ class Outputs:
             spread = None if covariance is None else rotation @ covariance @ rotation.T
             frame_id = self._target.name
         header = messages.header_message(result.stamp_ns, frame_id)
+        mode = prediction.mode[0]
+        # First, so that whoever hears the centres knows already what they were made of.
+        self._say(mode)
         self._publishers['centers'].publish(messages.centers_message(header, placed))
         classes = prediction.classes
         if self._heard('detections'):
@@ -100,20 +105,21 @@ class Outputs:
                 messages.detections_message(header, placed, classes, spread)
             )
         if self._heard('markers'):
-            lifetime_s = settings.marker_lifetime_s
-            self._show(messages.markers_message(header, placed, classes, spread, lifetime_s))
+            lidar_at = np.zeros(3) if T_target_lidar is None else T_target_lidar[:3, 3]
+            shown = (placed, classes, spread, settings.marker_lifetime_s, mode, lidar_at)
+            self._show(messages.markers_message(header, *shown))
         if bool(result.observation.lidar[0]) and self._heard('points'):
             xyza = result.observation.xyza[0].cpu().numpy()
             self._publishers['points'].publish(cloud_message(header, _moved(xyza, T_target_lidar)))
         if result.image is not None and self._heard('image_annotated'):
-            drawn = annotated(
-                result.image, result.camera, centers, classes, covariance, prediction.mode[0]
-            )
+            drawn = annotated(result.image, result.camera, centers, classes, covariance, mode)
             header = messages.header_message(result.stamp_ns, result.camera_frame)
             self._publishers['image_annotated'].publish(messages.image_message(header, drawn))
 
     def clear(self) -> None:
-        """Delete the markers that are shown: nothing is predicted any more."""
+        """Say that nothing is predicted any more, and delete the markers that are shown."""
+        if self._said != 'none':
+            self._say('none')
         self._show(MarkerArray())
 
     def close(self) -> None:
@@ -124,6 +130,10 @@ class Outputs:
             self._node.destroy_publisher(self._labels)
         if self._target is not None:
             self._target.close()
+
+    def _say(self, mode: Mode | Literal['none']) -> None:
+        self._said = mode
+        self._publishers['mode'].publish(String(data=mode))
 
     def _heard(self, name: str) -> bool:
         publisher = self._publishers.get(name)

@@ -17,6 +17,7 @@ from rclpy.serialization import deserialize_message
 from rosbags.rosbag2 import StoragePlugin, Writer
 from rosbags.typesys import Stores, get_typestore
 from sensor_msgs.msg import CameraInfo, Image
+from std_msgs.msg import String
 from visualization_msgs.msg import MarkerArray
 
 from fusion_perception.sensing.decode import decode_image, decode_range, stamp_ns
@@ -31,6 +32,7 @@ TOPICS: dict[str, tuple[Any, QoSProfile]] = {
     '/ground_truth/centers': (PoseArray, RELIABLE),
     '/fusion_node/centers': (PoseArray, RELIABLE),
     '/fusion_node/markers': (MarkerArray, RELIABLE),
+    '/fusion_node/mode': (String, RELIABLE),
     '/diagnostics': (DiagnosticArray, RELIABLE),
 }
 
