@@ -6,7 +6,6 @@ import json
 import logging
 import math
 import os
-import random
 import shutil
 import signal
 import subprocess
@@ -108,6 +107,7 @@ def demo(settings: DemoSettings) -> tuple[str, int]:
     import rclpy
     from rclpy.signals import SignalHandlerOptions
 
+    from fusion_perception.ros.domain import Domain
     from fusion_perception.ros.witness import Bag, Witness
 
     bundle = load_bundle(settings.bundle or settings.task)
@@ -120,10 +120,10 @@ def demo(settings: DemoSettings) -> tuple[str, int]:
     out = settings.out
     _clear(out)
     torch.set_num_threads(1)
-    domain = random.SystemRandom().randint(1, 101)
+    domain = Domain()
     # Nobody else's topics come in, and ours do not leave the machine.
-    os.environ.update(ROS_DOMAIN_ID=str(domain), ROS_AUTOMATIC_DISCOVERY_RANGE='LOCALHOST')
-    LOGGER.info('Starting sensor_sim and fusion_node on ROS_DOMAIN_ID=%d ...', domain)
+    os.environ.update(ROS_DOMAIN_ID=str(domain.number), ROS_AUTOMATIC_DISCOVERY_RANGE='LOCALHOST')
+    LOGGER.info('Starting sensor_sim and fusion_node on ROS_DOMAIN_ID=%d ...', domain.number)
     children: list[Child] = []
     bag = Bag(out / 'bag')
     rclpy.init(args=[], signal_handler_options=SignalHandlerOptions.NO)
@@ -141,6 +141,7 @@ def demo(settings: DemoSettings) -> tuple[str, int]:
         codes = [child.end() for child in reversed(children)]
         bag.close()
         rclpy.try_shutdown()
+        domain.close()
     if fault is None and any(codes):
         fault = f'A process ended with {codes}. See the logs in {out}.'
     if fault is not None:

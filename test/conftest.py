@@ -5,9 +5,12 @@ import signal
 
 import pytest
 
+from fusion_perception.ros.domain import Domain
+
 # Nothing of this run is heard by other runs or robots, and nothing of theirs here. Set before any
-# test imports rclpy; child processes inherit it. Linux allows the domains 0 to 101.
-os.environ['ROS_DOMAIN_ID'] = str(1 + os.getpid() % 100)
+# test imports rclpy; child processes inherit it. The domain is ours as long as the object lives.
+DOMAIN = Domain()
+os.environ['ROS_DOMAIN_ID'] = str(DOMAIN.number)
 os.environ['ROS_AUTOMATIC_DISCOVERY_RANGE'] = 'LOCALHOST'
 # Without it a message takes a wrong type in silence: Point(x=1) becomes 5e-324.
 os.environ['ROS_PYTHON_CHECK_FIELDS'] = '1'

@@ -1,0 +1,51 @@
+"""Reserve a ROS_DOMAIN_ID, so that two runs on one machine do not hear each other."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import random
+import tempfile
+from collections.abc import Iterable
+from pathlib import Path
+
+# Domain 0 is everybody's; above 101 the ports of DDS meet those that Linux gives to others.
+DOMAINS = range(1, 102)
+
+
+class Domain:
+    """A domain that nobody else has reserved, until `close` or the end of this process.
+
+    `number` is its ROS_DOMAIN_ID; processes that should share it inherit or are told that.
+    Raises ValueError when all of `numbers` are taken.
+    """
+
+    def __init__(self, numbers: Iterable[int] = DOMAINS) -> None:
+        candidates = list(numbers)
+        # In any order: what another machine in this network took need not be the first.
+        random.SystemRandom().shuffle(candidates)
+        for number in candidates:
+            lock = _opened(Path(tempfile.gettempdir()) / f'fusion_perception_domain_{number}.lock')
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                os.close(lock)
+                continue
+            self.number, self._lock = number, lock
+            return
+        raise ValueError(
+            f'Other runs on this machine hold all of the {len(candidates)} ROS domains '
+            f'({tempfile.gettempdir()}/fusion_perception_domain_*.lock). Wait for one to end.'
+        )
+
+    def close(self) -> None:
+        """Give the domain back."""
+        os.close(self._lock)
+
+
+def _opened(path: Path) -> int:
+    """Open a file that another user may have made: to lock it, reading it is enough."""
+    try:
+        return os.open(path, os.O_RDONLY)
+    except FileNotFoundError:
+        return os.open(path, os.O_RDONLY | os.O_CREAT, 0o644)

@@ -1,0 +1,53 @@
+"""Two runs on one machine never share a ROS domain."""
+
+import subprocess
+import sys
+
+import pytest
+
+pytest.importorskip('fcntl', reason='needs file locks, of Linux or macOS')
+
+from fusion_perception.ros.domain import DOMAINS, Domain
+
+RESERVE = """
+import sys
+from fusion_perception.ros.domain import Domain
+domain = Domain()
+print(domain.number, flush=True)
+sys.stdin.read()
+"""
+
+
+def started():
+    return subprocess.Popen(
+        [sys.executable, '-c', RESERVE], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+
+
+def test_runs_at_the_same_time_have_domains_of_their_own():
+    own = Domain()
+    runs = [started() for _ in range(5)]
+    numbers = [int(run.stdout.readline()) for run in runs]
+    assert len({own.number, *numbers}) == 6
+    assert set(numbers) <= set(DOMAINS)
+    for run in runs:
+        run.communicate()
+    own.close()
+
+
+def test_a_domain_is_free_again_when_its_run_ends_however_it_ends():
+    run = started()
+    number = int(run.stdout.readline())
+    with pytest.raises(ValueError, match='hold all of the 1 ROS domains'):
+        Domain([number])
+    run.kill()
+    run.communicate()
+    Domain([number]).close()
+
+
+def test_a_domain_that_is_given_back_is_free():
+    domain = Domain()
+    with pytest.raises(ValueError, match='Wait for one to end'):
+        Domain([domain.number])
+    domain.close()
+    Domain([domain.number]).close()
