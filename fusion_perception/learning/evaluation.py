@@ -82,7 +82,7 @@ def evaluate(settings: EvaluateSettings) -> tuple[str, int]:
     report = as_report(evidence, runtime, settings, seconds)
     settings.out.mkdir(parents=True, exist_ok=True)
     (settings.out / 'report.json').write_text(json.dumps(report, indent=2) + '\n')
-    write_html(settings.out / 'report.html', report, evidence, bundle.lidar)
+    write_html(settings.out / 'report.html', report, evidence, bundle)
     if evidence.runs:
         write_predictions(settings.out / 'predictions.csv', evidence.runs, bundle.rig.classes)
     return in_short(evidence, settings, bundle)
@@ -172,6 +172,7 @@ def worst_frames(scenes: SceneSet, prediction: Prediction) -> list[JudgedFrame]:
             predicted=prediction.centers[index].numpy(),
             truth=scenes.centers[index].numpy(),
             covariance=None if covariance is None else covariance[index].numpy(),
+            camera=scenes.rig.camera,
         )
         for index in away.argsort(descending=True, stable=True)[:WORST].tolist()
     ]

@@ -19,7 +19,7 @@ from fusion_perception.learning.timeline import Timeline
 from fusion_perception.learning.truth import Truth
 from fusion_perception.runtime import Runtime
 from fusion_perception.sensing.intake import Intake, arrays_of
-from fusion_perception.sensing.observation import Mode, Observation, Prediction
+from fusion_perception.sensing.observation import Camera, Mode, Observation, Prediction
 
 # The first pairs are predicted one by one, as on the robot, and timed; the rest in batches.
 TIMED_PAIRS = 100
@@ -33,7 +33,7 @@ class JudgedFrame:
 
     image (H, W, C) uint8 and ranges (R, C) float32, None for a silent sensor; predicted and truth
     (K, 3), covariance (K, 3, 3) or None; error_m is the mean over the objects. `place` says in
-    words which frame it is.
+    words which frame it is; `camera` is the image's, None for the bundle's.
     """
 
     place: str
@@ -44,6 +44,7 @@ class JudgedFrame:
     predicted: NDArray[np.float32]
     truth: NDArray[np.float32]
     covariance: NDArray[np.float32] | None
+    camera: Camera | None = None
 
 
 @dataclass(frozen=True)
@@ -216,6 +217,7 @@ class Judge:
                 centers.copy(),
                 truth.astype(np.float32),
                 None if covariance is None else covariance.copy(),
+                judged.camera,
             )
             add = heapq.heappush if len(self._worst) < WORST else heapq.heapreplace
             add(self._worst, (*rank, frame))
