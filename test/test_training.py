@@ -231,6 +231,20 @@ def test_fresh_scenes_need_no_folder_and_differ_from_epoch_to_epoch(settings):
     assert (recipe.out / 'bundle.safetensors').is_file()
 
 
+def test_asked_for_scenes_with_hidden_objects_come_more_often(settings):
+    def least_points(part):
+        recipe = settings(
+            'run', data=None, fresh_scenes=64, batch_size=64, validation=4, hidden_scenes=part
+        )
+        [(observation, centers)] = TrainingData(recipe).training('rgb', 0)
+        points = observation.xyza[:, :3].flatten(2).transpose(1, 2)
+        near = torch.cdist(points, centers) < 2.0
+        return (near & (observation.xyza[:, 3].flatten(1) > 0)[..., None]).sum(1).amin(1)
+
+    few = [int((least_points(part) < 20).sum()) for part in (0.0, 1.0)]
+    assert few[1] > 2 * few[0]
+
+
 def test_hidden_sensors_are_absent_and_zero_and_never_both(settings):
     recipe = settings('run', drop_camera=0.4, drop_lidar=0.4, batch_size=36)
     [(observation, _)] = TrainingData(recipe).training('x', 0)

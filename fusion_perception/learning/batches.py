@@ -17,11 +17,14 @@ from fusion_perception.sensing.observation import Observation
 from fusion_perception.sensing.rig import TASK_CLASSES, Rig
 from fusion_perception.simulation.noise import NoiseSettings, add_noise
 from fusion_perception.simulation.render import render
-from fusion_perception.simulation.scene import SceneSettings, sample_scenes
+from fusion_perception.simulation.scene import Scenes, SceneSettings, sample_scenes
+from fusion_perception.simulation.visibility import visible_beams
 
 Batch = tuple[Observation, Tensor]
 # Scenes rendered at a time: some hundred megabytes of rays.
 _CHUNK = 2048
+# In one of so many original scenes some object meets at most four of 32x32 beams.
+_DRAWN_FOR_ONE_HIDDEN = 16
 
 
 def derive_seed(*parts: object) -> int:
@@ -102,7 +105,8 @@ class TrainingData:
         generator = torch.Generator()
         if recipe.fresh_scenes:
             seed = derive_seed(recipe.seed, stage, epoch, share.rank)
-            scenes, count = self._simulate(self._local_count(), seed), self._local_count()
+            count = self._local_count()
+            scenes = self._simulate(count, seed, recipe.hidden_scenes)
             order = torch.randperm(count, generator=generator.manual_seed(seed))
         else:
             assert self._pool is not None
@@ -136,7 +140,7 @@ class TrainingData:
             return self.scenes // share.of
         return len(range(share.rank, self.scenes, share.of))
 
-    def _simulate(self, count: int, seed: int) -> SceneSet:
+    def _simulate(self, count: int, seed: int, hidden: float = 0.0) -> SceneSet:
         recipe = self._recipe
         generator = torch.Generator(self._device).manual_seed(seed)
         plain = round(count * recipe.plain_scenes)
@@ -148,7 +152,7 @@ class TrainingData:
         ):
             for first in range(0, share, _CHUNK):
                 size = min(_CHUNK, share - first)
-                scenes = sample_scenes(size, look, generator, self._device, rig=self.rig)
+                scenes = self._draw(size, look, generator, hidden)
                 frames = render(scenes, self.rig, self.lidar)
                 frames = add_noise(frames, noise, generator, self.lidar.max_range)
                 images.append(frames.images)
@@ -162,6 +166,24 @@ class TrainingData:
             lidar=self.lidar,
             source=Path('simulated'),
         )
+
+    def _draw(
+        self, count: int, look: SceneSettings, generator: torch.Generator, hidden: float
+    ) -> Scenes:
+        """Draw scenes; in a part of them, `hidden`, an object is nearly hidden by the others.
+
+        Where a hidden object may be is learnt slowly otherwise: they are rare, and their errors
+        are most of the squared error.
+        """
+        rare = round(count * hidden)
+        common = sample_scenes(count - rare, look, generator, self._device, rig=self.rig)
+        if not rare:
+            return common
+        drawn = rare * _DRAWN_FOR_ONE_HIDDEN
+        pool = sample_scenes(drawn, look, generator, self._device, rig=self.rig)
+        least = visible_beams(pool, self.lidar, step=2).amin(1)
+        # Stable, so that one seed gives the same scenes on every device.
+        return Scenes.joined((common, pool[least.argsort(stable=True)[:rare]]))
 
     def _hide_sensors(self, observation: Observation, generator: torch.Generator) -> Observation:
         """Hide one sensor of some samples, so that a model learns to do without it."""

@@ -51,6 +51,9 @@ class Recipe(Settings):
     plain_scenes: float = Field(
         0.0, ge=0, le=1, description='Part of the fresh scenes that keep the original look'
     )
+    hidden_scenes: float = Field(
+        0.0, ge=0, le=1, description='Part of the fresh scenes in which an object is nearly hidden'
+    )
     seed: int = Field(0, ge=0, description='Start of all random numbers')
     device: Device = Field('auto', description='auto takes CUDA where it is')
     devices: int = Field(1, ge=1, description='Number of devices to train on')

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Literal
 
@@ -126,6 +127,12 @@ class Scenes:
     def to(self, device: torch.device | str) -> Scenes:
         """Return these scenes on another device."""
         return replace(self, **{name: getattr(self, name).to(device) for name in _TENSORS})
+
+    @classmethod
+    def joined(cls, parts: Sequence[Scenes]) -> Scenes:
+        """Return the scenes of several draws of the same kinds, one after the other."""
+        tensors = {name: torch.cat([getattr(part, name) for part in parts]) for name in _TENSORS}
+        return replace(parts[0], **tensors)
 
 
 _TENSORS = tuple(field.name for field in fields(Scenes) if field.name != 'kinds')

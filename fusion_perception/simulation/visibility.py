@@ -1,0 +1,38 @@
+"""Count how much of each object a LiDAR sees past the others."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from fusion_perception.sensing.geometry import direction_table
+from fusion_perception.sensing.observation import Lidar
+from fusion_perception.simulation.casting import View, cast
+from fusion_perception.simulation.scene import Scenes
+
+# Scenes cast at a time: it bounds the memory.
+_CHUNK = 256
+
+
+@torch.no_grad()
+def visible_beams(scenes: Scenes, lidar: Lidar, step: int = 1) -> Tensor:
+    """Return how many beams end on each object, (N, K) int64, before they meet another.
+
+    `step` looks at every step-th row and column only, which is faster by its square.
+    """
+    device = scenes.centers.device
+    angles = (lidar.azimuth[::step].double(), lidar.zenith[::step].double())
+    beams = direction_table(*angles, 'spherical').reshape(-1, 3).to(device, torch.float32)
+    begins = None
+    if lidar.offsets is not None:
+        begins = lidar.offsets[::step, ::step].reshape(-1, 3).to(device)
+    counts = []
+    for first in range(0, len(scenes), _CHUNK):
+        part = scenes[first : first + _CHUNK]
+        view = View(part.kinds, part.centers, part.rotations, part.scales)
+        nearest = torch.full((len(part), len(beams)), lidar.max_range, device=device)
+        owner = torch.full(nearest.shape, -1, device=device)
+        for slot in range(len(part.kinds)):
+            owner.view(-1)[cast(view, slot, beams, nearest, begins).pixels] = slot
+        counts.append(torch.stack([(owner == k).sum(1) for k in range(len(part.kinds))], 1))
+    return torch.cat(counts)

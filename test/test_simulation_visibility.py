@@ -1,0 +1,54 @@
+"""Hidden objects are counted as the renderer hides them."""
+
+from dataclasses import replace
+
+import torch
+
+from fusion_perception.sensing.lidars import UniformGrid
+from fusion_perception.sensing.rig import Rig
+from fusion_perception.simulation.render import render
+from fusion_perception.simulation.scene import Scenes, SceneSettings, sample_scenes
+from fusion_perception.simulation.visibility import visible_beams
+
+LIDAR = UniformGrid().lidar()
+
+
+def scenes_with(centers, kinds):
+    drawn = sample_scenes(1, SceneSettings(kinds=kinds), torch.Generator().manual_seed(0))
+    return replace(drawn, centers=torch.tensor([centers]))
+
+
+def test_the_beams_of_all_objects_are_the_returns_that_are_rendered():
+    scenes = sample_scenes(12, SceneSettings(), torch.Generator().manual_seed(3))
+    returns = (render(scenes, Rig(), LIDAR).ranges < LIDAR.max_range).flatten(1).sum(1)
+    assert torch.equal(visible_beams(scenes, LIDAR).sum(1), returns)
+
+
+def test_an_object_behind_another_meets_no_beam():
+    near, behind = [0.0, 20.0, 0.0], [0.0, 26.0, 0.0]
+    seen = visible_beams(scenes_with([near, behind], ('cube', 'torus')), LIDAR)[0]
+    assert seen[0] > 100
+    assert seen[1] == 0
+
+
+def test_the_order_of_the_objects_hides_nothing():
+    near, behind = [0.0, 20.0, 0.0], [1.5, 26.0, 0.0]
+    one = visible_beams(scenes_with([near, behind], ('sphere', 'sphere')), LIDAR)[0]
+    other = visible_beams(scenes_with([behind, near], ('sphere', 'sphere')), LIDAR)[0]
+    assert torch.equal(one, other.flip(0))
+    assert 0 < one[1] < one[0]
+
+
+def test_a_coarse_look_counts_its_share_of_the_beams():
+    scenes = sample_scenes(20, SceneSettings(), torch.Generator().manual_seed(5))
+    fine, coarse = visible_beams(scenes, LIDAR).sum(), visible_beams(scenes, LIDAR, 2).sum()
+    assert abs(4 * coarse / fine - 1) < 0.05
+
+
+def test_joined_scenes_keep_what_each_holds():
+    one, two = (
+        sample_scenes(n, SceneSettings(), torch.Generator().manual_seed(n)) for n in (2, 3)
+    )
+    both = Scenes.joined((one, two))
+    assert len(both) == 5
+    assert torch.equal(both.rotations[2:], two.rotations)
