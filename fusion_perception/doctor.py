@@ -18,7 +18,7 @@ from fusion_perception.learning.bag_topics import CAMERA_INFO, Topics, TopicSett
 from fusion_perception.learning.folder import DataFolder
 from fusion_perception.models.bundle import find_bundle, load_bundle
 from fusion_perception.runtime import Runtime
-from fusion_perception.sensing.decode import RANGE_SCALE
+from fusion_perception.sensing.decode import INVALID_VALUES, RANGE_SCALE, InvalidValues, RangeScale
 from fusion_perception.sensing.facts import Facts, Source
 from fusion_perception.sensing.findings import Finding, Level, diagnose, worst
 from fusion_perception.sensing.intake import Message
@@ -47,9 +47,8 @@ class DoctorSettings(TopicSettings):
     pairing: Annotated[PairingSettings, tyro.conf.arg(name='')] = Field(
         PairingSettings(), description='What belongs together (--bag)'
     )
-    range_scale: float = Field(
-        RANGE_SCALE, gt=0, le=1, description='Metres per count of a range image (--bag)'
-    )
+    range_scale: RangeScale = RANGE_SCALE
+    invalid_values: InvalidValues = INVALID_VALUES
 
 
 def doctor(settings: DoctorSettings) -> tuple[str, int]:
@@ -161,7 +160,7 @@ def examine_bag(settings: DoctorSettings) -> list[Finding]:
             topics = choose_topics(recording, settings)
         except ValueError as fault:
             return [_from(str(path), fault)]
-        watch = Watch(settings.pairing, settings.range_scale)
+        watch = Watch(settings.pairing, settings.range_scale, settings.invalid_values)
         streams: dict[str, Stream] = {}
         for topic, stream in zip((topics.image, topics.ranges), STREAMS, strict=True):
             if topic is not None:

@@ -2,6 +2,7 @@
 
 import threading
 
+import numpy as np
 import pytest
 
 pytest.importorskip('rclpy', reason='needs rclpy: pip install .[ros]')
@@ -10,20 +11,32 @@ from geometry_msgs.msg import PoseArray
 from rclpy.lifecycle import LifecycleNode
 from rclpy.qos import DurabilityPolicy, QoSProfile, qos_profile_sensor_data
 from ros_graph import Probe, ros, small_bundle, spinning
-from sensor_msgs.msg import Image
+from sensor_msgs.msg import Image, PointCloud2
+from std_msgs.msg import Header
 from std_srvs.srv import SetBool
 
 from fusion_perception.doctor import DoctorSettings, doctor
+from fusion_perception.ros.clouds import cloud_message
 from fusion_perception.ros.fusion_node import FusionNode
+from fusion_perception.ros.messages import as_data, header_message, range_message
 
 pytestmark = pytest.mark.ros
 PERIOD_S = 0.07
 
 
+def counts_message(stamp, count):
+    """Return a range image that holds one 16-bit count everywhere."""
+    counts = np.full((64, 64), count, np.uint16)
+    message = range_message(header_message(stamp, 'lidar'), np.zeros((64, 64), np.float32))
+    message.encoding, message.step, message.data = '16UC1', 128, as_data(counts)
+    return message
+
+
 class Sensors:
     """Publishes pairs on a thread until the end of the block, the camera's stamps shifted."""
 
-    def __init__(self, probe, shift_s=0.0, zero=False, **streams):
+    def __init__(self, probe, shift_s=0.0, zero=False, count=None, **streams):
+        self.count = count
         self.probe, self.shift_ns, self.zero = probe, round(shift_s * 1e9), zero
         self.streams = streams or {'camera': True, 'lidar': True}
         self.ended = threading.Event()
@@ -32,7 +45,10 @@ class Sensors:
     def publish(self):
         while not self.ended.wait(PERIOD_S):
             stamp = 0 if self.zero else self.probe.get_clock().now().nanoseconds
-            self.probe.publish(stamp, camera=False, lidar='lidar' in self.streams)
+            if self.count is not None:
+                self.probe.ranges.publish(counts_message(stamp, self.count))
+            elif 'lidar' in self.streams:
+                self.probe.publish(stamp, camera=False)
             if 'camera' in self.streams:
                 shifted = 0 if self.zero else stamp - self.shift_ns
                 self.probe.publish(shifted, lidar=False)
@@ -70,6 +86,52 @@ def test_a_graph_that_works_is_found_well(graph):
     assert '/fusion_node is there: active' in text
     assert 'rgb8 64x64' in text
     assert '32FC1 64x64' in text
+
+
+@pytest.mark.parametrize(
+    ('name', 'value'),
+    [('invalid_values', [7000]), ('range_scale', 0.01)],
+    ids=['invalid', 'scale'],
+)
+def test_range_images_are_read_as_the_node_was_told_to(graph, name, value):
+    with Sensors(graph, count=7000):
+        text, code = examined()
+        assert code == 0, text
+        # No return at all; and 70 m, which is farther than the LiDAR sees.
+        assert graph.set(name, value).successful
+        text, code = examined()
+    assert code == 1, text
+    assert 'The scene is empty' in text
+    assert '16UC1 64x64' in text
+
+
+def test_clouds_and_compressed_images_are_expected_where_the_node_is_set_to_them(tmp_path):
+    kinds = ('-p', 'image_type:=compressed', '-p', 'lidar_type:=points')
+    with ros('-p', f'bundle:={small_bundle(tmp_path)}', *kinds):
+        node, probe = FusionNode(), Probe()
+        scans = probe.create_publisher(PointCloud2, 'points', qos_profile_sensor_data)
+        node.start()
+        with spinning(node, probe):
+            cloud = cloud_message(Header(), np.zeros((4, 64, 64), np.float32))
+
+            def tick():
+                cloud.header.stamp = probe.get_clock().now().to_msg()
+                scans.publish(cloud)
+
+            ticking = probe.create_timer(PERIOD_S, tick)
+            text, _ = examined()
+            assert 'Nothing arrives on /image/compressed: nobody publishes' in text
+            assert 'cloud of 64x64 points' in text
+            # A node that does not listen has no subscription that could tell what it needs.
+            assert probe.change_state('deactivate')
+            cloud.fields[0].name = 'depth'
+            text, _ = examined()
+            assert 'Nothing arrives on /image/compressed: nobody publishes' in text
+            assert "refused (bad_encoding): a point cloud has no field 'x'" in text
+            ticking.cancel()
+        node.finish()
+        node.destroy_node()
+        probe.destroy_node()
 
 
 def test_without_any_fusion_node_it_says_where_it_looked():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import array
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -19,8 +20,10 @@ from rclpy.node import Node
 from rclpy.parameter import Parameter, parameter_value_to_python
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 from rclpy.signals import SignalHandlerOptions
-from sensor_msgs.msg import CameraInfo, Image
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image, PointCloud2
 
+from fusion_perception.ros.bridge import cv_bridge_fallback
+from fusion_perception.ros.node_settings import NodeSettings
 from fusion_perception.ros.observed import (
     TYPES,
     clash,
@@ -30,22 +33,17 @@ from fusion_perception.ros.observed import (
     type_name,
     waits_for_clock,
 )
-from fusion_perception.ros.parameters import nested
+from fusion_perception.ros.parameters import leaves, nested
 from fusion_perception.sensing.facts import Facts, InputFacts, Source
 from fusion_perception.sensing.findings import MOST, Finding
 from fusion_perception.sensing.ledger import STREAMS, Stream
-from fusion_perception.sensing.pairing import PairingSettings
 from fusion_perception.sensing.watch import Watch
 
 # Asks for nothing, so that it hears every publisher; deep, to see each message.
 HEARS_ALL = QoSProfile(depth=50, reliability=ReliabilityPolicy.BEST_EFFORT)
 ANSWER_S = 3.0
-PARAMETERS = (
-    'use_sim_time',
-    'range_scale',
-    'max_age_s',
-    *(f'pairing.{name}' for name in PairingSettings.model_fields),
-)
+# By image_type and lidar_type; everything else is an Image.
+KINDS = {'compressed': CompressedImage, 'points': PointCloud2}
 
 
 class Input(NamedTuple):
@@ -138,19 +136,22 @@ class Examiner(Node):
     def examine(self, name: str, seconds: float) -> Examined:
         """Ask a node for its state and settings, and listen to its inputs for so long."""
         state = self._ask(GetState, f'{name}/get_state', GetState.Request())
-        settings = self._settings(name)
-        if settings.get('use_sim_time'):
+        settings, use_sim_time = self._settings(name)
+        if use_sim_time:
             self.set_parameters([Parameter('use_sim_time', value=True)])
         self._spin(2.5, lambda: name in self._statuses)
         before = values_of(self._statuses.get(name))
         rows, _, columns = before.get('lidar_shape', '').partition('x')
         watch = Watch(
-            PairingSettings.read(nested(settings).get('pairing', {})),
-            settings.get('range_scale', 0.001),
+            settings.pairing,
+            settings.range_scale,
+            settings.invalid_values,
             (int(rows), int(columns)) if columns else None,
             float(before.get('max_range', 'inf')),
+            image_fallback=cv_bridge_fallback('rgb8'),
+            range_fallback=cv_bridge_fallback('passthrough'),
         )
-        inputs = self._inputs(name, before)
+        inputs = self._inputs(name, before, settings)
         self._listen(name, inputs, watch)
         self._spin(seconds)
         watch.finish()
@@ -173,31 +174,38 @@ class Examiner(Node):
             waits_for_clock=waits_for_clock(self),
             clock_publishers=self.count_publishers('/clock'),
             pairs=watch.pairs + _growth('modes.fusion', before, values),
-            pairing=PairingSettings.read(nested(settings).get('pairing', {})),
-            max_age_s=settings.get('max_age_s', 0.0),
-            returns=watch.returns,
+            pairing=settings.pairing,
+            max_age_s=settings.max_age_s,
+            returns=_returns(watch, values),
         )
         findings = [] if state is not None else [_no_answer(name)]
         return Examined(name, facts, watch, findings + self._unheard(name), status)
 
-    def _settings(self, name: str) -> dict[str, Any]:
-        request = GetParameters.Request(names=list(PARAMETERS))
+    def _settings(self, name: str) -> tuple[NodeSettings, bool]:
+        """Return what the node was set to, the defaults where it does not say, and its clock."""
+        names = ['use_sim_time', *(leaf.name for leaf in leaves(NodeSettings))]
+        request = GetParameters.Request(names=names)
         answer = self._ask(GetParameters, f'{name}/get_parameters', request)
-        if answer is None or len(answer.values) != len(PARAMETERS):
-            return {}
+        if answer is None or len(answer.values) != len(names):
+            return NodeSettings(), False
         values = map(parameter_value_to_python, answer.values)
-        return {key: v for key, v in zip(PARAMETERS, values, strict=True) if v is not None}
+        told = {key: v for key, v in zip(names, values, strict=True) if v is not None}
+        use_sim_time = bool(told.pop('use_sim_time', False))
+        lists = {key: list(v) for key, v in told.items() if isinstance(v, array.array)}
+        return NodeSettings.read(nested({**told, **lists}), name), use_sim_time
 
-    def _inputs(self, name: str, values: Mapping[str, str]) -> list[Input]:
+    def _inputs(self, name: str, values: Mapping[str, str], settings: NodeSettings) -> list[Input]:
         found = []
         for topic, kind, qos in self._topics(name, 'subscriptions'):
             stream = stream_of(topic, kind, values.get('lidar.topic'))
             if stream is not None:
                 found.append(Input(stream, topic, kind, qos))
         if not found:  # It does not listen now; these are what it will listen to.
+            comes_as = {'camera': settings.image_type, 'lidar': settings.lidar_type}
             found = [
-                Input(stream, values[f'{stream}.topic'], type_name(Image), HEARS_ALL)
+                Input(stream, values[f'{stream}.topic'], type_name(kind), HEARS_ALL)
                 for stream in STREAMS
+                for kind in [KINDS.get(comes_as[stream], Image)]
                 if f'{stream}.topic' in values
             ]
         return found
@@ -281,6 +289,12 @@ def _as_the_node_hears(
 
 def _growth(key: str, before: Mapping[str, str], after: Mapping[str, str]) -> int:
     return int(after.get(key, 0)) - int(before.get(key, 0))
+
+
+def _returns(watch: Watch, values: Mapping[str, str]) -> float | None:
+    # Clouds become range images in the node alone.
+    told = float(values['returns']) if 'returns' in values else None
+    return told if watch.returns is None else watch.returns
 
 
 def _fault(status: DiagnosticStatus) -> str:

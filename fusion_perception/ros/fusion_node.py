@@ -296,7 +296,7 @@ class FusionNode(Startable, LifecycleNode):
                 'device': str(pipeline.runtime.device),
                 'lidar_shape': '{}x{}'.format(*pipeline.runtime.bundle.lidar.shape),
                 'max_range': str(pipeline.runtime.bundle.lidar.max_range),
-                **pipeline.placement(),
+                **pipeline.scan(),
                 'able': ' '.join(sorted(pipeline.runtime.bundle.model.modes)),
             },
         )

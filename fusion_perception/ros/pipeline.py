@@ -97,12 +97,17 @@ class Pipeline:
         ranges, max_range = self._ranges, self.runtime.bundle.lidar.max_range
         return None if ranges is None else float(((ranges > 0) & (ranges < max_range)).mean())
 
-    def placement(self) -> dict[str, str]:
-        """Return how many points of the last cloud had no place in the range image; see Beams."""
-        last = self.intake.placement
-        if last is None:
-            return {}
-        return {'points_outside': str(last.outside), 'points_hidden': str(last.hidden)}
+    def scan(self) -> dict[str, str]:
+        """Return the facts of the last scan by name, nothing before the first.
+
+        returns is the share of rays that met something; points_outside and points_hidden count
+        the points of a cloud that had no place in the range image, see Beams.
+        """
+        returns, last = self.returns(), self.intake.placement
+        facts = {} if returns is None else {'returns': f'{returns:.4f}'}
+        if last is not None:
+            facts |= {'points_outside': str(last.outside), 'points_hidden': str(last.hidden)}
+        return facts
 
     def _submit(self, pairs: list[Pair[Frame]]) -> None:
         for pair in pairs:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import cast
 
-from fusion_perception.sensing.cloud import PointCloudMessage
+from fusion_perception.sensing.cloud import PointCloudMessage, decode_points
 from fusion_perception.sensing.decode import (
+    INVALID_VALUES,
     RANGE_SCALE,
     BadEncoding,
     BadShape,
+    Fallback,
     ImageMessage,
     decode_compressed_image,
     decode_image,
@@ -30,24 +32,28 @@ KEPT = 512
 class Watch:
     """Takes messages as a node would, and keeps facts instead of measurements.
 
-    `lidar_shape` (rows, columns) is what range images must have, None for any; `bytes` is what
-    the last message of a stream took; `kinds` counts what came by encoding and size; `returns`
-    is the share of rays of the last scan that met something closer than `max_range`.
+    `lidar_shape` (rows, columns) is what range images must have, None for any; `kinds` counts
+    what came by encoding and size; `returns` is the share of rays of the last range image that
+    met something closer than `max_range`. The fallbacks are those of `Intake`.
     """
 
     def __init__(
         self,
         pairing: PairingSettings,
         range_scale: float = RANGE_SCALE,
+        invalid_values: Collection[int] = INVALID_VALUES,
         lidar_shape: tuple[int, int] | None = None,
         max_range: float = float('inf'),
+        image_fallback: Fallback | None = None,
+        range_fallback: Fallback | None = None,
     ) -> None:
         self.pairs = 0
         self.returns: float | None = None
         self.kinds: dict[Stream, Counter[str]] = {stream: Counter() for stream in STREAMS}
         self.received: Counter[Stream] = Counter()
         self._lidar_shape, self._max_range = lidar_shape, max_range
-        self._range_scale = range_scale
+        self._range_scale, self._invalid_values = range_scale, invalid_values
+        self._image_fallback, self._range_fallback = image_fallback, range_fallback
         self._dropped: dict[Stream, Counter[Cause]] = {stream: Counter() for stream in STREAMS}
         self._faults: dict[Stream, str] = {}
         self._arrivals: dict[Stream, deque[Arrival]] = {s: deque(maxlen=KEPT) for s in STREAMS}
@@ -116,6 +122,7 @@ class Watch:
     def _read(self, stream: Stream, message: Message) -> str:
         if hasattr(message, 'point_step'):
             cloud = cast('PointCloudMessage', message)
+            decode_points(cloud)
             return f'cloud of {cloud.height}x{cloud.width} points'
         if not hasattr(message, 'encoding'):
             pixels = decode_compressed_image(message)
@@ -123,9 +130,9 @@ class Watch:
         image = cast('ImageMessage', message)
         size = f'{image.encoding} {image.width}x{image.height}'
         if stream == 'camera':
-            decode_image(image)
+            decode_image(image, self._image_fallback)
             return size
-        ranges = decode_range(image, self._range_scale)
+        ranges = decode_range(image, self._range_scale, self._range_fallback, self._invalid_values)
         if self._lidar_shape not in (None, ranges.shape):
             raise BadShape(
                 f'A range image of {ranges.shape} came and the bundle needs {self._lidar_shape} '
