@@ -98,7 +98,8 @@ class DenseFusion(FusionModel):
         lidar_precision = lidar_precision * has_points[:, None, None, None]
         camera_precision = camera_precision * observation.camera[:, None, None, None]
         covariance = invert_symmetric(lidar_precision + camera_precision + prior)
-        scale = covariance.new_tensor(self.config.covariance_scale)
+        # Filled on the device: copying numbers there would not do in a CUDA graph.
+        scale = torch.stack([covariance.new_full((), s) for s in self.config.covariance_scale])
         alone = observation.camera.long() + 2 * observation.lidar.long()
         information = (
             torch.einsum('bkij,bkj->bki', lidar_precision, by_lidar)
@@ -191,8 +192,8 @@ class DenseFusion(FusionModel):
         intrinsics = observation.intrinsics[:, None, None, None]
         # Each pixel of the half-resolution features covers two by two of the image.
         v, u = torch.meshgrid(
-            torch.arange(height, device=raw.device) * 2 + 0.5,
-            torch.arange(width, device=raw.device) * 2 + 0.5,
+            torch.arange(height, dtype=raw.dtype, device=raw.device) * 2 + 0.5,
+            torch.arange(width, dtype=raw.dtype, device=raw.device) * 2 + 0.5,
             indexing='ij',
         )
         across = u + 8 * raw[:, :, 0] - intrinsics[..., 0, 2]
@@ -209,7 +210,7 @@ class DenseFusion(FusionModel):
         image = observation.rgba[:, :3]
         in_camera = transform_points(observation.T_camera_lidar, points.permute(0, 2, 3, 1))
         pixels, in_front = project(in_camera, observation.intrinsics)
-        size = torch.tensor(image.shape[:-3:-1], device=image.device)
+        size = torch.stack([pixels.new_full((), side) for side in image.shape[:-3:-1]])
         place = (2 * pixels + 1) / size - 1
         inside = in_front & (place.abs() <= 1).all(-1) & observation.camera[:, None, None]
         colour = grid_sample(image, place, mode='bilinear', align_corners=False)
