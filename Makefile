@@ -2,6 +2,7 @@
 #   make demo      simulated sensors and the fusion node, over DDS, for 15 seconds
 #   make test      every test;  make test-unit, make test-ros  for a part of them
 #   make test-jazzy   the tests of the nodes on ROS 2 Jazzy, in .venv-jazzy;  TESTS='-k word'  a few
+#   make bench     speed beside the original notebook's way, and beside docs/benchmarks;  BENCH='--quick'
 #   make lint      form and types;  make format  repairs the form
 #   make parameters   config/fusion.yaml and docs/parameters.md, from their common source
 #   make PYTHON=python3.12 ...  takes another interpreter than python3
@@ -16,7 +17,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 SECONDS_OF_DEMO := 15
 
-.PHONY: demo test test-unit test-ros test-jazzy lint format parameters setup clean
+.PHONY: demo test test-unit test-ros test-jazzy bench lint format parameters setup clean
 
 demo: $(STAMP)
 	$(BIN)/fusion demo --seconds $(SECONDS_OF_DEMO) --out runs/demo
@@ -34,6 +35,9 @@ test-ros: $(STAMP)
 test-jazzy:
 	env -u ROS_DISTRO -u PYTHONPATH -u LD_LIBRARY_PATH -u AMENT_PREFIX_PATH \
 	$(MAKE) test-ros VENV=.venv-jazzy EXTRAS='ros-jazzy$(comma)test'
+
+bench: $(STAMP)
+	$(BIN)/fusion benchmark --out runs/bench --records docs/benchmarks $(BENCH)
 
 lint: $(STAMP)
 	$(BIN)/python -m ruff check

@@ -75,6 +75,7 @@ setup(
         # pytest 9 does not start beside ROS's own launch_testing.
         'test': [
             'pytest>=8,<9',
+            'pytest-benchmark>=5',
             'pytest-timeout>=2.3',
             'hypothesis>=6.100',
             'catkin_pkg>=1',

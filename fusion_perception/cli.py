@@ -64,6 +64,12 @@ VERBS: dict[str, Verb] = {
         'evaluate',
         'Measure a bundle on a data folder or on recordings (rosbag2)',
     ),
+    'benchmark': Verb(
+        'fusion_perception.learning.benchmark',
+        'BenchmarkSettings',
+        'benchmark',
+        "Measure the speed of each stage beside the original notebook's way",
+    ),
     'to-bag': Verb(
         'fusion_perception.learning.to_bag',
         'ToBagSettings',

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from fusion_perception.learning.dataset import SceneSet, read_folder, split_indices
 from fusion_perception.learning.recipe import Recipe
+from fusion_perception.models.examples import COUNT, Examples
 from fusion_perception.sensing.lidars import UniformGrid
 from fusion_perception.sensing.observation import Observation
 from fusion_perception.sensing.rig import TASK_CLASSES, Rig
@@ -111,14 +112,19 @@ class TrainingData:
         else:
             assert self._pool is not None
             scenes = self._pool
-            generator.manual_seed(derive_seed(recipe.seed, stage, epoch))
-            order = torch.randperm(self.scenes, generator=generator)[share.rank :: share.of]
+            order = self.order(stage, epoch, generator)[share.rank :: share.of]
         size = recipe.batch_size // share.of
         for indices in order.to(self._device).split(size):
             if len(indices) < size and recipe.drop_last:
                 return
             observation, centers = scenes.batch(indices)
             yield self._hide_sensors(observation, generator), centers
+
+    def order(self, stage: str, epoch: int, generator: torch.Generator | None = None) -> Tensor:
+        """Return the order in which an epoch takes the folder's scenes for training."""
+        generator = generator or torch.Generator()
+        generator.manual_seed(derive_seed(self._recipe.seed, stage, epoch))
+        return torch.randperm(self.scenes, generator=generator)
 
     def validation(self) -> Iterator[Batch]:
         """Yield the validation scenes in order, all of them."""
@@ -133,6 +139,11 @@ class TrainingData:
         scenes = self._simulate(_CHUNK, derive_seed('unseen'))
         for indices in torch.arange(_CHUNK, device=self._device).split(self._recipe.batch_size):
             yield scenes.batch(indices)
+
+    def examples(self) -> Examples:
+        """Return scenes for a bundle to carry: the first of the validation's."""
+        first = self._held_out[:COUNT]
+        return Examples(self._valid.images[first], self._valid.ranges[first])
 
     def _local_count(self) -> int:
         share = self._share

@@ -53,7 +53,8 @@ def direction_table(azimuth: Tensor, zenith: Tensor, projection: Projection) -> 
     if projection == 'spherical':
         across = across * torch.cos(zenith)
     forward = torch.cos(azimuth) * torch.cos(zenith)
-    return torch.stack((across, forward, torch.sin(-zenith)), dim=-1)
+    # Each component lies in one piece, as range_to_xyza wants them.
+    return torch.stack((across, forward, torch.sin(-zenith))).permute(1, 2, 0)
 
 
 def range_to_xyza(
@@ -72,13 +73,18 @@ def range_to_xyza(
             f'The range image is {tuple(range_image.shape[-2:])} and the LiDAR table '
             f'{tuple(directions.shape[:2])} (rows, columns). Use the tables of this sensor.'
         )
-    valid = range_image.isfinite() & (range_image > 0) & (range_image < max_range)
     # Fill the gaps before multiplying: inf * 0 is NaN, and one NaN poisons every convolution.
-    metres = torch.where(valid, range_image, max_range).to(directions.dtype)
-    points = metres.unsqueeze(-3) * directions.permute(2, 0, 1)
+    # NaN is not above 0, and what is at or beyond the maximum ends there.
+    reached = torch.where(range_image > 0, range_image, max_range).clamp_max_(max_range)
+    metres = reached.to(directions.dtype)
+    # Written in place: a concatenation would move every value once more.
+    xyza = metres.new_empty((*metres.shape[:-2], 4, *metres.shape[-2:]))
+    points = xyza[..., :3, :, :]
+    torch.mul(metres.unsqueeze(-3), directions.permute(2, 0, 1), out=points)
     if offsets is not None:
-        points = points + offsets.permute(2, 0, 1)
-    return torch.cat((points, valid.unsqueeze(-3).to(points.dtype)), dim=-3)
+        points += offsets.permute(2, 0, 1)
+    torch.lt(reached, max_range, out=xyza[..., 3, :, :])
+    return xyza
 
 
 def transform_points(T_target_source: Tensor, points: Tensor) -> Tensor:

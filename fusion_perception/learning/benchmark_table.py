@@ -1,0 +1,116 @@
+"""Lay measured stages out as a table, with their goals and the last recorded result."""
+
+from __future__ import annotations
+
+from fusion_perception.learning.benchmark_result import Result, Spread
+from fusion_perception.learning.benchmark_timing import better
+
+# What to reach on a CPU and on a GPU: so many times better than the notebook's way, or where
+# nothing is compared so many scenes a second.
+GOALS: dict[str, tuple[float, float]] = {
+    'loading_first': (3, 3),
+    'loading_second': (50, 50),
+    'xyza': (5, 20),
+    'training': (1.5, 15),
+    'training_bfloat16': (1.5, 15),
+    'time_to_mse': (30, 30),
+    'inference': (6, 6),
+    'throughput': (3, 10),
+    'simulator': (2000, 100_000),
+}
+# A stage below this part of its recorded speed became slower.
+TOLERATED = 0.9
+TITLES = {
+    'loading_first': 'loading the data folder, first time',
+    'loading_second': 'loading it again',
+    'xyza': 'ranges to XYZA',
+    'training': 'training, one epoch',
+    'training_bfloat16': 'training, one epoch, bfloat16',
+    'time_to_mse': 'training until the error is small',
+    'inference': 'inference, one scene',
+    'throughput': 'inference, batches',
+    'simulator': 'simulator',
+}
+
+
+def goal_of(stage: str, device: str) -> float:
+    """Return what a stage is to reach on a device."""
+    return GOALS[stage][device == 'cuda']
+
+
+def as_markdown(result: Result, before: Result | None = None) -> str:
+    """Return the machine in words and the stages as a Markdown table.
+
+    `before` is an earlier result to compare with.
+    """
+    header = ['stage', 'ours', 'notebook', 'times better', 'goal']
+    header += ['before', 'against before'] if before else []
+    lines = [
+        in_words(result),
+        '',
+        f'| {" | ".join(header)} |',
+        f'| --- |{" ---: |" * (len(header) - 1)}',
+    ]
+    for row in result.stages:
+        unit = 'x' if row.ratio else f' {row.unit}'
+        cells = [
+            TITLES[row.stage],
+            figure(row.ours, row.unit),
+            figure(row.notebook, row.unit) if row.notebook else '',
+            short(row.ratio) if row.ratio else '',
+            f'{row.goal:,g}{unit} {"reached" if row.reached else "missed"}',
+        ]
+        if before:
+            old = before.of(row.stage)
+            cells += (
+                ['', '']
+                if old is None
+                else [
+                    figure(old.ours, old.unit),
+                    f'{better(row.unit, row.ours.median, old.ours.median):.2f}',
+                ]
+            )
+        lines.append(f'| {" | ".join(cells)} |')
+    lines += ['', *(f'* {TITLES[row.stage]}: {row.what}.' for row in result.stages)]
+    return '\n'.join(lines)
+
+
+def in_words(result: Result) -> str:
+    """Say in two lines where the figures come from and what they are."""
+    machine = result.machine
+    gpu = f', {machine.gpu} (CUDA {machine.cuda})' if machine.gpu else ''
+    names = ', '.join(f'{name} {text}' for name, text in machine.versions.items())
+    warning = ' TINY SIZES: these figures mean nothing.' if result.quick else ''
+    return (
+        f'{machine.cpu}, {machine.cores} cores, {machine.memory_gib:g} GiB{gpu}; on '
+        f'{machine.device} with {machine.threads} threads; {names}; commit '
+        f'{machine.git_commit or "unknown"}; {result.when}; load {machine.load_before:g} when it '
+        f'began.{warning}\nMedians of {result.rounds} rounds, both ways in turn in one process; '
+        'in brackets the quartiles.'
+    )
+
+
+def figure(values: Spread, unit: str) -> str:
+    """Return a median with its quartiles and unit."""
+    return f'{short(values.median)} {unit} ({short(values.p25)} to {short(values.p75)})'
+
+
+def short(value: float) -> str:
+    """Return a number with three digits that count, and none after the point from 100 on."""
+    return f'{value:,.0f}' if abs(value) >= 100 else f'{value:.3g}'
+
+
+def slower_than(before: Result, result: Result) -> list[str]:
+    """List in words the stages that became slower, beyond what the rounds spread."""
+    found = []
+    for row in result.stages:
+        old = before.of(row.stage)
+        if old is None:
+            continue
+        rate = row.unit.endswith('/s')
+        new_best = row.ours.p75 if rate else row.ours.p25
+        old_worst = old.ours.p25 if rate else old.ours.p75
+        speed = better(row.unit, row.ours.median, old.ours.median)
+        if better(row.unit, new_best, old_worst) < 1 and speed < TOLERATED:
+            found.append(f'{TITLES[row.stage]} runs at {speed:.2f} of the recorded speed')
+    return found

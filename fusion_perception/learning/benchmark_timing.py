@@ -1,0 +1,97 @@
+"""Measure ways of doing the same thing, alternating, and say how far the rounds spread."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+
+from fusion_perception.learning.benchmark_result import Spread, Stage
+
+Work = Callable[[], object]
+# Measures once and returns the figure: seconds, or whatever the stage counts in.
+Measure = Callable[[], float]
+
+
+@dataclass(frozen=True)
+class Measured:
+    """One stage: the figures of each round, ours and, where there is one, the notebook's way's.
+
+    `unit` is 's', 'ms' or 'scenes/s'; `ratio` says how many times better ours is, whichever way
+    the unit counts. `what` says in a sentence what was measured, `details` holds what else is
+    worth keeping.
+    """
+
+    stage: str
+    unit: str
+    ours: tuple[float, ...]
+    notebook: tuple[float, ...]
+    what: str
+    details: Mapping[str, object] = field(default_factory=dict)
+
+    @property
+    def ratio(self) -> float | None:
+        """Return the ratio of the medians, more than 1 where ours is better."""
+        return (
+            better(self.unit, median(self.ours), median(self.notebook)) if self.notebook else None
+        )
+
+    def judged(self, goal: float) -> Stage:
+        """Return the stage with its verdict."""
+        paired = [better(self.unit, *pair) for pair in zip(self.ours, self.notebook, strict=False)]
+        ratio = self.ratio
+        return Stage(
+            stage=self.stage,
+            unit=self.unit,
+            ours=Spread.of(self.ours),
+            notebook=Spread.of(self.notebook) if self.notebook else None,
+            ratio=ratio,
+            ratio_by_round=Spread.of(paired) if paired else None,
+            goal=goal,
+            reached=(median(self.ours) if ratio is None else ratio) >= goal,
+            what=self.what,
+            details=dict(self.details),
+        )
+
+
+def better(unit: str, ours: float, other: float) -> float:
+    """Return how many times better `ours` is: smaller times, larger rates."""
+    return ours / other if unit.endswith('/s') else other / ours
+
+
+def alternate(rounds: int, measures: Mapping[str, Measure]) -> dict[str, tuple[float, ...]]:
+    """Call the measures in turn, A B A B, after one round that does not count.
+
+    What disturbs the machine meanwhile then disturbs all of them alike.
+    """
+    figures: dict[str, list[float]] = {name: [] for name in measures}
+    for turn in range(rounds + 1):
+        for name, measure in measures.items():
+            figure = measure()
+            if turn:
+                figures[name].append(figure)
+    return {name: tuple(values) for name, values in figures.items()}
+
+
+def seconds_of(work: Work, device: torch.device, calls: int = 1) -> float:
+    """Return the mean time of some calls in a row, until the device has finished, seconds."""
+    wait_for(device)
+    began = time.perf_counter()
+    for _ in range(calls):
+        work()
+    wait_for(device)
+    return (time.perf_counter() - began) / calls
+
+
+def wait_for(device: torch.device) -> None:
+    """Return when the device has nothing left to do."""
+    if device.type == 'cuda':
+        torch.cuda.synchronize(device)
+
+
+def median(values: tuple[float, ...]) -> float:
+    """Return the median."""
+    return float(np.median(values))

@@ -1,0 +1,169 @@
+"""Measure training: early fusion as `fusion train` does it, beside the notebook's loop."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import partial
+from itertools import count, islice
+
+import torch
+from torch import nn
+from torch.utils.data import DataLoader
+
+from fusion_perception.learning import notebook_baseline as notebook
+from fusion_perception.learning.batches import Batch, TrainingData
+from fusion_perception.learning.benchmark_settings import Bench
+from fusion_perception.learning.benchmark_timing import Measured, alternate, seconds_of
+from fusion_perception.learning.dataset import split_indices
+from fusion_perception.learning.learner import Learner
+from fusion_perception.learning.training import TrainSettings, start_fabric
+from fusion_perception.models import FusionModel, Stage, build
+from fusion_perception.runtime import Precision
+
+MODEL = 'early_fusion'
+PRECISIONS: tuple[Precision, ...] = ('float32', 'bfloat16')
+
+
+class Ours:
+    """A training of early fusion by the product's own code."""
+
+    def __init__(self, bench: Bench, data: TrainingData, precision: Precision) -> None:
+        self.recipe = TrainSettings(
+            model=MODEL,
+            data=bench.folder,
+            out=bench.scratch,
+            device=bench.settings.device,
+            precision=precision,
+        )
+        fabric = start_fabric(self.recipe)
+        torch.manual_seed(0)
+        self.model = build(MODEL)
+        self.model.to(fabric.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.learner = Learner(fabric, self.recipe, Stage(MODEL, self.model, _all(self.model)))
+        self.data, self._step = data, 0
+        self._batches = _endless(data)
+
+    def steps(self, number: int) -> None:
+        """Take some steps; the batches go on where they stopped."""
+        self.learner.learn(islice(self._batches, number), self._step, 10**9)
+        self._step += number
+
+    def validate(self) -> float:
+        """Return the validation loss."""
+        return self.learner.validate(self.data.validation())[0]
+
+
+class Theirs:
+    """A training of early fusion by the notebook's loop."""
+
+    def __init__(self, bench: Bench) -> None:
+        held_out = len(split_indices(bench.scenes)[1])
+        self.train, self.valid = notebook.loaders(
+            bench.folder, bench.device, bench.scenes, held_out
+        )
+        self.net = notebook.EarlyNet().to(bench.device)
+        self.optimiser = notebook.adam(self.net)
+        self.inputs = notebook.INPUTS[MODEL]
+        self.batches: Iterator[notebook.Sample] = (batch for _ in count() for batch in self.train)
+
+    def steps(self, number: int) -> None:
+        """Take some steps; the batches go on where they stopped."""
+        notebook.train_epoch(self.net, self.optimiser, self.inputs, self.batches, number)
+
+    def validate(self) -> float:
+        """Return the validation loss."""
+        return notebook.validate(self.net, self.inputs, self.valid)
+
+
+def training(bench: Bench) -> list[Measured]:
+    """Measure an epoch of early fusion: float32, the default, and bfloat16.
+
+    An epoch is put together from the time of a step and that of a validation, or with
+    full_epochs it is one.
+    """
+    recipe = TrainSettings(model=MODEL, data=bench.folder, out=bench.scratch)
+    data = TrainingData(recipe, bench.device)
+    theirs = Theirs(bench)
+    ours = {precision: Ours(bench, data, precision) for precision in PRECISIONS}
+    settings = bench.settings
+    taken = data.steps if settings.full_epochs else min(data.steps, bench.size(settings.steps, 2))
+
+    def epoch_of(way: Ours | Theirs) -> float:
+        stepping = seconds_of(lambda: way.steps(taken), bench.device)
+        return stepping / taken * data.steps + seconds_of(way.validate, bench.device)
+
+    ways: dict[str, Ours | Theirs] = {'notebook': theirs, **dict(ours.items())}
+    figures = alternate(
+        settings.rounds, {name: partial(epoch_of, way) for name, way in ways.items()}
+    )
+    losses = compare_losses(bench, data, theirs)
+    measured = (
+        f'{data.steps} steps of 32 and the validation'
+        if settings.full_epochs
+        else f'{taken} of {data.steps} steps and the validation in each round, for a whole epoch'
+    )
+    return [
+        Measured(
+            stage,
+            's',
+            figures[name],
+            figures['notebook'],
+            f'early_fusion, {name}, batch 32: {measured}; validation MSE after '
+            f'{losses["steps"]:.0f} steps {100 * losses[name] / losses["notebook"] - 100:+.1f} % '
+            "against the notebook's",
+            {'validation_mse': losses},
+        )
+        for stage, name in zip(('training', 'training_bfloat16'), PRECISIONS, strict=True)
+    ]
+
+
+def compare_losses(bench: Bench, data: TrainingData, theirs: Theirs) -> dict[str, float]:
+    """Return the validation losses after a short training from the same weights.
+
+    All see the same batches in the same order.
+    """
+    steps = bench.size(bench.settings.loss_steps, 2)
+    losses: dict[str, float] = {'steps': steps}
+    for precision in PRECISIONS:
+        ours = Ours(bench, data, precision)
+        if precision == 'float32':
+            copy_weights(ours.model, theirs.net)
+            theirs.optimiser = notebook.adam(theirs.net)
+            theirs.batches = in_our_order(ours, theirs)
+            theirs.steps(steps)
+            losses['notebook'] = theirs.validate()
+        ours.steps(steps)
+        losses[precision] = ours.validate()
+    return losses
+
+
+def in_our_order(ours: Ours, theirs: Theirs) -> Iterator[notebook.Sample]:
+    """Yield the notebook's batches, shuffled as ours are."""
+    for epoch in count():
+        order = ours.data.order(MODEL, epoch).tolist()
+        yield from DataLoader(
+            theirs.train.dataset, notebook.BATCH_SIZE, sampler=order, drop_last=True
+        )
+
+
+@torch.no_grad()
+def copy_weights(model: FusionModel, net: nn.Module) -> None:
+    """Give the notebook's network the weights of ours.
+
+    Its labels are in world axes, where x and y point the other way: the last layer turns round.
+    """
+    for ours, theirs in zip(model.parameters(), net.parameters(), strict=True):
+        theirs.copy_(ours)
+    turned = torch.tensor([-1.0, -1.0, 1.0], device=theirs.device).repeat(3)
+    *_, weight, bias = net.parameters()
+    weight.mul_(turned[:, None])
+    bias.mul_(turned)
+
+
+def _endless(data: TrainingData) -> Iterator[Batch]:
+    for epoch in count():
+        yield from data.training(MODEL, epoch)
+
+
+def _all(model: nn.Module) -> list[nn.Parameter]:
+    return list(model.parameters())

@@ -1,0 +1,254 @@
+"""The benchmark measures all stages both ways, says where, and compares with its records."""
+
+import ast
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from fusion_perception.learning import notebook_baseline as notebook
+from fusion_perception.learning.benchmark import BenchmarkSettings, benchmark
+from fusion_perception.learning.benchmark_bar import epochs_needed
+from fusion_perception.learning.benchmark_result import Machine, Result, Spread
+from fusion_perception.learning.benchmark_settings import USUAL, Bench, linked
+from fusion_perception.learning.benchmark_table import GOALS, TITLES, as_markdown, slower_than
+from fusion_perception.learning.benchmark_timing import Measured, alternate
+from fusion_perception.learning.benchmark_training import copy_weights
+from fusion_perception.learning.dataset import PACKED, read_folder
+from fusion_perception.learning.simulate import SimulateSettings, simulate
+from fusion_perception.models import build
+from fusion_perception.sensing.geometry import direction_table, range_to_xyza
+
+pytestmark = pytest.mark.usefixtures('one_thread')
+LEARNING = Path(notebook.__file__).parent
+CPU = torch.device('cpu')
+
+
+@pytest.fixture(scope='module')
+def scenes(tmp_path_factory):
+    folder = tmp_path_factory.mktemp('data') / 'scenes'
+    simulate(SimulateSettings(out=folder, count=40))
+    return folder
+
+
+@pytest.fixture(scope='module')
+def quick(scenes, tmp_path_factory):
+    out = tmp_path_factory.mktemp('benchmark')
+    settings = BenchmarkSettings(out=out, data=scenes, quick=True, rounds=2, device='cpu')
+    return out, benchmark(settings)
+
+
+@pytest.fixture
+def bench(scenes, tmp_path):
+    settings = BenchmarkSettings(out=tmp_path, quick=True, device='cpu')
+    return Bench(settings, scenes, 40, CPU, tmp_path)
+
+
+def machine(**changes) -> Machine:
+    values = {
+        'cpu': 'Fast CPU @ 3 GHz', 'cores': 2, 'memory_gib': 8, 'gpu': None, 'cuda': None,
+        'device': 'cpu', 'threads': 2, 'load_before': 0.0, 'system': 'Linux', 'versions': {},
+        'git_commit': None,
+    }  # fmt: skip
+    return Machine.read({**values, **changes})
+
+
+def result(*figures: float, unit: str = 's', stage: str = 'training') -> Result:
+    measured = Measured(stage, unit, figures, (), 'an epoch').judged(1)
+    return Result(
+        machine=machine(), when='today', rounds=3, quick=False, settings={}, stages=(measured,)
+    )
+
+
+def test_every_stage_is_measured_both_ways_in_every_round(quick):
+    out, _ = quick
+    found = Result.read_json(out / 'benchmark.json')
+    assert {row.stage for row in found.stages} == set(GOALS) - {'time_to_mse'}
+    for row in found.stages:
+        assert len(row.ours.rounds) == 2
+        assert row.notebook is not None or row.stage == 'simulator'
+
+
+def test_the_table_names_machine_versions_and_each_stage(quick):
+    out, said = quick
+    table = (out / 'benchmark.md').read_text()
+    found = Result.read_json(out / 'benchmark.json')
+    assert table.strip() in said
+    for word in (found.machine.cpu, torch.__version__, 'mean nothing', 'quartiles'):
+        assert word in table
+    for row in found.stages:
+        assert f'| {TITLES[row.stage]} |' in table
+
+
+def test_nothing_is_left_behind_but_the_results(quick, scenes):
+    out, _ = quick
+    assert {path.name for path in out.iterdir()} == {'benchmark.json', 'benchmark.md'}
+    assert not (scenes / PACKED).exists()
+
+
+def test_the_usual_stages_take_no_hours():
+    assert 'time_to_mse' not in USUAL
+    assert 'growth' not in USUAL
+
+
+def test_ways_take_turns_and_the_first_round_does_not_count():
+    turns = []
+    figures = alternate(
+        2, {name: lambda name=name: turns.append(name) or len(turns) for name in 'ab'}
+    )
+    assert ''.join(turns) == 'ababab'
+    assert figures == {'a': (3, 5), 'b': (4, 6)}
+
+
+@pytest.mark.parametrize(('unit', 'ratio'), [('s', 2.0), ('ms', 2.0), ('scenes/s', 0.5)])
+def test_a_ratio_above_one_is_better_whatever_the_unit(unit, ratio):
+    assert Measured('xyza', unit, (1, 1, 9), (2, 2, 9), '').ratio == ratio
+
+
+def test_a_spread_holds_quartiles_and_every_round():
+    spread = Spread.of([4, 1, 2, 3, 5])
+    assert (spread.p25, spread.median, spread.p75) == (2, 3, 4)
+    assert spread.rounds == (4, 1, 2, 3, 5)
+
+
+def test_machines_of_one_class_have_one_name_and_others_another():
+    assert (
+        machine().kind == machine(memory_gib=9, threads=1).kind == 'fast-cpu-3-ghz-2-cores-no-gpu'
+    )
+    assert len({machine(**c).kind for c in ({}, {'cores': 4}, {'gpu': 'H200'}, {'cpu': 'A'})}) == 4
+
+
+def test_slower_beyond_the_rounds_spread_is_said_and_noise_is_not():
+    recorded = result(1.0, 1.1, 1.2)
+    assert slower_than(recorded, result(1.5, 1.6, 1.7)) != []
+    assert slower_than(recorded, result(0.9, 1.3, 2.0)) == []
+    assert slower_than(recorded, result(0.5, 0.5, 0.5)) == []
+    rates = result(100, 110, 120, unit='scenes/s', stage='simulator')
+    assert slower_than(rates, result(50, 51, 52, unit='scenes/s', stage='simulator')) != []
+    assert slower_than(rates, result(200, 210, 220, unit='scenes/s', stage='simulator')) == []
+
+
+def test_a_result_is_compared_with_the_record_of_its_class(scenes, tmp_path, quick):
+    out, _ = quick
+    kind = Result.read_json(out / 'benchmark.json').machine.kind
+    settings = BenchmarkSettings(
+        out=tmp_path / 'out', data=scenes, stages=('xyza',), quick=True, rounds=1, device='cpu',
+        records=tmp_path / 'records',
+    )  # fmt: skip
+    assert f'({kind})' in benchmark(settings)
+    (tmp_path / 'records').mkdir()
+    record = tmp_path / 'records' / f'{kind}.json'
+    record.write_text((out / 'benchmark.json').read_text())
+    assert '| before | against before |' in benchmark(settings)
+    record.write_text('{}')
+    with pytest.raises(ValueError, match=f'{kind}.json'):
+        benchmark(settings)
+
+
+@pytest.mark.parametrize(
+    ('changes', 'complaint'),
+    [
+        ({'record': True}, 'add --records'),
+        ({'record': True, 'records': Path('x'), 'quick': True}, 'mean nothing'),
+        ({'data': Path('nowhere')}, 'fusion simulate'),
+    ],
+)
+def test_what_cannot_be_measured_or_recorded_is_refused(tmp_path, changes, complaint):
+    settings = BenchmarkSettings(out=tmp_path / 'out', **changes)
+    with pytest.raises((ValueError, FileNotFoundError), match=complaint):
+        benchmark(settings)
+
+
+def test_the_working_copy_holds_the_same_scenes_and_no_packed_file(scenes, tmp_path):
+    (scenes / PACKED).touch()
+    copy = linked(scenes, tmp_path / 'copy')
+    (scenes / PACKED).unlink()
+    assert not (copy / PACKED).exists()
+    assert len(read_folder(copy)) == 40
+    assert not (scenes / PACKED).exists()
+
+
+def test_the_baseline_is_used_by_nothing_but_the_benchmark():
+    users = {
+        path.name
+        for path in LEARNING.parent.rglob('*.py')
+        if 'notebook_baseline' in path.read_text() and path.name != 'notebook_baseline.py'
+    }
+    assert users
+    assert all(name.startswith('benchmark') for name in users)
+
+
+def test_the_baseline_uses_nothing_of_the_package():
+    tree = ast.parse((LEARNING / 'notebook_baseline.py').read_text())
+    modules = [node.module or '' for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)]
+    assert modules
+    assert not any(module.startswith('fusion_perception') for module in modules)
+
+
+def test_both_ways_see_the_same_images_points_and_labels(scenes):
+    ours = read_folder(linked(scenes, scenes.parent / 'same'))
+    theirs = notebook.NotebookData(scenes, CPU, 0, 3)
+    rgb, xyza, position = theirs[2]
+    table = direction_table(ours.lidar.azimuth, ours.lidar.zenith, 'notebook')
+    torch.testing.assert_close(rgb, ours.images[2].permute(2, 0, 1) / 255)
+    torch.testing.assert_close(xyza, range_to_xyza(ours.ranges[2], table, 50.0))
+    turned = position.reshape(3, 3) * torch.tensor([-1, -1, 1]) + torch.tensor([0, 25, 0])
+    torch.testing.assert_close(turned, ours.centers[2])
+
+
+def test_both_networks_of_early_fusion_are_one_network(scenes):
+    net, model = notebook.EarlyNet(), build('early_fusion')
+    copy_weights(model, net)
+    observation, _ = read_folder(linked(scenes, scenes.parent / 'nets')).batch(slice(2))
+    turned = net(observation.rgba, observation.xyza).reshape(2, 3, 3) * torch.tensor([-1, -1, 1])
+    expected = model(observation).centers
+    torch.testing.assert_close(turned + torch.tensor([0.0, 25.0, 0.0]), expected)
+
+
+def test_late_fusion_of_the_baseline_trains_its_head_alone():
+    net = notebook.LateNet(notebook.Net(4), notebook.Net(4))
+    learned = [p.numel() for p in net.parameters() if p.requires_grad]
+    assert sum(learned) == 18 * 90 + 90 + 90 * 9 + 9
+    assert sum(p.numel() for p in notebook.Net(4).parameters()) == 13_129_159
+
+
+def run_of(tmp_path, head: list[float], phases=('rgb', 'lidar')) -> Path:
+    rows = [{'stage': phase, 'epoch': n, 'mse': 5.0} for phase in phases for n in (1, 2, 3)]
+    rows += [{'stage': 'late_fusion', 'epoch': n, 'mse': mse} for n, mse in enumerate(head, 1)]
+    (tmp_path / 'metrics.json').write_text(json.dumps({'epochs': rows}))
+    return tmp_path
+
+
+def needed(bench: Bench, run: Path | None):
+    settings = bench.settings.model_copy(update={'baseline_run': run})
+    return epochs_needed(Bench(settings, bench.folder, 40, CPU, bench.scratch))
+
+
+def test_a_recorded_run_says_how_many_epochs_the_notebook_needs(bench, tmp_path):
+    epochs, reached, _ = needed(bench, run_of(tmp_path, [2.0, 1.3, 1.2]))
+    assert (epochs, reached) == ({'rgb': 3, 'lidar': 3, 'late_fusion': 2}, True)
+    epochs, reached, whence = needed(bench, run_of(tmp_path, [2.0, 1.5]))
+    assert (epochs['late_fusion'], reached) == (2, False)
+    assert 'without reaching' in whence
+    assert needed(bench, None)[:2] == (dict.fromkeys(('rgb', 'lidar', 'late_fusion'), 20), False)
+
+
+def test_a_run_without_the_three_trainings_is_refused(bench, tmp_path):
+    with pytest.raises(ValueError, match='--model late_fusion'):
+        needed(bench, run_of(tmp_path, [1.0], phases=('rgb',)))
+    with pytest.raises(ValueError, match=r'metrics\.json'):
+        needed(bench, tmp_path / 'nothing')
+
+
+def test_the_time_to_a_small_error_is_marked_as_extrapolated(scenes, tmp_path):
+    said = benchmark(
+        BenchmarkSettings(
+            out=tmp_path, data=scenes, stages=('time_to_mse',), quick=True, rounds=1, device='cpu'
+        )
+    )
+    assert 'EXTRAPOLATED' in said
+
+
+def test_a_table_without_records_has_no_column_for_them():
+    assert 'before' not in as_markdown(result(1.0)).split('\n')[3]
