@@ -46,6 +46,11 @@ def generate_launch_description() -> LaunchDescription:
                 description="A bundle file, or the name of one that ships; the task's own",
             ),
             DeclareLaunchArgument(
+                'params_file',
+                default_value=PathJoinSubstitution([SHARE, 'config', 'fusion.yaml']),
+                description="The fusion node's parameters, under /**: in YAML",
+            ),
+            DeclareLaunchArgument(
                 'seed', default_value='0', description='Seed of the simulated scene'
             ),
             DeclareLaunchArgument(
@@ -64,7 +69,10 @@ def generate_launch_description() -> LaunchDescription:
                 description='Start RViz with image, ranges, centres, names and the truth',
             ),
             DeclareLaunchArgument(
-                'log_level', default_value='info', description='How much the nodes log'
+                'log_level',
+                default_value='info',
+                choices=['debug', 'info', 'warn', 'error', 'fatal'],
+                description='How much the nodes log',
             ),
             DeclareLaunchArgument(
                 'image_width', default_value='64', description='Columns of the camera image'
@@ -116,6 +124,7 @@ def generate_launch_description() -> LaunchDescription:
                 ),
                 launch_arguments={
                     'bundle': LaunchConfiguration('bundle'),
+                    'params_file': LaunchConfiguration('params_file'),
                     'namespace': LaunchConfiguration('namespace'),
                     'rviz': LaunchConfiguration('rviz'),
                     'log_level': LaunchConfiguration('log_level'),

@@ -31,8 +31,12 @@ TOPICS = ('image', 'camera_info', 'range_image', 'points')
 
 
 def fusion_node(context: LaunchContext) -> list[Action]:
-    """Return the node. A bundle is handed on only when one is given: the file may name one."""
-    bundle = LaunchConfiguration('bundle').perform(context)
+    """Return the node. What the file may name as well is handed on only when it is given."""
+    given = {
+        name: ParameterValue(value, value_type=str)
+        for name in ('bundle', 'image_type', 'lidar_type')
+        if (value := LaunchConfiguration(name).perform(context))
+    }
     flags = {
         name: ParameterValue(LaunchConfiguration(name), value_type=bool)
         for name in ('use_sim_time', 'autostart')
@@ -45,7 +49,7 @@ def fusion_node(context: LaunchContext) -> list[Action]:
             parameters=[
                 LaunchConfiguration('params_file'),
                 flags,
-                {'bundle': ParameterValue(bundle, value_type=str)} if bundle else {},
+                given,
             ],
             remappings=[(name, LaunchConfiguration(name)) for name in TOPICS],
             arguments=['--ros-args', '--log-level', LaunchConfiguration('log_level')],
@@ -96,8 +100,8 @@ def generate_launch_description() -> LaunchDescription:
             DeclareLaunchArgument(
                 'image',
                 default_value='image',
-                description='Topic of the camera (Image); with the parameter image_type '
-                'compressed, the topic that has its CompressedImage on TOPIC/compressed',
+                description='Topic of the camera (Image); with image_type:=compressed, the topic '
+                'that has its CompressedImage on TOPIC/compressed',
             ),
             DeclareLaunchArgument(
                 'camera_info',
@@ -112,8 +116,19 @@ def generate_launch_description() -> LaunchDescription:
             DeclareLaunchArgument(
                 'points',
                 default_value='points',
-                description='Topic of the LiDAR (PointCloud2), with the parameter lidar_type '
-                'points',
+                description='Topic of the LiDAR (PointCloud2), with lidar_type:=points',
+            ),
+            DeclareLaunchArgument(
+                'image_type',
+                default_value='',
+                choices=['', 'raw', 'compressed'],
+                description='How the camera comes; empty: as params_file says',
+            ),
+            DeclareLaunchArgument(
+                'lidar_type',
+                default_value='',
+                choices=['', 'range_image', 'points'],
+                description='How the LiDAR comes; empty: as params_file says',
             ),
             DeclareLaunchArgument(
                 'use_sim_time',

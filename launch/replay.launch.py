@@ -24,6 +24,19 @@ TOPICS = {
     'range_image': '/lidar/range_image',
     'points': '/lidar/points',
 }
+# Arguments of fusion.launch.py that are handed on; the time is always that of the recording.
+HANDED_ON = (
+    'bundle',
+    'params_file',
+    'namespace',
+    *TOPICS,
+    'image_type',
+    'lidar_type',
+    'autostart',
+    'log_level',
+    'rviz',
+    'large_images',
+)
 
 
 def has_ros2_bag(context: LaunchContext) -> bool:
@@ -60,7 +73,7 @@ def generate_launch_description() -> LaunchDescription:
         )
         for name, topic in TOPICS.items()
     ]
-    forwarded = ('bundle', 'namespace', 'rviz', 'log_level', 'large_images', *TOPICS)
+    defaults = PathJoinSubstitution([SHARE, 'config', 'fusion.yaml'])
     return LaunchDescription(
         [
             DeclareLaunchArgument('bag', description='The recording: folder, .mcap or .db3 file'),
@@ -78,11 +91,37 @@ def generate_launch_description() -> LaunchDescription:
             ),
             DeclareLaunchArgument(
                 'bundle',
-                default_value='shapes',
-                description='A bundle file, or the name of one that ships (shapes, cubes)',
+                default_value='',
+                description='A bundle file, or the name of one that ships (shapes, cubes); '
+                'empty: the one that params_file names',
+            ),
+            DeclareLaunchArgument(
+                'params_file',
+                default_value=defaults,
+                description="The node's parameters, under /**: in YAML",
             ),
             DeclareLaunchArgument(
                 'namespace', default_value='', description='Namespace of the node'
+            ),
+            DeclareLaunchArgument(
+                'image_type',
+                default_value='',
+                choices=['', 'raw', 'compressed'],
+                description='How the camera was recorded: Image on the topic given as image, or '
+                'CompressedImage on TOPIC/compressed; empty: as params_file says',
+            ),
+            DeclareLaunchArgument(
+                'lidar_type',
+                default_value='',
+                choices=['', 'range_image', 'points'],
+                description='How the LiDAR was recorded: Image on the topic given as range_image, '
+                'or PointCloud2 on the one given as points; empty: as params_file says',
+            ),
+            DeclareLaunchArgument(
+                'autostart',
+                default_value='true',
+                choices=['true', 'false'],
+                description='Configure and activate at the start; false waits for lifecycle calls',
             ),
             DeclareLaunchArgument(
                 'rviz',
@@ -91,7 +130,10 @@ def generate_launch_description() -> LaunchDescription:
                 description='Start RViz with image, ranges, centres and names',
             ),
             DeclareLaunchArgument(
-                'log_level', default_value='info', description='How much the node logs'
+                'log_level',
+                default_value='info',
+                choices=['debug', 'info', 'warn', 'error', 'fatal'],
+                description='How much the node logs',
             ),
             DeclareLaunchArgument(
                 'large_images',
@@ -106,7 +148,7 @@ def generate_launch_description() -> LaunchDescription:
                 ),
                 launch_arguments={
                     'use_sim_time': 'true',
-                    **{name: LaunchConfiguration(name) for name in forwarded},
+                    **{name: LaunchConfiguration(name) for name in HANDED_ON},
                 }.items(),
             ),
             OpaqueFunction(function=player),

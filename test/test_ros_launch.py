@@ -1,19 +1,28 @@
 """The launch files, run with the real launch where it is installed."""
 
+import io
 import os
 import signal
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
 pytest.importorskip('rclpy', reason='needs rclpy: pip install .[ros]')
 # The folder launch/ of a checkout would pass for the package launch.
 pytest.importorskip('launch_ros.actions', reason='needs launch_ros, of a ROS installation')
 
+from rclpy.serialization import serialize_message
 from recordings import record
 from ros_graph import PATIENCE_S, Probe, ros, small_bundle, spinning, wait_until
+from sensor_msgs.msg import CompressedImage
+
+from fusion_perception.ros.clouds import cloud_message
+from fusion_perception.ros.messages import header_message
+from fusion_perception.ros.witness import Bag
 
 pytestmark = pytest.mark.ros
 ROOT = Path(__file__).parents[1]
@@ -99,9 +108,15 @@ def test_each_argument_explains_itself(name):
 def test_the_robot_s_launch_file_has_the_arguments_of_the_documentation():
     assert set(descriptions('fusion.launch.py')) == {
         'bundle', 'params_file', 'namespace', 'image', 'camera_info', 'range_image',
-        'points', 'use_sim_time', 'log_level', 'autostart', 'rviz',
+        'points', 'image_type', 'lidar_type', 'use_sim_time', 'log_level', 'autostart', 'rviz',
         'large_images',
     }  # fmt: skip
+
+
+def test_a_replay_takes_what_the_robot_s_launch_file_takes():
+    # The time is always that of the recording.
+    wanted = set(descriptions('fusion.launch.py')) - {'use_sim_time'}
+    assert set(descriptions('replay.launch.py')) == wanted | {'bag', 'rate', 'loop', 'delay'}
 
 
 def test_the_demo_runs_in_a_namespace_and_ends_cleanly(tmp_path, launch):
@@ -154,3 +169,41 @@ def test_a_recording_is_played_to_the_node_and_ends_the_launch(tmp_path, launch)
     log = (tmp_path / 'launch.log').read_text()
     assert '80 messages' in log and 'process has died' not in log
     assert probe.centers
+
+
+def test_a_recording_of_clouds_and_compressed_images_is_played_to_the_node(tmp_path, launch):
+    bag = record_as_clouds(tmp_path / 'bag')
+    params = tmp_path / 'params.yaml'
+    params.write_text(
+        '/**:\n  ros__parameters:\n'
+        f'    bundle: "{small_bundle(tmp_path)}"\n'
+        '    image_type: "compressed"\n'
+    )
+    arguments = ('points:=/velodyne_points', 'lidar_type:=points', f'params_file:={params}')
+    process = launch('replay.launch.py', f'bag:={bag}', *arguments)
+    with ros():
+        probe = Probe()
+        with spinning(probe):
+            assert process.wait(3 * PATIENCE_S) == 0, (tmp_path / 'launch.log').read_text()
+    assert probe.centers
+    assert probe.streams()['lidar']['used'] > 0
+
+
+def record_as_clouds(path):
+    """Write two seconds of a camera that compresses and a LiDAR that sends clouds."""
+    buffer = io.BytesIO()
+    Image.new('RGB', (64, 64), 'grey').save(buffer, 'PNG')
+    points = np.ones((4, 64, 64), np.float32) * np.float32([[[0]], [[20]], [[0]], [[1]]])
+    bag = Bag(path)
+    for tick in range(20):
+        stamp = 1_700_000_000_000_000_000 + tick * 100_000_000
+        compressed = CompressedImage(format='png', data=buffer.getvalue())
+        compressed.header = header_message(stamp, 'camera')
+        cloud = cloud_message(header_message(stamp, 'velodyne'), points)
+        for topic, message in (
+            ('/camera/image_raw/compressed', compressed),
+            ('/velodyne_points', cloud),
+        ):
+            bag.write(topic, type(message), stamp, serialize_message(message))
+    bag.close()
+    return path
