@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
+from fusion_perception.engines.base import EngineChoice, EngineName, Precision
+from fusion_perception.engines.choice import choose_engine
+from fusion_perception.models.base import Estimate
 from fusion_perception.models.bundle import Bundle
-from fusion_perception.sensing.assembly import observe
-from fusion_perception.sensing.observation import Camera, Observation, Prediction
+from fusion_perception.sensing.observation import Camera, Mode, Observation, Prediction
+
+__all__ = ['Device', 'EngineChoice', 'EngineName', 'Precision', 'Runtime', 'choose_device']
 
 Device = Literal['auto', 'cpu', 'cuda']
-Precision = Literal['float32', 'bfloat16']
 
 
 def choose_device(device: str) -> torch.device:
@@ -33,21 +36,32 @@ def choose_device(device: str) -> torch.device:
 
 
 class Runtime:
-    """A model ready to predict. Not thread-safe: one thread calls it at a time."""
+    """A model ready to predict. Not thread-safe: one thread calls it at a time.
+
+    Raises ValueError for a device or an engine that cannot be had here.
+    """
 
     def __init__(
-        self, bundle: Bundle, device: Device = 'auto', precision: Precision = 'float32'
+        self,
+        bundle: Bundle,
+        device: Device = 'auto',
+        precision: Precision = 'float32',
+        engine: EngineChoice = 'torch',
     ) -> None:
-        self.bundle = bundle
-        self._chosen: Device = device
+        self.bundle, self.precision = bundle, precision
         self.device = choose_device(device)
-        self.precision = precision
-        self._lidar = bundle.lidar.to(self.device)
-        self._model = bundle.model.to(self.device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
+        self._engine = choose_engine(engine, bundle, self.device, precision)
+
+    @property
+    def engine(self) -> EngineName:
+        """Return the name of the engine that computes."""
+        return self._engine.name
 
     def twin(self) -> Runtime:
         """Return a runtime of the same weights, to be called by another thread."""
-        return Runtime(self.bundle, self._chosen, self.precision)
+        twin = copy.copy(self)
+        twin._engine = self._engine.twin()
+        return twin
 
     def observe(
         self,
@@ -61,36 +75,28 @@ class Runtime:
         resized to the bundle's and its intrinsics with them. Without it, the bundle's is assumed.
         Raises ValueError when the range image has another shape than the bundle's LiDAR.
         """
-        trained_for = self.bundle.rig.camera
-        camera = (camera or trained_for).resized(trained_for.width, trained_for.height)
-        images = None if image is None else self._put(image)
-        measured = None if ranges is None else self._put(ranges)
-        return observe(images, measured, camera, self._lidar)
+        return self._engine.observe(image, ranges, camera)
 
-    @torch.inference_mode()
     def predict(self, observation: Observation) -> Prediction:
         """Predict a batch; the result lies on the CPU.
 
         Raises ValueError for a mode the model cannot serve and for centres that are not finite.
         """
         mode = tuple(self.bundle.model.mode_for(seen) for seen in observation.modes())
-        with torch.autocast(
-            self.device.type, torch.bfloat16, enabled=self.precision == 'bfloat16'
-        ):
-            estimate = self._model(observation.to(self.device))
-        centers = estimate.centers.float().cpu()
-        if not centers.isfinite().all():
-            raise ValueError(
-                'The model gave centres that are not finite. Check the input for NaN, and the '
-                'bundle with `fusion doctor --bundle`.'
-            )
-        covariance = estimate.covariance
-        return Prediction(
-            centers=centers,
-            covariance=None if covariance is None else covariance.float().cpu(),
-            classes=self.bundle.rig.classes,
-            mode=mode,
+        return self._prediction(self._engine.estimate(observation), mode)
+
+    def predict_frame(
+        self,
+        image: NDArray[np.uint8] | None,
+        ranges: NDArray[np.float32] | None,
+        camera: Camera | None = None,
+    ) -> Prediction:
+        """Predict one frame, as `predict(observe(...))` would: the shortest way there is."""
+        seen: Mode = (
+            'lidar_only' if image is None else 'camera_only' if ranges is None else 'fusion'
         )
+        mode = (self.bundle.model.mode_for(seen),)
+        return self._prediction(self._engine.estimate_frame(image, ranges, camera), mode)
 
     def warm_up(self, frames: int = 3) -> None:
         """Predict blank frames, so that the first real one is as fast as the hundredth."""
@@ -99,14 +105,15 @@ class Runtime:
         ranges = np.full(self.bundle.lidar.shape, self.bundle.lidar.max_range, np.float32)
         for mode in sorted(self.bundle.model.modes):
             for _ in range(frames):
-                self.predict(
-                    self.observe(
-                        None if mode == 'lidar_only' else image,
-                        None if mode == 'camera_only' else ranges,
-                    )
+                self.predict_frame(
+                    None if mode == 'lidar_only' else image,
+                    None if mode == 'camera_only' else ranges,
                 )
 
-    def _put(self, array: NDArray[np.uint8] | NDArray[np.float32]) -> Tensor:
-        # torch takes neither reversed (BGR) nor read-only memory: those are copied here, once.
-        whole = np.require(array, requirements=['C', 'W'])
-        return torch.from_numpy(whole).unsqueeze(0).to(self.device, non_blocking=True)
+    def _prediction(self, estimate: Estimate, mode: tuple[Mode, ...]) -> Prediction:
+        if not estimate.centers.isfinite().all():
+            raise ValueError(
+                'The model gave centres that are not finite. Check the input for NaN, and the '
+                'bundle with `fusion doctor --bundle`.'
+            )
+        return Prediction(estimate.centers, estimate.covariance, self.bundle.rig.classes, mode)

@@ -12,14 +12,15 @@ PACKAGE = ROOT / 'fusion_perception'
 ALLOWED = {
     'sensing': set(),
     'models': {'sensing'},
-    'runtime': {'sensing', 'models'},
+    'engines': {'sensing', 'models'},
+    'runtime': {'sensing', 'models', 'engines'},
     'simulation': {'sensing'},
-    'learning': {'sensing', 'models', 'runtime', 'simulation'},
-    'ros': {'sensing', 'models', 'runtime', 'simulation'},
-    'launch': {'sensing', 'models', 'runtime', 'simulation', 'ros'},
+    'learning': {'sensing', 'models', 'engines', 'runtime', 'simulation'},
+    'ros': {'sensing', 'models', 'engines', 'runtime', 'simulation'},
+    'launch': {'sensing', 'models', 'engines', 'runtime', 'simulation', 'ros'},
 }
 MEETING_POINTS = {'cli', 'demo', 'doctor'}  # may import anything, ROS only inside functions
-FOLDERS = {'sensing', 'models', 'simulation', 'learning', 'ros', 'bundles'}
+FOLDERS = {'sensing', 'models', 'engines', 'simulation', 'learning', 'ros', 'bundles'}
 ROS_FOLDERS = {'ros', 'launch'}
 ROS_PACKAGES = {
     'ament_index_python', 'cv_bridge', 'launch', 'launch_ros', 'message_filters', 'rcl_interfaces',

@@ -19,6 +19,7 @@ from fusion_perception.learning.curves import Curves, losses_plot
 from fusion_perception.learning.recipe import Recipe
 from fusion_perception.models import FusionModel
 from fusion_perception.models.bundle import save_bundle
+from fusion_perception.models.examples import Examples
 from fusion_perception.sensing.observation import Lidar
 from fusion_perception.sensing.rig import Rig
 
@@ -85,6 +86,7 @@ class RunFolder:
         lidar: Lidar,
         checkpoint: Checkpoint,
         row: Row | None,
+        examples: Examples | None = None,
     ) -> None:
         """Write the bundle with how it came about; `row` is the epoch whose weights it has."""
         if not self.writes:
@@ -106,6 +108,7 @@ class RunFolder:
                 'git_commit': self._commit,
                 'versions': versions(),
             },
+            examples,
         )
 
     def keep_stage(self, stage: str) -> None:

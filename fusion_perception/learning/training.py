@@ -83,10 +83,14 @@ def train(settings: TrainSettings) -> str:
                     run.keep_stage(stage.name)
         model.calibrate(data.unseen())
         best = best_of(checkpoint.epochs_of(stages[-1].name))
-        run.save_bundle(model, settings.model, data.rig, data.lidar, checkpoint, best)
+        run.save_bundle(
+            model, settings.model, data.rig, data.lidar, checkpoint, best, data.examples()
+        )
     except KeyboardInterrupt:
         if not checkpoint.rows:
-            run.save_bundle(model, settings.model, data.rig, data.lidar, checkpoint, None)
+            run.save_bundle(
+                model, settings.model, data.rig, data.lidar, checkpoint, None, data.examples()
+            )
         raise KeyboardInterrupt(farewell(run, checkpoint)) from None
     finally:
         run.close(checkpoint)
@@ -147,7 +151,9 @@ def train_stage(
         checkpoint.mean = {} if learner.mean is None else learner.mean.state_dict()
         if best_of(checkpoint.epochs_of(stage.name)) is row:
             checkpoint.best = {k: v.clone() for k, v in learner.kept.state_dict().items()}
-            run.save_bundle(learner.kept, stage.name, data.rig, data.lidar, checkpoint, row)
+            run.save_bundle(
+                learner.kept, stage.name, data.rig, data.lidar, checkpoint, row, data.examples()
+            )
         run.save_epoch(checkpoint)
         if fabric.is_global_zero:
             speed = data.steps * settings.batch_size / float(row['seconds'])

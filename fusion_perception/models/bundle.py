@@ -18,6 +18,7 @@ from torch import Tensor
 
 import fusion_perception
 from fusion_perception.models import FusionModel, build
+from fusion_perception.models.examples import Examples, take_examples
 from fusion_perception.sensing.observation import Lidar
 from fusion_perception.sensing.rig import Rig
 from fusion_perception.sensing.settings import Settings
@@ -52,12 +53,16 @@ class Manifest(Settings):
 
 @dataclass(frozen=True)
 class Bundle:
-    """A verified bundle: the model in eval mode on the CPU, its LiDAR and its manifest."""
+    """A verified bundle: the model in eval mode on the CPU, its LiDAR and its manifest.
+
+    `examples` are scenes to hold an engine against; None in a bundle that was saved without.
+    """
 
     model: FusionModel
     lidar: Lidar
     manifest: Manifest
     path: Path
+    examples: Examples | None = None
 
     @property
     def rig(self) -> Rig:
@@ -72,10 +77,12 @@ def save_bundle(
     rig: Rig,
     lidar: Lidar,
     training: Mapping[str, object],
+    examples: Examples | None = None,
 ) -> None:
     """Write a bundle in one step: a reader sees the old file or the new one, never half of it.
 
-    `name` is the model's name in MODELS; `training` must be JSON values.
+    `name` is the model's name in MODELS; `training` must be JSON values. Of `examples` the first
+    few are kept, with what the model says of them.
     """
     tensors = {
         _WEIGHTS + key: value.detach().cpu().contiguous()
@@ -85,6 +92,8 @@ def save_bundle(
     tensors[_ZENITH] = lidar.zenith.cpu().float().contiguous()
     if lidar.offsets is not None:
         tensors[_OFFSETS] = lidar.offsets.cpu().float().contiguous()
+    if examples is not None:
+        tensors |= examples.few().judged_by(model, rig.camera, lidar).as_tensors()
     manifest = Manifest(
         model=name,
         config=model.config.model_dump(mode='json'),
@@ -135,6 +144,7 @@ def load_bundle(name: str | Path) -> Bundle:
     if _fingerprint(tensors) != manifest.weights_sha256:
         raise ValueError(f'{path}: the weights differ from their sha256. {_REMEDY}')
     try:
+        examples, tensors = take_examples(tensors)
         lidar = Lidar(
             tensors.pop(_AZIMUTH),
             tensors.pop(_ZENITH),
@@ -151,7 +161,7 @@ def load_bundle(name: str | Path) -> Bundle:
         raise ValueError(f'{path} does not fit this package: {reason}. {_REMEDY}') from None
     if lidar.fingerprint() != manifest.lidar_fingerprint:
         raise ValueError(f'{path}: lidar_fingerprint does not fit the tables. {_REMEDY}')
-    return Bundle(model.eval(), lidar, manifest, path)
+    return Bundle(model.eval(), lidar, manifest, path, examples)
 
 
 def _read(path: Path) -> tuple[Manifest, dict[str, Tensor]]:

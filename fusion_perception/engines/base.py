@@ -1,0 +1,104 @@
+"""What every engine does: sensor arrays or observations in, an estimate on the CPU out."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import ClassVar, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from typing_extensions import Self
+
+from fusion_perception.models.base import Estimate
+from fusion_perception.models.bundle import Bundle
+from fusion_perception.sensing.assembly import observe
+from fusion_perception.sensing.observation import Camera, Observation
+
+EngineName = Literal['torch', 'onnxruntime', 'cuda_graph', 'tensorrt']
+EngineChoice = Literal['auto', 'torch', 'onnxruntime', 'cuda_graph', 'tensorrt']
+Precision = Literal['float32', 'bfloat16']
+
+
+class UnavailableError(ValueError):
+    """An engine cannot be had here; the message says why and what to do."""
+
+
+class Engine(ABC):
+    """One way to compute a bundle's model on a device. One thread calls it at a time.
+
+    Making one raises UnavailableError where it cannot run.
+    """
+
+    name: ClassVar[EngineName]
+
+    def __init__(self, bundle: Bundle, device: torch.device) -> None:
+        self.bundle, self.device = bundle, device
+        self.lidar = bundle.lidar.to(device)
+
+    @abstractmethod
+    def estimate(self, observation: Observation) -> Estimate:
+        """Return the estimate of a batch, float32 on the CPU."""
+
+    def estimate_frame(
+        self,
+        image: NDArray[np.uint8] | None,
+        ranges: NDArray[np.float32] | None,
+        camera: Camera | None = None,
+    ) -> Estimate:
+        """Return the estimate of one image and one range image; see `observe`."""
+        return self.estimate(self.observe(image, ranges, camera))
+
+    def observe(
+        self,
+        image: NDArray[np.uint8] | None,
+        ranges: NDArray[np.float32] | None,
+        camera: Camera | None = None,
+    ) -> Observation:
+        """Return the observation of one image (H, W, C) uint8 and one range image (R, C) metres.
+
+        Raises ValueError when the range image has another shape than the bundle's LiDAR.
+        """
+        images = None if image is None else self._put(image)
+        measured = None if ranges is None else self._put(ranges)
+        return observe(images, measured, self.camera_for(camera), self.lidar)
+
+    def camera_for(self, camera: Camera | None) -> Camera:
+        """Return a camera at the bundle's resolution; without one, the bundle's own."""
+        trained_for = self.bundle.rig.camera
+        if camera is None:
+            return trained_for
+        return camera.resized(trained_for.width, trained_for.height)
+
+    def twin(self) -> Self:
+        """Return an engine of the same weights that another thread may call."""
+        return self
+
+    def _put(self, array: NDArray[np.uint8] | NDArray[np.float32]) -> Tensor:
+        # torch takes neither reversed (BGR) nor read-only memory: those are copied here, once.
+        whole = np.require(array, requirements=['C', 'W'])
+        return torch.from_numpy(whole).unsqueeze(0).to(self.device, non_blocking=True)
+
+
+class TorchEngine(Engine):
+    """Eager torch: needs nothing, serves every model, and is what the others are held against."""
+
+    name = 'torch'
+
+    def __init__(
+        self, bundle: Bundle, device: torch.device, precision: Precision = 'float32'
+    ) -> None:
+        super().__init__(bundle, device)
+        self._reduced = precision == 'bfloat16'
+        self._model = bundle.model.to(device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
+
+    @torch.inference_mode()
+    def estimate(self, observation: Observation) -> Estimate:
+        """Return the estimate of a batch, float32 on the CPU."""
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self._reduced):
+            found: Estimate = self._model(observation.to(self.device))
+        covariance = found.covariance
+        return Estimate(
+            found.centers.float().cpu(), None if covariance is None else covariance.float().cpu()
+        )

@@ -1,0 +1,163 @@
+"""Export a bundle's model as an ONNX graph, and keep it beside the bundle for the next start."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import os
+import re
+import tempfile
+import warnings
+from collections.abc import Iterator
+from dataclasses import fields
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+import fusion_perception
+from fusion_perception.models.base import Estimate, FusionModel
+from fusion_perception.models.bundle import Bundle
+from fusion_perception.sensing.observation import Observation
+
+# Raise it whenever the export changes: graphs from before are made anew.
+EXPORT_VERSION = 1
+OPSET = 18
+INPUTS = tuple(field.name for field in fields(Observation))
+_DIGITS = 16
+
+
+def graph_of(bundle: Bundle) -> bytes:
+    """Return the graph for one observation, from the cache where it is there and whole."""
+    for folder in _folders(bundle):
+        for file in _kept(folder, bundle):
+            content = file.read_bytes()
+            if file.name == _name(bundle, content):
+                return content
+    content = export(bundle, batch=1)
+    keep(bundle, content)
+    return content
+
+
+def keep(bundle: Bundle, content: bytes) -> Path | None:
+    """Write a bundle's graph in one step; return where, or None where no folder takes it.
+
+    Graphs of what the bundle's file held before are removed.
+    """
+    for folder in _folders(bundle):
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            handle, draft = tempfile.mkstemp(dir=folder, prefix=bundle.path.stem, suffix='.part')
+        except OSError:
+            continue  # Installed by another user, or a read-only medium.
+        path = folder / _name(bundle, content)
+        try:
+            with os.fdopen(handle, 'wb') as file:
+                file.write(content)
+            Path(draft).chmod(0o644)
+            Path(draft).replace(path)
+        except OSError:
+            continue  # A full disk: then the next start exports again.
+        finally:
+            Path(draft).unlink(missing_ok=True)
+        if folder == bundle.path.parent:
+            _remove_stale(folder, bundle)
+        return path
+    return None
+
+
+def kept_graph(bundle: Bundle) -> Path | None:
+    """Return the file that `graph_of` would read, None while there is none."""
+    for folder in _folders(bundle):
+        for file in _kept(folder, bundle):
+            return file
+    return None
+
+
+def export(bundle: Bundle, batch: int) -> bytes:
+    """Return the ONNX graph of a bundle's model for batches of one size.
+
+    All shapes are constants in it, so ONNX Runtime folds what depends on them alone. The inputs
+    are the tensors of an Observation, the outputs centers and, where the model has it, covariance.
+    """
+    model = copy.deepcopy(bundle.model).cpu().eval()
+    camera, (rows, columns) = bundle.rig.camera, bundle.lidar.shape
+    example = Observation(
+        rgba=torch.rand(batch, 4, camera.height, camera.width),
+        xyza=torch.rand(batch, 4, rows, columns),
+        camera=torch.ones(batch, dtype=torch.bool),
+        lidar=torch.ones(batch, dtype=torch.bool),
+        intrinsics=camera.intrinsics().repeat(batch, 1, 1),
+        T_camera_lidar=camera.extrinsics().repeat(batch, 1, 1),
+    )
+    with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
+        # The exporter by tracing takes half a second and needs one package; its successor takes
+        # ten, two more, and 200 MB that stay in the process.
+        warnings.simplefilter('ignore')
+        file = Path(folder) / 'graph.onnx'
+        with torch.inference_mode(False), torch.no_grad():
+            torch.onnx.export(
+                _Flat(model),
+                tuple(getattr(example, name) for name in INPUTS),
+                str(file),
+                input_names=list(INPUTS),
+                output_names=['centers', 'covariance'][: _outputs(model, example)],
+                opset_version=OPSET,
+                dynamo=False,
+            )
+        return file.read_bytes()
+
+
+class _Flat(nn.Module):
+    """Take an observation as its tensors and give what an engine is asked for."""
+
+    def __init__(self, model: FusionModel) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, *sensed: Tensor) -> tuple[Tensor, ...]:
+        estimate: Estimate = self.model(Observation(*sensed))
+        if estimate.covariance is None:
+            return (estimate.centers,)
+        return estimate.centers, estimate.covariance
+
+
+def _outputs(model: FusionModel, example: Observation) -> int:
+    return len(_Flat(model)(*(getattr(example, name) for name in INPUTS)))
+
+
+def _folders(bundle: Bundle) -> Iterator[Path]:
+    yield bundle.path.resolve().parent
+    cache = os.environ.get('XDG_CACHE_HOME') or str(Path.home() / '.cache')
+    yield Path(cache) / fusion_perception.__name__
+
+
+def _kept(folder: Path, bundle: Bundle) -> Iterator[Path]:
+    begin = f'{bundle.path.stem}.{_key(bundle)}.'
+    try:
+        names = sorted(file.name for file in folder.iterdir() if file.suffix == '.onnx')
+    except OSError:
+        return
+    yield from (folder / name for name in names if name.startswith(begin))
+
+
+def _name(bundle: Bundle, content: bytes) -> str:
+    # The digest of the content in the name tells a whole file from a torn or altered one.
+    digest = hashlib.sha256(content).hexdigest()[:_DIGITS]
+    return f'{bundle.path.stem}.{_key(bundle)}.{digest}.onnx'
+
+
+def _key(bundle: Bundle) -> str:
+    """Return what changes with the bundle and with what exports it."""
+    made_by = f'{EXPORT_VERSION} {OPSET} {torch.__version__} {fusion_perception.__version__}'
+    whole = f'{made_by} {bundle.manifest.model_dump_json()}'
+    return hashlib.sha256(whole.encode()).hexdigest()[:_DIGITS]
+
+
+def _remove_stale(folder: Path, bundle: Bundle) -> None:
+    hexadecimal = f'[0-9a-f]{{{_DIGITS}}}'
+    ours = re.compile(rf'{re.escape(bundle.path.stem)}\.({hexadecimal})\.{hexadecimal}\.onnx')
+    for file in folder.iterdir():
+        match = ours.fullmatch(file.name)
+        if match and match[1] != _key(bundle):
+            file.unlink(missing_ok=True)

@@ -1,0 +1,117 @@
+"""Compute the model with ONNX Runtime, on the CPU or through its GPU providers."""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from typing import TYPE_CHECKING, ClassVar
+
+import torch
+
+from fusion_perception.engines.base import Engine, EngineName, UnavailableError
+from fusion_perception.engines.onnx_graph import export, graph_of
+from fusion_perception.models.base import Estimate
+from fusion_perception.models.bundle import Bundle
+from fusion_perception.sensing.observation import Observation
+
+if TYPE_CHECKING:
+    import onnxruntime
+
+_INSTALL = 'Install it with `pip install onnx onnxruntime`, or use engine auto or torch.'
+# Graphs of so many batch sizes stay in memory.
+_MOST_SIZES = 8
+_SPIN_US = 50
+
+
+class OnnxEngine(Engine):
+    """The exported graph, one session per batch size. Several threads may call it."""
+
+    name: ClassVar[EngineName] = 'onnxruntime'
+
+    def __init__(self, bundle: Bundle, device: torch.device) -> None:
+        self._providers = self.providers(device)
+        # Its inputs and outputs lie on the CPU, whatever computes between.
+        super().__init__(bundle, torch.device('cpu'))
+        self._threads = torch.get_num_threads()
+        self._exporting = threading.Lock()
+        self._sessions: OrderedDict[int, onnxruntime.InferenceSession] = OrderedDict()
+        self._session(1)
+
+    @staticmethod
+    def providers(device: torch.device) -> list[str]:
+        """Return what computes on a device; raise UnavailableError where that is not installed."""
+        there = _installed_providers('onnxruntime')
+        if device.type == 'cpu':
+            return ['CPUExecutionProvider']
+        if 'CUDAExecutionProvider' not in there:
+            raise UnavailableError(
+                "engine 'onnxruntime' finds no CUDA provider. Install onnxruntime-gpu, set "
+                'device to cpu, or use engine auto.'
+            )
+        return ['CUDAExecutionProvider', 'CPUExecutionProvider']
+
+    def estimate(self, observation: Observation) -> Estimate:
+        """Return the estimate of a batch, float32 on the CPU."""
+        session = self._session(len(observation))
+        given = {
+            entry.name: getattr(observation, entry.name).cpu().contiguous().numpy()
+            for entry in session.get_inputs()
+        }
+        found = [torch.from_numpy(array) for array in session.run(None, given)]
+        return Estimate(found[0], found[1] if len(found) > 1 else None)
+
+    def _session(self, batch: int) -> onnxruntime.InferenceSession:
+        with self._exporting:  # Tracing a model is no matter for two threads.
+            if batch in self._sessions:
+                self._sessions.move_to_end(batch)
+                return self._sessions[batch]
+            if len(self._sessions) == _MOST_SIZES:
+                self._sessions.popitem(last=False)
+            graph = graph_of(self.bundle) if batch == 1 else export(self.bundle, batch)
+            session = open_session(graph, self._providers, self._threads)
+            self._sessions[batch] = session
+            return session
+
+
+class TensorRTEngine(OnnxEngine):
+    """The exported graph, compiled for this GPU by ONNX Runtime's TensorRT provider."""
+
+    name: ClassVar[EngineName] = 'tensorrt'
+
+    @staticmethod
+    def providers(device: torch.device) -> list[str]:
+        """Return what computes on a device; raise UnavailableError where that is not installed."""
+        if device.type != 'cuda':
+            raise UnavailableError("engine 'tensorrt' needs a CUDA GPU. Use engine auto or torch.")
+        if 'TensorrtExecutionProvider' not in _installed_providers('tensorrt'):
+            raise UnavailableError(
+                "engine 'tensorrt' finds no TensorRT provider in onnxruntime. Install "
+                'onnxruntime-gpu and TensorRT, or use engine auto.'
+            )
+        return ['TensorrtExecutionProvider', 'CUDAExecutionProvider', 'CPUExecutionProvider']
+
+
+def open_session(graph: bytes, providers: list[str], threads: int) -> onnxruntime.InferenceSession:
+    """Return a session that computes with so many threads and rests between two calls."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
+    options.log_severity_level = 3
+    # Threads that spin within a call hand over in no time. Between calls they would burn a core,
+    # and for long where other programs want the core they would keep it from the work itself.
+    options.add_session_config_entry('session.force_spinning_stop', '1')
+    options.add_session_config_entry('session.intra_op.spin_duration_us', str(_SPIN_US))
+    return onnxruntime.InferenceSession(graph, options, providers=providers)
+
+
+def _installed_providers(engine: EngineName) -> list[str]:
+    try:
+        import onnx  # noqa: F401  The exporter needs it.
+        import onnxruntime
+    except ImportError as error:
+        raise UnavailableError(
+            f"engine '{engine}' lacks a package ({error}). {_INSTALL}"
+        ) from None
+    found: list[str] = onnxruntime.get_available_providers()
+    return found

@@ -1,0 +1,250 @@
+"""Every engine says what eager torch says, or is refused and another one taken."""
+
+import logging
+import os
+import shutil
+import stat
+import sys
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from fusion_perception.engines import onnx_graph
+from fusion_perception.engines.base import TorchEngine
+from fusion_perception.engines.choice import ALLOWED_M, compare, try_engine
+from fusion_perception.engines.onnx_graph import export, graph_of, keep, kept_graph
+from fusion_perception.models import MODELS, build
+from fusion_perception.models.bundle import load_bundle, save_bundle
+from fusion_perception.models.examples import made_up_examples
+from fusion_perception.runtime import Runtime
+from fusion_perception.sensing.lidars import UniformGrid
+from fusion_perception.sensing.observation import Observation
+from fusion_perception.sensing.rig import Rig
+
+SMALL = {'channels': (2, 4, 4), 'hidden': (8, 8)}
+CONFIGS = {
+    'dense_fusion': {'lidar_widths': (8, 16), 'camera_widths': (8, 16)},
+    **dict.fromkeys(('rgb', 'lidar', 'early_fusion'), SMALL),
+    'late_fusion': {'channels': (2, 4, 4), 'hidden': (8, 8)},
+}
+CPU = torch.device('cpu')
+GRID = UniformGrid().lidar()
+NO_CUDA = pytest.mark.skipif(not torch.cuda.is_available(), reason='no CUDA GPU on this machine')
+
+pytestmark = pytest.mark.usefixtures('one_thread')
+
+
+@pytest.fixture(autouse=True)
+def private_cache(tmp_path, monkeypatch):
+    monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path / 'cache'))
+
+
+def saved(folder, name='dense_fusion', seed=1, examples=True):
+    torch.manual_seed(seed)
+    model = build(name, CONFIGS[name]).eval()
+    if name == 'dense_fusion':
+        for key, value in model.state_dict().items():
+            if key.endswith('sure.2.weight'):
+                # Untrained it may believe in one direction alone: no float32 inverts that well.
+                value.mul_(0.1)
+    path = folder / f'{name}.safetensors'
+    scenes = made_up_examples(Rig().camera, GRID) if examples else None
+    save_bundle(path, model, name, Rig(), GRID, {}, scenes)
+    return load_bundle(path)
+
+
+@pytest.fixture
+def bundle(tmp_path):
+    return saved(tmp_path)
+
+
+def frames(bundle, count):
+    ready, scenes = Runtime(bundle, 'cpu'), made_up_examples(bundle.rig.camera, bundle.lidar)
+    some = range(count)
+    return Observation.of(
+        [ready.observe(scenes.images[i].numpy(), scenes.ranges[i].numpy()) for i in some]
+    )
+
+
+def graphs(folder):
+    return sorted(file.name for file in folder.rglob('*.onnx'))
+
+
+@pytest.mark.parametrize('name', sorted(MODELS))
+def test_onnxruntime_agrees_with_eager_torch_in_every_mode(tmp_path, name):
+    bundle = saved(tmp_path, name)
+    trial = try_engine('onnxruntime', bundle, TorchEngine(bundle, CPU))
+    assert trial.fault == ''
+    assert trial.apart_m < ALLOWED_M
+    assert trial.time_ms > 0
+
+
+@pytest.mark.parametrize('count', [1, 2, 3])
+def test_a_batch_of_any_size_agrees(bundle, count):
+    seen = frames(bundle, count)
+    ready, eager = Runtime(bundle, 'cpu', engine='onnxruntime'), Runtime(bundle, 'cpu')
+    assert (ready.engine, eager.engine) == ('onnxruntime', 'torch')
+    for observation in (seen, seen.without('camera'), seen.without('lidar')):
+        found, expected = ready.predict(observation), eager.predict(observation)
+        torch.testing.assert_close(found.centers, expected.centers, atol=1e-3, rtol=0)
+        torch.testing.assert_close(found.covariance, expected.covariance, atol=1e-3, rtol=1e-2)
+        assert found.mode == expected.mode
+
+
+def test_a_frame_is_predicted_like_its_observation(bundle):
+    scenes = bundle.examples
+    image, ranges = scenes.images[0].numpy(), scenes.ranges[0].numpy()
+    for engine in ('torch', 'onnxruntime'):
+        ready = Runtime(bundle, 'cpu', engine=engine)
+        for frame in ((image, ranges), (None, ranges), (image[..., :3], None)):
+            direct, observed = ready.predict_frame(*frame), ready.predict(ready.observe(*frame))
+            assert torch.equal(direct.centers, observed.centers)
+            assert direct.mode == observed.mode
+
+
+def test_auto_takes_one_that_agrees(bundle):
+    ready = Runtime(bundle, 'cpu', engine='auto')
+    assert ready.engine in ('torch', 'onnxruntime')
+    assert compare(ready._engine, TorchEngine(bundle, CPU), bundle)[0] < ALLOWED_M
+
+
+def test_a_graph_that_is_a_centimetre_off_is_refused_and_the_next_taken(bundle, caplog):
+    moved = load_bundle(bundle.path)
+    with torch.no_grad():
+        moved.model.lidar_offset.bias.add_(0.01 / moved.model.config.reach)
+        moved.model.prior_center.add_(0.01)
+    keep(bundle, export(moved, batch=1))
+    trial = try_engine('onnxruntime', bundle, TorchEngine(bundle, CPU))
+    assert 0.005 < trial.apart_m < 0.03
+    assert 'mm' in trial.fault
+    assert str(kept_graph(bundle)) in trial.fault
+    with caplog.at_level(logging.WARNING):
+        assert Runtime(bundle, 'cpu', engine='onnxruntime').engine == 'torch'
+        assert Runtime(bundle, 'cpu', engine='auto').engine == 'torch'
+    assert len(caplog.records) == 2
+
+
+def test_covariances_that_differ_are_refused_although_the_centres_agree(bundle):
+    bolder = load_bundle(bundle.path)
+    bolder.model.config = bolder.model.config.model_copy(
+        update={'covariance_scale': (1.5, 1.5, 1.5)}
+    )
+    keep(bundle, export(bolder, batch=1))
+    trial = try_engine('onnxruntime', bundle, TorchEngine(bundle, CPU))
+    assert trial.apart_m < ALLOWED_M
+    assert 'standard deviations' in trial.fault
+
+
+def test_a_graph_is_kept_beside_its_bundle_and_used_again(bundle):
+    content = graph_of(bundle)
+    file = kept_graph(bundle)
+    assert file.parent == bundle.path.parent
+    written = file.stat().st_mtime_ns
+    assert graph_of(bundle) == content
+    assert (file.stat().st_mtime_ns, graphs(file.parent)) == (written, [file.name])
+
+
+def test_a_bundle_that_changed_gets_another_graph_and_the_old_one_goes(tmp_path):
+    before = saved(tmp_path)
+    graph_of(before)
+    old = graphs(tmp_path)
+    after = saved(tmp_path, seed=2)
+    assert kept_graph(after) is None
+    assert Runtime(after, 'cpu', engine='onnxruntime').engine == 'onnxruntime'
+    assert len(graphs(tmp_path)) == 1
+    assert graphs(tmp_path) != old
+
+
+@pytest.mark.parametrize('left', [0.0, 0.5, 0.99])
+def test_a_torn_graph_is_made_again(bundle, left):
+    whole = graph_of(bundle)
+    kept_graph(bundle).write_bytes(whole[: int(left * len(whole))])
+    assert Runtime(bundle, 'cpu', engine='onnxruntime').engine == 'onnxruntime'
+    assert graph_of(bundle) == kept_graph(bundle).read_bytes()
+
+
+def test_where_the_folder_is_read_only_the_users_cache_serves(bundle, tmp_path, monkeypatch):
+    elsewhere = tmp_path / 'sys'
+    elsewhere.mkdir()
+    moved = replace(bundle, path=elsewhere / 'b.safetensors')
+    shutil.copy(bundle.path, moved.path)
+    elsewhere.chmod(stat.S_IRUSR | stat.S_IXUSR)
+    if os.access(elsewhere, os.W_OK):  # Root may write anywhere, but not into a file.
+        moved = replace(bundle, path=bundle.path / 'b.safetensors')
+    assert graph_of(moved)
+    assert kept_graph(moved).parent == tmp_path / 'cache' / 'fusion_perception'
+    elsewhere.chmod(stat.S_IRWXU)
+
+
+def test_where_no_folder_takes_it_the_graph_is_made_each_time(bundle, tmp_path, monkeypatch):
+    (tmp_path / 'file').touch()
+    monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path / 'file'))
+    moved = replace(bundle, path=bundle.path / 'b.safetensors')
+    assert Runtime(moved, 'cpu', engine='onnxruntime').engine == 'onnxruntime'
+    assert kept_graph(moved) is None
+
+
+def test_a_bundle_without_examples_is_compared_on_made_up_ones(tmp_path):
+    bundle = saved(tmp_path, examples=False)
+    assert bundle.examples is None
+    assert Runtime(bundle, 'cpu', engine='onnxruntime').engine == 'onnxruntime'
+
+
+def test_an_engine_that_cannot_be_had_says_why(bundle, monkeypatch):
+    monkeypatch.setitem(sys.modules, 'onnxruntime', None)
+    with pytest.raises(ValueError, match='pip install'):
+        Runtime(bundle, 'cpu', engine='onnxruntime')
+    assert Runtime(bundle, 'cpu', engine='auto').engine == 'torch'
+
+
+@pytest.mark.parametrize('engine', ['cuda_graph', 'tensorrt'])
+def test_an_engine_of_the_gpu_is_refused_on_the_cpu(bundle, engine):
+    with pytest.raises(ValueError, match='needs a CUDA GPU'):
+        Runtime(bundle, 'cpu', engine=engine)
+
+
+def test_bfloat16_belongs_to_torch(bundle):
+    assert Runtime(bundle, 'cpu', 'bfloat16', 'auto').engine == 'torch'
+    with pytest.raises(ValueError, match='float32'):
+        Runtime(bundle, 'cpu', 'bfloat16', 'onnxruntime')
+
+
+def test_twins_say_the_same(bundle):
+    ready, seen = Runtime(bundle, 'cpu', engine='onnxruntime'), frames(bundle, 1)
+    twin = ready.twin()
+    assert twin.engine == 'onnxruntime'
+    assert torch.equal(twin.predict(seen).centers, ready.predict(seen).centers)
+
+
+@NO_CUDA
+def test_a_cuda_graph_agrees_frame_after_frame_whatever_came_before(tmp_path):
+    bundle = saved(tmp_path)
+    graph = Runtime(bundle, 'cuda', engine='cuda_graph')
+    eager = Runtime(bundle, 'cuda')
+    assert graph.engine == 'cuda_graph'
+    scenes = made_up_examples(bundle.rig.camera, bundle.lidar)
+    frames = []
+    for image, ranges in zip(scenes.images.numpy(), scenes.ranges.numpy(), strict=True):
+        frames += [(image, ranges), (None, ranges), (image[..., :3], None)]
+    for runtime in (graph, graph.twin()):
+        for frame in frames:
+            found, expected = runtime.predict_frame(*frame), eager.predict_frame(*frame)
+            torch.testing.assert_close(found.centers, expected.centers, atol=1e-3, rtol=0)
+            assert found.mode == expected.mode
+
+
+@NO_CUDA
+def test_a_cuda_graph_takes_images_of_another_size(tmp_path):
+    bundle = saved(tmp_path)
+    image, ranges = np.full((128, 128, 3), 99, np.uint8), np.full((64, 64), 24.0, np.float32)
+    expected = Runtime(bundle, 'cuda').predict_frame(image, ranges)
+    found = Runtime(bundle, 'cuda', engine='cuda_graph').predict_frame(image, ranges)
+    torch.testing.assert_close(found.centers, expected.centers, atol=1e-3, rtol=0)
+
+
+def test_the_name_of_a_kept_graph_depends_on_what_exports_it(bundle, monkeypatch):
+    graph_of(bundle)
+    monkeypatch.setattr(onnx_graph, 'EXPORT_VERSION', onnx_graph.EXPORT_VERSION + 1)
+    assert kept_graph(bundle) is None
