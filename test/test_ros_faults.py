@@ -131,3 +131,17 @@ def test_the_scenario_that_ships_shows_every_fault_once_within_a_minute():
     shown = {name for event in events for name in event.model_fields_set}
     assert shown == set(Event.model_fields)
     assert 50 <= events[-1].end_s <= 60
+
+
+def test_a_misspelt_fault_in_a_scenario_is_named_with_its_event(tmp_path):
+    path = tmp_path / 'scenario.yaml'
+    path.write_text(
+        'events:\n'
+        '  - {start_s: 1, end_s: 2, drop: 0.5}\n'
+        '  - {start_s: 3, end_s: 4, wrong_encodign: true}\n'
+    )
+    with pytest.raises(ValueError) as caught:
+        Scenario.read_yaml(path)
+    assert str(caught.value) == (
+        f"{path}: events.1: Event has no 'wrong_encodign'. Did you mean 'wrong_encoding'?"
+    )

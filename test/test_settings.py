@@ -40,6 +40,31 @@ def test_a_misspelt_key_further_in_is_looked_up_where_it_stands():
         Robot.read({'lens': {'fokal': 50, 'name': 'tele'}})
 
 
+class Fleet(Settings):
+    robots: tuple[Robot, ...] = Field((), description='Each of them')
+    spare: Robot | None = Field(None, description='One more')
+    named: dict[str, Robot] = Field({}, description='By name')
+
+
+@pytest.mark.parametrize(
+    ('values', 'said'),
+    [
+        ({'robots': [{}, {'sped': 1}]}, "robots.1: Robot has no 'sped'. Did you mean 'speed'?"),
+        (
+            {'robots': [{'lens': {'name': 'a', 'fokal': 1}}]},
+            "robots.0.lens: Lens has no 'fokal'. Did you mean 'focal'?",
+        ),
+        ({'robots': [{'lens': {}}]}, "robots.0.lens: Lens needs 'name'. Add it."),
+        ({'spare': {'sped': 1}}, "Robot has no 'sped'. Did you mean 'speed'?"),
+        ({'named': {'anna': {'sped': 1}}}, "Robot has no 'sped'. Did you mean 'speed'?"),
+    ],
+)
+def test_a_misspelt_key_of_one_among_several_is_looked_up_there_too(values, said):
+    with pytest.raises(ValueError) as caught:
+        Fleet.read(values)
+    assert str(caught.value) == said
+
+
 def test_a_key_like_no_other_lists_the_known_ones():
     with pytest.raises(ValueError, match=r"^Robot has no 'xyz'. Known: dropout, lens, speed\.$"):
         Robot.read({'xyz': 1})

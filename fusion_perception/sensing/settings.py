@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, TypeVar, get_origin
+from typing import Any, TypeVar, cast, get_args, get_origin
 
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -74,12 +74,14 @@ def closest(name: str, known: list[str]) -> str:
 def _sentence(cls: type[BaseModel], fault: dict[str, Any]) -> str:
     keys = [str(part) for part in fault['loc']]
     owner = _model_at(cls, keys[:-1])
+    # Which of several alike it is: events.3 is the fourth.
+    listed = any(isinstance(part, int) for part in fault['loc'][:-1])
+    where = f'{".".join(keys[:-1])}: ' if listed else ''
     if fault['type'] == 'extra_forbidden':
-        return (
-            f"{owner.__name__} has no '{keys[-1]}'. {closest(keys[-1], list(owner.model_fields))}"
-        )
+        known = closest(keys[-1], list(owner.model_fields))
+        return f"{where}{owner.__name__} has no '{keys[-1]}'. {known}"
     if fault['type'] == 'missing':
-        return f"{owner.__name__} needs '{keys[-1]}'. Add it."
+        return f"{where}{owner.__name__} needs '{keys[-1]}'. Add it."
     message = str(fault['msg']).removeprefix('Value error, ').rstrip('.')
     if not keys:
         return f'{message}.'
@@ -89,8 +91,14 @@ def _sentence(cls: type[BaseModel], fault: dict[str, Any]) -> str:
 def _model_at(cls: type[BaseModel], keys: list[str]) -> type[BaseModel]:
     for key in keys:
         field = cls.model_fields.get(key)
-        inner = field.annotation if field else None
-        # On Python 3.10 tuple[float, float] passes for a type, until issubclass sees it.
-        if get_origin(inner) is None and isinstance(inner, type) and issubclass(inner, BaseModel):
-            cls = inner
+        cls = (_model_in(field.annotation) if field else None) or cls
     return cls
+
+
+def _model_in(annotation: object) -> type[BaseModel] | None:
+    """Return the model that a field holds, by itself or in a tuple, a mapping or a union."""
+    # On Python 3.10 tuple[float, float] passes for a type, until issubclass sees it.
+    if get_origin(annotation) is None:
+        is_model = isinstance(annotation, type) and issubclass(annotation, BaseModel)
+        return cast('type[BaseModel]', annotation) if is_model else None
+    return next(filter(None, map(_model_in, get_args(annotation))), None)
