@@ -7,6 +7,7 @@ import logging
 import sys
 import time
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Literal, cast
@@ -20,6 +21,14 @@ from fusion_perception.learning.bag_evidence import from_bags, write_predictions
 from fusion_perception.learning.bag_pairs import BagSettings
 from fusion_perception.learning.dataset import SceneSet, read_folder
 from fusion_perception.learning.evidence import Evidence, score_of, spread
+from fusion_perception.learning.gates import (
+    Baseline,
+    GateSettings,
+    broken_limits,
+    other_scenes,
+    read_baseline,
+    write_baseline,
+)
 from fusion_perception.learning.judging import WORST, JudgedFrame
 from fusion_perception.learning.metrics import distances
 from fusion_perception.learning.report import write_html
@@ -31,7 +40,7 @@ from fusion_perception.sensing.observation import Mode, Prediction
 
 log = logging.getLogger(__name__)
 
-TOO_FAR = 3  # The exit code for a mean error beyond --max-error.
+BROKEN = 3  # The exit code when a limit is broken.
 UNREAD = 2  # The exit code when some of several recordings could not be evaluated.
 _SILENT: dict[Mode, Literal['camera', 'lidar']] = {
     'camera_only': 'lidar',
@@ -40,7 +49,7 @@ _SILENT: dict[Mode, Literal['camera', 'lidar']] = {
 _TIMED_FRAMES = 100
 
 
-class EvaluateSettings(BagSettings):
+class EvaluateSettings(GateSettings, BagSettings):
     """Settings of `fusion evaluate`: of a data folder, or of recordings."""
 
     bundle: str = Field(description='Path of a bundle, or the name of one that ships')
@@ -48,9 +57,6 @@ class EvaluateSettings(BagSettings):
     data: Path | None = Field(None, description='Data folder with the truth')
     bag: tuple[str, ...] = Field(
         (), description='Recordings (rosbag2), folders of them or globs, instead of --data'
-    )
-    max_error: float | None = Field(
-        None, gt=0, description='Exit with code 3 when the mean error exceeds this, metres'
     )
     last: int | None = Field(None, ge=1, description='Only so many scenes at the end of --data')
     batch_size: int = Field(32, ge=1, description='Scenes predicted at a time')
@@ -72,6 +78,9 @@ def evaluate(settings: EvaluateSettings) -> tuple[str, int]:
     ValueError when they do not fit each other.
     """
     bundle = load_bundle(settings.bundle)
+    baseline = None
+    if settings.baseline is not None:
+        baseline = read_baseline(settings.baseline, bundle.rig.classes)
     runtime = Runtime(bundle, settings.device, settings.precision)
     began = time.perf_counter()
     if settings.data is not None:
@@ -79,16 +88,25 @@ def evaluate(settings: EvaluateSettings) -> tuple[str, int]:
     else:
         evidence = from_bags(runtime, settings.bag, settings, settings.batch_size, settings.jobs)
     seconds = time.perf_counter() - began
-    report = as_report(evidence, runtime, settings, seconds)
+    broken = broken_limits(settings, evidence, baseline)
+    report = {**as_report(evidence, runtime, settings, seconds), 'broken_limits': broken}
     settings.out.mkdir(parents=True, exist_ok=True)
     (settings.out / 'report.json').write_text(json.dumps(report, indent=2) + '\n')
     write_html(settings.out / 'report.html', report, evidence, bundle)
     if evidence.runs:
         write_predictions(settings.out / 'predictions.csv', evidence.runs, bundle.rig.classes)
-    return in_short(evidence, settings, bundle)
+    if settings.write_baseline is not None and not broken:
+        write_baseline(settings.write_baseline, report, evidence)
+    return in_short(evidence, settings, bundle, baseline, broken)
 
 
-def in_short(evidence: Evidence, settings: EvaluateSettings, bundle: Bundle) -> tuple[str, int]:
+def in_short(
+    evidence: Evidence,
+    settings: EvaluateSettings,
+    bundle: Bundle,
+    baseline: Baseline | None = None,
+    broken: Sequence[str] = (),
+) -> tuple[str, int]:
     """Return what an evaluation says in a few lines, and its exit code."""
     scores = evidence.scores()
     model, source = bundle.manifest.model, evidence.source
@@ -106,12 +124,11 @@ def in_short(evidence: Evidence, settings: EvaluateSettings, bundle: Bundle) -> 
     failed = cast('dict[str, str]', evidence.about.get('failed', {}))
     lines += failed.values()
     code = UNREAD if failed else 0
-    if settings.max_error is not None:
-        if scores is None:
-            raise ValueError(f'--max-error needs ground truth, and {source} has none.')
-        if scores.error_m.mean > settings.max_error:
-            lines.append(f'Too far: more than --max-error {settings.max_error:g} m.')
-            code = TOO_FAR
+    if baseline is not None and scores is not None:
+        lines += other_scenes(baseline, scores)
+    if broken:
+        lines.append(f'Limits broken: {"; ".join(broken)}.')
+        code = BROKEN
     return '\n'.join(lines), code
 
 
@@ -259,7 +276,7 @@ def as_report(
         },
         'device': device_name(runtime.device),
         'versions': versions(),
-        'settings': settings.model_dump(mode='json', exclude={'out'}),
+        'settings': settings.model_dump(mode='json', exclude={'out', 'write_baseline'}),
         **evidence.about,
     }
     return report if calibration is None else {**report, 'calibration': calibration}

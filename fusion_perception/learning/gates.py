@@ -1,0 +1,274 @@
+"""Hold an evaluation against limits and against an earlier one: what a build breaks on."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Annotated, NamedTuple, cast
+
+import tyro
+from pydantic import Field, field_validator
+
+from fusion_perception.learning.evidence import Evidence
+from fusion_perception.learning.metrics import Scores, distances
+from fusion_perception.sensing.settings import Settings
+
+# What a baseline is held against. Neither the largest error nor the MSE: one scene decides them;
+# nor the latency: it says more about the machine.
+_COMPARED_ERRORS = {'mean': 'mean error', 'median': 'median error', 'p95': '95 % of errors below'}
+
+
+class Hits(NamedTuple):
+    """At least this share of the centres lies nearer to the truth than the radius, metres."""
+
+    radius: float
+    share: float
+
+
+class GateSettings(Settings):
+    """The limits of an evaluation; beyond one of them it exits with code 3."""
+
+    max_error: float | None = Field(
+        None, gt=0, description='Exit with code 3 when the mean error exceeds this, metres'
+    )
+    min_hit_rate: Annotated[tuple[str, ...], tyro.conf.arg(metavar='RADIUS:SHARE ...')] = Field(
+        (),
+        description='Exit with code 3 when a smaller share of the centres lies within a radius in '
+        'metres, such as 0.25:0.95; several may be given',
+    )
+    baseline: Path | None = Field(
+        None,
+        description='Exit with code 3 when mean, median or 95th percentile of the error are '
+        'higher, or hit rates lower, than in this earlier report.json by more than --tolerance',
+    )
+    tolerance: str = Field(
+        '5%', description='How much worse than --baseline is allowed, relative to its figures'
+    )
+    write_baseline: Path | None = Field(
+        None,
+        description='File to write for later --baseline: the figures, without paths and times',
+    )
+
+    @field_validator('min_hit_rate')
+    @classmethod
+    def _are_hit_rates(cls, given: tuple[str, ...]) -> tuple[str, ...]:
+        for one in given:
+            as_hits(one)
+        return given
+
+    @field_validator('tolerance')
+    @classmethod
+    def _is_a_percentage(cls, given: str) -> str:
+        as_fraction(given)
+        return given
+
+
+def as_hits(given: str) -> Hits:
+    """Read a radius in metres and a share, as in 0.25:0.95; raise ValueError for another form."""
+    radius, _, share = given.partition(':')
+    try:
+        hits = Hits(float(radius), float(share))
+    except ValueError:
+        hits = Hits(math.nan, math.nan)
+    if not (0 < hits.radius < math.inf and 0 <= hits.share <= 1):
+        raise ValueError(
+            f"'{given}' is no radius with a share. Give metres, a colon and a share from 0 to 1: "
+            '0.25:0.95'
+        )
+    return hits
+
+
+def as_fraction(given: str) -> float:
+    """Read a percentage, as in 5%; raise ValueError for another form."""
+    try:
+        percent = float(given.removesuffix('%')) if given.endswith('%') else math.nan
+    except ValueError:
+        percent = math.nan
+    if not 0 <= percent < math.inf:
+        raise ValueError(f"'{given}' is no percentage. Give one with its sign: 5%")
+    return percent / 100
+
+
+@dataclass(frozen=True)
+class Baseline:
+    """The figures of an earlier evaluation; errors in metres, hit rates as shares by radius."""
+
+    path: Path
+    scenes: int
+    classes: tuple[str, ...]
+    errors: Mapping[str, float]
+    hit_rate: Mapping[str, float]
+
+
+def read_baseline(path: Path, classes: Sequence[str]) -> Baseline:
+    """Read the figures of a report.json that are compared.
+
+    Raises FileNotFoundError where there is none, and ValueError for a file that is torn, of
+    another kind, without scores, or about other objects than these classes.
+    """
+    if path.is_dir():
+        raise ValueError(f'The baseline {path} is a folder. Name the report.json in it.')
+    if not path.is_file():
+        raise FileNotFoundError(
+            f'No baseline at {path}. Write one: fusion evaluate ... --write-baseline {path}'
+        )
+    try:
+        report = json.loads(path.read_text(encoding='utf-8'))
+    except (json.JSONDecodeError, UnicodeDecodeError) as fault:
+        raise ValueError(
+            f'The baseline {path} is no JSON: {fault}. Write it again: fusion evaluate ... '
+            f'--write-baseline {path}'
+        ) from None
+    needed = ('scenes', 'error_m', 'hit_rate', 'source')
+    lacking = [key for key in needed if not isinstance(report, dict) or key not in report]
+    if lacking:
+        raise ValueError(
+            f'The baseline {path} is no report of `fusion evaluate`: it has no '
+            f"'{lacking[0]}'. Name the report.json of an evaluation."
+        )
+    if report['error_m'] is None:
+        raise ValueError(
+            f'The baseline {path} has no scores: it was evaluated without ground truth. Take a '
+            'report about data with a truth.'
+        )
+    errors, hit_rate = _mapping(path, report, 'error_m'), _mapping(path, report, 'hit_rate')
+    known = tuple(_mapping(path, errors, 'per_class'))
+    if set(known) != set(classes):
+        raise ValueError(
+            f'The baseline {path} is about {", ".join(known)}, the bundle about '
+            f'{", ".join(classes)}. Take a report about the same objects.'
+        )
+    return Baseline(
+        path=path,
+        scenes=int(_number(path, report, 'scenes')),
+        classes=known,
+        errors={name: _number(path, errors, name) for name in _COMPARED_ERRORS},
+        hit_rate={str(_radius(path, key)): _number(path, hit_rate, key) for key in hit_rate},
+    )
+
+
+def broken_limits(
+    settings: GateSettings, evidence: Evidence, baseline: Baseline | None
+) -> list[str]:
+    """Say which number broke which limit; nothing where all are kept.
+
+    Raises ValueError when there are limits and no truth to hold against them.
+    """
+    if settings.max_error is None and not settings.min_hit_rate and baseline is None:
+        return []
+    scores = evidence.scores()
+    if scores is None:
+        limit = (
+            '--max-error' if settings.max_error is not None
+            else '--min-hit-rate' if settings.min_hit_rate else '--baseline'
+        )  # fmt: skip
+        raise ValueError(
+            f'{limit} needs ground truth, and {evidence.source} has none. Record the truth with '
+            'it, or leave the limit out.'
+        )
+    return [
+        *_against_limits(settings, evidence, scores),
+        *(_against_baseline(baseline, settings, evidence, scores) if baseline else ()),
+    ]
+
+
+def other_scenes(baseline: Baseline, scores: Scores) -> list[str]:
+    """Say when a baseline was measured on another number of scenes."""
+    if baseline.scenes == scores.scenes:
+        return []
+    return [
+        f'The baseline {baseline.path} was measured on {baseline.scenes:,} scenes, this on '
+        f'{scores.scenes:,}: they may not be comparable.'
+    ]
+
+
+def write_baseline(path: Path, report: Mapping[str, object], evidence: Evidence) -> None:
+    """Write what `read_baseline` needs and what it was measured with, the same on any machine.
+
+    Raises ValueError when there are no scores.
+    """
+    scores = evidence.scores()
+    if scores is None:
+        raise ValueError(
+            f'--write-baseline needs ground truth, and {evidence.source} has none. Record the '
+            'truth with it.'
+        )
+    bundle = cast('Mapping[str, object]', report['bundle'])
+    figures = {
+        **{key: value for key, value in asdict(scores).items() if key != 'calibration'},
+        'source': report['source'],
+        'bundle': {key: bundle[key] for key in ('model', 'weights_sha256', 'package_version')},
+        'versions': report['versions'],
+    }
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(figures, indent=2) + '\n', encoding='utf-8')
+
+
+def _against_limits(settings: GateSettings, evidence: Evidence, scores: Scores) -> Iterator[str]:
+    limit = settings.max_error
+    if limit is not None and scores.error_m.mean > limit:
+        yield f'mean error {scores.error_m.mean:.5g} m is more than --max-error {limit:g} m'
+    for given in settings.min_hit_rate:
+        radius, share = as_hits(given)
+        found = _hit_rate(evidence, radius)
+        if found < share:
+            yield (f'hit rate within {radius:g} m {found:.5g} is less than --min-hit-rate {given}')
+
+
+def _against_baseline(
+    baseline: Baseline, settings: GateSettings, evidence: Evidence, scores: Scores
+) -> Iterator[str]:
+    fraction = as_fraction(settings.tolerance)
+    for key, name in _COMPARED_ERRORS.items():
+        found, before = getattr(scores.error_m, key), baseline.errors[key]
+        if found > before * (1 + fraction):
+            yield (
+                f'{name} {found:.5g} m is more than --baseline {before:.5g} m '
+                f'+ {settings.tolerance}'
+            )
+    for radius, before in baseline.hit_rate.items():
+        found = _hit_rate(evidence, float(radius))
+        if found < before * (1 - fraction):
+            yield (
+                f'hit rate within {radius} m {found:.5g} is less than --baseline {before:.5g} '
+                f'- {settings.tolerance}'
+            )
+
+
+def _hit_rate(evidence: Evidence, radius: float) -> float:
+    away = distances(evidence.prediction.centers, evidence.truth)
+    return float((away < radius).double().mean())
+
+
+def _mapping(path: Path, values: Mapping[str, object], key: str) -> Mapping[str, object]:
+    found = values.get(key)
+    if not isinstance(found, dict) or not found:
+        raise ValueError(
+            f"The baseline {path} has no '{key}'. Write it again: fusion evaluate ... "
+            f'--write-baseline {path}'
+        )
+    return found
+
+
+def _radius(path: Path, key: str) -> float:
+    try:
+        return float(key)
+    except ValueError:
+        raise ValueError(
+            f"In the baseline {path} 'hit_rate' has '{key}' for a radius. Write it again: fusion "
+            f'evaluate ... --write-baseline {path}'
+        ) from None
+
+
+def _number(path: Path, values: Mapping[str, object], key: str) -> float:
+    found = values.get(key)
+    if isinstance(found, bool) or not isinstance(found, int | float) or not math.isfinite(found):
+        said = 'is missing' if key not in values else f'is {found!r}, not a number'
+        raise ValueError(
+            f"In the baseline {path} '{key}' {said}. Write it again: fusion evaluate ... "
+            f'--write-baseline {path}'
+        )
+    return float(found)
