@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from fusion_perception.learning.dataset import SceneSet, read_folder, split_indices
+from fusion_perception.learning.memory import memory_bytes
 from fusion_perception.learning.recipe import Recipe
 from fusion_perception.models.examples import COUNT, Examples
 from fusion_perception.sensing.lidars import UniformGrid
@@ -41,7 +42,8 @@ def fingerprint(scenes: SceneSet) -> str:
     digest = hashlib.sha256(scenes.lidar.fingerprint().encode())
     digest.update(scenes.rig.model_dump_json().encode())
     for tensor in (scenes.images, scenes.ranges, scenes.centers):
-        digest.update(tensor.cpu().contiguous().numpy().tobytes())
+        for part in tensor.split(_CHUNK):  # The set may be larger than the memory.
+            digest.update(part.cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
     return digest.hexdigest()
 
 
@@ -54,7 +56,11 @@ class Share:
 
 
 class TrainingData:
-    """The training and the validation scenes of a recipe, whole on one device."""
+    """The training and the validation scenes of a recipe, for one device.
+
+    A set that would take more than `memory_share` of a GPU's memory stays mapped from its
+    file, as it always does for a CPU, and moves to the device batch by batch.
+    """
 
     def __init__(
         self, recipe: Recipe, device: torch.device | str = 'cpu', share: Share = Share()
@@ -62,7 +68,9 @@ class TrainingData:
         self._recipe, self._share, self._device = recipe, share, torch.device(device)
         self._pool: SceneSet | None = None
         if recipe.data is not None:
-            folder = read_folder(recipe.data).to(self._device)
+            folder = read_folder(recipe.data)
+            fits = folder.nbytes <= recipe.memory_share * memory_bytes(self._device)
+            folder = folder.to(self._device) if fits else folder.streamed_to(self._device)
             self.rig, self.lidar = folder.rig, folder.lidar
             pool, held_out = split_indices(len(folder), recipe.validation)
             self._valid, self._held_out = folder, held_out.to(self._device)

@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 
 from fusion_perception.learning.benchmark_result import Machine
+from fusion_perception.learning.memory import memory_bytes
 from fusion_perception.learning.run import git_commit, versions
 
 # What the measured times depend on, beside torch and this package.
@@ -50,18 +51,6 @@ def cores() -> int:
     return (
         len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count() or 1
     )
-
-
-def memory_bytes(device: torch.device | None = None) -> int:
-    """Return the memory of the machine, within what its container may use, or of a GPU."""
-    if device is not None and device.type == 'cuda':
-        return int(torch.cuda.get_device_properties(device).total_memory)
-    physical = os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES')
-    try:
-        limit = Path('/sys/fs/cgroup/memory.max').read_text().strip()
-    except OSError:
-        return physical
-    return min(physical, int(limit)) if limit.isdigit() else physical
 
 
 def _libraries() -> dict[str, str]:

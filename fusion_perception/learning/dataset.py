@@ -1,4 +1,4 @@
-"""Hold a whole data folder on one device, packed in one file so that the next start is quick."""
+"""Give the scenes of a data folder, packed in one mapped file so that the next start is quick."""
 
 from __future__ import annotations
 
@@ -9,13 +9,16 @@ import os
 import tempfile
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import cast
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
 from fusion_perception.learning.folder import IMAGES, LABELS, RANGES, DataFolder
+from fusion_perception.learning.packing import create
 from fusion_perception.sensing.assembly import observe
 from fusion_perception.sensing.geometry import transform_points
 from fusion_perception.sensing.observation import Lidar, Observation
@@ -31,7 +34,7 @@ VALIDATION_SCENES = 320
 
 @dataclass(frozen=True)
 class SceneSet:
-    """All scenes of a data folder on one device.
+    """All scenes of a data folder: held on one device, or mapped from the packed file.
 
     images (N, H, W, 4) uint8 RGBA; ranges (N, R, C) float32 metres; centers (N, K, 3) float32
     metres in the LiDAR frame, in the order of rig.classes.
@@ -49,28 +52,36 @@ class SceneSet:
 
     @property
     def device(self) -> torch.device:
-        """Where the scenes lie."""
-        return self.images.device
+        """Where batches come out."""
+        return self.lidar.azimuth.device
+
+    @property
+    def nbytes(self) -> int:
+        """How much memory the scenes take where they are held whole."""
+        return sum(tensor.nbytes for tensor in (self.images, self.ranges, self.centers))
 
     def to(self, device: torch.device | str) -> SceneSet:
-        """Return this set on another device."""
+        """Return this set whole on another device."""
         return replace(
-            self,
+            self.streamed_to(device),
             images=self.images.to(device),
             ranges=self.ranges.to(device),
             centers=self.centers.to(device),
-            # A table left on the CPU would be copied with every batch.
-            lidar=self.lidar.to(device),
         )
+
+    def streamed_to(self, device: torch.device | str) -> SceneSet:
+        """Return this set with the scenes where they are; each batch moves to the device."""
+        # A table left on the CPU would be copied with every batch.
+        return replace(self, lidar=self.lidar.to(device))
 
     def batch(self, indices: Tensor | slice) -> tuple[Observation, Tensor]:
         """Return the observation of these scenes and their centres (B, K, 3)."""
         if isinstance(indices, Tensor):
-            indices = indices.to(self.device)
-        return (
-            observe(self.images[indices], self.ranges[indices], self.rig.camera, self.lidar),
-            self.centers[indices],
+            indices = indices.to(self.images.device)
+        images, ranges, centers = (
+            tensor[indices].to(self.device) for tensor in (self.images, self.ranges, self.centers)
         )
+        return observe(images, ranges, self.rig.camera, self.lidar), centers
 
     def split(self, validation: int = VALIDATION_SCENES) -> tuple[Tensor, Tensor]:
         """Return the indices for training and validation, on the CPU; see split_indices."""
@@ -106,19 +117,21 @@ def read_folder(path: Path, device: torch.device | str = 'cpu') -> SceneSet:
             if known is not None:
                 return known.to(device)
     folder = DataFolder.open(path)
+    for packed in packed_paths(path):
+        try:
+            return _pack(folder, packed, fingerprint).to(device)
+        except (OSError, SafetensorError) as error:
+            log.debug('%s cannot be written: %s', packed, error)
+    log.warning('%s cannot be packed: neither it nor the cache is writable.', path)
     images, ranges = folder.read()
-    labels = torch.from_numpy(folder.positions)
-    T_lidar_label = folder.rig.T_lidar_label().double()
-    scenes = SceneSet(
+    return SceneSet(
         images=torch.from_numpy(images),
         ranges=torch.from_numpy(ranges),
-        centers=transform_points(T_lidar_label, labels).float(),
+        centers=_centers(folder),
         rig=folder.rig,
         lidar=folder.lidar,
         source=path,
-    )
-    _pack(scenes, fingerprint)
-    return scenes.to(device)
+    ).to(device)
 
 
 def packed_paths(path: Path) -> tuple[Path, ...]:
@@ -178,29 +191,43 @@ def _unpack(packed: Path, fingerprint: str, source: Path) -> SceneSet | None:
     )
 
 
-def _pack(scenes: SceneSet, fingerprint: str) -> None:
-    tensors = {
-        'images': scenes.images,
-        'ranges': scenes.ranges,
-        'centers': scenes.centers,
-        'azimuth': scenes.lidar.azimuth,
-        'zenith': scenes.lidar.zenith,
-    }
-    if scenes.lidar.offsets is not None:
-        tensors['offsets'] = scenes.lidar.offsets
-    about = {'fingerprint': fingerprint, 'rig': scenes.rig.model_dump_json()}
-    for packed in packed_paths(scenes.source):
-        try:
-            packed.parent.mkdir(parents=True, exist_ok=True)
-            # In a folder of its own name, whoever reads meanwhile keeps the file it has; of two
-            # writers the later one wins.
-            with tempfile.TemporaryDirectory(prefix='.packing-', dir=packed.parent) as folder:
-                unfinished = Path(folder) / PACKED
-                save_file(tensors, unfinished, metadata=about)
-                # Whoever may read the labels may read what is packed from them.
-                unfinished.chmod((scenes.source / LABELS).stat().st_mode | 0o600)
-                unfinished.replace(packed)
-            return
-        except (OSError, SafetensorError) as error:
-            log.debug('%s cannot be written: %s', packed, error)
-    log.warning('%s cannot be packed: neither it nor the cache is writable.', scenes.source)
+def _pack(folder: DataFolder, packed: Path, fingerprint: str) -> SceneSet:
+    """Read a folder into its packed file and map it; raise OSError where it cannot be written."""
+    if packed.is_dir():
+        raise IsADirectoryError(f'{packed} is a folder')
+    lidar, centers = folder.lidar, _centers(folder)
+    small = {'centers': centers, 'azimuth': lidar.azimuth, 'zenith': lidar.zenith}
+    if lidar.offsets is not None:
+        small['offsets'] = lidar.offsets
+    of_images, of_ranges = folder.shapes()
+    packed.parent.mkdir(parents=True, exist_ok=True)
+    # In a folder of its own name, whoever reads meanwhile keeps the file it has; of two
+    # writers the later one wins.
+    with tempfile.TemporaryDirectory(prefix='.packing-', dir=packed.parent) as unfinished_in:
+        unfinished = Path(unfinished_in) / PACKED
+        arrays = create(
+            unfinished,
+            {
+                'images': (np.uint8, of_images),
+                'ranges': (np.float32, of_ranges),
+                **{name: (np.float32, tuple(tensor.shape)) for name, tensor in small.items()},
+            },
+            {'fingerprint': fingerprint, 'rig': folder.rig.model_dump_json()},
+        )
+        for name, tensor in small.items():
+            arrays[name][...] = tensor.numpy()
+        folder.read_into(
+            cast('NDArray[np.uint8]', arrays['images']),
+            cast('NDArray[np.float32]', arrays['ranges']),
+        )
+        scenes = _unpack(unfinished, fingerprint, folder.path)
+        assert scenes is not None
+        # Whoever may read the labels may read what is packed from them.
+        unfinished.chmod((folder.path / LABELS).stat().st_mode | 0o600)
+        unfinished.replace(packed)
+    return scenes
+
+
+def _centers(folder: DataFolder) -> Tensor:
+    labels = torch.from_numpy(folder.positions)
+    return transform_points(folder.rig.T_lidar_label().double(), labels).float()

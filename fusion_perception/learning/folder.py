@@ -111,15 +111,28 @@ class DataFolder:
             centers=labels @ T_lidar_label[:3, :3].T + T_lidar_label[:3, 3],
         )
 
+    def shapes(self) -> tuple[tuple[int, int, int, int], tuple[int, int, int]]:
+        """Return the shapes of all images and of all ranges, judging by the first image."""
+        height, width, channels = read_image(self.images[0]).shape
+        return (len(self), height, width, channels), (len(self), *self.lidar.shape)
+
     def read(self) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
         """Read all images (N, H, W, 4) and ranges (N, R, C), and check that the labels fit.
+
+        Raises ValueError as `read_into` does.
+        """
+        of_images, of_ranges = self.shapes()
+        images, ranges = np.empty(of_images, np.uint8), np.empty(of_ranges, np.float32)
+        self.read_into(images, ranges)
+        return images, ranges
+
+    def read_into(self, images: NDArray[np.uint8], ranges: NDArray[np.float32]) -> None:
+        """Read all images and ranges into arrays of `shapes`, and check that the labels fit.
 
         Raises ValueError for a torn file, images of differing sizes, range images that the
         angle tables do not describe, or a `sensor.yaml` that contradicts the files.
         """
         first = read_image(self.images[0])
-        images = np.empty((len(self), *first.shape), np.uint8)
-        ranges = np.empty((len(self), *self.lidar.shape), np.float32)
 
         def read_scene(index: int) -> None:
             image = read_image(self.images[index])
@@ -133,7 +146,6 @@ class DataFolder:
 
         in_threads(read_scene, len(self))
         self._check_against_rig(first, ranges)
-        return images, ranges
 
     def _fitting(self, ranges: NDArray[np.float32], path: Path) -> NDArray[np.float32]:
         if ranges.shape != self.lidar.shape:

@@ -14,7 +14,9 @@ from fusion_perception.simulation.noise import NoiseSettings
 from fusion_perception.simulation.scene import SceneSettings
 
 # What may differ when a run continues: it changes where and how long, not what is learnt.
-MAY_CHANGE = frozenset({'data', 'out', 'config', 'resume', 'device', 'devices', 'epochs'})
+MAY_CHANGE = frozenset(
+    {'data', 'out', 'config', 'resume', 'device', 'devices', 'epochs', 'memory_share'}
+)
 
 
 class Recipe(Settings):
@@ -57,6 +59,12 @@ class Recipe(Settings):
     seed: int = Field(0, ge=0, description='Start of all random numbers')
     device: Device = Field('auto', description='auto takes CUDA where it is')
     devices: int = Field(1, ge=1, description='Number of devices to train on')
+    memory_share: float = Field(
+        0.5,
+        ge=0,
+        le=1,
+        description="Part of a GPU's memory that the scenes may take; a larger set is streamed",
+    )
     precision: Precision = Field('float32', description='Precision of the forward pass')
     architecture: Annotated[dict[str, object], Suppress] = Field(
         {}, description="Settings of the model; empty: the model's own defaults"
