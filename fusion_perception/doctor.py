@@ -14,10 +14,12 @@ from pydantic import Field
 from rich.console import Console
 from rich.text import Text
 
+from fusion_perception.engines.base import TorchEngine
+from fusion_perception.engines.choice import ALLOWED_M, ENGINES, aged_m, try_engine
 from fusion_perception.learning.bag_topics import CAMERA_INFO, Topics, TopicSettings, choose_topics
 from fusion_perception.learning.folder import DataFolder
-from fusion_perception.models.bundle import find_bundle, load_bundle
-from fusion_perception.runtime import Runtime
+from fusion_perception.models.bundle import Bundle, find_bundle, load_bundle
+from fusion_perception.runtime import Runtime, choose_device
 from fusion_perception.sensing.decode import INVALID_VALUES, RANGE_SCALE, InvalidValues, RangeScale
 from fusion_perception.sensing.facts import Facts, Source
 from fusion_perception.sensing.findings import Finding, Level, diagnose, worst
@@ -111,7 +113,38 @@ def examine_bundle(settings: DoctorSettings) -> list[Finding]:
         ),
         Finding('OK', f'Training: {training or "not recorded"}'),
         Finding('OK', f'Predicts blank frames in {", ".join(sorted(bundle.model.modes))}'),
+        *_of_engines(bundle),
     ]
+
+
+def _of_engines(bundle: Bundle) -> list[Finding]:
+    """Try every engine on the bundle's examples. That one is not installed is no fault."""
+    device = choose_device('auto')
+    reference = TorchEngine(bundle, device)
+    aged = aged_m(reference, bundle)
+    findings = [
+        Finding('OK', 'It carries no examples; engines are compared on made-up scenes')
+        if aged is None
+        else Finding(
+            'OK' if aged <= ALLOWED_M else 'WARN',
+            f'Its examples come out within {1e3 * aged:.3f} mm of what they did when saved',
+        )
+    ]
+    for name in ('torch', *ENGINES):
+        trial = try_engine(name, bundle, reference)
+        if trial.apart_m is None:
+            findings.append(Finding('OK', _half(trial.fault.partition('. ')[0])))
+        elif trial.fault:
+            findings.append(Finding('WARN', _half(trial.fault), '', trial.remedy))
+        else:
+            findings.append(
+                Finding(
+                    'OK',
+                    f'Engine {name}: {trial.time_ms:.1f} ms a frame on {device}, at most '
+                    f'{1e3 * trial.apart_m:.3f} mm from eager torch',
+                )
+            )
+    return findings
 
 
 def examine_data(settings: DoctorSettings) -> list[Finding]:

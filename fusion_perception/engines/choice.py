@@ -46,6 +46,7 @@ Frame = tuple[NDArray[np.uint8] | None, NDArray[np.float32] | None]
 class Trial:
     """What became of an engine: `fault` is why it is not to be used, '' when it may be.
 
+    `engine` is None where it cannot be had; then the fault says what to do as well. Otherwise
     apart_m is by how much its centres differ from those of eager float32, time_ms how long one
     frame takes from arrays to centres; None where it did not come so far.
     """
@@ -53,6 +54,7 @@ class Trial:
     name: EngineName
     engine: Engine | None
     fault: str = ''
+    remedy: str = ''
     apart_m: float | None = None
     time_ms: float | None = None
 
@@ -72,7 +74,7 @@ def choose_engine(
         if choice == 'auto':
             return torch_engine
         raise ValueError(
-            f"engine '{choice}' computes in float32, not {precision}. Use engine auto or torch, "
+            f"Engine '{choice}' computes in float32, not {precision}. Use engine auto or torch, "
             'or precision float32.'
         )
     names: tuple[EngineName, ...] = AUTO if choice == 'auto' else (choice, *AUTO)
@@ -82,7 +84,7 @@ def choose_engine(
         if trial.engine is None and name == choice:
             raise ValueError(trial.fault)
         if trial.engine is not None and trial.fault:
-            log.warning('%s', trial.fault)
+            log.warning('%s %s', trial.fault, trial.remedy)
         if not trial.fault:
             agreeing.append(trial)
             if choice != 'auto':
@@ -106,15 +108,17 @@ def try_engine(
         return Trial(name, None, str(reason))
     except Exception as error:  # Whatever another project's compiler raises: torch goes on.
         why = ' '.join(str(error).split())[:300]
-        fault = f"engine '{name}' failed here: {type(error).__name__}: {why}. Use engine torch."
+        fault = f"Engine '{name}' failed here: {type(error).__name__}: {why}. Use engine torch."
         log.warning('%s', fault)
         return Trial(name, None, fault)
     if not (apart_m <= ALLOWED_M and covariance_fits):
-        differ = f'centres by {1e3 * apart_m:.2f} mm'
+        differ = f'its centres are up to {1e3 * apart_m:.2f} mm'
         if apart_m <= ALLOWED_M:
-            differ = f'standard deviations by more than {ALLOWED_SHARE:.0%}'
-        return Trial(name, engine, _refusal(name, bundle, differ), apart_m)
-    return Trial(name, engine, '', apart_m, time_ms(engine, bundle) if timed else None)
+            differ = f'its standard deviations are more than {ALLOWED_SHARE:.0%}'
+        fault = f'Engine {name} is refused for {bundle.path}: {differ} away from eager torch.'
+        return Trial(name, engine, fault, _remedy(name, bundle), apart_m)
+    took = time_ms(engine, bundle) if timed else None
+    return Trial(name, engine, apart_m=apart_m, time_ms=took)
 
 
 def compare(engine: Engine, reference: TorchEngine, bundle: Bundle) -> tuple[float, bool]:
@@ -130,6 +134,19 @@ def compare(engine: Engine, reference: TorchEngine, bundle: Bundle) -> tuple[flo
         apart_m = max(apart_m, float(apart.nan_to_num(torch.inf).max()))
         fits &= _covariances_agree(found, expected)
     return apart_m, fits
+
+
+def aged_m(reference: TorchEngine, bundle: Bundle) -> float | None:
+    """Return by how many metres the examples now come out otherwise than when it was saved.
+
+    None for a bundle that has none. More than a millimetre means that this version of the package
+    or of torch understands it differently.
+    """
+    if bundle.examples is None or bundle.examples.centers is None:
+        return None
+    now = [reference.estimate_frame(*frame).centers for frame in frames(bundle)]
+    apart = (torch.cat(now) - bundle.examples.centers.flatten(0, 1)).norm(dim=-1)
+    return float(apart.nan_to_num(torch.inf).max())
 
 
 def frames(bundle: Bundle) -> list[Frame]:
@@ -161,7 +178,7 @@ def time_ms(engine: Engine, bundle: Bundle) -> float:
 
 
 def _made_up(bundle: Bundle) -> Examples:
-    log.info('%s carries no examples; engines are compared on made-up ones.', bundle.path)
+    log.debug('%s carries no examples; engines are compared on made-up ones.', bundle.path)
     return made_up_examples(bundle.rig.camera, bundle.lidar)
 
 
@@ -177,7 +194,6 @@ def _covariances_agree(found: Estimate, expected: Estimate) -> bool:
     return bool(((found.covariance - expected.covariance).abs() <= bound).all())
 
 
-def _refusal(name: EngineName, bundle: Bundle, differ: str) -> str:
-    sentence = f'Engine {name} is refused for {bundle.path}: {differ} from eager float32.'
+def _remedy(name: EngineName, bundle: Bundle) -> str:
     graph = kept_graph(bundle) if issubclass(ENGINES[name], OnnxEngine) else None
-    return sentence if graph is None else f'{sentence} Remove {graph} to have it exported again.'
+    return 'Use engine torch.' if graph is None else f'Remove {graph}: it is made again.'

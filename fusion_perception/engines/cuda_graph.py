@@ -33,7 +33,7 @@ class CudaGraphEngine(Engine):
     def __init__(self, bundle: Bundle, device: torch.device) -> None:
         if device.type != 'cuda':
             raise UnavailableError(
-                "engine 'cuda_graph' needs a CUDA GPU. Use engine auto or torch."
+                "Engine 'cuda_graph' needs a CUDA GPU. Use engine auto or torch."
             )
         super().__init__(bundle, device)
         self._eager = TorchEngine(bundle, device)

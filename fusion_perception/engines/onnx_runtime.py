@@ -45,7 +45,7 @@ class OnnxEngine(Engine):
             return ['CPUExecutionProvider']
         if 'CUDAExecutionProvider' not in there:
             raise UnavailableError(
-                "engine 'onnxruntime' finds no CUDA provider. Install onnxruntime-gpu, set "
+                "Engine 'onnxruntime' finds no CUDA provider. Install onnxruntime-gpu, set "
                 'device to cpu, or use engine auto.'
             )
         return ['CUDAExecutionProvider', 'CPUExecutionProvider']
@@ -82,10 +82,10 @@ class TensorRTEngine(OnnxEngine):
     def providers(device: torch.device) -> list[str]:
         """Return what computes on a device; raise UnavailableError where that is not installed."""
         if device.type != 'cuda':
-            raise UnavailableError("engine 'tensorrt' needs a CUDA GPU. Use engine auto or torch.")
+            raise UnavailableError("Engine 'tensorrt' needs a CUDA GPU. Use engine auto or torch.")
         if 'TensorrtExecutionProvider' not in _installed_providers('tensorrt'):
             raise UnavailableError(
-                "engine 'tensorrt' finds no TensorRT provider in onnxruntime. Install "
+                "Engine 'tensorrt' finds no TensorRT provider in onnxruntime. Install "
                 'onnxruntime-gpu and TensorRT, or use engine auto.'
             )
         return ['TensorrtExecutionProvider', 'CUDAExecutionProvider', 'CPUExecutionProvider']
@@ -111,7 +111,7 @@ def _installed_providers(engine: EngineName) -> list[str]:
         import onnxruntime
     except ImportError as error:
         raise UnavailableError(
-            f"engine '{engine}' lacks a package ({error}). {_INSTALL}"
+            f"Engine '{engine}' lacks a package ({error}). {_INSTALL}"
         ) from None
     found: list[str] = onnxruntime.get_available_providers()
     return found

@@ -22,7 +22,7 @@ from fusion_perception.learning.bag_pairs import BagSettings, Progress
 from fusion_perception.learning.evidence import Evidence, score_of
 from fusion_perception.learning.judging import MODES, WORST, Judged
 from fusion_perception.models.bundle import load_bundle
-from fusion_perception.runtime import Device, Precision, Runtime
+from fusion_perception.runtime import Device, EngineName, Precision, Runtime
 from fusion_perception.sensing.ledger import STREAMS, Stream, StreamCounts
 from fusion_perception.sensing.observation import Mode, Prediction
 from fusion_perception.sensing.recording_files import find_recordings
@@ -38,6 +38,7 @@ class Engine:
     bundle: Path
     device: str
     precision: Precision
+    engine: EngineName
 
 
 def from_bags(
@@ -147,7 +148,7 @@ def _run_all(
     jobs = min(len(paths), jobs or os.cpu_count() or 1)
     if jobs == 1:
         return [_run_here(runtime, path, settings, batch_size) for path in paths]
-    engine = Engine(runtime.bundle.path, str(runtime.device), runtime.precision)
+    engine = Engine(runtime.bundle.path, str(runtime.device), runtime.precision, runtime.engine)
     # Processes that are started anew: torch's threads and CUDA do not survive a fork.
     context = multiprocessing.get_context('spawn')
     with ProcessPoolExecutor(jobs, context, torch.set_num_threads, (1,)) as pool:
@@ -198,7 +199,8 @@ def _run_there(engine: Engine, path: Path, settings: BagSettings, batch_size: in
 @lru_cache(maxsize=1)
 def _runtime(engine: Engine) -> Runtime:
     """Make the runtime of a process that runs one recording after the other."""
-    return Runtime(load_bundle(engine.bundle), cast('Device', engine.device), engine.precision)
+    bundle, device = load_bundle(engine.bundle), cast('Device', engine.device)
+    return Runtime(bundle, device, engine.precision, engine.engine)
 
 
 def _run(

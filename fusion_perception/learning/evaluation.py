@@ -34,7 +34,7 @@ from fusion_perception.learning.metrics import distances
 from fusion_perception.learning.report import write_html
 from fusion_perception.learning.run import versions
 from fusion_perception.models.bundle import Bundle, explain_difference, load_bundle
-from fusion_perception.runtime import Device, Precision, Runtime
+from fusion_perception.runtime import Device, EngineChoice, Precision, Runtime
 from fusion_perception.sensing.ledger import StreamCounts
 from fusion_perception.sensing.observation import Mode, Prediction
 
@@ -70,6 +70,9 @@ class EvaluateSettings(GateSettings, BagSettings):
             raise ValueError('Give either --data FOLDER or --bag RECORDING')
         return self
 
+    engine: EngineChoice = Field(
+        'torch', description='What computes the model; auto takes what is quickest at the time'
+    )
 
 def evaluate(settings: EvaluateSettings) -> tuple[str, int]:
     """Write report.json and report.html, and return what they say in short with the exit code.
@@ -81,7 +84,7 @@ def evaluate(settings: EvaluateSettings) -> tuple[str, int]:
     baseline = None
     if settings.baseline is not None:
         baseline = read_baseline(settings.baseline, bundle.rig.classes)
-    runtime = Runtime(bundle, settings.device, settings.precision)
+    runtime = Runtime(bundle, settings.device, settings.precision, settings.engine)
     began = time.perf_counter()
     if settings.data is not None:
         evidence = from_folder(runtime, settings.data, settings.last, settings.batch_size)
@@ -283,6 +286,7 @@ def as_report(
 
 
 def device_name(device: torch.device) -> str:
+        'engine': runtime.engine,
     """Return the device with the name of its GPU or the number of its threads."""
     if device.type == 'cuda':
         return f'cuda ({torch.cuda.get_device_name(device)})'

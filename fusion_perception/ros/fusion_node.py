@@ -105,7 +105,7 @@ class FusionNode(Startable, LifecycleNode):
             settings = self._declared.read()
             torch.set_num_threads(settings.threads)
             bundle = load_bundle(settings.bundle)
-            runtime = Runtime(bundle, settings.device, settings.precision)
+            runtime = Runtime(bundle, settings.device, settings.precision, settings.engine)
             runtime.warm_up()
             self._outputs = Outputs(self, settings, bundle.rig.classes)
         except (ValueError, OSError) as fault:
@@ -126,7 +126,8 @@ class FusionNode(Startable, LifecycleNode):
             now_ns=lambda: self.get_clock().now().nanoseconds,
         )
         self.get_logger().info(
-            f'{bundle.manifest.model} from {bundle.path} is ready on {runtime.device}.'
+            f'{bundle.manifest.model} from {bundle.path} is ready on {runtime.device} '
+            f'({runtime.engine}).'
         )
         return super().on_configure(state)
 
@@ -294,6 +295,7 @@ class FusionNode(Startable, LifecycleNode):
                 'bundle': str(pipeline.runtime.bundle.path),
                 'model': pipeline.runtime.bundle.manifest.model,
                 'device': str(pipeline.runtime.device),
+                'engine': pipeline.runtime.engine,
                 'lidar_shape': '{}x{}'.format(*pipeline.runtime.bundle.lidar.shape),
                 'max_range': str(pipeline.runtime.bundle.lidar.max_range),
                 **pipeline.scan(),

@@ -12,7 +12,7 @@ from pydantic import Field
 
 from fusion_perception.ros.diagnostics import Thresholds
 from fusion_perception.ros.parameter_files import as_table, as_yaml
-from fusion_perception.runtime import Device, Precision
+from fusion_perception.runtime import Device, EngineChoice, Precision
 from fusion_perception.sensing.decode import (
     INVALID_VALUES,
     RANGE_SCALE,
@@ -32,6 +32,10 @@ class NodeSettings(Settings):
     bundle: str = Field('shapes', description='A bundle file, or the name of one that ships')
     device: Device = Field('auto', description='Where to predict; auto takes CUDA where it is')
     precision: Precision = Field('float32', description='Arithmetic of the model')
+    engine: EngineChoice = Field(
+        'auto',
+        description='What computes the model; auto takes the quickest that agrees with torch',
+    )
     threads: int = Field(2, ge=1, le=256, description='CPU threads of one inference')
     autostart: bool = Field(
         True, description='Configure and activate at the start; false waits for the services'

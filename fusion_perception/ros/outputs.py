@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
+import torch
 from geometry_msgs.msg import PoseArray
 from numpy.typing import NDArray
 from rclpy.lifecycle import LifecycleNode
@@ -20,7 +21,7 @@ from fusion_perception.ros.annotation import annotated
 from fusion_perception.ros.clouds import cloud_message
 from fusion_perception.ros.frames import TargetFrame
 from fusion_perception.ros.node_settings import NodeSettings
-from fusion_perception.sensing.observation import Camera, Mode, Observation, Prediction
+from fusion_perception.sensing.observation import Camera, Lidar, Mode, Prediction
 
 LATCHED = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 TOPICS = {
@@ -36,14 +37,16 @@ TOPICS = {
 class Result:
     """A prediction of one pair and what it was made of.
 
-    `frame_id` is the LiDAR's, '' while none was heard. `image` is (H, W, C) uint8 as it came,
-    of `camera` (at any resolution) in `camera_frame`; None while the camera is silent.
+    `frame_id` is the LiDAR's, '' while none was heard. `ranges` is (R, C) metres, of `lidar`; None
+    while the LiDAR is silent. `image` is (H, W, C) uint8 as it came, of `camera` (at any
+    resolution) in `camera_frame`; None while the camera is silent.
     """
 
     stamp_ns: int
     frame_id: str
     prediction: Prediction
-    observation: Observation
+    ranges: NDArray[np.float32] | None
+    lidar: Lidar
     image: NDArray[np.uint8] | None
     camera: Camera
     camera_frame: str
@@ -108,8 +111,8 @@ class Outputs:
             lidar_at = np.zeros(3) if T_target_lidar is None else T_target_lidar[:3, 3]
             shown = (placed, classes, spread, settings.marker_lifetime_s, mode, lidar_at)
             self._show(messages.markers_message(header, *shown))
-        if bool(result.observation.lidar[0]) and self._heard('points'):
-            xyza = result.observation.xyza[0].cpu().numpy()
+        if result.ranges is not None and self._heard('points'):
+            xyza = result.lidar.xyza(torch.tensor(result.ranges)).numpy()
             self._publishers['points'].publish(cloud_message(header, _moved(xyza, T_target_lidar)))
         if result.image is not None and self._heard('image_annotated'):
             drawn = annotated(result.image, result.camera, centers, classes, covariance, mode)

@@ -125,15 +125,15 @@ class Pipeline:
             image, ranges = arrays_of(pair)
             self._ranges = self._ranges if ranges is None else ranges
             camera = self.camera
-            observation = self.runtime.observe(image, ranges, camera)
-            prediction = self.runtime.predict(observation)
+            prediction = self.runtime.predict_frame(image, ranges, camera)
             inferred = time.perf_counter()
             self._publish(
                 Result(
                     stamp_ns=pair.stamp_ns,
                     frame_id=self._lidar_frame if pair.lidar is None else pair.lidar.frame_id,
                     prediction=prediction,
-                    observation=observation,
+                    ranges=ranges,
+                    lidar=self.runtime.bundle.lidar,
                     image=image,
                     camera=camera or self.runtime.bundle.rig.camera,
                     camera_frame='' if pair.camera is None else pair.camera.frame_id,
