@@ -173,3 +173,18 @@ def test_a_model_that_does_not_exist_is_refused_before_any_is_trained(scenes, tm
     with pytest.raises(ValueError, match="Did you mean 'lidar'"):
         compare(settings)
     assert not (tmp_path / 'both').exists()
+
+
+def test_asked_for_noise_makes_the_scenes_harder_and_the_same_each_time(bundle, report):
+    model = bundle('dense_fusion', SMALL_DENSE)
+    clean = report(model)
+    noisy, again = (report(model, range_noise=0.3, dropout=0.3) for _ in range(2))
+    assert noisy['by_mode']['camera_only'] == clean['by_mode']['camera_only']
+    assert noisy['by_mode']['lidar_only'] != clean['by_mode']['lidar_only']
+    assert noisy['by_mode'] == again['by_mode']
+
+
+def test_noise_is_for_data_folders_not_for_recordings(bundle, tmp_path, capsys):
+    call = ['evaluate', '--bundle', str(bundle()), '--bag', str(tmp_path)]
+    assert cli.main([*call, '--out', str(tmp_path / 'out'), '--dropout', '0.1']) == 2
+    assert 'a recording has its own' in capsys.readouterr().err

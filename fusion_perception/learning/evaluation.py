@@ -33,6 +33,7 @@ from fusion_perception.learning.judging import WORST, JudgedFrame
 from fusion_perception.learning.metrics import distances
 from fusion_perception.learning.report import write_html
 from fusion_perception.learning.run import versions
+from fusion_perception.learning.stress import stressed
 from fusion_perception.models.bundle import Bundle, explain_difference, load_bundle
 from fusion_perception.runtime import Device, EngineChoice, Precision, Runtime
 from fusion_perception.sensing.ledger import StreamCounts
@@ -59,20 +60,28 @@ class EvaluateSettings(GateSettings, BagSettings):
         (), description='Recordings (rosbag2), folders of them or globs, instead of --data'
     )
     last: int | None = Field(None, ge=1, description='Only so many scenes at the end of --data')
+    range_noise: float = Field(
+        0.0, ge=0, description='Noise to add to the ranges of --data: standard deviation, metres'
+    )
+    dropout: float = Field(
+        0.0, ge=0, lt=1, description='Share of the LiDAR rays of --data to lose'
+    )
     batch_size: int = Field(32, ge=1, description='Scenes predicted at a time')
     jobs: int = Field(0, ge=0, description='Recordings evaluated at a time; 0: one per core')
     device: Device = Field('auto', description='auto takes CUDA where it is')
     precision: Precision = Field('float32', description='Precision of the forward pass')
+    engine: EngineChoice = Field(
+        'torch', description='What computes the model; auto takes what is quickest at the time'
+    )
 
     @model_validator(mode='after')
     def _has_one_source(self) -> Self:
         if (self.data is None) == (not self.bag):
             raise ValueError('Give either --data FOLDER or --bag RECORDING')
+        if self.bag and (self.range_noise or self.dropout):
+            raise ValueError('--range-noise and --dropout are for --data; a recording has its own')
         return self
 
-    engine: EngineChoice = Field(
-        'torch', description='What computes the model; auto takes what is quickest at the time'
-    )
 
 def evaluate(settings: EvaluateSettings) -> tuple[str, int]:
     """Write report.json and report.html, and return what they say in short with the exit code.
@@ -87,7 +96,7 @@ def evaluate(settings: EvaluateSettings) -> tuple[str, int]:
     runtime = Runtime(bundle, settings.device, settings.precision, settings.engine)
     began = time.perf_counter()
     if settings.data is not None:
-        evidence = from_folder(runtime, settings.data, settings.last, settings.batch_size)
+        evidence = from_folder(runtime, settings.data, settings)
     else:
         evidence = from_bags(runtime, settings.bag, settings, settings.batch_size, settings.jobs)
     seconds = time.perf_counter() - began
@@ -135,15 +144,13 @@ def in_short(
     return '\n'.join(lines), code
 
 
-def from_folder(
-    runtime: Runtime, data: Path, last: int | None = None, batch_size: int = 64
-) -> Evidence:
-    """Predict all scenes of a data folder, or the last of them.
+def from_folder(runtime: Runtime, data: Path, settings: EvaluateSettings) -> Evidence:
+    """Predict all scenes of a data folder, or the last of them, with the noise that is asked for.
 
     Raises ValueError when the folder's sensors or classes are not the bundle's.
     """
     scenes = as_seen_by(runtime.bundle, read_folder(data), data)
-    if last is not None:
+    if (last := settings.last) is not None:
         if last > len(scenes):
             raise ValueError(
                 f'{data} has {len(scenes)} scenes, not the last {last}. Ask for less.'
@@ -155,13 +162,14 @@ def from_folder(
             ranges=scenes.ranges[some],
             centers=scenes.centers[some],
         )
-    prediction = predict(runtime, scenes, 'fusion', batch_size)
+    scenes = stressed(scenes, settings.range_noise, settings.dropout)
+    prediction = predict(runtime, scenes, 'fusion', settings.batch_size)
     by_mode = {}
     for mode in ('fusion', 'camera_only', 'lidar_only'):
         if mode in runtime.bundle.model.modes:
             alone = prediction
             if prediction.mode[0] != mode:
-                alone = predict(runtime, scenes, mode, batch_size)
+                alone = predict(runtime, scenes, mode, settings.batch_size)
             by_mode[mode] = score_of(alone, scenes.centers)
     count = len(scenes)
     all_used: StreamCounts = {'received': count, 'used': count, 'pending': 0, 'dropped': {}}
@@ -278,6 +286,7 @@ def as_report(
             'package_version': manifest.package_version,
         },
         'device': device_name(runtime.device),
+        'engine': runtime.engine,
         'versions': versions(),
         'settings': settings.model_dump(mode='json', exclude={'out', 'write_baseline'}),
         **evidence.about,
@@ -286,7 +295,6 @@ def as_report(
 
 
 def device_name(device: torch.device) -> str:
-        'engine': runtime.engine,
     """Return the device with the name of its GPU or the number of its threads."""
     if device.type == 'cuda':
         return f'cuda ({torch.cuda.get_device_name(device)})'
