@@ -58,8 +58,8 @@ setup(
         'lz4>=4',
         'matplotlib>=3.8',
         # A third of the time per frame; without them everything runs, in eager torch.
-        'onnx>=1.16',
-        'onnxruntime>=1.18',
+        'onnx>=1.17',
+        'onnxruntime>=1.19',
         'pillow>=10.1',
         'plotly>=5.20',
         'pydantic>=2.7',
