@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Callable
 from datetime import datetime, timezone
@@ -9,7 +10,7 @@ from pathlib import Path
 
 from fusion_perception.learning.benchmark_bar import time_to_mse
 from fusion_perception.learning.benchmark_machine import describe
-from fusion_perception.learning.benchmark_result import Machine, Result
+from fusion_perception.learning.benchmark_result import Machine, Result, Stage
 from fusion_perception.learning.benchmark_settings import Bench, BenchmarkSettings, prepared
 from fusion_perception.learning.benchmark_stages import (
     inference,
@@ -21,6 +22,9 @@ from fusion_perception.learning.benchmark_stages import (
 from fusion_perception.learning.benchmark_table import as_markdown, goal_of, slower_than
 from fusion_perception.learning.benchmark_timing import Measured
 from fusion_perception.learning.benchmark_training import training
+from fusion_perception.learning.growth import growth
+from fusion_perception.learning.growth_curve import Curve, draw
+from fusion_perception.learning.growth_curve import as_markdown as as_table
 
 __all__ = ['STAGES', 'BenchmarkSettings', 'benchmark']
 
@@ -38,40 +42,73 @@ STAGES: dict[str, Callable[[Bench], list[Measured]]] = {
 
 
 def benchmark(settings: BenchmarkSettings) -> str:
-    """Measure the stages, write benchmark.json and benchmark.md, and return the table.
+    """Measure the stages and return the tables.
 
-    Where a result of the same class of machines is recorded, the table compares with it.
+    Writes benchmark.json and benchmark.md, and for the stage `growth` growth.json, growth.md and
+    growth.png. Where a result of the same class of machines is recorded, the table compares
+    with it.
     """
+    said: list[str] = []
     with prepared(settings) as bench:
         machine = describe(bench.device)
         before = recorded(settings, machine)
-        stages = []
+        stages: list[Stage] = []
         for name in settings.stages:
             log.info('Measuring %s ...', name)
-            stages += [
-                one.judged(goal_of(one.stage, machine.device)) for one in STAGES[name](bench)
-            ]
-    result = Result(
-        machine=machine,
-        when=datetime.now(timezone.utc).isoformat(timespec='seconds'),
-        rounds=settings.rounds,
-        quick=settings.quick,
-        settings=settings.model_dump(
-            mode='json', exclude={'data', 'out', 'records', 'baseline_run'}
-        ),
-        stages=tuple(stages),
-    )
+            if name == 'growth':
+                said.append(keep_growth(growth(bench), machine, settings.out))
+            else:
+                measured = STAGES[name](bench)
+                stages += [one.judged(goal_of(one.stage, machine.device)) for one in measured]
+    if stages:
+        result = Result(
+            machine=machine,
+            when=datetime.now(timezone.utc).isoformat(timespec='seconds'),
+            rounds=settings.rounds,
+            quick=settings.quick,
+            settings=settings.model_dump(
+                mode='json', exclude={'data', 'out', 'records', 'baseline_run'}
+            ),
+            stages=tuple(stages),
+        )
+        said.append(keep_result(result, before, settings))
+    return '\n\n'.join(said)
+
+
+def keep_growth(curves: list[Curve], machine: Machine, out: Path) -> str:
+    """Write the curves as JSON, table and chart, and return the table."""
+    text = as_table(curves)
+    values = {
+        'machine': machine.model_dump(mode='json'),
+        'curves': [
+            {
+                **curve.model_dump(mode='json'),
+                'time_exponent': curve.time_exponent,
+                'memory_exponent': curve.memory_exponent,
+            }
+            for curve in curves
+        ],
+    }
+    (out / 'growth.json').write_text(json.dumps(values, indent=2) + '\n')
+    (out / 'growth.md').write_text(text + '\n')
+    draw(curves, out / 'growth.png')
+    return f'{text}\n\n{out}: growth.json, growth.md, growth.png.'
+
+
+def keep_result(result: Result, before: Result | None, settings: BenchmarkSettings) -> str:
+    """Write the result, recorded too where that is wished, and return its table."""
+    kind = result.machine.kind
     text = as_markdown(result, before)
-    keep(result, settings.out / 'benchmark', text)
+    write(result, settings.out / 'benchmark', text)
     said = [text, '', f'{settings.out}: benchmark.json, benchmark.md.']
     if before is not None:
         slower = '; '.join(slower_than(before, result)) or 'nothing became slower'
         said.append(f'Compared with the record of {before.when}: {slower}.')
     elif settings.records is not None:
-        said.append(f'No record of this class of machines ({machine.kind}) to compare with.')
+        said.append(f'No record of this class of machines ({kind}) to compare with.')
     if settings.record and settings.records is not None:
-        keep(result, settings.records / machine.kind, as_markdown(result))
-        said.append(f'Recorded as {settings.records / machine.kind}.json.')
+        write(result, settings.records / kind, as_markdown(result))
+        said.append(f'Recorded as {settings.records / kind}.json.')
     return '\n'.join(said)
 
 
@@ -83,7 +120,7 @@ def recorded(settings: BenchmarkSettings, machine: Machine) -> Result | None:
     return Result.read_json(path) if path.is_file() else None
 
 
-def keep(result: Result, stem: Path, text: str) -> None:
+def write(result: Result, stem: Path, text: str) -> None:
     """Write a result and its table as STEM.json and STEM.md."""
     result.write(stem.with_name(f'{stem.name}.json'))
     stem.with_name(f'{stem.name}.md').write_text(text + '\n')

@@ -15,14 +15,14 @@ from pydantic import Field
 
 from fusion_perception.learning.folder import DISTANCES, IMAGES, RANGES
 from fusion_perception.learning.simulate import SimulateSettings, simulate
-from fusion_perception.runtime import Device, Precision, choose_device
+from fusion_perception.runtime import Device, EngineChoice, Precision, choose_device
 from fusion_perception.sensing.settings import Settings
 
 StageName = Literal[
-    'loading', 'xyza', 'training', 'inference', 'throughput', 'simulator', 'time_to_mse'
+    'loading', 'xyza', 'training', 'inference', 'throughput', 'simulator', 'time_to_mse', 'growth'
 ]
 # Hours on a CPU, so they are measured when they are asked for.
-ON_REQUEST: tuple[StageName, ...] = ('time_to_mse',)
+ON_REQUEST: tuple[StageName, ...] = ('time_to_mse', 'growth')
 USUAL: tuple[StageName, ...] = tuple(
     name for name in get_args(StageName) if name not in ON_REQUEST
 )
@@ -36,7 +36,7 @@ class BenchmarkSettings(Settings):
         None, description='Data folder of shapes; left out, 9,999 scenes are simulated for it'
     )
     stages: tuple[StageName, ...] = Field(
-        USUAL, min_length=1, description='What to measure; time_to_mse takes longest'
+        USUAL, min_length=1, description='What to measure; time_to_mse and growth take longest'
     )
     rounds: int = Field(7, ge=1, description='Rounds of each way, in turn; their median counts')
     quick: bool = Field(
@@ -45,6 +45,9 @@ class BenchmarkSettings(Settings):
     bundle: str = Field('shapes', description='Bundle to predict with: a path, or one that ships')
     device: Device = Field('auto', description='auto takes CUDA where it is')
     precision: Precision = Field('float32', description='Precision in which the bundle predicts')
+    engine: EngineChoice = Field(
+        'auto', description='What computes the predictions; auto measures what is quickest here'
+    )
     steps: int = Field(12, ge=1, description='Training steps in each round')
     full_epochs: bool = Field(
         False, description='Train whole epochs in each round instead of `steps` and a validation'
@@ -58,6 +61,10 @@ class BenchmarkSettings(Settings):
         description='A run of `fusion train --model late_fusion`, whose epochs tell how many the '
         "notebook's recipe needs until `mse`; left out, all 20 of each training are taken",
     )
+    largest_batch: int = Field(256, ge=4, description='Where the growth with the batch ends')
+    largest_image: int = Field(256, ge=64, description='... with height and width; try 512')
+    largest_objects: int = Field(24, ge=6, description='... with the number of objects')
+    largest_scenes: int = Field(4000, ge=8, description='... with scenes on disk; try 100000')
     records: Path | None = Field(
         None, description='Folder of recorded results, one per class of machines, to compare with'
     )

@@ -88,7 +88,7 @@ def inference(bench: Bench) -> list[Measured]:
 
     def ours() -> object:
         for image, one in zip(images, ranges, strict=True):
-            runtime.predict(runtime.observe(image, one))
+            runtime.predict_frame(image, one)
         return None
 
     def theirs() -> object:
@@ -103,8 +103,8 @@ def inference(bench: Bench) -> list[Measured]:
             'ms',
             tuple(total / count for total in mine),
             tuple(total / count for total in other),
-            f'bundle {bench.settings.bundle} beside late fusion as a notebook calls it (autograd '
-            f'on); one scene, mean of {count}',
+            f'bundle {bench.settings.bundle} by {runtime.engine} beside late fusion as a notebook '
+            f'calls it (autograd on); one scene, mean of {count}',
             _engine(runtime),
         )
     ]
@@ -134,7 +134,8 @@ def throughput(bench: Bench) -> list[Measured]:
             'scenes/s',
             tuple(1000 * count / ms for ms in mine),
             tuple(1000 * count / ms for ms in other),
-            f'bundle {bench.settings.bundle} beside late fusion, batch of {count}',
+            f'bundle {bench.settings.bundle} by {runtime.engine} beside late fusion, batch of '
+            f'{count}',
             _engine(runtime),
         )
     ]
@@ -174,7 +175,8 @@ def _timed(
 
 def _runtime(bench: Bench) -> Runtime:
     settings = bench.settings
-    runtime = Runtime(load_bundle(settings.bundle), settings.device, settings.precision)
+    bundle = load_bundle(settings.bundle)
+    runtime = Runtime(bundle, settings.device, settings.precision, settings.engine)
     runtime.warm_up()
     return runtime
 
@@ -187,4 +189,4 @@ def _late_fusion(bench: Bench) -> tuple[notebook.LateNet, torch.Tensor, torch.Te
 
 
 def _engine(runtime: Runtime) -> dict[str, object]:
-    return {'engine': str(getattr(runtime, 'engine', 'torch')), 'precision': runtime.precision}
+    return {'engine': runtime.engine, 'precision': runtime.precision}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from pathlib import Path
 
@@ -10,7 +9,7 @@ from fusion_perception.learning.folder import IMAGES, LABELS, RANGES
 
 
 def repeated(folder: Path, out: Path, count: int) -> Path:
-    """Write a data folder of `count` scenes that repeat those of another one, as hard links.
+    """Write a data folder of `count` scenes that repeat those of another one, as links.
 
     Each is read as any other; on the disk they take no room but their names.
     """
@@ -23,7 +22,8 @@ def repeated(folder: Path, out: Path, count: int) -> Path:
     (out / LABELS).write_text('\n'.join((*lines, '')))
     for kind, suffix in (IMAGES, RANGES):
         (out / kind).mkdir()
+        originals = (folder / kind).resolve()
         for index in range(count):
-            source = folder / kind / f'{index % len(rows):04d}{suffix}'
-            os.link(source, out / kind / f'{index:04d}{suffix}')
+            source = originals / f'{index % len(rows):04d}{suffix}'
+            (out / kind / f'{index:04d}{suffix}').symlink_to(source)
     return out
