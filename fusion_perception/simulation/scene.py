@@ -132,7 +132,7 @@ class Scenes:
     def joined(cls, parts: Sequence[Scenes]) -> Scenes:
         """Return the scenes of several draws of the same kinds, one after the other."""
         tensors = {name: torch.cat([getattr(part, name) for part in parts]) for name in _TENSORS}
-        return replace(parts[0], **tensors)
+        return cls(parts[0].kinds, **tensors)
 
 
 _TENSORS = tuple(field.name for field in fields(Scenes) if field.name != 'kinds')
