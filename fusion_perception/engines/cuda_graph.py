@@ -61,9 +61,7 @@ class CudaGraphEngine(Engine):
         camera: Camera | None = None,
     ) -> Estimate:
         """Return the estimate of one image and one range image; see `observe`."""
-        fits = image is None or image.shape[:2] == self._image.shape[:2]
-        fits &= ranges is None or ranges.shape == self._ranges.shape
-        if not fits or (image is None and ranges is None):
+        if not self._fits(image, ranges):
             return super().estimate_frame(image, ranges, camera)
         self._head[_CAMERA_AT], self._head[_LIDAR_AT] = image is not None, ranges is not None
         self._show(self.camera_for(camera))
@@ -82,6 +80,17 @@ class CudaGraphEngine(Engine):
     def twin(self) -> Self:
         """Return an engine of the same weights with buffers of its own."""
         return type(self)(self.bundle, self.device)
+
+    def _fits(self, image: NDArray[np.uint8] | None, ranges: NDArray[np.float32] | None) -> bool:
+        height, width, _ = self._image.shape
+        if image is not None and (
+            image.dtype != np.uint8
+            or image.shape not in [(height, width, channels) for channels in (1, 3, 4)]
+        ):
+            return False
+        if ranges is not None and ranges.shape != self._ranges.shape:
+            return False
+        return image is not None or ranges is not None
 
     def _show(self, camera: Camera) -> None:
         if camera == self._shown:
@@ -104,7 +113,8 @@ class CudaGraphEngine(Engine):
                     self._step()
             current.wait_stream(beside)
             self._graph = torch.cuda.CUDAGraph()
-            with torch.cuda.graph(self._graph):
+            # Other threads may use the GPU meanwhile.
+            with torch.cuda.graph(self._graph, capture_error_mode='thread_local'):
                 self._step()
 
     def _step(self) -> None:
