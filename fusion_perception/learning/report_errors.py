@@ -40,6 +40,10 @@ class Axis:
         after = ' (recordings one after another)' if len(ends) > 1 else ''
         return cls(f'time{after} [s]', (0.0, *ends[:-1]), ends[-1])
 
+    def ends(self) -> tuple[float, ...]:
+        """Return where each recording ends."""
+        return (*self.begins[1:], self.end)
+
     def edges(self, most: int = MOST_POINTS) -> Floats:
         """Return the edges of equal bins along the whole axis."""
         return np.linspace(0.0, self.end, most + 1)

@@ -24,6 +24,8 @@ WIDTH = 10.75
 # Below it an error is as good as none; a logarithmic axis needs some floor.
 _FLOOR_M = 0.001
 _RANGE_BINS = 10
+# More numbers than these would run into each other.
+_MOST_NUMBERED = 25
 MODE_NAMES: dict[Mode, str] = {
     'fusion': 'camera and LiDAR',
     'camera_only': 'camera alone',
@@ -58,7 +60,7 @@ def error_over_time(errors: Errors, axis: Axis) -> Figure:
     """Draw each object's error along the axis: every one, or median and largest of bins."""
     objects = len(errors.classes)
     figure = _figure(0.7 + 1.02 * objects)
-    figure.subplots_adjust(0.062, 0.46 / (0.7 + 1.02 * objects), 0.99, 0.95, hspace=0.32)
+    figure.subplots_adjust(0.062, 0.46 / (0.7 + 1.02 * objects), 0.98, 0.95, hspace=0.32)
     rows = figure.subplots(objects, 1, sharex=True, sharey=True, squeeze=False)[:, 0]
     away = np.maximum(errors.away, _FLOOR_M)
     single = len(errors) <= MOST_POINTS
@@ -82,13 +84,19 @@ def error_over_time(errors: Errors, axis: Axis) -> Figure:
     low, high = float(away.min()), float(away.max())
     rows[0].set_ylim(low / 1.6, high * 1.9)
     rows[-1].set(xlim=(0, axis.end), xlabel=axis.label)
+    if 1 < len(axis.begins) <= _MOST_NUMBERED:
+        for number, (begin, end) in enumerate(zip(axis.begins, axis.ends(), strict=True), start=1):
+            rows[0].annotate(
+                f'{number}.', ((begin + end) / 2, 1.03), xycoords=('data', 'axes fraction'),
+                ha='center', color='#2a3038', fontsize=9,
+            )  # fmt: skip
     return figure
 
 
 def error_distribution(errors: Errors) -> Figure:
     """Draw how often each error occurs, and the share of centres nearer than a distance."""
     figure = _figure(3.3)
-    figure.subplots_adjust(0.062, 0.16, 0.99, 0.91, wspace=0.16)
+    figure.subplots_adjust(0.062, 0.16, 0.98, 0.91, wspace=0.16)
     histogram, nearer = figure.subplots(1, 2, sharex=True)
     away = np.maximum(errors.away, _FLOOR_M)
     low, high = 0.8 * float(away.min()), 1.25 * float(away.max())
@@ -104,10 +112,10 @@ def error_distribution(errors: Errors) -> Figure:
         share = 100 * np.arange(1, len(mine) + 1) / len(mine)
         at, shown = _thinned(np.sort(mine), share)
         nearer.plot(at, shown, color=colour, ls=dashes, lw=1.7, label=name)
-    for radius in HIT_RADII_M:
+    for radius, side in zip(HIT_RADII_M, ('right', 'center', 'left'), strict=True):
         nearer.axvline(radius, color='#2a3038', lw=0.8, ls=(0, (2, 2)))
         nearer.annotate(
-            f'{radius:g} m', (radius, 1.01), xycoords=('data', 'axes fraction'), ha='center',
+            f'{radius:g} m', (radius, 1.01), xycoords=('data', 'axes fraction'), ha=side,
             fontsize=8.5, color='#2a3038',
         )  # fmt: skip
     histogram.set(ylabel='centres', title='How often')
@@ -127,7 +135,7 @@ def error_against_range(errors: Errors) -> Figure:
     rows = -(-objects // columns)
     height = 0.65 + 2.2 * rows
     figure = _figure(height)
-    figure.subplots_adjust(0.062, 0.5 / height, 0.99, 1 - 0.3 / height, wspace=0.08, hspace=0.35)
+    figure.subplots_adjust(0.062, 0.5 / height, 0.98, 1 - 0.3 / height, wspace=0.08, hspace=0.35)
     panels = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
     away = np.maximum(errors.away, _FLOOR_M)
     some = np.linspace(0, len(errors) - 1, min(len(errors), 400)).astype(np.intp)
@@ -160,7 +168,7 @@ def reliability(errors: Errors, inside: Floats) -> Figure:
     Left by the sensors that saw, right by object. inside (N, K) is that of `Errors`.
     """
     figure = _figure(4.3)
-    figure.subplots_adjust(0.062, 0.13, 0.99, 0.93, wspace=0.1)
+    figure.subplots_adjust(0.062, 0.13, 0.98, 0.93, wspace=0.1)
     left, right = figure.subplots(1, 2)
     lines = [
         (left, MODE_NAMES[mode], number, inside[errors.of_mode(mode)].ravel())
@@ -193,7 +201,7 @@ def latency_figure(latency_ms: Sequence[float]) -> Figure:
     """Draw how often single frames took how long, with the percentiles."""
     values = np.asarray(latency_ms)
     figure = _figure(2.5)
-    figure.subplots_adjust(0.062, 0.2, 0.99, 0.86)
+    figure.subplots_adjust(0.062, 0.2, 0.98, 0.86)
     axes = figure.add_subplot()
     axes.hist(values, bins=40, color='#9fb3c8')
     for rank, dashes in ((50, 'solid'), (95, (0, (5, 2))), (99, (0, (1.2, 1.4)))):

@@ -16,13 +16,15 @@ from fusion_perception.learning.plots import GREENS, points_of, upright
 from fusion_perception.learning.report_errors import Floats, share_within
 from fusion_perception.learning.report_figures import MODE_NAMES
 from fusion_perception.learning.report_html import listed, table, text
-from fusion_perception.learning.report_marks import ellipse, marked
+from fusion_perception.learning.report_marks import ELLIPSE_DEVIATIONS, ellipse, marked
 from fusion_perception.sensing.geometry import project, transform_points
 from fusion_perception.sensing.observation import Camera, Lidar
 
 # More pixels than this across are lost on the page, and only make it large.
 _MOST_PIXELS = 640
 _MOST_RETURNS = 1200
+# An ellipse that is larger runs out of the picture.
+_MOST_REACH_M = 5.0
 _NO_RETURN = (32, 36, 42)
 
 
@@ -98,9 +100,14 @@ def _range_view(frame: JudgedFrame, lidar: Lidar, each: str) -> str:
 def _top_view(frame: JudgedFrame, lidar: Lidar, each: str) -> str:
     points = np.zeros((0, 3)) if frame.ranges is None else points_of(frame.ranges, lidar)
     centres = np.concatenate((frame.predicted, frame.truth))[:, :2]
-    around = centres
+    seen = [centres]
     if len(points):
-        around = np.concatenate((centres, np.percentile(points[:, :2], (2, 98), axis=0)))
+        seen.append(np.percentile(points[:, :2], (2, 98), axis=0))
+    if frame.covariance is not None:
+        variances = np.diagonal(frame.covariance, axis1=1, axis2=2)[:, :2]
+        reach = np.minimum(ELLIPSE_DEVIATIONS * np.sqrt(variances), _MOST_REACH_M)
+        seen += [frame.predicted[:, :2] - reach, frame.predicted[:, :2] + reach]
+    around = np.concatenate(seen)
     low, high = around.min(axis=0), around.max(axis=0)
     half = 0.5 * float((high - low).max()) + 1.0
     left, near = ((low + high) / 2 - half).tolist()

@@ -47,8 +47,9 @@ h2 { font-size: 1.25rem; margin: 0 0 .5rem; padding-top: 1rem; border-top: 2px s
 h3 { font-size: 1rem; margin: 1.4rem 0 .4rem }
 section { margin-top: 2.2rem } p { margin: .5rem 0; max-width: 52rem }
 .sub { color: var(--soft); overflow-wrap: anywhere }
-nav { margin: 1.1rem 0 0; font-size: .9rem; line-height: 1.9 } nav a { margin-right: 1rem;
-  color: var(--accent); white-space: nowrap }
+nav { margin: 1.1rem 0 0; font-size: .9rem; line-height: 1.9 }
+nav a { margin-right: 1rem; white-space: nowrap }
+a { color: var(--accent) }
 .headline { display: grid; gap: .8rem; margin: 1.3rem 0 0; padding: 0;
   grid-template-columns: repeat(auto-fit, minmax(9.3rem, 1fr)) }
 .headline div { border: 1px solid var(--line); border-top: 4px solid var(--accent);
@@ -65,7 +66,7 @@ table { border-collapse: collapse; width: 100%; font-size: .92rem }
 th, td { text-align: right; padding: .32rem .65rem; border-bottom: 1px solid var(--line);
   font-variant-numeric: tabular-nums; vertical-align: top }
 thead th { border-bottom: 1.5px solid var(--soft); font-weight: 600; vertical-align: bottom }
-tbody th { font-weight: 400 } tbody th, th.text, td.text { text-align: left;
+tbody th { font-weight: 400; min-width: 9.5rem } tbody th, th.text, td.text { text-align: left;
   overflow-wrap: anywhere }
 tr.total th, tr.total td { font-weight: 650; border-top: 1.5px solid var(--soft) }
 figure { margin: .8rem 0 1.2rem } figure img, figure svg { display: block; max-width: 100%;
@@ -89,7 +90,7 @@ li { overflow-wrap: anywhere } code { overflow-wrap: anywhere }
   body { font-size: 9pt; line-height: 1.4; max-width: none; padding: 0 } nav { display: none }
   h1 { font-size: 16pt } h2 { font-size: 12pt; padding-top: .5rem } h3 { font-size: 9.5pt;
   margin: .7rem 0 .2rem } h2, h3 { break-after: avoid } section { margin-top: 1rem }
-  section.page { break-before: page } section.whole { break-inside: avoid }
+  section.whole { break-inside: avoid }
   figure, .frame, .headline, .verdict, tr { break-inside: avoid }
   figure { margin: .4rem 0 .5rem } figcaption { font-size: 8pt; margin-top: .1rem }
   .scroll { overflow: visible; margin: .3rem 0 .5rem } thead { display: table-header-group }
@@ -97,7 +98,9 @@ li { overflow-wrap: anywhere } code { overflow-wrap: anywhere }
   .headline { grid-template-columns: repeat(6, 1fr); gap: .4rem; margin-top: .6rem }
   .headline div { padding: .3rem .45rem } .headline dd { font-size: 1.15rem }
   .headline dt, .headline small { font-size: .74rem } dl.facts { font-size: 7.8pt }
-  .frame { margin-top: .5rem; padding-top: 0 } .views { width: 132mm } }
+  .frame { margin-top: .5rem; padding-top: 0 } .views { width: 132mm }
+  #worst > p, .key { break-after: avoid } dl.facts { break-inside: avoid }
+  tbody th { min-width: 0 } }
 """
 _NEEDLESS = re.compile(r'<\?xml[^>]*\?>|<!DOCTYPE[^>]*>', re.DOTALL)
 
@@ -107,20 +110,24 @@ def text(value: object) -> str:
     return html.escape(str(value))
 
 
-def section(name: str, title: str, parts: Iterable[str], kind: str = '') -> str:
-    """Return a section under its heading; `kind` whole stays on a page, page begins one."""
+def section(name: str, title: str, parts: Iterable[str], whole: bool = False) -> str:
+    """Return a section under its heading; one that is `whole` stays on one page."""
     body = '\n'.join(parts)
-    print_as = f' class="{kind}"' if kind else ''
+    print_as = ' class="whole"' if whole else ''
     return f'<section id="{name}"{print_as}><h2>{text(title)}</h2>\n{body}\n</section>'
 
 
 def headline(figures: Iterable[tuple[str, str, str]]) -> str:
     """Return the figures to see first: (name, value, unit)."""
     cards = ''.join(
-        f'<div><dt>{text(name)}</dt><dd>{text(value)} <small>{text(unit)}</small></dd></div>'
+        f'<div><dt>{text(name)}</dt><dd>{text(value)}{_unit(unit)}</dd></div>'
         for name, value, unit in figures
     )
     return f'<dl class="headline">{cards}</dl>'
+
+
+def _unit(unit: str) -> str:
+    return f' <small>{text(unit)}</small>' if unit else ''
 
 
 def table(

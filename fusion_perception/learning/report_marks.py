@@ -14,7 +14,7 @@ from fusion_perception.learning.report_html import text
 # Where a centre lies in a drawing; None where it is out of sight.
 Place = Callable[[Floats], tuple[float, float] | None]
 # The root of chi-square 5.9915: so many standard deviations hold 95 % of a 2D Gaussian.
-_ELLIPSE_DEVIATIONS = 2.4477
+ELLIPSE_DEVIATIONS = 2.4477
 
 
 def key_to_marks(classes: Sequence[str]) -> str:
@@ -80,7 +80,7 @@ def ellipse(at: tuple[float, float], scale: float, spread: Floats, number: int) 
     """Return the ellipse that holds an object with 95 %, of the covariance (2, 2) in x and y."""
     colour = look_of(number).colour
     variances, directions = np.linalg.eigh(spread.astype(np.float64))
-    small, large = (_ELLIPSE_DEVIATIONS * scale * np.sqrt(np.maximum(variances, 0))).tolist()
+    small, large = (ELLIPSE_DEVIATIONS * scale * np.sqrt(np.maximum(variances, 0))).tolist()
     # Up is negative in a drawing, so angles turn the other way.
     turn = -np.degrees(np.arctan2(directions[1, 1], directions[0, 1]))
     return (

@@ -45,9 +45,8 @@ def rates(runs: Sequence[BagRun], axis: Axis) -> tuple[Floats, dict[str, Floats]
     # A single recording keeps its own bins, the last of which ends with it.
     edges = np.minimum(widest * np.arange(np.ceil(axis.end / widest) + 1), axis.end)
     per_bin = np.diff(edges)
-    ends = (*axis.begins[1:], axis.end)
     found: dict[str, Floats] = {}
-    for run, begin, end, width in zip(runs, axis.begins, ends, widths, strict=True):
+    for run, begin, end, width in zip(runs, axis.begins, axis.ends(), widths, strict=True):
         counts = cast('Mapping[str, Sequence[int]]', run.timeline['counts'])
         for name, values in counts.items():
             # The last bin ends with the recording.
@@ -61,7 +60,7 @@ def modes_over_time(runs: Sequence[BagRun], axis: Axis) -> Figure:
     """Draw how many predictions a second each set of sensors served."""
     edges, found = rates(runs, axis)
     figure = Figure(figsize=(WIDTH, 2.35))
-    figure.subplots_adjust(0.062, 0.21, 0.99, 0.86)
+    figure.subplots_adjust(0.062, 0.21, 0.98, 0.86)
     axes = figure.add_subplot()
     named = [(MODE_NAMES[mode], found.get(f'modes.{mode}')) for mode in MODES]
     _stack(axes, edges, named, _MODE_FILLS)
@@ -74,7 +73,7 @@ def drops_over_time(runs: Sequence[BagRun], axis: Axis) -> Figure:
     """Draw for each stream what was lost, by cause, below the line of what came."""
     edges, found = rates(runs, axis)
     figure = Figure(figsize=(WIDTH, 4.3))
-    figure.subplots_adjust(0.062, 0.115, 0.99, 0.88, hspace=0.55)
+    figure.subplots_adjust(0.062, 0.115, 0.98, 0.88, hspace=0.55)
     panels = figure.subplots(len(STREAMS), 1, sharex=True, squeeze=False)[:, 0]
     for axes, stream in zip(panels, STREAMS, strict=True):
         named = [(cause, found.get(f'{stream}.dropped.{cause}')) for cause in CAUSES]
