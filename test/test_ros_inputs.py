@@ -2,6 +2,7 @@
 
 import array
 import io
+from itertools import count
 
 import numpy as np
 import pytest
@@ -12,12 +13,13 @@ import torch
 from PIL import Image as Picture
 from rclpy.qos import qos_profile_sensor_data
 from ros_graph import RANGES, Probe, ros, small_bundle, spinning, wait_until
-from sensor_msgs.msg import CompressedImage, PointCloud2, PointField
+from sensor_msgs.msg import CameraInfo, CompressedImage, PointCloud2, PointField
 
 from fusion_perception.models.bundle import load_bundle
 from fusion_perception.ros.fusion_node import FusionNode
-from fusion_perception.ros.messages import header_message
+from fusion_perception.ros.messages import camera_info_message, header_message
 from fusion_perception.runtime import Runtime
+from fusion_perception.sensing.observation import Camera
 from fusion_perception.sensing.rep103 import centers_of, to_rep103
 
 pytestmark = pytest.mark.ros
@@ -94,3 +96,30 @@ def test_compressed_images_and_point_clouds_lead_to_the_same_centres(tmp_path):
             assert said['lidar.topic'] == '/points'
         node.finish()
         node.destroy_node()
+
+
+def test_the_newest_camera_info_counts_and_one_without_calibration_changes_nothing(tmp_path):
+    path = small_bundle(tmp_path)
+    with ros('-p', f'bundle:={path}', '-p', 'device:=cpu'):
+        node, probe = FusionNode(), Probe()
+        infos = probe.create_publisher(CameraInfo, 'camera_info', qos_profile_sensor_data)
+        node.start()
+        with spinning(node, probe):
+            wait_until(infos.get_subscription_count, 'the node to subscribe')
+
+            def told(focal, number):
+                camera = Camera(width=64, height=64, fx=focal, fy=70.0, cx=32.0, cy=32.0)
+                infos.publish(camera_info_message(header_message(STAMP + number, ''), camera))
+                seen = node._pipeline.camera
+                return seen is not None and seen.fx == focal
+
+            number = count()
+            for focal in (70.0, 80.0, 70.0):
+                wait_until(lambda focal=focal: told(focal, next(number)), 'the camera')
+            infos.publish(CameraInfo(width=64, height=64))
+            probe.publish(STAMP)
+            wait_until(lambda: probe.centers, 'centres')
+            assert node._pipeline.camera.fx == 70.0
+        node.finish()
+        node.destroy_node()
+        probe.destroy_node()

@@ -70,6 +70,20 @@ def test_a_signal_during_the_start_ends_it_just_as_cleanly(tmp_path, name):
     assert 'Traceback' not in process.output()
 
 
+@pytest.mark.parametrize(('given', 'read'), [(None, 'PASSIVE'), ('ACTIVE', 'ACTIVE')])
+def test_threads_that_wait_leave_the_cores_to_others_unless_told_otherwise(
+    tmp_path, monkeypatch, given, read
+):
+    monkeypatch.setenv('OMP_DISPLAY_ENV', 'TRUE')  # OpenMP itself says what it read.
+    monkeypatch.delenv('OMP_WAIT_POLICY', raising=False)
+    if given is not None:
+        monkeypatch.setenv('OMP_WAIT_POLICY', given)
+    with RosProcess('sensor_sim', tmp_path / 'log', '-p', 'task:=spheres') as process:
+        assert process.process.wait(PATIENCE_S) == 2
+    (line,) = {line for line in process.output().splitlines() if 'OMP_WAIT_POLICY' in line}
+    assert read in line
+
+
 def test_a_wrong_setting_of_the_sensor_is_said_in_one_sentence(tmp_path):
     with RosProcess('sensor_sim', tmp_path / 'log', '-p', 'task:=spheres') as process:
         assert process.process.wait(PATIENCE_S) == 2

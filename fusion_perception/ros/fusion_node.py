@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import traceback
+from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 from typing import Any, Literal
@@ -12,10 +13,12 @@ import torch
 from diagnostic_msgs.msg import DiagnosticArray
 from rclpy.clock import Clock, ClockType
 from rclpy.duration import Duration
+from rclpy.event_handler import SubscriptionEventCallbacks
 from rclpy.impl.implementation_singleton import rclpy_implementation
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image, PointCloud2
+from std_msgs.msg import Header
 from std_srvs.srv import SetBool
 
 from fusion_perception.models.bundle import load_bundle
@@ -69,6 +72,7 @@ class FusionNode(Startable, LifecycleNode):
         self._pipeline: Pipeline | None = None
         self._inputs: list[Any] = []
         self._outputs: Outputs | None = None
+        self._info: CameraInfo | None = None
         self._fault = ''
         self._active, self._enabled = False, True
         self._declared = Parameters(
@@ -118,6 +122,10 @@ class FusionNode(Startable, LifecycleNode):
             self.get_logger().fatal(f'Cannot configure:\n{traceback.format_exc()}')
             return ERROR
         self._fault = ''
+        # What is loaded by now stays: a collection that walks through all of it takes a quarter
+        # of a second, and some prediction would have to wait for it.
+        gc.collect()
+        gc.freeze()
         self._pipeline = Pipeline(
             runtime,
             settings,
@@ -171,13 +179,18 @@ class FusionNode(Startable, LifecycleNode):
     def _listen(self) -> None:
         assert self._pipeline is not None
         self._pipeline.open()
-        self._inputs = [
-            self.create_subscription(CameraInfo, 'camera_info', self._on_camera_info, NEWEST)
-        ]
+        self._info = None
+        self._inputs = [self._subscribe(CameraInfo, 'camera_info', self._on_camera_info)]
         for stream in STREAMS:
             message, topic = self._source(stream, self._pipeline.settings)
             take = partial(self._pipeline.take, stream)
-            self._inputs.append(self.create_subscription(message, topic, take, NEWEST))
+            self._inputs.append(self._subscribe(message, topic, take))
+
+    def _subscribe(self, kind: Any, topic: str, take: Callable[[Any], None]) -> Any:
+        # No callbacks on events: `findings` tells of QoS and types, and every one of them costs
+        # each message time, because the executor asks them all whether something happened.
+        events = SubscriptionEventCallbacks(use_default_callbacks=False)
+        return self.create_subscription(kind, topic, take, NEWEST, event_callbacks=events)
 
     def _source(self, stream: Stream, settings: NodeSettings) -> tuple[Any, str]:
         """Return the type and the full topic on which a stream comes."""
@@ -204,6 +217,7 @@ class FusionNode(Startable, LifecycleNode):
             self._outputs.close()
         self._outputs = None
         self._pipeline = None
+        gc.unfreeze()
         gc.collect()
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
@@ -224,8 +238,10 @@ class FusionNode(Startable, LifecycleNode):
             self._pipeline.change(settings)
 
     def _on_camera_info(self, message: CameraInfo) -> None:
-        if self._pipeline is None:
-            return
+        message.header = Header()
+        if self._pipeline is None or message == self._info:
+            return  # It comes with every image, and looking into it takes longer than decoding.
+        self._info = message
         try:
             mounted = self._pipeline.runtime.bundle.rig.camera
             self._pipeline.camera = camera_from_info(message, mounted)

@@ -39,6 +39,9 @@ def run(name: str, args: list[str] | None = None) -> int:
     A fault in a callback ends the process with its traceback.
     """
     _on_signals(_leave)
+    # Threads that wait for the next tensor would spin, on cores that the other nodes need. OpenMP
+    # reads this when torch loads.
+    os.environ.setdefault('OMP_WAIT_POLICY', 'PASSIVE')
     module, create = NODES[name]
     node_class = getattr(importlib.import_module(module), create)
     import rclpy

@@ -104,7 +104,9 @@ class SensorSim(Startable, Node):
         }
         self._begin_ns = 0
         self._ticks = {'camera': 0, 'lidar': 0}
+        self._next: tuple[int, list[str]] = (0, [])
         self._due: tuple[int, list[str], Frames] | None = None
+        self._render_ns = 0
         self._timer = self.create_timer(3600.0, self._on_timer)
         self._outlets = {stream: Outlet(stream, settings.seed) for stream in STREAMS}
         self._late: list[tuple[float, int, Stream, Image]] = []
@@ -115,7 +117,8 @@ class SensorSim(Startable, Node):
     def start(self) -> None:
         """Begin to publish."""
         torch.set_num_threads(1)  # One small scene gains nothing from more.
-        self._render_next()  # The first call is slow; it must not make the first frames late.
+        self._plan_next()
+        self._render()  # The first call is slow; it must not make the first frames late.
         self._began = time.monotonic()
         self._begin()
 
@@ -127,10 +130,13 @@ class SensorSim(Startable, Node):
     def _begin(self) -> None:
         self._begin_ns = self.get_clock().now().nanoseconds
         self._ticks = dict.fromkeys(self._ticks, 0)
-        self._render_next()
+        self._plan_next()
+        self._render()
 
     def _on_timer(self) -> None:
-        assert self._due is not None
+        if self._due is None:
+            self._render()
+            return
         stamp_ns, streams, frames = self._due
         late_ns = self.get_clock().now().nanoseconds - stamp_ns
         if not -NANOSECONDS < late_ns < NANOSECONDS:
@@ -139,9 +145,17 @@ class SensorSim(Startable, Node):
             self._begin()
             return
         self._publish(stamp_ns, streams, frames)
-        self._render_next()
+        self._due = None
+        self._plan_next()
+        # Whoever predicts from what has just left shall have the cores first.
+        wait_ns = self._next[0] - self.get_clock().now().nanoseconds
+        self._wake_in(min(wait_ns // 2, wait_ns - 2 * self._render_ns))
 
-    def _render_next(self) -> None:
+    def _wake_in(self, wait_ns: int) -> None:
+        self._timer.timer_period_ns = max(1, wait_ns)
+        self._timer.reset()
+
+    def _plan_next(self) -> None:
         times = {
             stream: self._begin_ns + tick * self._periods_ns[stream]
             for stream, tick in self._ticks.items()
@@ -151,25 +165,30 @@ class SensorSim(Startable, Node):
         streams = [stream for stream, time in times.items() if time - stamp_ns < 1000]
         for stream in streams:
             self._ticks[stream] += 1
+        self._next = (stamp_ns, streams)
+
+    def _render(self) -> None:
+        began_ns = time.monotonic_ns()
+        stamp_ns, streams = self._next
         scenes = self._scene.at((stamp_ns - self._begin_ns) / NANOSECONDS)
         frames = render(scenes, self._rig, self._lidar)
         frames = add_noise(frames, self._noise, self._generator, self._lidar.max_range)
         self._due = (stamp_ns, streams, frames)
-        wait_ns = stamp_ns - self.get_clock().now().nanoseconds
-        self._timer.timer_period_ns = max(1, wait_ns)
-        self._timer.reset()
+        self._render_ns = time.monotonic_ns() - began_ns
+        self._wake_in(stamp_ns - self.get_clock().now().nanoseconds)
 
     def _publish(self, stamp_ns: int, streams: list[str], frames: Frames) -> None:
         faults = self._scenario.at(time.monotonic() - self._began) or self.settings.faults
         self._tell(faults)
         if faults.kill:
             os.kill(os.getpid(), signal.SIGKILL)
-        if 'camera' in streams:
-            header = header_message(stamp_ns, self.settings.camera_frame)
-            self._send('camera', image_message(header, frames.images[0].numpy()), faults)
+        header = header_message(stamp_ns, self.settings.lidar_frame)
         if 'lidar' in streams:
-            header = header_message(stamp_ns, self.settings.lidar_frame)
             self._send('lidar', range_message(header, frames.ranges[0].numpy()), faults)
+        if 'camera' in streams:
+            of_camera = header_message(stamp_ns, self.settings.camera_frame)
+            self._send('camera', image_message(of_camera, frames.images[0].numpy()), faults)
+        if 'lidar' in streams:  # Last: nothing waits for it.
             self._truth.publish(centers_message(header, frames.centers[0].numpy()))
 
     def _send(self, stream: Stream, message: Image, faults: Faults) -> None:
