@@ -1,8 +1,11 @@
 """More than the node can bear, and for long: it skips to the newest pair, and does not grow."""
 
+import contextlib
+import statistics
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 pytest.importorskip('rclpy', reason='needs rclpy: pip install .[ros]')
@@ -13,13 +16,14 @@ from ros_graph import Probe, RosProcess, ros, small_bundle, spinning, wait_until
 
 from fusion_perception.models import build
 from fusion_perception.models.bundle import save_bundle
-from fusion_perception.ros.diagnostics import group, streams_of
+from fusion_perception.ros.diagnostics import group
 from fusion_perception.sensing.decode import stamp_ns
 from fusion_perception.sensing.lidars import UniformGrid
 from fusion_perception.sensing.rig import Rig
 
 pytestmark = [pytest.mark.ros, pytest.mark.slow]
 OVERLOAD_S = 6.0
+WINDOW_S, WINDOWS, TRIES = 2.5, 3, 3
 
 
 class Listener(Probe):
@@ -57,7 +61,21 @@ def newest(probe):
     return probe.diagnostics[-1].values
 
 
-def test_at_three_times_the_bearable_rate_latency_stays_flat(tmp_path):
+def p99_ms(probe, period_s):
+    """Feed at a steady rate for a while; return the p99 latency of what came out."""
+    before = len(probe.ages_s)
+    feed(probe, period_s, WINDOW_S)
+    return 1e3 * np.percentile(probe.ages_s[before:], 99)
+
+
+def inference_s(probe):
+    feed(probe, 0.1, 3.0)
+    times = wait_until(lambda: group(newest(probe), 'inference_ms'), 'the time of an inference')
+    return times['p50'] / 1e3
+
+
+@contextlib.contextmanager
+def slow_node(tmp_path):
     node = RosProcess(
         *('fusion_node', tmp_path / 'node.log', '-p', f'bundle:={slow_bundle(tmp_path)}'),
         *('-p', 'threads:=1', '-p', 'pairing.allow_single:=false'),
@@ -66,30 +84,53 @@ def test_at_three_times_the_bearable_rate_latency_stays_flat(tmp_path):
         probe = Listener()
         with spinning(probe):
             probe.wait_for_node()
-            feed(probe, 0.2, 4.0)
-            wait_until(lambda: group(newest(probe), 'inference_ms'), 'the time of an inference')
-            period_s = group(newest(probe), 'inference_ms')['p50'] / 1e3 / 3
-            calm = len(probe.ages_s)
-            feed(probe, period_s, OVERLOAD_S)
-            outputs = len(probe.ages_s) - calm
-            told = len(probe.diagnostics)
-            wait_until(lambda: len(probe.diagnostics) > told, 'the counters after it')
-            inference_s = group(newest(probe), 'inference_ms')['max'] / 1e3
-            lidar = streams_of(newest(probe))['lidar']
-            # The promise: wait for the pair under way, then be predicted. A queue would have
-            # added two thirds of the time that the overload lasts.
-            assert max(probe.ages_s) < 2 * inference_s + period_s + 0.2
-            assert max(probe.ages_s) < OVERLOAD_S / 4
-            assert outputs > OVERLOAD_S / (4 * 3 * period_s)
-            assert lidar['dropped']['superseded'] > outputs / 2
-            probe.streams()  # Checks that the counters add up.
+            yield probe
 
-            assert probe.set('max_age_s', 1e-6).successful
-            feed(probe, period_s, 1.5)
-            stale = len(probe.ages_s)
-            feed(probe, period_s, 1.5)
-            assert len(probe.ages_s) == stale
-            wait_until(lambda: probe.streams()['lidar']['dropped']['stale'], 'stale pairs')
+
+def test_at_three_times_the_bearable_rate_p99_stays_within_twice_the_unloaded_one(tmp_path):
+    with slow_node(tmp_path) as probe:
+        bearable_s = inference_s(probe)
+        tried = []
+        for _ in range(TRIES):
+            # Turn by turn, and the median of several: what else the machine does hits both alike.
+            windows = [
+                (p99_ms(probe, 2 * bearable_s), p99_ms(probe, bearable_s / 3))
+                for _ in range(WINDOWS)
+            ]
+            unloaded, loaded = (statistics.median(p99s) for p99s in zip(*windows, strict=True))
+            tried.append((round(unloaded, 1), round(loaded, 1)))
+            if loaded <= 2 * unloaded:
+                break
+        else:
+            pytest.fail(f'p99 in ms, unloaded and at three times the bearable rate: {tried}')
+        told = len(probe.diagnostics)
+        wait_until(lambda: len(probe.diagnostics) > told, 'the counters after it')
+        for counts in probe.streams().values():  # It checks that they add up.
+            assert counts['dropped']['superseded'] > counts['used'] / 4
+            lost = sum(counts['dropped'].values()) - counts['dropped']['superseded']
+            assert lost < counts['received'] / 10
+
+
+def test_latency_does_not_grow_while_the_overload_lasts(tmp_path):
+    with slow_node(tmp_path) as probe:
+        bearable_s = inference_s(probe)
+        before = len(probe.ages_s)
+        feed(probe, bearable_s / 3, OVERLOAD_S)
+        assert len(probe.ages_s) - before > OVERLOAD_S / (4 * bearable_s)
+        # A queue would have added two thirds of the time that the overload lasts.
+        assert max(probe.ages_s) < OVERLOAD_S / 4
+
+
+def test_what_is_older_than_max_age_s_is_not_predicted(tmp_path):
+    with slow_node(tmp_path) as probe:
+        feed(probe, 0.1, 1.0)
+        assert probe.set('max_age_s', 1e-6).successful
+        feed(probe, 0.05, 0.5)
+        stale = len(probe.ages_s)
+        assert stale
+        feed(probe, 0.05, 1.5)
+        assert len(probe.ages_s) == stale
+        wait_until(lambda: probe.streams()['lidar']['dropped']['stale'], 'stale pairs')
 
 
 def test_memory_does_not_grow_with_the_frames(tmp_path):
