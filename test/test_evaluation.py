@@ -163,9 +163,46 @@ def test_compared_models_stand_in_one_table_and_one_chart(scenes, tmp_path):
     assert all(row['parameters'] > 0 and row['latency_ms']['p50'] > 0 for row in table)
     assert '| late_fusion |' in said
     assert (tmp_path / 'both' / 'losses.png').read_bytes().startswith(b'\x89PNG')
-    trained = (tmp_path / 'both' / 'rgb' / 'metrics.json').stat().st_mtime_ns
+    trained = (tmp_path / 'both' / 'late_fusion' / 'metrics.json').stat().st_mtime_ns
     compare(settings)
-    assert (tmp_path / 'both' / 'rgb' / 'metrics.json').stat().st_mtime_ns == trained
+    assert (tmp_path / 'both' / 'late_fusion' / 'metrics.json').stat().st_mtime_ns == trained
+
+
+def test_a_model_that_late_fusion_trains_is_not_trained_twice(scenes, tmp_path):
+    settings = CompareSettings(
+        data=scenes,
+        models=('late_fusion', 'lidar'),
+        out=tmp_path / 'both',
+        epochs=1,
+        batch_size=4,
+        device='cpu',
+        architecture=TINY,
+    )
+    compare(settings)
+    late, lidar = json.loads((tmp_path / 'both' / 'table.json').read_text())['models']
+    assert not (tmp_path / 'both' / 'lidar').exists()
+    epochs = json.loads((tmp_path / 'both' / 'late_fusion' / 'metrics.json').read_text())['epochs']
+    assert lidar['mse'] == epochs[1]['mse'] and late['mse'] == epochs[2]['mse']
+    assert lidar['seconds'] < late['seconds'] == sum(row['seconds'] for row in epochs)
+
+
+def test_a_model_may_have_its_own_in_the_recipe(scenes, tmp_path):
+    settings = CompareSettings(
+        data=scenes,
+        models=('rgb', 'early_fusion'),
+        out=tmp_path / 'both',
+        epochs=1,
+        batch_size=4,
+        device='cpu',
+        architecture=TINY,
+        own={'early_fusion': {'epochs': 2}},
+    )
+    compare(settings)
+    rows = [
+        json.loads((tmp_path / 'both' / name / 'metrics.json').read_text())['epochs']
+        for name in settings.models
+    ]
+    assert [len(epochs) for epochs in rows] == [1, 2]
 
 
 def test_a_model_that_does_not_exist_is_refused_before_any_is_trained(scenes, tmp_path):

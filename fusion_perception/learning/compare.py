@@ -6,8 +6,10 @@ import json
 import logging
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Annotated
 
 from pydantic import Field
+from tyro.conf import Suppress
 
 from fusion_perception.learning.checkpoint import Row
 from fusion_perception.learning.curves import comparison_plot
@@ -17,7 +19,7 @@ from fusion_perception.learning.evidence import spread
 from fusion_perception.learning.recipe import Recipe
 from fusion_perception.learning.run import versions
 from fusion_perception.learning.training import TrainSettings, train
-from fusion_perception.models import MODELS
+from fusion_perception.models import MODELS, build
 from fusion_perception.models.bundle import load_bundle
 from fusion_perception.runtime import Runtime
 from fusion_perception.sensing.settings import closest
@@ -26,29 +28,37 @@ log = logging.getLogger(__name__)
 
 
 class CompareSettings(Recipe):
-    """Settings of `fusion compare`: one recipe for several models."""
+    """Settings of `fusion compare`: one recipe for several models, or with exceptions."""
 
     models: tuple[str, ...] = Field(min_length=1, description=f'Any of: {", ".join(MODELS)}')
     out: Path = Field(description='Folder for the chart, the table and one run per model')
+    own: Annotated[dict[str, dict[str, object]], Suppress] = Field(
+        {}, description='What a model has of its own in the recipe, by its name'
+    )
 
 
 def compare(settings: CompareSettings) -> str:
     """Train each model in OUT/<model>, then write losses.png, table.md and table.json.
 
-    A model that is already trained there is not trained again, and one that was interrupted goes
-    on. Raises ValueError for an unknown model or a recipe other than before.
+    A model that another of them trains on its way (late fusion: rgb and lidar) is not trained
+    twice. One that is already trained there is not trained again, and one that was interrupted
+    goes on. Raises ValueError for an unknown model or a recipe other than before.
     """
-    for name in settings.models:
+    for name in (*settings.models, *settings.own):
         if name not in MODELS:
             raise ValueError(f"There is no model '{name}'. {closest(name, list(MODELS))}")
     if settings.data is None or settings.devices > 1:
         raise ValueError('compare needs --data, and trains one model after another on one device.')
-    recipe = settings.model_dump(exclude={'models', 'out'})
+    recipe = settings.model_dump(exclude={'models', 'out', 'own'})
+    hosts = trained_within(settings)
     for name in settings.models:
+        if hosts[name] != name:
+            continue
         out = settings.out / name
         run = TrainSettings.read(
             {
                 **recipe,
+                **settings.own.get(name, {}),
                 'model': name,
                 'out': out,
                 'resume': (out / 'checkpoint.safetensors').exists(),
@@ -61,24 +71,40 @@ def compare(settings: CompareSettings) -> str:
     return write_comparison(settings, settings.data)
 
 
+def trained_within(settings: CompareSettings) -> dict[str, str]:
+    """Return, for each model, the one in whose run it is trained: mostly itself.
+
+    A model with a recipe of its own is trained by itself.
+    """
+    hosts = {name: name for name in settings.models}
+    for host in settings.models:
+        for stage in build(host, settings.architecture).stages():
+            if hosts.get(stage.name) == stage.name and not {host, stage.name} & set(settings.own):
+                hosts[stage.name] = host
+    return hosts
+
+
 def write_comparison(settings: CompareSettings, data: Path) -> str:
     """Write the chart and the tables of models that are trained, and return the table."""
     table, losses, errors = [], {}, {}
-    for name in settings.models:
-        metrics = json.loads((settings.out / name / 'metrics.json').read_text())
-        last_stage = [row for row in metrics['epochs'] if row['stage'] == name]
-        losses[name] = (_column(last_stage, 'train_loss'), _column(last_stage, 'valid_loss'))
-        errors[name] = _column(last_stage, 'error_mean_m')
-        bundle = load_bundle(settings.out / name / 'bundle.safetensors')
-        runtime = Runtime(bundle, settings.device, settings.precision)
+    for name, host in trained_within(settings).items():
+        folder = settings.out / host
+        metrics = json.loads((folder / 'metrics.json').read_text())
+        own_epochs = [row for row in metrics['epochs'] if row['stage'] == name]
+        losses[name] = (_column(own_epochs, 'train_loss'), _column(own_epochs, 'valid_loss'))
+        errors[name] = _column(own_epochs, 'error_mean_m')
+        bundle = load_bundle(folder / f'{"bundle" if host == name else name}.safetensors')
+        runtime = Runtime(bundle, settings.device)
         scenes = as_seen_by(bundle, read_folder(data), data)
         best = metrics['best'][name]
+        # What a model needs trained before it is part of its price.
+        epochs = metrics['epochs'] if host == name else own_epochs
         table.append(
             {
                 'model': name,
                 'parameters': sum(p.numel() for p in bundle.model.parameters()),
                 'best_epoch': best['epoch'],
-                'seconds': metrics['seconds'],
+                'seconds': sum(_column(epochs, 'seconds')),
                 'mse': best['mse'],
                 'error_mean_m': best['error_mean_m'],
                 'error_median_m': best['error_median_m'],
