@@ -7,6 +7,7 @@ import json
 import logging
 import os
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import cast
@@ -148,18 +149,34 @@ def packed_paths(path: Path) -> tuple[Path, ...]:
 
 def folder_fingerprint(path: Path) -> str:
     """Return the sha256 of the names, sizes and modification times of what is packed."""
-    entries = [
-        f'{entry.name} {entry.stat().st_size} {entry.stat().st_mtime_ns}'
-        for folder, endings in (
-            (path, ('.csv', '.yaml', '.npy')),
-            (path / IMAGES[0], (IMAGES[1],)),
-            (path / RANGES[0], (RANGES[1],)),
-        )
-        if folder.is_dir()
-        for entry in sorted(os.scandir(folder), key=lambda entry: entry.name)
-        if entry.name.endswith(endings)
-    ]
+    kinds = (
+        (path, ('.csv', '.yaml', '.npy')),
+        (path / IMAGES[0], (IMAGES[1],)),
+        (path / RANGES[0], (RANGES[1],)),
+    )
+    # Asking for size and time lets other threads run, and is most of a second start.
+    with ThreadPoolExecutor(len(kinds)) as pool:
+        entries = [
+            entry for found in pool.map(lambda kind: _entries(*kind), kinds) for entry in found
+        ]
     return hashlib.sha256('\n'.join((PACKED_VERSION, *entries)).encode()).hexdigest()
+
+
+def _entries(folder: Path, endings: tuple[str, ...]) -> list[str]:
+    if not folder.is_dir():
+        return []
+    # By its handle the system need not walk the folder's path for each file.
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        with os.scandir(handle) as found:
+            return sorted(
+                f'{entry.name} {status.st_size} {status.st_mtime_ns}'
+                for entry in found
+                if entry.name.endswith(endings)
+                for status in (entry.stat(),)
+            )
+    finally:
+        os.close(handle)
 
 
 def _unpack(packed: Path, fingerprint: str, source: Path) -> SceneSet | None:

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from fusion_perception.learning.labels import check_labels, read_positions
+from fusion_perception.learning.plain_files import plain_npy, plain_png
 from fusion_perception.sensing.lidars import lidar_from_tables
 from fusion_perception.sensing.observation import Lidar
 from fusion_perception.sensing.rig import Rig
@@ -206,7 +207,11 @@ def read_image(path: Path) -> NDArray[np.uint8]:
     """Read an 8-bit image as (H, W, 4) RGBA: alpha 255 where it has none, mono repeated."""
     # Pillow takes twice as long as torchvision's decoder, which a flipped byte in a PNG crashes.
     try:
-        with Image.open(BytesIO(path.read_bytes())) as image:
+        content = path.read_bytes()
+        plain = plain_png(content)
+        if plain is not None:
+            return plain
+        with Image.open(BytesIO(content)) as image:
             mode, pixels = image.mode, np.asarray(image.convert('RGBA'))
     except FileNotFoundError:
         raise FileNotFoundError(f'No image at {path}. Restore it.') from None
@@ -220,7 +225,9 @@ def read_image(path: Path) -> NDArray[np.uint8]:
 def read_ranges(path: Path) -> NDArray[np.float32]:
     """Read a range or distance image, metres, as float32; pickled files are refused."""
     try:
-        values = np.load(BytesIO(path.read_bytes()), allow_pickle=False)
+        content = path.read_bytes()
+        plain = plain_npy(content)
+        values = np.load(BytesIO(content), allow_pickle=False) if plain is None else plain
     except FileNotFoundError:
         raise FileNotFoundError(f'No range image at {path}. Restore it.') from None
     except (OSError, ValueError, EOFError) as error:
