@@ -3,6 +3,8 @@
 #   make test      every test;  make test-unit, make test-ros  for a part of them
 #   make test-jazzy   the tests of the nodes on ROS 2 Jazzy, in .venv-jazzy;  TESTS='-k word'  a few
 #   make bench     speed beside the original notebook's way, and beside docs/benchmarks;  BENCH='--quick'
+#   make eval      the bundles that ship, against what they reached before (test/baselines);
+#                  make baseline  writes that down anew, after a training: commit it
 #   make lint      form and types;  make format  repairs the form
 #   make parameters   config/fusion.yaml and docs/parameters.md, from their common source
 #   make PYTHON=python3.12 ...  takes another interpreter than python3
@@ -17,7 +19,10 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 SECONDS_OF_DEMO := 15
 
-.PHONY: demo test test-unit test-ros test-jazzy bench lint format parameters setup clean
+SCENES_OF_EVAL := 300
+TOLERANCE := 5%
+
+.PHONY: demo eval baseline test test-unit test-ros test-jazzy bench lint format parameters setup clean
 
 demo: $(STAMP)
 	$(BIN)/fusion demo --seconds $(SECONDS_OF_DEMO) --out runs/demo
@@ -35,6 +40,20 @@ test-ros: $(STAMP)
 test-jazzy:
 	env -u ROS_DISTRO -u PYTHONPATH -u LD_LIBRARY_PATH -u AMENT_PREFIX_PATH \
 	$(MAKE) test-ros VENV=.venv-jazzy EXTRAS='ros-jazzy$(comma)test'
+
+# Scenes made on the spot, those of shapes as a recording too. Only accuracy is held to the
+# baseline: it is the same on all machines but for rounding, far less than the tolerance.
+eval: HELD = --baseline test/baselines/$$task.json --tolerance $(TOLERANCE)
+baseline: HELD = --write-baseline test/baselines/$$task.json
+eval baseline: $(STAMP)
+	rm -rf runs/eval
+	set -e; for task in shapes cubes; do \
+	  $(BIN)/fusion simulate runs/eval/$$task --task $$task --count $(SCENES_OF_EVAL) --seed 1000; \
+	  $(BIN)/fusion evaluate --bundle $$task --data runs/eval/$$task --out runs/eval/report_$$task $(HELD); \
+	done
+	$(BIN)/fusion to-bag runs/eval/shapes --out runs/eval/recording
+	$(BIN)/fusion evaluate --bundle shapes --bag runs/eval/recording --out runs/eval/report_recording \
+	  --baseline test/baselines/shapes.json --tolerance $(TOLERANCE)
 
 bench: $(STAMP)
 	$(BIN)/fusion benchmark --out runs/bench --records docs/benchmarks $(BENCH)

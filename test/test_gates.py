@@ -1,13 +1,16 @@
 """An evaluation breaks a build when it is worse than a limit or than an earlier one."""
 
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
+import yaml
 
 from fusion_perception import cli
+from fusion_perception.learning.evaluation import EvaluateSettings
 from fusion_perception.learning.evidence import Evidence
 from fusion_perception.learning.gates import (
     Baseline,
@@ -15,14 +18,16 @@ from fusion_perception.learning.gates import (
     as_fraction,
     as_hits,
     broken_limits,
+    read_baseline,
 )
 from fusion_perception.learning.simulate import SimulateSettings, simulate
 from fusion_perception.models import build
 from fusion_perception.models.bundle import save_bundle
 from fusion_perception.sensing.lidars import UniformGrid
 from fusion_perception.sensing.observation import Prediction
-from fusion_perception.sensing.rig import Rig
+from fusion_perception.sensing.rig import TASK_CLASSES, Rig
 
+ROOT = Path(__file__).parents[1]
 pytestmark = pytest.mark.usefixtures('one_thread')
 
 
@@ -247,3 +252,21 @@ def test_limits_are_read_as_they_are_written():
     assert as_hits('0.25:0.95') == (0.25, 0.95)
     assert as_fraction('5%') == pytest.approx(0.05)
     assert as_fraction('0%') == 0
+
+
+def test_the_example_workflow_gives_flags_and_goals_that_exist():
+    workflow = yaml.safe_load((ROOT / 'docs' / 'examples' / 'evaluate.yml').read_text())
+    commands = ' '.join(
+        step.get('run', '') for job in workflow['jobs'].values() for step in job['steps']
+    )
+    flags = re.findall(r'--([a-z-]+)', commands)
+    assert {'max-error', 'min-hit-rate', 'baseline', 'tolerance'} <= set(flags)
+    assert {flag.replace('-', '_') for flag in flags} <= set(EvaluateSettings.model_fields)
+    goals = re.findall(r'make -C \S+ (\w+)', commands)
+    assert goals == ['eval']
+    assert re.search(r'^eval\b.*:', (ROOT / 'Makefile').read_text(), re.MULTILINE)
+
+
+@pytest.mark.parametrize('task', TASK_CLASSES)
+def test_the_bundles_that_ship_have_a_baseline_of_their_own(task):
+    read_baseline(ROOT / 'test' / 'baselines' / f'{task}.json', TASK_CLASSES[task])
