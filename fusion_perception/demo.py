@@ -7,14 +7,10 @@ import logging
 import math
 import os
 import shutil
-import signal
-import subprocess
-import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -32,6 +28,7 @@ from fusion_perception.sensing.rig import TASK_CLASSES, Task
 from fusion_perception.sensing.settings import Settings
 
 if TYPE_CHECKING:
+    from fusion_perception.ros.child import Child
     from fusion_perception.ros.witness import Judged, Witness
 
 LOGGER = logging.getLogger(__name__)
@@ -57,46 +54,10 @@ class DemoSettings(Settings):
     seed: int = Field(0, ge=0, description='Seed of the moving scene')
     camera_hz: float = Field(20.0, gt=0, description='Images per second')
     lidar_hz: float = Field(10.0, gt=0, description='Range images per second')
+    rate: float | None = Field(
+        None, gt=0, description='Images and range images per second, instead of the two above'
+    )
     device: Device = Field('auto', description='Where to predict; auto takes CUDA where it is')
-
-
-class Child:
-    """A node in a process of its own, whose output goes into a log file."""
-
-    def __init__(self, node: str, log: Path, arguments: Sequence[str]) -> None:
-        self.node, self.log = node, log
-        command = [sys.executable, '-m', 'fusion_perception.ros.process', node, '--ros-args']
-        with log.open('w') as output:
-            # A session of its own: Ctrl-C is for the demo, which then ends its children in order.
-            self._process = subprocess.Popen(
-                [*command, *arguments],
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-            )
-
-    def running(self) -> bool:
-        """Say whether the process lives."""
-        return self._process.poll() is None
-
-    def ask_to_end(self) -> None:
-        """Send what Ctrl-C would."""
-        if self.running():
-            self._process.send_signal(signal.SIGINT)
-
-    def end(self, patience_s: float = 5.0) -> int:
-        """End the process, by force if need be, and return its exit code."""
-        self.ask_to_end()
-        try:
-            return self._process.wait(patience_s)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            return self._process.wait()
-
-    def last_words(self, lines: int = 8) -> str:
-        """Return the last lines of its log."""
-        return '\n'.join(self.log.read_text(errors='replace').splitlines()[-lines:])
 
 
 def demo(settings: DemoSettings) -> tuple[str, int]:
@@ -107,6 +68,7 @@ def demo(settings: DemoSettings) -> tuple[str, int]:
     import rclpy
     from rclpy.signals import SignalHandlerOptions
 
+    from fusion_perception.ros.child import terminable, undisturbed
     from fusion_perception.ros.domain import Domain
     from fusion_perception.ros.witness import Bag, Witness
 
@@ -128,9 +90,9 @@ def demo(settings: DemoSettings) -> tuple[str, int]:
     bag = Bag(out / 'bag')
     rclpy.init(args=[], signal_handler_options=SignalHandlerOptions.NO)
     try:
-        with _terminable():
+        with terminable():
             witness = Witness(bag)
-            with _undisturbed():
+            with undisturbed():
                 _start(children, settings, bundle, out)
             fault = _watch(witness, children, settings.seconds)
             # The node says on /diagnostics what became of every message, so listen on.
@@ -159,11 +121,13 @@ def _clear(out: Path) -> None:
 
 
 def _start(children: list[Child], settings: DemoSettings, bundle: Bundle, out: Path) -> None:
+    from fusion_perception.ros.child import Child
+
     sensor = {
         'task': settings.task,
         'seed': settings.seed,
-        'camera_hz': settings.camera_hz,
-        'lidar_hz': settings.lidar_hz,
+        'camera_hz': settings.rate or settings.camera_hz,
+        'lidar_hz': settings.rate or settings.lidar_hz,
     }
     node = {'bundle': bundle.path.resolve(), 'device': settings.device}
     links = [part for name, topic in REMAP.items() for part in ('-r', f'{name}:={topic}')]
@@ -268,15 +232,18 @@ def _report(witness: Witness, bundle: Bundle, settings: DemoSettings) -> tuple[s
     # Raises ValueError where a centre is not finite.
     scores = score(torch.from_numpy(predicted), torch.from_numpy(truth), classes)
     values = [] if witness.status is None else witness.status.values
-    latencies = [judged.latency_ms for judged in witness.judged]
-    p50, p95, p99 = np.percentile(latencies, (50, 95, 99)).tolist()
+    latency_ms = _percentiles([judged.latency_ms for judged in witness.judged])
+    streams, missed = streams_of(values), witness.missed()
     modes = {mode: int(count) for mode, count in group(values, 'modes').items()}
     summary = {
         **scores.as_json(),
         'modes': modes,
-        'streams': streams_of(values),
+        'streams': streams,
         'pairs': modes.get('fusion', 0),
-        'latency_ms': {'p50': p50, 'p95': p95, 'p99': p99, 'max': max(latencies)},
+        'missed': missed,
+        'latency_ms': latency_ms,
+        'node_latency_ms': group(values, 'latency_ms'),
+        'bare_latency_ms': _percentiles(witness.bare_ms),
         'bundle': str(bundle.path),
         'device': next((pair.value for pair in values if pair.key == 'device'), ''),
         'versions': dict(versions()),
@@ -292,39 +259,26 @@ def _report(witness: Witness, bundle: Bundle, settings: DemoSettings) -> tuple[s
     near = scores.hit_rate['0.5']
     return (
         f'{scores.scenes} predictions judged: mean error {scores.error_m.mean:.3f} m, '
-        f'{near:.0%} of the centres within 0.5 m; stamp to arrival p50 {p50:.1f} ms, '
-        f'p99 {p99:.1f} ms.\n{out}: summary.json, scene.png, bag/, sensor_sim.log, '
-        'fusion_node.log',
+        f'{near:.0%} of the centres within 0.5 m; stamp to arrival p50 {latency_ms["p50"]:.1f} '
+        f'ms, p99 {latency_ms["p99"]:.1f} ms; {missed} scans in between without a prediction.\n'
+        f'{_fates(streams)}\n'
+        f'{out}: summary.json, scene.png, bag/, sensor_sim.log, fusion_node.log',
         0,
     )
 
 
-@contextmanager
-def _terminable() -> Iterator[None]:
-    """End on SIGTERM as on Ctrl-C, so that the children are ended too."""
-
-    def stop(number: int, frame: FrameType | None) -> None:
-        raise KeyboardInterrupt('Stopped by SIGTERM.')
-
-    before = signal.signal(signal.SIGTERM, stop)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
+def _percentiles(values: Sequence[float]) -> dict[str, float]:
+    if not values:
+        return {}
+    p50, p95, p99 = np.percentile(values, (50, 95, 99)).tolist()
+    return {'p50': p50, 'p95': p95, 'p99': p99, 'max': max(values)}
 
 
-@contextmanager
-def _undisturbed() -> Iterator[None]:
-    """Put off SIGINT and SIGTERM: between a fork and its return nobody would know the child."""
-    caught: list[int] = []
-    before = {
-        number: signal.signal(number, lambda number, frame: caught.append(number))
-        for number in (signal.SIGINT, signal.SIGTERM)
-    }
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-    if caught:
-        signal.raise_signal(caught[0])
+def _fates(streams: Mapping[str, Mapping[str, Any]]) -> str:
+    """Say what became of the messages that reached the node."""
+    told = []
+    for stream, counts in streams.items():
+        fates = {'used': counts['used'], 'pending': counts['pending'], **counts['dropped']}
+        words = ', '.join(f'{n} {fate}' for fate, n in fates.items() if n or fate == 'used')
+        told.append(f'{stream}: {counts["received"]} received = {words}')
+    return '; '.join(told)

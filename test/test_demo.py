@@ -32,11 +32,14 @@ def test_the_demo_judges_the_node_and_leaves_summary_picture_and_bag(tmp_path):
     assert summary['error_m']['mean'] > 0
     assert set(summary['error_m']['per_class']) == {'cube', 'sphere', 'torus'}
     assert set(summary['hit_rate']) == {'0.1', '0.25', '0.5'}
-    assert set(summary['latency_ms']) == {'p50', 'p95', 'p99', 'max'}
     for stream in ('camera', 'lidar'):
         counts = summary['streams'][stream]
         told = counts['used'] + counts['pending'] + sum(counts['dropped'].values())
         assert counts['received'] == told > 0
+    for latencies in ('latency_ms', 'node_latency_ms', 'bare_latency_ms'):
+        assert set(summary[latencies]) == {'p50', 'p95', 'p99', 'max'}
+    assert summary['bare_latency_ms']['p50'] < summary['latency_ms']['p50']
+    assert 0 <= summary['missed'] < summary['scenes']
     assert summary['pairs'] == summary['streams']['lidar']['used'] >= summary['scenes']
     assert (out / 'scene.png').stat().st_size > 10_000
     with AnyReader([out / 'bag']) as bag:
@@ -46,6 +49,27 @@ def test_the_demo_judges_the_node_and_leaves_summary_picture_and_bag(tmp_path):
     assert topics['/fusion_node/centers'] >= summary['scenes']
     assert {'/camera/image_raw', '/camera/camera_info', '/lidar/range_image'} <= set(topics)
     assert topics['/ground_truth/centers'] >= summary['scenes']
+
+
+@pytest.mark.slow
+def test_at_60_hz_no_message_is_lost(tmp_path):
+    # The best of three: what else the machine does must not count as a fault of the node.
+    lost = []
+    for attempt in range(3):
+        out = tmp_path / str(attempt)
+        ran = fusion_demo('--seconds', 4, '--rate', 60, '--out', out)
+        assert ran.returncode == 0, ran.stderr
+        summary = json.loads((out / 'summary.json').read_text())
+        assert summary['scenes'] > 4 * 60 * 0.9
+        for counts in summary['streams'].values():
+            told = counts['used'] + counts['pending'] + sum(counts['dropped'].values())
+            assert counts['received'] == told
+        # What comes first and last has its partner before or after the node listens.
+        drops = [sum(c['dropped'].values()) for c in summary['streams'].values()]
+        lost.append((summary['missed'], *drops))
+        if summary['missed'] == 0 and max(drops) <= 1:
+            return
+    pytest.fail(f'(missed scans, dropped images, dropped scans) of each attempt: {lost}')
 
 
 @pytest.mark.parametrize(

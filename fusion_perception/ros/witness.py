@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bisect
 from collections import OrderedDict
 from dataclasses import dataclass
 from pathlib import Path
@@ -88,6 +89,9 @@ class Witness(Node):
         self.predictions = 0
         self.judged: list[Judged] = []
         self.status: DiagnosticStatus | None = None
+        # How long range images take to a subscriber that only listens.
+        self.bare_ms: list[float] = []
+        self._scans: list[int] = []
         self._predicted: OrderedDict[int, tuple[NDArray[np.float64], float]] = OrderedDict()
         self._true: OrderedDict[int, NDArray[np.float64]] = OrderedDict()
         self._images: OrderedDict[int, Image] = OrderedDict()
@@ -100,7 +104,7 @@ class Witness(Node):
     def _recorder(self, topic: str, message_type: Any) -> Any:
         handle = {
             '/camera/image_raw': lambda message: _keep(self._images, stamp_ns(message), message),
-            '/lidar/range_image': lambda message: _keep(self._ranges, stamp_ns(message), message),
+            '/lidar/range_image': self._on_range,
             '/ground_truth/centers': self._on_truth,
             '/fusion_node/centers': self._on_centers,
             '/diagnostics': self._on_diagnostics,
@@ -125,7 +129,24 @@ class Witness(Node):
                 return Scene(judged, image, ranges)
         return None
 
+    def missed(self) -> int:
+        """Return how many scans between the first and the last judged one got no prediction.
+
+        Whatever the reason: also those that never reached the node count.
+        """
+        if not self.judged:
+            return 0
+        stamps = [judged.stamp_ns for judged in self.judged]
+        began = bisect.bisect_left(self._scans, min(stamps))
+        return bisect.bisect_right(self._scans, max(stamps)) - began - len(stamps)
+
+    def _on_range(self, message: Image) -> None:
+        stamp = stamp_ns(message)
+        self.bare_ms.append((self._now_ns() - stamp) / 1e6)
+        _keep(self._ranges, stamp, message)
+
     def _on_truth(self, message: PoseArray) -> None:
+        bisect.insort(self._scans, stamp_ns(message))
         _keep(self._true, stamp_ns(message), centers_of(message))
         self._judge(stamp_ns(message))
 
