@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 from fusion_perception.learning.batches import TrainingData
 from fusion_perception.learning.dataset import read_folder
 from fusion_perception.learning.memory import Peak, held_bytes, memory_bytes
-from fusion_perception.learning.packing import create
+from fusion_perception.learning.packing import Packing
 from fusion_perception.learning.recipe import Recipe
 from fusion_perception.learning.scene_copies import repeated
 from fusion_perception.learning.simulate import SimulateSettings, simulate
@@ -72,23 +72,30 @@ def test_a_streamed_batch_is_the_batch_of_the_whole_set(scenes):
         assert torch.equal(one[1], other[1])
 
 
-def test_what_is_filled_through_the_map_is_in_the_file(tmp_path):
-    arrays = create(
-        tmp_path / 'file',
-        {'bytes': (np.uint8, (3, 5)), 'numbers': (np.float32, (2, 2)), 'none': (np.uint8, (0, 4))},
-        {'about': 'ü'},
-    )
-    arrays['bytes'][...] = np.arange(15).reshape(3, 5)
-    arrays['numbers'][...] = [[1, 2], [3, 4]]
+def test_what_is_put_piece_by_piece_is_in_the_file(tmp_path):
+    layout = {
+        'bytes': (np.uint8, (3, 5)),
+        'numbers': (np.float32, (2, 2)),
+        'none': (np.uint8, (0,)),
+    }
+    pixels, numbers = np.arange(15, dtype=np.uint8).reshape(3, 5), np.float32([[1, 2], [3, 4]])
+    with Packing(tmp_path / 'file', layout, {'about': 'ü'}) as file:
+        for index in (2, 0, 1):
+            file.put('bytes', pixels[index], index)
+        file.put('numbers', numbers.T)
+        file.put('none', np.zeros(0, np.uint8))
     found = load_file(tmp_path / 'file')
-    assert found['bytes'].tolist() == np.arange(15).reshape(3, 5).tolist()
-    assert found['numbers'].tolist() == [[1, 2], [3, 4]]
-    assert found['none'].shape == (0, 4)
+    assert np.array_equal(found['bytes'], pixels)
+    assert np.array_equal(found['numbers'], numbers.T)
+    assert found['none'].shape == (0,)
 
 
-def test_a_disk_without_room_is_an_error_before_anything_is_written(tmp_path):
-    with pytest.raises(OSError, match=r'.'):
-        create(tmp_path / 'file', {'large': (np.uint8, (2**62,))}, {})
+def test_what_does_not_fit_the_layout_is_refused(tmp_path):
+    with Packing(tmp_path / 'file', {'bytes': (np.uint8, (3, 5))}, {}) as file:
+        with pytest.raises(ValueError, match='layout'):
+            file.put('bytes', np.zeros(4, np.uint8), 0)
+        with pytest.raises(ValueError, match='layout'):
+            file.put('bytes', np.zeros(5, np.uint8))
 
 
 def test_a_peak_is_what_a_block_took():

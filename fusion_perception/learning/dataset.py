@@ -10,7 +10,6 @@ import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import cast
 
 import numpy as np
 import torch
@@ -19,7 +18,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from fusion_perception.learning.folder import IMAGES, LABELS, RANGES, DataFolder
-from fusion_perception.learning.packing import create
+from fusion_perception.learning.packing import Packing
 from fusion_perception.sensing.assembly import observe
 from fusion_perception.sensing.geometry import transform_points
 from fusion_perception.sensing.observation import Lidar, Observation
@@ -222,23 +221,24 @@ def _pack(folder: DataFolder, packed: Path, fingerprint: str) -> SceneSet:
     # writers the later one wins.
     with tempfile.TemporaryDirectory(prefix='.packing-', dir=packed.parent) as unfinished_in:
         unfinished = Path(unfinished_in) / PACKED
-        arrays = create(
-            unfinished,
-            {
-                'images': (np.uint8, of_images),
-                'ranges': (np.float32, of_ranges),
-                **{name: (np.float32, tuple(tensor.shape)) for name, tensor in small.items()},
-            },
-            {'fingerprint': fingerprint, 'rig': folder.rig.model_dump_json()},
-        )
-        for name, tensor in small.items():
-            arrays[name][...] = tensor.numpy()
-        folder.read_into(
-            cast('NDArray[np.uint8]', arrays['images']),
-            cast('NDArray[np.float32]', arrays['ranges']),
-        )
+        layout: dict[str, tuple[type[np.generic], tuple[int, ...]]] = {
+            'images': (np.uint8, of_images),
+            'ranges': (np.float32, of_ranges),
+            **{name: (np.float32, tuple(tensor.shape)) for name, tensor in small.items()},
+        }
+        about = {'fingerprint': fingerprint, 'rig': folder.rig.model_dump_json()}
+        with Packing(unfinished, layout, about) as file:
+            for name, tensor in small.items():
+                file.put(name, tensor.numpy())
+
+            def keep(index: int, image: NDArray[np.uint8], scan: NDArray[np.float32]) -> None:
+                file.put('images', image, index)
+                file.put('ranges', scan, index)
+
+            folder.read_scenes(keep)
         scenes = _unpack(unfinished, fingerprint, folder.path)
         assert scenes is not None
+        folder.check(scenes.ranges.numpy())
         # Whoever may read the labels may read what is packed from them.
         unfinished.chmod((folder.path / LABELS).stat().st_mode | 0o600)
         unfinished.replace(packed)

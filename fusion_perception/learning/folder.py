@@ -120,33 +120,46 @@ class DataFolder:
     def read(self) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
         """Read all images (N, H, W, 4) and ranges (N, R, C), and check that the labels fit.
 
-        Raises ValueError as `read_into` does.
+        Raises ValueError as `read_scenes` and `check` do.
         """
         of_images, of_ranges = self.shapes()
         images, ranges = np.empty(of_images, np.uint8), np.empty(of_ranges, np.float32)
-        self.read_into(images, ranges)
+
+        def keep(index: int, image: NDArray[np.uint8], scan: NDArray[np.float32]) -> None:
+            images[index], ranges[index] = image, scan
+
+        self.read_scenes(keep)
+        self.check(ranges)
         return images, ranges
 
-    def read_into(self, images: NDArray[np.uint8], ranges: NDArray[np.float32]) -> None:
-        """Read all images and ranges into arrays of `shapes`, and check that the labels fit.
+    def read_scenes(
+        self, keep: Callable[[int, NDArray[np.uint8], NDArray[np.float32]], None]
+    ) -> None:
+        """Call `keep` with number, image and ranges of each scene, from several threads.
 
-        Raises ValueError for a torn file, images of differing sizes, range images that the
-        angle tables do not describe, or a `sensor.yaml` that contradicts the files.
+        Raises ValueError for a torn file, images of differing sizes and range images that the
+        angle tables do not describe.
         """
-        first = read_image(self.images[0])
+        shape = self.shapes()[0][1:]
 
         def read_scene(index: int) -> None:
             image = read_image(self.images[index])
-            if image.shape != first.shape:
+            if image.shape != shape:
                 raise ValueError(
-                    f'{self.images[index]} is {_size(image)} pixels and {self.images[0].name} '
-                    f'{_size(first)}. Give all images of a folder one size.'
+                    f'{self.images[index]} is {_size(image.shape)} pixels and '
+                    f'{self.images[0].name} {_size(shape)}. Give all images of a folder one size.'
                 )
-            images[index] = image
-            ranges[index] = self._fitting(read_ranges(self.ranges[index]), self.ranges[index])
+            scan = self._fitting(read_ranges(self.ranges[index]), self.ranges[index])
+            keep(index, image, scan)
 
         in_threads(read_scene, len(self))
-        self._check_against_rig(first, ranges)
+
+    def check(self, ranges: NDArray[np.float32]) -> None:
+        """Check `sensor.yaml` and the labels against the files and all ranges (N, R, C).
+
+        Raises ValueError for what contradicts.
+        """
+        self._check_against_rig(self.shapes()[0][1:], ranges)
 
     def _fitting(self, ranges: NDArray[np.float32], path: Path) -> NDArray[np.float32]:
         if ranges.shape != self.lidar.shape:
@@ -156,9 +169,9 @@ class DataFolder:
             )
         return ranges
 
-    def _check_against_rig(self, image: NDArray[np.uint8], ranges: NDArray[np.float32]) -> None:
+    def _check_against_rig(self, image: tuple[int, ...], ranges: NDArray[np.float32]) -> None:
         camera, described = self.rig.camera, self.path / RIG
-        if described.is_file() and image.shape[:2] != (camera.height, camera.width):
+        if described.is_file() and image[:2] != (camera.height, camera.width):
             raise ValueError(
                 f'{described} describes a camera of {camera.width}x{camera.height} pixels, but '
                 f'{self.images[0]} is {_size(image)}. Correct the camera there.'
@@ -300,8 +313,8 @@ def _numbered(path: Path, kind: str, suffix: str) -> tuple[Path, ...]:
     return tuple(files[number] for number in range(len(files)))
 
 
-def _size(image: NDArray[np.uint8]) -> str:
-    return f'{image.shape[1]}x{image.shape[0]}'
+def _size(image: tuple[int, ...]) -> str:
+    return f'{image[1]}x{image[0]}'
 
 
 def _shape(shape: tuple[int, ...]) -> str:
