@@ -105,7 +105,18 @@ VERBS: dict[str, Verb] = {
 
 def main(args: Sequence[str] | None = None) -> int:
     """Run one verb and return the exit code: 0, 2 for a fault, 130 for Ctrl-C, or the verb's."""
-    args = list(sys.argv[1:] if args is None else args)
+    try:
+        code = run(list(sys.argv[1:] if args is None else args))
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # The reader of our output left (`fusion view | head`); keep the exit quiet as well.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    return code
+
+
+def run(args: list[str]) -> int:
+    """Run one verb, print what it says, and return the exit code."""
     debug = args[:1] == ['--debug']
     if debug:
         args = args[1:]
@@ -123,9 +134,7 @@ def main(args: Sequence[str] | None = None) -> int:
         print(f'\n{stop}' if str(stop) else '\nStopped.', file=sys.stderr)
         return INTERRUPTED
     except BrokenPipeError:
-        # The reader of our output left (`fusion view | head`); keep the exit quiet as well.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
+        raise
     except (ValueError, OSError, ModuleNotFoundError) as error:
         if debug:
             raise

@@ -1,3 +1,4 @@
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -104,3 +105,17 @@ def test_ctrl_c_exits_with_130_and_the_verb_s_last_word(capsys):
 def test_a_verb_that_needs_ros_says_how_to_get_it(capsys):
     assert cli.main(['echo', '--word', 'a', '--need', 'imaginary_msgs.msg']) == 2
     assert 'pip install fusion_perception[ros]' in capsys.readouterr().err
+
+
+def test_a_reader_that_leaves_early_is_met_in_silence():
+    read, write = os.pipe()
+    os.close(read)
+    done = subprocess.run(
+        [sys.executable, '-m', 'fusion_perception.cli', '--help'],
+        stdout=write,
+        stderr=subprocess.PIPE,
+        text=True,
+        check=False,
+    )
+    os.close(write)
+    assert (done.returncode, done.stderr) == (1, '')
