@@ -216,17 +216,3 @@ def test_it_goes_on_with_the_lidar_when_the_camera_falls_silent(tmp_path):
             return {v.key: v.value for s in probe.diagnostics[-1:] for v in s.values}
 
         wait_until(lambda: int(modes().get('modes.lidar_only', 0)) > 0, 'the mode to be told')
-
-
-def test_a_burst_beyond_its_speed_is_counted_as_superseded(tmp_path):
-    with Graph(small_bundle(tmp_path)) as probe:
-        probe.wait_for_node()
-        feed_until(probe, lambda: probe.centers, 'centres')
-        feed_until(
-            probe,
-            lambda: probe.streams().get('lidar', {}).get('dropped', {}).get('superseded'),
-            'messages to be superseded',
-            period_s=0.0005,
-        )
-        before = len(probe.centers)
-        feed_until(probe, lambda: len(probe.centers) > before, 'output to go on')
