@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 import fusion_perception
+from fusion_perception.models import base
 from fusion_perception.models.base import Estimate, FusionModel
 from fusion_perception.models.bundle import Bundle
 from fusion_perception.sensing.observation import Observation
@@ -25,6 +26,7 @@ EXPORT_VERSION = 1
 OPSET = 18
 INPUTS = tuple(field.name for field in fields(Observation))
 _DIGITS = 16
+_MODELS = Path(base.__file__).parent
 
 
 def graph_of(bundle: Bundle) -> bytes:
@@ -149,9 +151,11 @@ def _name(bundle: Bundle, content: bytes) -> str:
 
 def _key(bundle: Bundle) -> str:
     """Return what changes with the bundle and with what exports it."""
-    made_by = f'{EXPORT_VERSION} {OPSET} {torch.__version__} {fusion_perception.__version__}'
-    whole = f'{made_by} {bundle.manifest.model_dump_json()}'
-    return hashlib.sha256(whole.encode()).hexdigest()[:_DIGITS]
+    digest = hashlib.sha256(f'{EXPORT_VERSION} {OPSET} {torch.__version__}'.encode())
+    digest.update(bundle.manifest.model_dump_json().encode())
+    for source in sorted(_MODELS.glob('*.py')):
+        digest.update(source.read_bytes())
+    return digest.hexdigest()[:_DIGITS]
 
 
 def _remove_stale(folder: Path, bundle: Bundle) -> None:
