@@ -36,7 +36,7 @@ class Axis:
         """Return the axis of a data folder, or of recordings in their order."""
         if not evidence.runs:
             return cls('scene', (0.0,), float(max(1, evidence.pairs)))
-        ends = np.cumsum([max(run.seconds, 1e-3) for run in evidence.runs]).tolist()
+        ends = np.cumsum([max(run.seconds, 1.0) for run in evidence.runs]).tolist()
         after = ' (recordings one after another)' if len(ends) > 1 else ''
         return cls(f'time{after} [s]', (0.0, *ends[:-1]), ends[-1])
 

@@ -53,7 +53,10 @@ _LOOKS = (
 
 def look_of(number: int) -> Look:
     """Return how the object of this number is drawn in every figure."""
-    return _LOOKS[number % len(_LOOKS)]
+    count = len(_LOOKS)
+    # Where colours come again, dashes and markers are others.
+    form = _LOOKS[(number + number // count) % count]
+    return Look(_LOOKS[number % count].colour, form.dashes, form.marker)
 
 
 def error_over_time(errors: Errors, axis: Axis) -> Figure:
@@ -103,12 +106,9 @@ def error_distribution(errors: Errors) -> Figure:
     bins = np.geomspace(low, high, 31)
     for number, (name, mine) in enumerate(zip(errors.classes, away.T, strict=True)):
         colour, dashes, _ = look_of(number)
-        counts = np.histogram(mine, bins)[0]
         if number == 0:
-            histogram.stairs(
-                np.histogram(away, bins)[0], bins, fill=True, color='#e3e6ea', label='all objects'
-            )
-        histogram.stairs(counts, bins, color=colour, ls=dashes, lw=1.7, label=name)
+            histogram.stairs(_shares(away, bins), bins, fill=True, color='#e3e6ea', label='all')
+        histogram.stairs(_shares(mine, bins), bins, color=colour, ls=dashes, lw=1.7, label=name)
         share = 100 * np.arange(1, len(mine) + 1) / len(mine)
         at, shown = _thinned(np.sort(mine), share)
         nearer.plot(at, shown, color=colour, ls=dashes, lw=1.7, label=name)
@@ -118,7 +118,7 @@ def error_distribution(errors: Errors) -> Figure:
             f'{radius:g} m', (radius, 1.01), xycoords=('data', 'axes fraction'), ha=side,
             fontsize=8.5, color='#2a3038',
         )  # fmt: skip
-    histogram.set(ylabel='centres', title='How often')
+    histogram.set(ylabel='centres with this error [%]', title='How often')
     nearer.set(ylabel='centres nearer than this [%]', ylim=(0, 101))
     histogram.legend(loc='upper left')
     nearer.legend(loc='upper left')
@@ -190,7 +190,8 @@ def reliability(errors: Errors, inside: Floats) -> Figure:
         axes.plot((0, 100), (0, 100), color='#15181c', lw=0.9)
         axes.fill_between((0, 100), (0, 100), color='#f4e3e0', lw=0, zorder=0)
         axes.text(97, 4, 'promises too much', ha='right', color='#5f2a20', fontsize=9.5)
-        axes.text(3, 71, 'promises too little', ha='left', color='#2a3038', fontsize=9.5)
+        below = 95 - 8 * sum(drawn is axes for drawn, *_ in lines)
+        axes.text(3, below, 'promises too little', ha='left', color='#2a3038', fontsize=9.5)
         axes.set(xlim=(0, 100), ylim=(0, 100), title=title, aspect='equal')
         axes.set(xlabel='expected inside the ellipsoid [%]', ylabel='observed inside [%]')
         axes.legend(loc='upper left')
@@ -215,7 +216,7 @@ def latency_figure(latency_ms: Sequence[float]) -> Figure:
 def part_recordings(axes: Axes, axis: Axis) -> None:
     """Draw a line where one recording ends and the next begins."""
     for begin in axis.begins[1:]:
-        axes.axvline(begin, color='#15181c', lw=0.8, ls=(0, (2, 2)))
+        axes.axvline(begin, color='#5b6470', lw=0.8, ls=(0, (2, 2)))
 
 
 def _figure(height: float) -> Figure:
@@ -228,6 +229,10 @@ def _log_metres(axes: Axes, side: str) -> None:
     along.set_major_locator(LogLocator(10, numticks=9))
     along.set_major_formatter(FuncFormatter(lambda value, _: f'{value:g}'))
     along.set_minor_formatter(NullFormatter())
+
+
+def _shares(values: Floats, bins: Floats) -> Floats:
+    return 100 * np.histogram(values, bins)[0] / values.size
 
 
 def _thinned(at: Floats, values: Floats) -> tuple[Floats, Floats]:

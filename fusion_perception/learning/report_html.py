@@ -98,7 +98,8 @@ li { overflow-wrap: anywhere } code { overflow-wrap: anywhere }
   .headline { grid-template-columns: repeat(6, 1fr); gap: .4rem; margin-top: .6rem }
   .headline div { padding: .3rem .45rem } .headline dd { font-size: 1.15rem }
   .headline dt, .headline small { font-size: .74rem } dl.facts { font-size: 7.8pt }
-  .frame { margin-top: .5rem; padding-top: 0 } .views { width: 132mm }
+  .frame { margin-top: .4rem; padding-top: 0 } .frame h3 { font-size: 8.4pt; margin-top: .3rem }
+  .views { width: 128mm } .headline { padding-right: 1px }
   #worst > p, .key { break-after: avoid } dl.facts { break-inside: avoid }
   tbody th { min-width: 0 } }
 """

@@ -93,7 +93,7 @@ def errors(report: Report, errors: Errors, axis: Axis) -> Iterator[str]:
         figures.error_distribution(errors),
         f'Left a histogram of the errors, right the share of centres nearer than a distance: '
         f'{listed(dict(zip(WITHIN, _hits(report), strict=True)))}.',
-        'Left: how many centres have which error. Right: the share of centres that lie nearer '
+        'Left: which share of the centres has which error. Right: the share of centres nearer '
         'than a distance; dashed lines mark the radii of the hit rates.',
     )
 
@@ -141,9 +141,9 @@ def modes(report: Report, evidence: Evidence, axis: Axis) -> Iterator[str]:
         rows = []
         for mode, scores in cast('dict[Mode, Report]', report['by_mode']).items():
             error = cast('dict[str, float]', scores['error_m'])
-            in_metres = (f'{error[key]:.3f}' for key in _ERRORS)
+            in_metres = (f'{error[key]:.3f}' for key in _ERRORS[:3])
             rows.append([MODE_NAMES[mode], f'{scores["scenes"]:,}', *in_metres, *_hits(scores)])
-        yield table(['seen by', 'scenes', *_IN_METRES, *WITHIN], rows)
+        yield table(['seen by', 'scenes', *_IN_METRES[:3], *WITHIN], rows)
     if evidence.runs:
         yield drawing(
             modes_over_time(evidence.runs, axis),

@@ -42,8 +42,10 @@ def rates(runs: Sequence[BagRun], axis: Axis) -> tuple[Floats, dict[str, Floats]
     widest = max(widths)
     while axis.end > MOST_POINTS * widest:
         widest *= 2
-    # A single recording keeps its own bins, the last of which ends with it.
-    edges = np.minimum(widest * np.arange(np.ceil(axis.end / widest) + 1), axis.end)
+    # A single recording keeps its own bins; what would be a sliver joins the bin before it, where
+    # one message would look like many a second.
+    edges = np.arange(max(1, round(axis.end / widest)) + 1, dtype=np.float64) * widest
+    edges[-1] = axis.end
     per_bin = np.diff(edges)
     found: dict[str, Floats] = {}
     for run, begin, end, width in zip(runs, axis.begins, axis.ends(), widths, strict=True):
