@@ -88,6 +88,12 @@ VERBS: dict[str, Verb] = {
         'replay',
         'Publish a recording over ROS 2, with its clock',
     ),
+    'profile': Verb(
+        'fusion_perception.ros.profile',
+        'ProfileSettings',
+        'profile',
+        "Say where the node's time goes, with each of rclpy's executors",
+    ),
     'doctor': Verb(
         'fusion_perception.doctor',
         'DoctorSettings',

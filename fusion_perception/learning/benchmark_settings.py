@@ -59,7 +59,7 @@ class BenchmarkSettings(Settings):
     baseline_run: Path | None = Field(
         None,
         description='A run of `fusion train --model late_fusion`, whose epochs tell how many the '
-        "notebook's recipe needs until `mse`; left out, all 20 of each training are taken",
+        "notebook's recipe needs until `mse`; left out, 20 of each training are assumed",
     )
     largest_batch: int = Field(256, ge=4, description='Where the growth with the batch ends')
     largest_image: int = Field(256, ge=64, description='... with height and width; try 512')

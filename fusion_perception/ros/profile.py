@@ -1,0 +1,279 @@
+"""Say where the node's time goes, with each of rclpy's executors: `fusion profile`."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import random
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import FrameType
+from typing import Any, Literal
+
+import numpy as np
+import rclpy
+from pydantic import Field
+from rclpy.executors import (
+    Executor,
+    ExternalShutdownException,
+    MultiThreadedExecutor,
+    SingleThreadedExecutor,
+)
+from rclpy.signals import SignalHandlerOptions
+
+from fusion_perception.ros.fusion_node import FusionNode
+from fusion_perception.ros.pipeline import Pipeline
+from fusion_perception.runtime import Device, EngineChoice
+from fusion_perception.sensing.settings import Settings
+
+LOGGER = logging.getLogger(__name__)
+ExecutorName = Literal['single', 'multi']
+EXECUTORS: dict[ExecutorName, Callable[[], Executor]] = {
+    'single': SingleThreadedExecutor,
+    'multi': lambda: MultiThreadedExecutor(num_threads=2),
+}
+STARTUP_S = 60.0
+REMAP = {
+    'image': '/camera/image_raw',
+    'camera_info': '/camera/camera_info',
+    'range_image': '/lidar/range_image',
+}
+
+
+class ProfileSettings(Settings):
+    """Settings of `fusion profile`."""
+
+    out: Path = Field(Path('runs/profile'), description='Folder for profile.json and profile.md')
+    hz: float = Field(60.0, gt=0, le=1000, description='Images and range images per second')
+    seconds: float = Field(10.0, gt=0, description='How long each executor is watched')
+    executors: tuple[ExecutorName, ...] = Field(
+        ('single', 'multi'), min_length=1, description="rclpy's executors to compare"
+    )
+    bundle: str = Field('shapes', description='A bundle file, or one that ships')
+    device: Device = Field('auto', description='Where to predict')
+    engine: EngineChoice = Field('auto', description='What computes the predictions')
+
+
+@dataclass
+class Stopwatch:
+    """The times of calls, by the name of their stage, milliseconds."""
+
+    times_ms: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
+
+    def around(self, stage: str, call: Callable[..., Any]) -> Callable[..., Any]:
+        """Return a function that does the same and is timed."""
+
+        def timed(*args: Any, **options: Any) -> Any:
+            began = time.perf_counter()
+            try:
+                return call(*args, **options)
+            finally:
+                self.times_ms[stage].append(1000 * (time.perf_counter() - began))
+
+        return timed
+
+    def watch(self, pipeline: Pipeline) -> None:
+        """Time the stages of a pipeline that has not begun to listen."""
+        for owner, name, stage in (
+            (pipeline, 'take', 'callback (decode, pair, hand over)'),
+            (pipeline.intake, 'take', 'decode and pair'),
+            (pipeline.runtime, 'observe', 'observe'),
+            (pipeline.runtime, 'predict', 'predict'),
+            (pipeline.runtime, 'predict_frame', 'observe and predict'),
+            (pipeline, '_publish', 'publish'),
+        ):
+            setattr(owner, name, self.around(stage, getattr(owner, name)))
+
+
+def profile(settings: ProfileSettings) -> tuple[str, int]:
+    """Run the node between simulated sensors once with each executor, and lay the times out.
+
+    Exit code 1 when a message is not accounted for, or nothing was predicted.
+    """
+    domain = random.SystemRandom().randint(1, 101)
+    # Nobody else's topics come in, and ours do not leave the machine.
+    os.environ.update(ROS_DOMAIN_ID=str(domain), ROS_AUTOMATIC_DISCOVERY_RANGE='LOCALHOST')
+    settings.out.mkdir(parents=True, exist_ok=True)
+    runs = []
+    with simulated_sensors(settings):
+        for name in settings.executors:
+            LOGGER.info('Watching the node with the executor %s ...', name)
+            runs.append({'executor': name, **watched(settings, EXECUTORS[name])})
+    text = as_markdown(settings, runs)
+    values = {'settings': settings.model_dump(mode='json', exclude={'out'}), 'runs': runs}
+    (settings.out / 'profile.json').write_text(json.dumps(values, indent=2) + '\n')
+    (settings.out / 'profile.md').write_text(text + '\n')
+    good = all(run['predictions'] and run['accounted'] for run in runs)
+    return f'{text}\n\n{settings.out}: profile.json, profile.md.', 0 if good else 1
+
+
+@contextmanager
+def simulated_sensors(settings: ProfileSettings) -> Iterator[None]:
+    """Run the simulated sensor in a process of its own."""
+    rates = [f'{stream}_hz:={settings.hz}' for stream in ('camera', 'lidar')]
+    command = [sys.executable, '-m', 'fusion_perception.ros.process', 'sensor_sim', '--ros-args']
+    with (settings.out / 'sensor_sim.log').open('w') as log:
+        child = subprocess.Popen(
+            [*command, *(part for rate in rates for part in ('-p', rate))],
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+    before = signal.signal(signal.SIGTERM, _stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+        child.send_signal(signal.SIGINT)
+        try:
+            child.wait(10)
+        except subprocess.TimeoutExpired:
+            child.kill()
+            child.wait()
+
+
+def watched(settings: ProfileSettings, create: Callable[[], Executor]) -> dict[str, Any]:
+    """Run a node of its own with an executor and return what became of messages and time.
+
+    Raises ValueError when the node cannot be configured or nothing is heard.
+    """
+    parameters = {
+        'bundle': json.dumps(settings.bundle),
+        'device': json.dumps(settings.device),
+        'engine': json.dumps(settings.engine),
+        'autostart': 'false',
+    }
+    arguments = ['--ros-args', '--log-level', 'warn']
+    for name, value in parameters.items():
+        arguments += ['-p', f'{name}:={value}']
+    for name, topic in REMAP.items():
+        arguments += ['-r', f'{name}:={topic}']
+    rclpy.init(args=arguments, signal_handler_options=SignalHandlerOptions.NO)
+    node, executor = FusionNode(), create()
+    thread = threading.Thread(target=_spin, args=(executor,), name='executor', daemon=True)
+    try:
+        node.trigger_configure()
+        pipeline = node._pipeline
+        if pipeline is None:
+            raise ValueError(f'The node cannot be configured: {node._fault}')
+        stopwatch = Stopwatch()
+        stopwatch.watch(pipeline)
+        node.trigger_activate()
+        executor.add_node(node)
+        thread.start()
+        _await_output(pipeline)
+        # What the first frames find cold is not what the thousandth takes.
+        time.sleep(min(1.0, settings.seconds / 4))
+        stopwatch.times_ms.clear()
+        before = sum(pipeline.monitor.output()[2].values())
+        began, cpu = time.monotonic(), time.process_time()
+        time.sleep(settings.seconds)
+        seconds, cpu = time.monotonic() - began, time.process_time() - cpu
+        predictions = sum(pipeline.monitor.output()[2].values()) - before
+        times = {stage: list(values) for stage, values in stopwatch.times_ms.items()}
+        latency = pipeline.monitor.times()[0]
+    finally:
+        executor.shutdown()
+        if thread.is_alive():
+            thread.join(10)
+        node.finish()
+        streams = {} if node._pipeline is None else node._pipeline.intake.ledger.counters()
+        node.destroy_node()
+        rclpy.try_shutdown()
+    streams = streams or pipeline.intake.ledger.counters()
+    return {
+        'seconds': seconds,
+        'predictions': predictions,
+        'predictions_per_s': predictions / seconds,
+        'cpu_cores': cpu / seconds,
+        'latency_ms': latency,
+        'streams': streams,
+        'accounted': all(_accounted(counts) for counts in streams.values()),
+        'stages': {stage: _summary(values, predictions) for stage, values in times.items()},
+    }
+
+
+def as_markdown(settings: ProfileSettings, runs: list[dict[str, Any]]) -> str:
+    """Return the executors and the stages as two Markdown tables."""
+    lines = [
+        f'Both sensors at {settings.hz:g} Hz, {settings.bundle} by {settings.engine}, '
+        f'{settings.seconds:g} s each.',
+        '',
+        '| executor | predictions/s | latency p50 | p95 | p99 | max | cores | camera | LiDAR |',
+        '| --- | ---: | ---: | ---: | ---: | ---: | ---: | --- | --- |',
+    ]
+    for run in runs:
+        latency = ' | '.join(
+            f'{run["latency_ms"][key]:.2f} ms' for key in ('p50', 'p95', 'p99', 'max')
+        )
+        told = ' | '.join(_told(run['streams'][stream]) for stream in ('camera', 'lidar'))
+        lines.append(
+            f'| {run["executor"]} | {run["predictions_per_s"]:.1f} | {latency} '
+            f'| {run["cpu_cores"]:.2f} | {told} |'
+        )
+    lines += [
+        '',
+        '| stage | executor | calls | p50 | p95 | per prediction |',
+        '| --- | --- | ---: | ---: | ---: | ---: |',
+    ]
+    for run in runs:
+        for stage, times in run['stages'].items():
+            lines.append(
+                f'| {stage} | {run["executor"]} | {times["calls"]} | {times["p50_ms"]:.3f} ms '
+                f'| {times["p95_ms"]:.3f} ms | {times["per_prediction_ms"]:.3f} ms |'
+            )
+    return '\n'.join(lines)
+
+
+def _stop(number: int, frame: FrameType | None) -> None:
+    raise KeyboardInterrupt('Stopped by SIGTERM.')
+
+
+def _spin(executor: Executor) -> None:
+    try:
+        executor.spin()
+    except ExternalShutdownException:
+        return
+
+
+def _await_output(pipeline: Pipeline) -> None:
+    end = time.monotonic() + STARTUP_S
+    while not pipeline.monitor.output()[2]:
+        if time.monotonic() > end:
+            raise ValueError(
+                f'Nothing was predicted within {STARTUP_S:.0f} s. Look into sensor_sim.log.'
+            )
+        time.sleep(0.01)
+
+
+def _accounted(counts: Any) -> bool:
+    lost = sum(counts['dropped'].values())
+    return bool(counts['received'] == counts['used'] + lost + counts['pending'])
+
+
+def _told(counts: Any) -> str:
+    lost = ', '.join(f'{n} {cause}' for cause, n in counts['dropped'].items() if n)
+    return (
+        f'{counts["received"]} = {counts["used"]} used + {counts["pending"]} pending'
+        f'{" + " + lost if lost else ""}'
+    )
+
+
+def _summary(values: list[float], predictions: int) -> dict[str, float]:
+    p50, p95 = np.percentile(values, (50, 95)).tolist()
+    return {
+        'calls': len(values),
+        'p50_ms': p50,
+        'p95_ms': p95,
+        'per_prediction_ms': sum(values) / max(1, predictions),
+    }

@@ -1,0 +1,22 @@
+"""The profile accounts for every message and says where the node's time goes."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+pytestmark = [pytest.mark.ros, pytest.mark.slow]
+
+
+def test_every_message_is_accounted_for_and_every_stage_is_timed(tmp_path):
+    options = ('--seconds', '1', '--hz', '5', '--executors', 'single', '--out', str(tmp_path))
+    command = [sys.executable, '-m', 'fusion_perception.cli', 'profile', *options]
+    run = subprocess.run(command, capture_output=True, text=True, timeout=240)
+    assert run.returncode == 0, run.stderr
+    assert (tmp_path / 'profile.md').read_text().strip() in run.stdout
+    [found] = json.loads((tmp_path / 'profile.json').read_text())['runs']
+    assert found['accounted']
+    assert found['predictions'] > 0
+    assert {'decode and pair', 'observe and predict', 'publish'} <= set(found['stages'])
+    assert found['latency_ms']['p50'] <= found['latency_ms']['max']
