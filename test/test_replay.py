@@ -68,15 +68,17 @@ class Listener(Node):
         )
 
 
-def test_the_live_node_and_the_evaluation_predict_the_same(tmp_path):
+@pytest.mark.parametrize('engine', ['torch', 'onnxruntime'])
+def test_the_live_node_and_the_evaluation_predict_the_same(tmp_path, engine):
+    if engine == 'onnxruntime':
+        pytest.importorskip('onnxruntime', reason='needs onnxruntime: pip install onnxruntime')
     bag = record(tmp_path / 'bag', 20, edit=lambda events: [
         e for e in events if (e.topic, e.index) not in {(IMAGE, 5), (RANGES, 9)}
     ])  # fmt: skip
     bundle = small_bundle(tmp_path / 'b.safetensors')
+    parameters = ('-p', f'bundle:={bundle}', '-p', f'engine:={engine}')
     with (
-        RosProcess(
-            'fusion_node', tmp_path / 'node.log', '-p', f'bundle:={bundle}', *LINKS
-        ) as node,
+        RosProcess('fusion_node', tmp_path / 'node.log', *parameters, *LINKS) as node,
         ros(),
     ):
         probe = Probe()
@@ -90,8 +92,8 @@ def test_the_live_node_and_the_evaluation_predict_the_same(tmp_path):
             # The last pair waits for a later message that does not come; the end flushes it.
             assert node.end() == 0, node.output()
             wait_until(lambda: len(probe.centers) >= 9, 'centres')
-    flags = ['--bundle', str(bundle), '--bag', str(bag), '--out', str(tmp_path / 'out')]
-    assert cli.main(['evaluate', *flags]) == 0
+    flags = ['--bundle', str(bundle), '--bag', str(bag), '--engine', engine]
+    assert cli.main(['evaluate', *flags, '--out', str(tmp_path / 'out')]) == 0
     with (tmp_path / 'out' / 'predictions.csv').open() as file:
         rows = {int(row['stamp_ns']): row for row in csv.DictReader(file)}
     assert set(rows) == {at(index) for index in range(20) if index not in (5, 9)}

@@ -101,12 +101,12 @@ class DenseFusion(FusionModel):
         # Filled on the device: copying numbers there would not do in a CUDA graph.
         scale = torch.stack([covariance.new_full((), s) for s in self.config.covariance_scale])
         alone = observation.camera.long() + 2 * observation.lidar.long()
-        information = (
-            torch.einsum('bkij,bkj->bki', lidar_precision, by_lidar)
-            + torch.einsum('bkij,bkj->bki', camera_precision, by_camera)
-            + torch.einsum('kij,kj->ki', prior, self.prior_center)
-        )
-        centers = torch.einsum('bkij,bkj->bki', covariance, information)
+        # Seen from the prior's centre: float32 keeps a tenth of a millimetre of 25 m times a sharp
+        # precision, but more of a few metres.
+        information = torch.einsum(
+            'bkij,bkj->bki', lidar_precision, by_lidar - self.prior_center
+        ) + torch.einsum('bkij,bkj->bki', camera_precision, by_camera - self.prior_center)
+        centers = self.prior_center + torch.einsum('bkij,bkj->bki', covariance, information)
         parts = (
             Estimate(by_lidar, lidar_precision),
             Estimate(by_camera, camera_precision),
