@@ -147,16 +147,19 @@ def test_a_missing_bundle_is_one_sentence_and_exit_code_two(scenes, tmp_path, ca
     assert capsys.readouterr().err.startswith('No bundle at nowhere.safetensors.')
 
 
-def test_compared_models_stand_in_one_table_and_one_chart(scenes, tmp_path):
-    settings = CompareSettings(
-        data=scenes,
-        models=('rgb', 'late_fusion'),
-        out=tmp_path / 'both',
-        epochs=1,
-        batch_size=4,
-        device='cpu',
-        architecture=TINY,
-    )
+@pytest.fixture
+def comparison(scenes, tmp_path):
+    """Return settings that train tiny models for one epoch into tmp_path / 'both'."""
+
+    def make(*models, **changes):
+        values = {'epochs': 1, 'batch_size': 4, 'device': 'cpu', 'architecture': TINY, **changes}
+        return CompareSettings(data=scenes, models=models, out=tmp_path / 'both', **values)
+
+    return make
+
+
+def test_compared_models_stand_in_one_table_and_one_chart(comparison, tmp_path):
+    settings = comparison('rgb', 'late_fusion')
     said = compare(settings)
     table = json.loads((tmp_path / 'both' / 'table.json').read_text())['models']
     assert [row['model'] for row in table] == ['rgb', 'late_fusion']
@@ -168,16 +171,8 @@ def test_compared_models_stand_in_one_table_and_one_chart(scenes, tmp_path):
     assert (tmp_path / 'both' / 'late_fusion' / 'metrics.json').stat().st_mtime_ns == trained
 
 
-def test_a_model_that_late_fusion_trains_is_not_trained_twice(scenes, tmp_path):
-    settings = CompareSettings(
-        data=scenes,
-        models=('late_fusion', 'lidar'),
-        out=tmp_path / 'both',
-        epochs=1,
-        batch_size=4,
-        device='cpu',
-        architecture=TINY,
-    )
+def test_a_model_that_late_fusion_trains_is_not_trained_twice(comparison, tmp_path):
+    settings = comparison('late_fusion', 'lidar')
     compare(settings)
     late, lidar = json.loads((tmp_path / 'both' / 'table.json').read_text())['models']
     assert not (tmp_path / 'both' / 'lidar').exists()
@@ -186,17 +181,8 @@ def test_a_model_that_late_fusion_trains_is_not_trained_twice(scenes, tmp_path):
     assert lidar['seconds'] < late['seconds'] == sum(row['seconds'] for row in epochs)
 
 
-def test_a_model_may_have_its_own_in_the_recipe(scenes, tmp_path):
-    settings = CompareSettings(
-        data=scenes,
-        models=('rgb', 'early_fusion'),
-        out=tmp_path / 'both',
-        epochs=1,
-        batch_size=4,
-        device='cpu',
-        architecture=TINY,
-        own={'early_fusion': {'epochs': 2}},
-    )
+def test_a_model_may_have_its_own_in_the_recipe(comparison, tmp_path):
+    settings = comparison('rgb', 'early_fusion', own={'early_fusion': {'epochs': 2}})
     compare(settings)
     rows = [
         json.loads((tmp_path / 'both' / name / 'metrics.json').read_text())['epochs']
