@@ -31,7 +31,7 @@ test: $(STAMP)
 	$(BIN)/python -m pytest
 
 test-unit: $(STAMP)
-	$(BIN)/python -m pytest -m 'not ros'
+	$(BIN)/python -m pytest -m 'not ros and not slow'
 
 test-ros: $(STAMP)
 	$(BIN)/python -m pytest -m ros $(TESTS)

@@ -111,6 +111,7 @@ def test_the_camera_is_the_one_that_camera_info_describes(tmp_path, runtime):
     assert abs(right - wrong).max() > 1e-3
 
 
+@pytest.mark.slow
 def test_two_runs_differ_in_their_times_only(tmp_path, report):
     bag = record(tmp_path / 'bag', 6)
     reports = [report(bag)[0] for _ in range(2)]
@@ -320,6 +321,7 @@ def test_types_that_nobody_knows_are_passed_over(tmp_path, runtime):
 # Reports.
 
 
+@pytest.mark.slow
 def test_several_bags_have_a_row_each_and_a_total(tmp_path, report):
     record(tmp_path / 'bags' / 'one', 5)
     record(tmp_path / 'bags' / 'two', 7)
@@ -336,6 +338,7 @@ def test_several_bags_have_a_row_each_and_a_total(tmp_path, report):
     assert re.search('Total</th><td>12</td><td>12</td>', page)
 
 
+@pytest.mark.slow
 def test_parallel_processes_say_the_same(tmp_path, report):
     bags = [record(tmp_path / name, 4) for name in 'ab']
     alone, _ = report(*bags, jobs=1)

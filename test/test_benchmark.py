@@ -61,6 +61,7 @@ def result(*figures: float, unit: str = 's', stage: str = 'training') -> Result:
     )
 
 
+@pytest.mark.slow
 def test_every_stage_is_measured_both_ways_in_every_round(quick):
     out, _ = quick
     found = Result.read_json(out / 'benchmark.json')
@@ -70,6 +71,7 @@ def test_every_stage_is_measured_both_ways_in_every_round(quick):
         assert row.notebook is not None or row.stage == 'simulator'
 
 
+@pytest.mark.slow
 def test_the_table_names_machine_versions_and_each_stage(quick):
     out, said = quick
     table = (out / 'benchmark.md').read_text()
@@ -81,6 +83,7 @@ def test_the_table_names_machine_versions_and_each_stage(quick):
         assert f'| {TITLES[row.stage]} |' in table
 
 
+@pytest.mark.slow
 def test_nothing_is_left_behind_but_the_results(quick, scenes):
     out, _ = quick
     assert {path.name for path in out.iterdir()} == {'benchmark.json', 'benchmark.md'}
@@ -129,6 +132,7 @@ def test_slower_beyond_the_rounds_spread_is_said_and_noise_is_not():
     assert slower_than(rates, result(200, 210, 220, unit='scenes/s', stage='simulator')) == []
 
 
+@pytest.mark.slow
 def test_a_result_is_compared_with_the_record_of_its_class(scenes, tmp_path, quick):
     out, _ = quick
     kind = Result.read_json(out / 'benchmark.json').machine.kind
@@ -241,6 +245,7 @@ def test_a_run_without_the_three_trainings_is_refused(bench, tmp_path):
         needed(bench, tmp_path / 'nothing')
 
 
+@pytest.mark.slow
 def test_the_time_to_a_small_error_is_marked_as_extrapolated(scenes, tmp_path):
     said = benchmark(
         BenchmarkSettings(

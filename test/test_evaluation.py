@@ -181,6 +181,7 @@ def test_a_model_that_late_fusion_trains_is_not_trained_twice(comparison, tmp_pa
     assert lidar['seconds'] < late['seconds'] == sum(row['seconds'] for row in epochs)
 
 
+@pytest.mark.slow
 def test_a_model_may_have_its_own_in_the_recipe(comparison, tmp_path):
     settings = comparison('rgb', 'early_fusion', own={'early_fusion': {'epochs': 2}})
     compare(settings)
@@ -198,6 +199,7 @@ def test_a_model_that_does_not_exist_is_refused_before_any_is_trained(scenes, tm
     assert not (tmp_path / 'both').exists()
 
 
+@pytest.mark.slow
 def test_asked_for_noise_makes_the_scenes_harder_and_the_same_each_time(bundle, report):
     model = bundle('dense_fusion', SMALL_DENSE)
     clean = report(model)

@@ -159,6 +159,7 @@ def test_several_recordings_have_rows_a_total_and_what_failed(pages):
     assert 'silent' in words and 'camera alone' in words and 'LiDAR alone' in words
 
 
+@pytest.mark.slow
 def test_two_runs_write_the_same_page_but_for_the_latency(made, pages):
     path, run = made
 

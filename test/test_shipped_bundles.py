@@ -15,7 +15,7 @@ from fusion_perception.simulation.render import render
 from fusion_perception.simulation.scene import SceneSettings, sample_scenes
 
 TASKS = ('shapes', 'cubes')
-pytestmark = pytest.mark.usefixtures('one_thread')
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures('one_thread')]
 
 
 @pytest.fixture(scope='module', params=TASKS)
