@@ -19,6 +19,7 @@ from pydantic import Field
 from rich.console import Console
 from rich.live import Live
 
+from fusion_perception.learning.evidence import spread
 from fusion_perception.learning.metrics import score
 from fusion_perception.learning.plots import scene_figure, write_png
 from fusion_perception.learning.run import versions
@@ -35,11 +36,6 @@ LOGGER = logging.getLogger(__name__)
 # A loaded machine takes this long to import torch twice.
 STARTUP_S = 120.0
 LAST_WORDS_S = 10.0
-REMAP = {
-    'image': '/camera/image_raw',
-    'camera_info': '/camera/camera_info',
-    'range_image': '/lidar/range_image',
-}
 
 
 class DemoSettings(Settings):
@@ -121,7 +117,7 @@ def _clear(out: Path) -> None:
 
 
 def _start(children: list[Child], settings: DemoSettings, bundle: Bundle, out: Path) -> None:
-    from fusion_perception.ros.child import Child
+    from fusion_perception.ros.child import Child, links, parameters
 
     sensor = {
         'task': settings.task,
@@ -130,18 +126,9 @@ def _start(children: list[Child], settings: DemoSettings, bundle: Bundle, out: P
         'lidar_hz': settings.rate or settings.lidar_hz,
     }
     node = {'bundle': bundle.path.resolve(), 'device': settings.device}
-    links = [part for name, topic in REMAP.items() for part in ('-r', f'{name}:={topic}')]
     # One by one: whatever interrupts us, the caller knows whom to end.
-    children.append(Child('sensor_sim', out / 'sensor_sim.log', _parameters(sensor)))
-    children.append(Child('fusion_node', out / 'fusion_node.log', [*_parameters(node), *links]))
-
-
-def _parameters(values: Mapping[str, object]) -> list[str]:
-    # JSON is YAML: quotes keep a path a string, whatever it looks like.
-    quoted = {
-        k: v if isinstance(v, (int, float)) else json.dumps(str(v)) for k, v in values.items()
-    }
-    return [part for name, value in quoted.items() for part in ('-p', f'{name}:={value}')]
+    children.append(Child('sensor_sim', out / 'sensor_sim.log', parameters(sensor)))
+    children.append(Child('fusion_node', out / 'fusion_node.log', [*parameters(node), *links()]))
 
 
 def _watch(witness: Witness, children: Sequence[Child], seconds: float) -> str | None:
@@ -232,7 +219,7 @@ def _report(witness: Witness, bundle: Bundle, settings: DemoSettings) -> tuple[s
     # Raises ValueError where a centre is not finite.
     scores = score(torch.from_numpy(predicted), torch.from_numpy(truth), classes)
     values = [] if witness.status is None else witness.status.values
-    latency_ms = _percentiles([judged.latency_ms for judged in witness.judged])
+    latency_ms = spread([judged.latency_ms for judged in witness.judged])
     streams, missed = streams_of(values), witness.missed()
     modes = {mode: int(count) for mode, count in group(values, 'modes').items()}
     summary = {
@@ -243,7 +230,7 @@ def _report(witness: Witness, bundle: Bundle, settings: DemoSettings) -> tuple[s
         'missed': missed,
         'latency_ms': latency_ms,
         'node_latency_ms': group(values, 'latency_ms'),
-        'bare_latency_ms': _percentiles(witness.bare_ms),
+        'bare_latency_ms': spread(witness.bare_ms) if witness.bare_ms else {},
         'bundle': str(bundle.path),
         'device': next((pair.value for pair in values if pair.key == 'device'), ''),
         'versions': dict(versions()),
@@ -265,13 +252,6 @@ def _report(witness: Witness, bundle: Bundle, settings: DemoSettings) -> tuple[s
         f'{out}: summary.json, scene.png, bag/, sensor_sim.log, fusion_node.log',
         0,
     )
-
-
-def _percentiles(values: Sequence[float]) -> dict[str, float]:
-    if not values:
-        return {}
-    p50, p95, p99 = np.percentile(values, (50, 95, 99)).tolist()
-    return {'p50': p50, 'p95': p95, 'p99': p99, 'max': max(values)}
 
 
 def _fates(streams: Mapping[str, Mapping[str, Any]]) -> str:

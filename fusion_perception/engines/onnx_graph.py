@@ -159,9 +159,9 @@ def _key(bundle: Bundle) -> str:
 
 
 def _remove_stale(folder: Path, bundle: Bundle) -> None:
-    hexadecimal = f'[0-9a-f]{{{_DIGITS}}}'
+    hexadecimal, current = f'[0-9a-f]{{{_DIGITS}}}', _key(bundle)
     ours = re.compile(rf'{re.escape(bundle.path.stem)}\.({hexadecimal})\.{hexadecimal}\.onnx')
     for file in folder.iterdir():
         match = ours.fullmatch(file.name)
-        if match and match[1] != _key(bundle):
+        if match and match[1] != current:
             file.unlink(missing_ok=True)

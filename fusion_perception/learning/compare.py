@@ -68,7 +68,7 @@ def compare(settings: CompareSettings) -> str:
             log.info('%s', train(run))
         except KeyboardInterrupt:
             raise KeyboardInterrupt('Stopped. The same command goes on from here.') from None
-    return write_comparison(settings, settings.data)
+    return write_comparison(settings, settings.data, hosts)
 
 
 def trained_within(settings: CompareSettings) -> dict[str, str]:
@@ -84,10 +84,13 @@ def trained_within(settings: CompareSettings) -> dict[str, str]:
     return hosts
 
 
-def write_comparison(settings: CompareSettings, data: Path) -> str:
-    """Write the chart and the tables of models that are trained, and return the table."""
+def write_comparison(settings: CompareSettings, data: Path, hosts: dict[str, str]) -> str:
+    """Write the chart and the tables of models that are trained, and return the table.
+
+    `hosts` says in whose run each model was trained.
+    """
     table, losses, errors = [], {}, {}
-    for name, host in trained_within(settings).items():
+    for name, host in hosts.items():
         folder = settings.out / host
         metrics = json.loads((folder / 'metrics.json').read_text())
         own_epochs = [row for row in metrics['epochs'] if row['stage'] == name]

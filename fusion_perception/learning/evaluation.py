@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Literal, cast
+from typing import cast
 
 import torch
 from pydantic import Field, model_validator
@@ -35,6 +35,7 @@ from fusion_perception.learning.report import write_html
 from fusion_perception.learning.run import versions
 from fusion_perception.learning.stress import stressed
 from fusion_perception.models.bundle import Bundle, explain_difference, load_bundle
+from fusion_perception.models.examples import HIDDEN
 from fusion_perception.runtime import Device, EngineChoice, Precision, Runtime
 from fusion_perception.sensing.ledger import StreamCounts
 from fusion_perception.sensing.observation import Mode, Prediction
@@ -43,10 +44,6 @@ log = logging.getLogger(__name__)
 
 BROKEN = 3  # The exit code when a limit is broken.
 UNREAD = 2  # The exit code when some of several recordings could not be evaluated.
-_SILENT: dict[Mode, Literal['camera', 'lidar']] = {
-    'camera_only': 'lidar',
-    'lidar_only': 'camera',
-}
 _TIMED_FRAMES = 100
 
 
@@ -237,8 +234,8 @@ def predict(
     quiet = len(order) < 20 or not sys.stderr.isatty()
     for indices in tqdm(order, desc=mode, unit='batch', leave=False, disable=quiet):
         observation, _ = scenes.batch(indices)
-        if mode in _SILENT:
-            observation = observation.without(_SILENT[mode])
+        if mode in HIDDEN:
+            observation = observation.without(HIDDEN[mode])
         parts.append(runtime.predict(observation))
     covariances = [part.covariance for part in parts if part.covariance is not None]
     return Prediction(

@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
+
+# The inputs of a fusion node, by the topics of the simulated sensor.
+REMAP = {
+    'image': '/camera/image_raw',
+    'camera_info': '/camera/camera_info',
+    'range_image': '/lidar/range_image',
+}
 
 
 class Child:
@@ -18,7 +26,7 @@ class Child:
         self.node, self.log = node, log
         command = [sys.executable, '-m', 'fusion_perception.ros.process', node, '--ros-args']
         with log.open('w') as output:
-            # A session of its own: Ctrl-C is for the demo, which then ends its children in order.
+            # A session of its own: Ctrl-C is for the command, which ends its children in order.
             self._process = subprocess.Popen(
                 [*command, *arguments],
                 stdin=subprocess.DEVNULL,
@@ -48,6 +56,20 @@ class Child:
     def last_words(self, lines: int = 8) -> str:
         """Return the last lines of its log."""
         return '\n'.join(self.log.read_text(errors='replace').splitlines()[-lines:])
+
+
+def parameters(values: Mapping[str, object]) -> list[str]:
+    """Return the arguments that set a node's parameters to numbers and strings."""
+    # JSON is YAML: quotes keep a path a string, whatever it looks like.
+    quoted = {
+        k: v if isinstance(v, (int, float)) else json.dumps(str(v)) for k, v in values.items()
+    }
+    return [part for name, value in quoted.items() for part in ('-p', f'{name}:={value}')]
+
+
+def links() -> list[str]:
+    """Return the arguments that give a fusion node the simulated sensor as its input."""
+    return [part for name, topic in REMAP.items() for part in ('-r', f'{name}:={topic}')]
 
 
 @contextmanager

@@ -5,18 +5,13 @@ from __future__ import annotations
 import json
 import logging
 import os
-import random
-import signal
-import subprocess
-import sys
 import threading
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import FrameType
 from typing import Any, Literal
 
 import numpy as np
@@ -30,6 +25,8 @@ from rclpy.executors import (
 )
 from rclpy.signals import SignalHandlerOptions
 
+from fusion_perception.ros.child import Child, links, parameters, terminable, undisturbed
+from fusion_perception.ros.domain import Domain
 from fusion_perception.ros.fusion_node import FusionNode
 from fusion_perception.ros.pipeline import Pipeline
 from fusion_perception.runtime import Device, EngineChoice
@@ -42,11 +39,6 @@ EXECUTORS: dict[ExecutorName, Callable[[], Executor]] = {
     'multi': lambda: MultiThreadedExecutor(num_threads=2),
 }
 STARTUP_S = 60.0
-REMAP = {
-    'image': '/camera/image_raw',
-    'camera_info': '/camera/camera_info',
-    'range_image': '/lidar/range_image',
-}
 
 
 class ProfileSettings(Settings):
@@ -99,12 +91,9 @@ def profile(settings: ProfileSettings) -> tuple[str, int]:
 
     Exit code 1 when a message is not accounted for, or nothing was predicted.
     """
-    domain = random.SystemRandom().randint(1, 101)
-    # Nobody else's topics come in, and ours do not leave the machine.
-    os.environ.update(ROS_DOMAIN_ID=str(domain), ROS_AUTOMATIC_DISCOVERY_RANGE='LOCALHOST')
     settings.out.mkdir(parents=True, exist_ok=True)
     runs = []
-    with simulated_sensors(settings):
+    with closing(Domain()) as domain, simulated_sensors(settings, domain):
         for name in settings.executors:
             LOGGER.info('Watching the node with the executor %s ...', name)
             runs.append({'executor': name, **watched(settings, EXECUTORS[name])})
@@ -117,29 +106,20 @@ def profile(settings: ProfileSettings) -> tuple[str, int]:
 
 
 @contextmanager
-def simulated_sensors(settings: ProfileSettings) -> Iterator[None]:
-    """Run the simulated sensor in a process of its own."""
-    rates = [f'{stream}_hz:={settings.hz}' for stream in ('camera', 'lidar')]
-    command = [sys.executable, '-m', 'fusion_perception.ros.process', 'sensor_sim', '--ros-args']
-    with (settings.out / 'sensor_sim.log').open('w') as log:
-        child = subprocess.Popen(
-            [*command, *(part for rate in rates for part in ('-p', rate))],
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )
-    before = signal.signal(signal.SIGTERM, _stop)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
-        child.send_signal(signal.SIGINT)
+def simulated_sensors(settings: ProfileSettings, domain: Domain) -> Iterator[None]:
+    """Run the simulated sensor in a process of its own, on a domain that is this one's too."""
+    # Nobody else's topics come in, and ours do not leave the machine.
+    os.environ.update(ROS_DOMAIN_ID=str(domain.number), ROS_AUTOMATIC_DISCOVERY_RANGE='LOCALHOST')
+    rates = parameters({'camera_hz': settings.hz, 'lidar_hz': settings.hz})
+    sensor: Child | None = None
+    with terminable():
         try:
-            child.wait(10)
-        except subprocess.TimeoutExpired:
-            child.kill()
-            child.wait()
+            with undisturbed():
+                sensor = Child('sensor_sim', settings.out / 'sensor_sim.log', rates)
+            yield
+        finally:
+            if sensor is not None:
+                sensor.end(10.0)
 
 
 def watched(settings: ProfileSettings, create: Callable[[], Executor]) -> dict[str, Any]:
@@ -147,17 +127,13 @@ def watched(settings: ProfileSettings, create: Callable[[], Executor]) -> dict[s
 
     Raises ValueError when the node cannot be configured or nothing is heard.
     """
-    parameters = {
-        'bundle': json.dumps(settings.bundle),
-        'device': json.dumps(settings.device),
-        'engine': json.dumps(settings.engine),
-        'autostart': 'false',
+    chosen = {
+        'bundle': settings.bundle,
+        'device': settings.device,
+        'engine': settings.engine,
     }
-    arguments = ['--ros-args', '--log-level', 'warn']
-    for name, value in parameters.items():
-        arguments += ['-p', f'{name}:={value}']
-    for name, topic in REMAP.items():
-        arguments += ['-r', f'{name}:={topic}']
+    quiet = ('--ros-args', '--log-level', 'warn')
+    arguments = [*quiet, *parameters(chosen), '-p', 'autostart:=false', *links()]
     rclpy.init(args=arguments, signal_handler_options=SignalHandlerOptions.NO)
     node, executor = FusionNode(), create()
     thread = threading.Thread(target=_spin, args=(executor,), name='executor', daemon=True)
@@ -233,10 +209,6 @@ def as_markdown(settings: ProfileSettings, runs: list[dict[str, Any]]) -> str:
                 f'| {times["p95_ms"]:.3f} ms | {times["per_prediction_ms"]:.3f} ms |'
             )
     return '\n'.join(lines)
-
-
-def _stop(number: int, frame: FrameType | None) -> None:
-    raise KeyboardInterrupt('Stopped by SIGTERM.')
 
 
 def _spin(executor: Executor) -> None:
