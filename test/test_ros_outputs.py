@@ -194,6 +194,46 @@ def test_with_tf2_output_is_moved_into_the_target_frame(graph, tmp_path):
     assert moved == pytest.approx([1.0 - y, x, z + 2.0], abs=1e-3)
 
 
+def test_with_tf2_a_frame_nobody_publishes_is_told_and_heals_when_it_comes(graph, tmp_path):
+    pytest.importorskip('tf2_ros', reason='needs tf2_ros, of a ROS installation')
+    from geometry_msgs.msg import TransformStamped
+    from tf2_ros import TransformBroadcaster
+
+    probe = graph('-p', 'target_frame:=map')
+    probe.wait_for_node()
+
+    def reported():
+        return any('/tf' in status.message for status in probe.diagnostics)
+
+    feed_until(probe, reported)
+    assert probe.streams()['lidar']['dropped']['no_transform'] > 0
+    assert not probe.centers
+    # Listening ends and begins again with the lifecycle, as often as one likes.
+    for transition in ('deactivate', 'cleanup', 'configure', 'activate') * 2:
+        assert probe.change_state(transition), transition
+    probe.wait_for_node()
+    moving = TransformStamped()
+    moving.header.frame_id, moving.child_frame_id = 'map', 'lidar'
+    moving.transform.rotation.w = 1.0
+    broadcaster = TransformBroadcaster(probe)
+    began_ns = probe.get_clock().now().nanoseconds
+
+    def heard():
+        # One metre per second along the axis ahead.
+        now = probe.get_clock().now()
+        moving.header.stamp = now.to_msg()
+        moving.transform.translation.x = (now.nanoseconds - began_ns) / 1e9
+        broadcaster.sendTransform(moving)
+        return len(clouds) > 5
+
+    clouds = listen(probe, PointCloud2, 'points')
+    feed_until(probe, heard)
+    directions = load_bundle(small_bundle(tmp_path)).lidar.directions
+    for cloud in clouds:
+        ahead = decode_points(cloud)[30, 30, 0] - (stamp_ns(cloud) - began_ns) / 1e9
+        assert ahead == pytest.approx(24.0 * directions[30, 30, 1], abs=0.01)
+
+
 def test_a_late_listener_learns_the_names_of_the_classes(graph):
     vision_msgs = pytest.importorskip('vision_msgs.msg', reason='needs vision_msgs')
     probe = graph()
