@@ -27,6 +27,7 @@ LINKS = (
     *('-r', 'range_image:=lidar/range_image'),
 )
 PAIRING = PairingSettings()
+LIDAR_HZ = 20
 # What a busy machine may add to a promise that is kept by a timer.
 SLACK_S = 0.4
 
@@ -93,7 +94,7 @@ def chronicle(tmp_path_factory):
     node = RosProcess(
         'fusion_node', folder / 'node.log', '-p', f'bundle:={small_bundle(folder)}', *LINKS
     )
-    rates = ('-p', 'lidar_hz:=20.0')
+    rates = ('-p', f'lidar_hz:={float(LIDAR_HZ)}')
     with node, ros():
         chronicler = Chronicler()
         with spinning(chronicler):
@@ -152,6 +153,17 @@ def test_output_resumes_within_a_second_of_each_fault(chronicle, played):
     # The killed sensor is a new process: the node and this test find it by themselves, and one may
     # take a second or two of DDS discovery longer than the other.
     assert resumed[0] - second_s < 4.0
+
+
+def test_a_new_sensor_s_scans_are_used_within_a_second_of_the_first_that_came(chronicle):
+    before = [said for said in chronicle.said if said.at_s < chronicle.killed_s][-1]
+    grew = {
+        count: chronicle.said[-1].streams['lidar'][count] - before.streams['lidar'][count]
+        for count in ('received', 'used')
+    }
+    assert grew['used'] > 0
+    # Of what came before the kill, after the last word before it, all was used.
+    assert grew['received'] - grew['used'] <= LIDAR_HZ
 
 
 def test_what_one_sensor_or_a_share_of_the_messages_suffers_leaves_output(chronicle, played):
