@@ -38,6 +38,9 @@ class DenseFusionConfig(ModelConfig):
     )
     scene_sigma: float = Field(3.0, gt=0, description='Their standard deviation per axis, metres')
     reach: float = Field(2.0, gt=0, description='Typical offset from a surface to a centre, m')
+    near: float = Field(
+        0.05, gt=0, description='Below this an error counts by its square, above as it is, m'
+    )
     nll_weight: float = Field(0.05, ge=0, description='Weight of the likelihood in the loss')
     covariance_scale: tuple[float, float, float] = Field(
         (1.0, 1.0, 1.0),
@@ -151,7 +154,8 @@ class DenseFusion(FusionModel):
 
     def _score(self, estimate: Tensor, precision: Tensor, truth: Tensor) -> Tensor:
         error = estimate - truth
-        close = smooth_l1_loss(estimate, truth, beta=0.2, reduction='none').sum(-1)
+        beta = self.config.near
+        close = smooth_l1_loss(estimate, truth, beta=beta, reduction='none').sum(-1)
         # The covariance learns from the error; the error must not hide behind the covariance.
         distance = squared_mahalanobis(error.detach(), precision)
         likelihood = distance - log_determinant(precision)
