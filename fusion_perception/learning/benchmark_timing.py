@@ -14,6 +14,9 @@ from fusion_perception.learning.benchmark_result import Spread, Stage
 Work = Callable[[], object]
 # Measures once and returns the figure: seconds, or whatever the stage counts in.
 Measure = Callable[[], float]
+# Threads of OpenMP wait for more work by spinning for some milliseconds: until they rest, they
+# take a core from whoever is measured next.
+_REST_S = 0.05
 
 
 @dataclass(frozen=True)
@@ -65,11 +68,13 @@ def better(unit: str, ours: float, other: float) -> float:
 def alternate(rounds: int, measures: Mapping[str, Measure]) -> dict[str, tuple[float, ...]]:
     """Call the measures in turn, A B A B, after one round that does not count.
 
-    What disturbs the machine meanwhile then disturbs all of them alike.
+    What disturbs the machine meanwhile then disturbs all of them alike. Before each, the threads
+    of the one before come to rest.
     """
     figures: dict[str, list[float]] = {name: [] for name in measures}
     for turn in range(rounds + 1):
         for name, measure in measures.items():
+            time.sleep(_REST_S)
             figure = measure()
             if turn:
                 figures[name].append(figure)

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 from pydantic import Field
 
 from fusion_perception.sensing.settings import Settings
@@ -124,7 +125,13 @@ def _finish(axes: Axes, variable: str, unit: str) -> None:
         (left, right), (low, high) = axes.get_xlim(), axes.get_ylim()
         axes.plot([left, right], [low, low * right / left], ':', color='0.6', label='linear')
         axes.set(xlim=(left, right), ylim=(low, high))
-        axes.legend(fontsize=7, frameon=False)
+        axes.legend(fontsize=7, framealpha=0.7, edgecolor='none')
+    for axis in (axes.xaxis, axes.yaxis):
+        low, high = axis.get_view_interval()
+        # Labels of 1, 2 and 5 find room within little more than a decade.
+        axis.set_major_locator(LogLocator(subs=(1, 2, 5) if high < 20 * low else (1,)))
+        axis.set_major_formatter(FuncFormatter(lambda value, _: f'{value:,g}'))
+        axis.set_minor_formatter(NullFormatter())
     axes.grid(alpha=0.25)
     axes.spines[['top', 'right']].set_visible(False)
 
