@@ -93,6 +93,17 @@ class DenseFusion(FusionModel):
     def forward(self, observation: Observation) -> Estimate:
         """Predict the centres of a batch; a silent sensor contributes nothing."""
         by_lidar, by_camera = self._lidar_estimate(observation), self._camera_estimate(observation)
+        # In bfloat16 the combination alone would move half of the centres by 2 cm.
+        with _full_precision(observation.xyza):
+            return self._combined(observation, by_lidar, by_camera)
+
+    def _combined(
+        self,
+        observation: Observation,
+        by_lidar: tuple[Tensor, Tensor],
+        by_camera: tuple[Tensor, Tensor],
+    ) -> Estimate:
+        """Combine each sensor's centres (B, K, 3) and free numbers of precisions (B, K, 6)."""
         centers = torch.stack((by_lidar[0], by_camera[0]))
         has_points = (observation.xyza[:, 3].amax((1, 2)) > 0) & observation.lidar
         speaks = torch.stack((has_points, observation.camera))[..., None, None, None]
@@ -212,7 +223,8 @@ class DenseFusion(FusionModel):
         image = observation.rgba[:, :3]
         # Coordinates stay in front, (B, 3, R, C): behind, they compute several times slower.
         pose = observation.T_camera_lidar
-        in_camera = pose[:, :3, :3] @ points.flatten(2) + pose[:, :3, 3:]
+        with _full_precision(points):
+            in_camera = pose[:, :3, :3] @ points.flatten(2) + pose[:, :3, 3:]
         in_camera = in_camera.unflatten(2, points.shape[2:])
         depth = in_camera[:, 2:]
         in_front = depth > 1e-6
