@@ -191,6 +191,19 @@ def test_after_calibration_errors_are_as_large_as_the_covariance_says():
     torch.testing.assert_close(model(seen).centers, before, msg='centres must stay')
 
 
+def test_in_bfloat16_the_sensors_are_combined_as_precisely_as_in_float32():
+    model = build('dense_fusion', {}).eval()
+    with torch.inference_mode(), torch.autocast('cpu', torch.bfloat16):
+        found = model(observation(4))
+    prior = torch.eye(3).double() * (-2 * model.prior_log_sigma.double()).exp()[:, None, None]
+    total = prior + sum(part.covariance.double() for part in found.parts)
+    pull = prior @ model.prior_center.double().unsqueeze(-1) + sum(
+        part.covariance.double() @ part.centers.double().unsqueeze(-1) for part in found.parts
+    )
+    expected = torch.linalg.solve(total, pull).squeeze(-1)
+    assert (found.centers - expected).norm(dim=-1).max() < 1e-4
+
+
 def test_a_calibrated_model_is_rebuilt_from_its_config():
     model = build('dense_fusion', SMALL['dense_fusion']).eval()
     model.calibrate([(observation(4), torch.zeros(4, 3, 3))])
