@@ -93,7 +93,7 @@ class DenseFusion(FusionModel):
     def forward(self, observation: Observation) -> Estimate:
         """Predict the centres of a batch; a silent sensor contributes nothing."""
         by_lidar, by_camera = self._lidar_estimate(observation), self._camera_estimate(observation)
-        # In bfloat16 the combination alone would move half of the centres by 2 cm.
+        # In bfloat16 the combination alone would move the centres by centimetres.
         with _full_precision(observation.xyza):
             return self._combined(observation, by_lidar, by_camera)
 
