@@ -97,7 +97,7 @@ def write_comparison(settings: CompareSettings, data: Path, hosts: dict[str, str
         losses[name] = (_column(own_epochs, 'train_loss'), _column(own_epochs, 'valid_loss'))
         errors[name] = _column(own_epochs, 'error_mean_m')
         bundle = load_bundle(folder / f'{"bundle" if host == name else name}.safetensors')
-        runtime = Runtime(bundle, settings.device)
+        runtime = Runtime(bundle, settings.device, engine='auto')
         scenes = as_seen_by(bundle, read_folder(data), data)
         best = metrics['best'][name]
         # What a model needs trained before it is part of its price.
@@ -114,6 +114,7 @@ def write_comparison(settings: CompareSettings, data: Path, hosts: dict[str, str
                 'error_p95_m': best['error_p95_m'],
                 'latency_ms': spread(time_frames(runtime, scenes)),
                 'device': device_name(runtime.device),
+                'engine': runtime.engine,
             }
         )
     comparison_plot(losses, errors, settings.out / 'losses.png')
