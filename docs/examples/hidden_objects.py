@@ -7,9 +7,6 @@ mean is the guess with the smallest squared error.
     python docs/examples/hidden_objects.py --bundle shapes
 """
 
-from dataclasses import fields, replace
-from typing import Any
-
 import torch
 import tyro
 from torch.nn.functional import normalize
@@ -54,7 +51,7 @@ def main(bundle: str = 'shapes', count: int = 8192, places: int = 6000, seed: in
     ours, best = [], []
     for scene, slot in (beams == 0).nonzero().tolist():
         drawn = sample_scenes(places, look, generator, rig=rig)
-        possible = where_hidden(scenes[scene : scene + 1], slot, drawn)
+        possible = where_hidden(scenes[torch.full((places,), scene)], slot, drawn)
         stays = possible[visible_beams(possible, lidar)[:, slot] == 0].centers[:, slot]
         if len(stays) >= FEWEST:
             ours.append(squared[scene, slot])
@@ -66,19 +63,17 @@ def main(bundle: str = 'shapes', count: int = 8192, places: int = 6000, seed: in
         )
 
 
-def where_hidden(scene: Scenes, slot: int, drawn: Scenes) -> Scenes:
-    """Return a scene with one object moved to where it is in others, if something is before it."""
-    moved: dict[str, Any] = {}
-    for name in (field.name for field in fields(Scenes) if field.name != 'kinds'):
-        value = getattr(scene, name)
-        moved[name] = value.expand(len(drawn), *value.shape[1:]).clone()
+def where_hidden(repeated: Scenes, slot: int, drawn: Scenes) -> Scenes:
+    """Move an object, in copies of its scene, to its places in others.
+
+    Returns the copies in which another object is seen near it: nothing else can hide it.
+    """
     for name in ('centers', 'rotations', 'scales'):
-        moved[name][:, slot] = getattr(drawn, name)[:, slot]
-    all_placed = replace(scene, **moved)
-    towards = normalize(all_placed.centers, dim=-1)
+        getattr(repeated, name)[:, slot] = getattr(drawn, name)[:, slot]
+    towards = normalize(repeated.centers, dim=-1)
     alike = (towards * towards[:, slot : slot + 1]).sum(-1)
     alike[:, slot] = -1.0
-    return all_placed[alike.amax(1) > NEAR]
+    return repeated[alike.amax(1) > NEAR]
 
 
 if __name__ == '__main__':
