@@ -31,7 +31,7 @@ class DenseFusionConfig(ModelConfig):
     """Settings of dense fusion."""
 
     lidar_widths: tuple[int, ...] = Field((32, 64, 96), description='Channels per LiDAR level')
-    camera_widths: tuple[int, ...] = Field((24, 48, 96), description='Channels per camera level')
+    camera_widths: tuple[int, ...] = Field((16, 32, 64), description='Channels per camera level')
     scene_center: tuple[float, float, float] = Field(
         (0.0, 25.0, 0.0), description='Where objects are before anything is seen, LiDAR frame, m'
     )
@@ -50,8 +50,8 @@ class DenseFusionConfig(ModelConfig):
 class Votes(nn.Module):
     """Average votes with learned weights and say how sure the average is.
 
-    From features (B, F, h, w) and votes (B, K, 3, h, w) of the pixels where `valid` (B, 1, h, w)
-    to centres (B, K, 3) and what `precision_from` turns into precisions, (B, K, 6).
+    From features (B, F, h, w) and votes (B, K, 3, h, w) of the pixels where `valid` (B, 1, h, w),
+    or of all, to centres (B, K, 3) and what `precision_from` turns into precisions, (B, K, 6).
     """
 
     def __init__(self, features: int, objects: int) -> None:
@@ -59,11 +59,15 @@ class Votes(nn.Module):
         self.weight = nn.Conv2d(features, objects, 1)
         self.sure = nn.Sequential(nn.Linear(features + 3, 64), nn.ReLU(), nn.Linear(64, 6))
 
-    def forward(self, features: Tensor, votes: Tensor, valid: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(
+        self, features: Tensor, votes: Tensor, valid: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
         """Return centres (B, K, 3) and free numbers of their precisions (B, K, 6)."""
-        # A finite floor, not -inf: with no valid pixel at all softmax must not become NaN.
-        logits = torch.where(valid, self.weight(features), -1e4).flatten(2)
-        weight = logits.softmax(-1)
+        logits = self.weight(features)
+        if valid is not None:
+            # A finite floor, not -inf: with no valid pixel at all softmax must not become NaN.
+            logits = torch.where(valid, logits, -1e4)
+        weight = logits.flatten(2).softmax(-1)
         votes, each = votes.flatten(3), weight.unsqueeze(-1)
         center = votes @ each
         spread = ((votes - center) ** 2 @ each).squeeze(-1)
@@ -81,7 +85,7 @@ class DenseFusion(FusionModel):
         super().__init__()
         self.config: DenseFusionConfig = config
         objects = config.objects
-        self.lidar_net = UNet(11, config.lidar_widths)
+        self.lidar_net = UNet(7, config.lidar_widths, beside=4)
         self.lidar_offset = nn.Conv2d(config.lidar_widths[0], 3 * objects, 1)
         self.lidar_votes = Votes(config.lidar_widths[0], objects)
         self.camera_net = UNet(3, config.camera_widths)
@@ -169,21 +173,24 @@ class DenseFusion(FusionModel):
         return score
 
     def _lidar_estimate(self, observation: Observation) -> tuple[Tensor, Tensor]:
-        points, mask = observation.xyza[:, :3], observation.xyza[:, 3:]
-        points = points * mask
-        count = mask.sum((2, 3), keepdim=True).clamp_min(1)
-        from_scene = (points - points.sum((2, 3), keepdim=True) / count) * mask
-        from_near = (points - _mean_nearby(points, mask)) * mask
-        colour = self._colour_at(points, observation) * mask
-        features = self.lidar_net(torch.cat((from_scene / 5, from_near, mask, colour), 1))
-        # The vote of each 2x2 block starts from the mean of its points.
-        share = avg_pool2d(mask, 2, ceil_mode=True)
-        surface = avg_pool2d(points, 2, ceil_mode=True) / share.clamp_min(1e-6)
+        mask = observation.xyza[:, 3:]
+        points = observation.xyza[:, :3] * mask
+        # The vote of each 2x2 block starts from the mean of its points, and that is coloured.
+        blocks = _blocks(torch.cat((points, mask), 1))
+        share = blocks[:, 3:]
+        surface = blocks[:, :3] / share.clamp_min(1e-6)
+        valid = share > 0
+        total = blocks.sum((2, 3), keepdim=True)
+        from_scene = points - total[:, :3] / total[:, 3:].clamp_min(1e-6)
+        from_near = points - _mean_nearby(blocks, points.shape[-2:])
+        shape = torch.cat((from_scene / 5, from_near), 1) * mask
+        colour = self._colour_at(surface, observation) * valid
+        features = self.lidar_net(torch.cat((shape, mask), 1), colour)
         with _full_precision(features):
             features = features.float()
             offset = self.lidar_offset(features).unflatten(1, (-1, 3)) * self.config.reach
             votes = surface.unsqueeze(1) + offset
-            found: tuple[Tensor, Tensor] = self.lidar_votes(features, votes, share > 0)
+            found: tuple[Tensor, Tensor] = self.lidar_votes(features, votes, valid)
         return found
 
     def _camera_estimate(self, observation: Observation) -> tuple[Tensor, Tensor]:
@@ -192,8 +199,7 @@ class DenseFusion(FusionModel):
             features = features.float()
             raw = self.camera_offset(features).unflatten(1, (-1, 3))
             votes = self._along_rays(raw, observation)
-            valid = torch.ones_like(features[:, :1], dtype=torch.bool)
-            found: tuple[Tensor, Tensor] = self.camera_votes(features, votes, valid)
+            found: tuple[Tensor, Tensor] = self.camera_votes(features, votes)
         return found
 
     def _along_rays(self, raw: Tensor, observation: Observation) -> Tensor:
@@ -219,9 +225,9 @@ class DenseFusion(FusionModel):
 
     @staticmethod
     def _colour_at(points: Tensor, observation: Observation) -> Tensor:
-        """Sample the image where each point projects, and say whether it does: (B, 4, R, C)."""
+        """Sample the image where points (B, 3, h, w) project, and say if they do: (B, 4, h, w)."""
         image = observation.rgba[:, :3]
-        # Coordinates stay in front, (B, 3, R, C): behind, they compute several times slower.
+        # Coordinates stay in front, (B, 3, h, w): behind, they compute several times slower.
         pose = observation.T_camera_lidar
         with _full_precision(points):
             in_camera = pose[:, :3, :3] @ points.flatten(2) + pose[:, :3, 3:]
@@ -247,12 +253,19 @@ def _full_precision(features: Tensor) -> torch.autocast:
     return torch.autocast(features.device.type, enabled=False)
 
 
-def _mean_nearby(points: Tensor, mask: Tensor) -> Tensor:
-    """Return the mean of the valid points around each pixel, (B, 3, R, C), smoothly varying."""
-    both = torch.cat((points, mask), 1)
-    # Windows of 8x8, four pixels apart, the last of which may reach beyond the end; put together
-    # from blocks of 4x4, which some engines do in a tenth of the time.
-    below, right = (2 + -size % 4 for size in points.shape[-2:])
-    pooled = avg_pool2d(avg_pool2d(pad(both, (2, right, 2, below)), 4), 2, 1)
-    around = interpolate(pooled, points.shape[-2:], mode='bilinear', align_corners=False)
+def _blocks(points: Tensor) -> Tensor:
+    """Return the mean of every 2x2 block, (B, C, ceil(R / 2), ceil(C / 2)); zeros lie beyond."""
+    return avg_pool2d(pad(points, (0, points.shape[-1] % 2, 0, points.shape[-2] % 2)), 2)
+
+
+def _mean_nearby(blocks: Tensor, size: torch.Size) -> Tensor:
+    """Return the mean of the valid points around each pixel, (B, 3, *size), smoothly varying.
+
+    From the means of points and mask by 2x2 block, (B, 4, h, w).
+    """
+    # Windows of 8x8 points, four apart, the last of which may reach beyond the end; put together
+    # from blocks, which some engines do in a tenth of the time.
+    below, right = (1 + -side % 2 for side in blocks.shape[-2:])
+    pooled = avg_pool2d(avg_pool2d(pad(blocks, (1, right, 1, below)), 2), 2, 1)
+    around = interpolate(pooled, size, mode='bilinear', align_corners=False)
     return around[:, :3] / around[:, 3:].clamp_min(1e-6)

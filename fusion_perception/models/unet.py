@@ -9,12 +9,10 @@ from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
 
-def conv_block(inputs: int, outputs: int, stride: int = 1) -> nn.Sequential:
-    """Return a 3x3 convolution, normalisation and ReLU."""
+def conv_norm(inputs: int, outputs: int, stride: int = 1) -> nn.Sequential:
+    """Return a 3x3 convolution and its normalisation."""
     return nn.Sequential(
-        nn.Conv2d(inputs, outputs, 3, stride, padding=1, bias=False),
-        nn.BatchNorm2d(outputs),
-        nn.ReLU(inplace=True),
+        nn.Conv2d(inputs, outputs, 3, stride, padding=1, bias=False), nn.BatchNorm2d(outputs)
     )
 
 
@@ -23,40 +21,45 @@ class Residual(nn.Module):
 
     def __init__(self, width: int) -> None:
         super().__init__()
-        self.first = conv_block(width, width)
-        self.second = nn.Sequential(
-            nn.Conv2d(width, width, 3, padding=1, bias=False), nn.BatchNorm2d(width)
-        )
+        self.first = conv_norm(width, width)
+        self.second = conv_norm(width, width)
 
     def forward(self, x: Tensor) -> Tensor:
         """Keep shape (B, width, H, W)."""
-        return torch.relu(x + self.second(self.first(x)))
+        return torch.relu(x + self.second(torch.relu(self.first(x))))
 
 
 class UNet(nn.Module):
     """Map (B, inputs, H, W) to features (B, widths[0], ceil(H / 2), ceil(W / 2)).
 
-    Level i works at 1 / 2**(i + 1) of the input's resolution with `widths[i]` channels.
+    Level i works at 1 / 2**(i + 1) of the input's resolution with `widths[i]` channels. Another
+    input (B, beside, ceil(H / 2), ceil(W / 2)) may join at the first level.
     """
 
-    def __init__(self, inputs: int, widths: tuple[int, ...]) -> None:
+    def __init__(self, inputs: int, widths: tuple[int, ...], beside: int = 0) -> None:
         super().__init__()
-        before = (inputs, *widths)
+        self.entry = conv_norm(inputs, widths[0], stride=2)
+        self.beside = conv_norm(beside, widths[0]) if beside else None
+        self.first = Residual(widths[0])
         self.down = nn.ModuleList(
-            nn.Sequential(conv_block(a, b, stride=2), Residual(b)) for a, b in pairwise(before)
+            nn.Sequential(conv_norm(a, b, stride=2), nn.ReLU(inplace=True), Residual(b))
+            for a, b in pairwise(widths)
         )
         self.lateral = nn.ModuleList(
             nn.Conv2d(deep, shallow, 1, bias=False) for shallow, deep in pairwise(widths)
         )
         self.merge = nn.ModuleList(Residual(shallow) for shallow in widths[:-1])
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, beside: Tensor | None = None) -> Tensor:
         """Return the features at half resolution."""
+        x = self.entry(x)
+        if self.beside is not None:
+            x = x + self.beside(beside)
+        x = self.first(torch.relu(x))
         levels: list[Tensor] = []
         for down in self.down:
-            x = down(x)
             levels.append(x)
-        x = levels.pop()
+            x = down(x)
         for level, lateral, merge in zip(
             reversed(levels), reversed(self.lateral), reversed(self.merge), strict=True
         ):
