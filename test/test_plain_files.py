@@ -34,7 +34,7 @@ def npy(values: np.ndarray, **options) -> bytes:
 def test_a_plain_png_is_what_pillow_reads(mode, size):
     content = png(mode, size)
     expected = np.asarray(Image.open(io.BytesIO(content)).convert('RGBA'))
-    assert np.array_equal(plain_png(content), expected)
+    assert plain_png(content) == (expected.shape[:2], expected.tobytes())
 
 
 def test_a_png_of_another_kind_is_left_to_pillow():
@@ -57,9 +57,7 @@ def test_no_flipped_or_missing_byte_gets_through():
 
 def test_a_plain_array_is_what_numpy_reads():
     values = RANDOM.random((5, 3)).astype(np.float32)
-    found = plain_npy(npy(values))
-    assert np.array_equal(found, values)
-    assert found.flags.writeable
+    assert plain_npy(npy(values)) == (values.shape, values.tobytes())
 
 
 def test_an_array_of_another_kind_is_left_to_numpy():
@@ -88,3 +86,5 @@ def test_a_folder_s_files_are_read_the_same_either_way(tmp_path):
     for kind in (np.float32, np.float64, np.float16):
         np.save(tmp_path / 'a.npy', values.astype(kind))
         assert np.array_equal(read_ranges(tmp_path / 'a.npy'), values)
+    assert short.flags.writeable
+    assert read_ranges(tmp_path / 'a.npy').flags.writeable

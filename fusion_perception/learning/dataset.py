@@ -7,18 +7,19 @@ import json
 import logging
 import os
 import tempfile
-from concurrent.futures import ThreadPoolExecutor
+from array import array
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from fusion_perception.learning.folder import IMAGES, LABELS, RANGES, DataFolder
 from fusion_perception.learning.packing import Packing
+from fusion_perception.learning.packing_crew import pack_scenes
+from fusion_perception.learning.plain_packing import Places
 from fusion_perception.sensing.assembly import observe
 from fusion_perception.sensing.geometry import transform_points
 from fusion_perception.sensing.observation import Lidar, Observation
@@ -148,34 +149,38 @@ def packed_paths(path: Path) -> tuple[Path, ...]:
 
 def folder_fingerprint(path: Path) -> str:
     """Return the sha256 of the names, sizes and modification times of what is packed."""
-    kinds = (
+    digest = hashlib.sha256(PACKED_VERSION.encode())
+    for folder, endings in (
         (path, ('.csv', '.yaml', '.npy')),
         (path / IMAGES[0], (IMAGES[1],)),
         (path / RANGES[0], (RANGES[1],)),
-    )
-    # Asking for size and time lets other threads run, and is most of a second start.
-    with ThreadPoolExecutor(len(kinds)) as pool:
-        entries = [
-            entry for found in pool.map(lambda kind: _entries(*kind), kinds) for entry in found
-        ]
-    return hashlib.sha256('\n'.join((PACKED_VERSION, *entries)).encode()).hexdigest()
+    ):
+        if folder.is_dir():
+            names, numbers = _looked_at(folder, endings)
+            digest.update('\0'.join((str(len(names)), *names)).encode(errors='surrogateescape'))
+            digest.update(numbers)
+    return digest.hexdigest()
 
 
-def _entries(folder: Path, endings: tuple[str, ...]) -> list[str]:
-    if not folder.is_dir():
-        return []
+def _looked_at(folder: Path, endings: tuple[str, ...]) -> tuple[list[str], array[int]]:
+    """Return the names in a folder, sorted, and size and time (ns) of each.
+
+    This is most of a second start: nothing but what the system takes to answer should stay.
+    """
     # By its handle the system need not walk the folder's path for each file.
     handle = os.open(folder, os.O_RDONLY)
     try:
-        with os.scandir(handle) as found:
-            return sorted(
-                f'{entry.name} {status.st_size} {status.st_mtime_ns}'
-                for entry in found
-                if entry.name.endswith(endings)
-                for status in (entry.stat(),)
-            )
+        every = os.listdir(handle)  # noqa: PTH208  A handle is no path.
+        names = sorted(name for name in every if name.endswith(endings))
+        numbers = array('q')
+        stat, add = os.stat, numbers.append
+        for name in names:
+            found = stat(name, dir_fd=handle)
+            add(found.st_size)
+            add(found.st_mtime_ns)
     finally:
         os.close(handle)
+    return names, numbers
 
 
 def _unpack(packed: Path, fingerprint: str, source: Path) -> SceneSet | None:
@@ -231,11 +236,19 @@ def _pack(folder: DataFolder, packed: Path, fingerprint: str) -> SceneSet:
             for name, tensor in small.items():
                 file.put(name, tensor.numpy())
 
-            def keep(index: int, image: NDArray[np.uint8], scan: NDArray[np.float32]) -> None:
+            def put_scene(index: int) -> None:
+                image, scan = folder.read_scene(index)
                 file.put('images', image, index)
                 file.put('ranges', scan, index)
 
-            folder.read_scenes(keep)
+            places = Places(
+                str(unfinished),
+                (str(folder.images.folder), str(folder.ranges.folder)),
+                (of_images[1:3], of_ranges[1:]),
+                (file.begin_of('images'), file.begin_of('ranges')),
+            )
+            names = tuple(zip(folder.images.names, folder.ranges.names, strict=True))
+            pack_scenes(places, names, put_scene)
         scenes = _unpack(unfinished, fingerprint, folder.path)
         assert scenes is not None
         folder.check(scenes.ranges.numpy())

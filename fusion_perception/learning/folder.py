@@ -12,6 +12,7 @@ import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cached_property
 from io import BytesIO
 from pathlib import Path
 
@@ -51,6 +52,20 @@ class Scene:
 
 
 @dataclass(frozen=True)
+class Numbered:
+    """The files of one kind, by the number of their scene."""
+
+    folder: Path
+    names: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def __getitem__(self, index: int) -> Path:
+        return self.folder / self.names[index]
+
+
+@dataclass(frozen=True)
 class DataFolder:
     """A data folder whose names and counts agree; its files are read on demand.
 
@@ -61,8 +76,8 @@ class DataFolder:
     rig: Rig
     lidar: Lidar
     positions: NDArray[np.float64]
-    images: tuple[Path, ...]
-    ranges: tuple[Path, ...]
+    images: Numbered
+    ranges: Numbered
 
     def __len__(self) -> int:
         return len(self.positions)
@@ -114,8 +129,12 @@ class DataFolder:
 
     def shapes(self) -> tuple[tuple[int, int, int, int], tuple[int, int, int]]:
         """Return the shapes of all images and of all ranges, judging by the first image."""
+        return (len(self), *self._image_shape), (len(self), *self.lidar.shape)
+
+    @cached_property
+    def _image_shape(self) -> tuple[int, int, int]:
         height, width, channels = read_image(self.images[0]).shape
-        return (len(self), height, width, channels), (len(self), *self.lidar.shape)
+        return height, width, channels
 
     def read(self) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
         """Read all images (N, H, W, 4) and ranges (N, R, C), and check that the labels fit.
@@ -140,19 +159,18 @@ class DataFolder:
         Raises ValueError for a torn file, images of differing sizes and range images that the
         angle tables do not describe.
         """
-        shape = self.shapes()[0][1:]
+        in_threads(lambda index: keep(index, *self.read_scene(index)), len(self))
 
-        def read_scene(index: int) -> None:
-            image = read_image(self.images[index])
-            if image.shape != shape:
-                raise ValueError(
-                    f'{self.images[index]} is {_size(image.shape)} pixels and '
-                    f'{self.images[0].name} {_size(shape)}. Give all images of a folder one size.'
-                )
-            scan = self._fitting(read_ranges(self.ranges[index]), self.ranges[index])
-            keep(index, image, scan)
-
-        in_threads(read_scene, len(self))
+    def read_scene(self, index: int) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
+        """Return image and ranges of one scene; raises ValueError as `read_scenes` does."""
+        shape, path = self.shapes()[0][1:], self.images[index]
+        image = read_image(path)
+        if image.shape != shape:
+            raise ValueError(
+                f'{path} is {_size(image.shape)} pixels and {self.images[0].name} '
+                f'{_size(shape)}. Give all images of a folder one size.'
+            )
+        return image, self._fitting(read_ranges(self.ranges[index]), self.ranges[index])
 
     def check(self, ranges: NDArray[np.float32]) -> None:
         """Check `sensor.yaml` and the labels against the files and all ranges (N, R, C).
@@ -223,7 +241,8 @@ def read_image(path: Path) -> NDArray[np.uint8]:
         content = path.read_bytes()
         plain = plain_png(content)
         if plain is not None:
-            return plain
+            size, rgba = plain
+            return np.frombuffer(bytearray(rgba), np.uint8).reshape(*size, 4)
         with Image.open(BytesIO(content)) as image:
             mode, pixels = image.mode, np.asarray(image.convert('RGBA'))
     except FileNotFoundError:
@@ -240,7 +259,9 @@ def read_ranges(path: Path) -> NDArray[np.float32]:
     try:
         content = path.read_bytes()
         plain = plain_npy(content)
-        values = np.load(BytesIO(content), allow_pickle=False) if plain is None else plain
+        if plain is not None:
+            return np.frombuffer(plain[1], '<f4').reshape(plain[0]).astype(np.float32)
+        values = np.load(BytesIO(content), allow_pickle=False)
     except FileNotFoundError:
         raise FileNotFoundError(f'No range image at {path}. Restore it.') from None
     except (OSError, ValueError, EOFError) as error:
@@ -287,30 +308,30 @@ def in_threads(work: Callable[[int], None], count: int) -> None:
             raise
 
 
-def _numbered(path: Path, kind: str, suffix: str) -> tuple[Path, ...]:
+def _numbered(path: Path, kind: str, suffix: str) -> Numbered:
     folder = path / kind
     if not folder.is_dir():
         raise FileNotFoundError(
             f'{path} has no folder {kind}. A data folder holds {kind}/0000{suffix} and so on.'
         )
-    files: dict[int, Path] = {}
-    for name in (entry.name for entry in os.scandir(folder)):
-        stem, dot, ending = name.rpartition('.')
-        if f'{dot}{ending}' != suffix or not stem.isascii() or not stem.isdigit():
+    files: dict[int, str] = {}
+    for name in os.listdir(folder):  # noqa: PTH208  A third of the time.
+        stem = name.removesuffix(suffix)
+        if stem == name or not stem.isascii() or not stem.isdigit():
             continue
-        if int(stem) in files:
+        number = int(stem)
+        if number in files:
             raise ValueError(
-                f'{folder} holds scene {int(stem)} twice: {files[int(stem)].name} and {name}. '
-                'Delete one.'
+                f'{folder} holds scene {number} twice: {files[number]} and {name}. Delete one.'
             )
-        files[int(stem)] = folder / name
+        files[number] = name
     for number in range(len(files)):
         if number not in files:
             raise FileNotFoundError(
                 f'{folder}/{number:04d}{suffix} is missing among {len(files)} files. Scenes are '
                 'numbered from 0 without gaps, as the rows of positions.csv: restore it.'
             )
-    return tuple(files[number] for number in range(len(files)))
+    return Numbered(folder, tuple(files[number] for number in range(len(files))))
 
 
 def _size(image: tuple[int, ...]) -> str:

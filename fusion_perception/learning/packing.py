@@ -59,6 +59,10 @@ class Packing:
     ) -> None:
         os.close(self._file)
 
+    def begin_of(self, name: str) -> int:
+        """Return where an array begins in the file, in bytes."""
+        return self._first + self._begins[name]
+
     def put(self, name: str, values: NDArray[np.generic], index: int | None = None) -> None:
         """Write a whole array, or its part `index` along the first axis; from any thread.
 
@@ -69,7 +73,7 @@ class Packing:
         if values.shape != expected:
             raise ValueError(f'{name} is {values.shape} and the layout says {expected}.')
         whole = np.ascontiguousarray(values, dtype=kind)
-        begin = self._first + self._begins[name] + whole.nbytes * (index or 0)
+        begin = self.begin_of(name) + whole.nbytes * (index or 0)
         self._write(whole.data.cast('B') if whole.size else b'', begin)
 
     def _write(self, content: bytes | memoryview, begin: int) -> None:

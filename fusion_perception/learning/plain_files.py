@@ -1,7 +1,8 @@
 """Decode the common kinds of PNG and .npy by the shortest way; all others, and faults, are None.
 
 A data folder holds tens of thousands of small files: of each, opening takes longer than decoding.
-Whoever gets None asks Pillow or NumPy, which know every kind and say what is wrong.
+Whoever gets None asks Pillow or NumPy, which know every kind and say what is wrong. Bytes go in
+and come out, so that a process that only decodes need not wait for NumPy.
 """
 
 from __future__ import annotations
@@ -10,8 +11,6 @@ import re
 import struct
 import zlib
 
-import numpy as np
-from numpy.typing import NDArray
 from PIL import Image
 
 _BEGIN = b'\x89PNG\r\n\x1a\n\x00\x00\x00\rIHDR'
@@ -24,8 +23,11 @@ _NPY = re.compile(
 )
 
 
-def plain_png(content: bytes) -> NDArray[np.uint8] | None:
-    """Return (H, W, 4) of a whole, 8-bit, not interlaced RGB or RGBA PNG without extras."""
+def plain_png(content: bytes) -> tuple[tuple[int, int], bytes] | None:
+    """Return (H, W) and the RGBA bytes, by rows, of a whole PNG.
+
+    It must be 8-bit RGB or RGBA, not interlaced, and have no extras.
+    """
     if content[:16] != _BEGIN or len(content) < 33:
         return None
     width, height, depth, colour, *rest = struct.unpack_from('>IIBBBBB', content, 16)
@@ -39,19 +41,18 @@ def plain_png(content: bytes) -> NDArray[np.uint8] | None:
         image = Image.frombytes(mode, (width, height), pixels, 'zip', mode)
     except ValueError:
         return None
-    return np.asarray(image if mode == 'RGBA' else image.convert('RGBA'))
+    return (height, width), (image if mode == 'RGBA' else image.convert('RGBA')).tobytes()
 
 
-def plain_npy(content: bytes) -> NDArray[np.float32] | None:
-    """Return a (R, C) little-endian float32 array that is whole and laid out by rows."""
+def plain_npy(content: bytes) -> tuple[tuple[int, int], memoryview] | None:
+    """Return (R, C) and the bytes of a whole, little-endian float32 array laid out by rows."""
     header = _NPY.match(content)
     if header is None:
         return None
     rows, columns = int(header[1]), int(header[2])
     if len(content) - header.end() != 4 * rows * columns:
         return None
-    values = np.frombuffer(content, '<f4', offset=header.end()).reshape(rows, columns)
-    return values.astype(np.float32)
+    return (rows, columns), memoryview(content)[header.end() :]
 
 
 def _data_chunks(content: bytes) -> bytes | None:
