@@ -10,6 +10,7 @@ import torch
 from fusion_perception.learning import notebook_baseline as notebook
 from fusion_perception.learning.benchmark import BenchmarkSettings, benchmark
 from fusion_perception.learning.benchmark_bar import epochs_needed
+from fusion_perception.learning.benchmark_floor import Cost, Rates, cost_of, in_words, rates_of
 from fusion_perception.learning.benchmark_result import Machine, Result, Spread
 from fusion_perception.learning.benchmark_settings import USUAL, Bench, linked
 from fusion_perception.learning.benchmark_table import GOALS, TITLES, as_markdown, slower_than
@@ -18,7 +19,10 @@ from fusion_perception.learning.benchmark_training import copy_weights
 from fusion_perception.learning.dataset import PACKED, read_folder
 from fusion_perception.learning.simulate import SimulateSettings, simulate
 from fusion_perception.models import build
+from fusion_perception.models.bundle import load_bundle, save_bundle
 from fusion_perception.sensing.geometry import direction_table, range_to_xyza
+from fusion_perception.sensing.lidars import UniformGrid
+from fusion_perception.sensing.rig import Rig
 
 pytestmark = pytest.mark.usefixtures('one_thread')
 LEARNING = Path(notebook.__file__).parent
@@ -257,3 +261,31 @@ def test_the_time_to_a_small_error_is_marked_as_extrapolated(scenes, tmp_path):
 
 def test_a_table_without_records_has_no_column_for_them():
     assert 'before' not in as_markdown(result(1.0)).split('\n')[3]
+
+
+def test_the_operations_of_the_notebook_s_network_are_those_of_its_layers(tmp_path):
+    path = tmp_path / 'rgb.safetensors'
+    save_bundle(path, build('rgb'), 'rgb', Rig(), UniformGrid().lidar(), {})
+    bundle = load_bundle(path)
+    convolutions = 64**2 * 4 * 50 + 32**2 * 50 * 100 + 16**2 * 100 * 200
+    linear = 12800 * 1000 + 1000 * 100 + 100 * 9
+    cost = cost_of(bundle)
+    assert cost.operations == 2 * (9 * convolutions + linear)
+    assert cost.weights >= 4 * 13_129_159
+    assert (cost.frame, cost.answer) == (2 * 64 * 64 * 4, 9 * 4)
+
+
+def test_the_floor_is_the_longer_of_computing_and_moving_and_the_way_there():
+    cost = Cost(operations=3_000, weights=900, frame=80, answer=20)
+    assert Rates(1_000, 1_000, 0.0).floor(cost) == 3
+    assert Rates(1_000_000, 500, 0.25).floor(cost) == 2.25
+    text, numbers = in_words(cost, Rates(1_000, 1_000, 0.5), 7_000)
+    assert 'takes 2.0 times that' in text
+    assert numbers['floor_ms'] == 3_500
+
+
+def test_the_rates_of_this_machine_are_measured(bench):
+    rates = rates_of(bench, Cost(1, 1, 10, 10))
+    assert rates.operations > 1e6
+    assert rates.bytes > 1e6
+    assert rates.round_trip == 0

@@ -5,8 +5,16 @@ from __future__ import annotations
 import torch
 
 from fusion_perception.learning import notebook_baseline as notebook
+from fusion_perception.learning.benchmark_floor import cost_of, rates_of
+from fusion_perception.learning.benchmark_floor import in_words as floor_in_words
 from fusion_perception.learning.benchmark_settings import Bench
-from fusion_perception.learning.benchmark_timing import Measured, Work, alternate, seconds_of
+from fusion_perception.learning.benchmark_timing import (
+    Measured,
+    Work,
+    alternate,
+    median,
+    seconds_of,
+)
 from fusion_perception.learning.dataset import PACKED, read_folder
 from fusion_perception.models.bundle import load_bundle
 from fusion_perception.runtime import Runtime
@@ -97,15 +105,19 @@ def inference(bench: Bench) -> list[Measured]:
         return None
 
     mine, other = _timed(bench, 1, ours, theirs)
+    each = tuple(total / count for total in mine)
+    # A copy on the CPU, whatever the runtime computes on: only its operations are counted.
+    cost = cost_of(load_bundle(bench.settings.bundle))
+    floor, numbers = floor_in_words(cost, rates_of(bench, cost), median(each))
     return [
         Measured(
             'inference',
             'ms',
-            tuple(total / count for total in mine),
+            each,
             tuple(total / count for total in other),
             f'bundle {bench.settings.bundle} by {runtime.engine} beside late fusion as a notebook '
-            f'calls it (autograd on); one scene, mean of {count}',
-            _engine(runtime),
+            f'calls it (autograd on); one scene, mean of {count}; {floor}',
+            {**_engine(runtime), **numbers},
         )
     ]
 

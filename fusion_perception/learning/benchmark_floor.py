@@ -1,0 +1,123 @@
+"""The floor under inference: what its operations and bytes take where nothing else costs time.
+
+The machine's rates are measured, not looked up: products of large matrices, copies of large arrays
+and, on a GPU, the way of a frame there and of an answer back.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from fusion_perception.learning.benchmark_settings import Bench
+from fusion_perception.learning.benchmark_timing import alternate, median, seconds_of
+from fusion_perception.models.bundle import Bundle
+from fusion_perception.sensing.assembly import observe
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What one scene costs at least.
+
+    `operations` are the multiplications and additions of convolutions and matrix products, as
+    torch.utils.flop_counter counts them; `weights`, `frame` and `answer` are bytes: parameters
+    and buffers, the image and ranges of one scene as they come, centres and covariances.
+    """
+
+    operations: int
+    weights: int
+    frame: int
+    answer: int
+
+    @property
+    def moved(self) -> int:
+        """Return the bytes that are read or written at least once."""
+        return self.weights + self.frame + self.answer
+
+
+@dataclass(frozen=True)
+class Rates:
+    """What the machine can do: operations/s, bytes/s, and seconds there and back to a GPU."""
+
+    operations: float
+    bytes: float
+    round_trip: float
+
+    def floor(self, cost: Cost) -> float:
+        """Return the seconds that a scene takes at least; computing may hide the moving."""
+        busy = max(cost.operations / self.operations, cost.moved / self.bytes)
+        return busy + self.round_trip
+
+
+def cost_of(bundle: Bundle) -> Cost:
+    """Count what one scene costs a bundle's model."""
+    camera = bundle.rig.camera
+    image = np.zeros((1, camera.height, camera.width, 4), np.uint8)
+    ranges = np.full((1, *bundle.lidar.shape), bundle.lidar.max_range, np.float32)
+    seen = observe(torch.from_numpy(image), torch.from_numpy(ranges), camera, bundle.lidar)
+    model = bundle.model.eval()
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        estimate = model(seen)
+    parts = (estimate.centers, estimate.covariance)
+    return Cost(
+        operations=counter.get_total_flops(),
+        weights=sum(part.nbytes for part in (*model.parameters(), *model.buffers())),
+        frame=image.nbytes + ranges.nbytes,
+        answer=sum(part.nbytes for part in parts if part is not None),
+    )
+
+
+def rates_of(bench: Bench, cost: Cost) -> Rates:
+    """Measure the machine, in as many rounds as all else: float32, with PyTorch's threads."""
+    device, cuda = bench.device, bench.device.type == 'cuda'
+    side = bench.size(8192 if cuda else 1024, 64)
+    length = bench.size(2**28 if cuda else 2**24, 2**10)
+    left, right = torch.rand(2, side, side, device=device)
+    source, target = torch.rand(2, length, device=device)
+    sent = torch.zeros(cost.frame, dtype=torch.uint8, pin_memory=cuda)
+    received = torch.zeros(cost.answer, dtype=torch.uint8, pin_memory=cuda)
+
+    def there_and_back() -> object:
+        # One kernel between the two copies: less does not ask a GPU for anything.
+        answer = sent.to(device, non_blocking=True)[: len(received)] + 1
+        return received.copy_(answer, non_blocking=True)
+
+    ways = {
+        'operations': lambda: seconds_of(lambda: left @ right, device, bench.size(4, 1)),
+        'bytes': lambda: seconds_of(lambda: target.copy_(source), device, bench.size(4, 1)),
+        'round_trip': lambda: seconds_of(there_and_back, device) if cuda else 0.0,
+    }
+    seconds = {
+        name: median(found) for name, found in alternate(bench.settings.rounds, ways).items()
+    }
+    return Rates(
+        operations=2 * side**3 / seconds['operations'],
+        bytes=(source.nbytes + target.nbytes) / seconds['bytes'],
+        round_trip=seconds['round_trip'],
+    )
+
+
+def in_words(cost: Cost, rates: Rates, measured_ms: float) -> tuple[str, dict[str, object]]:
+    """Say the floor and how far above it inference is; return the numbers too."""
+    floor = 1000 * rates.floor(cost)
+    above = measured_ms / floor
+    trip = f' and {1000 * rates.round_trip:.3f} ms there and back' if rates.round_trip else ''
+    text = (
+        f'the floor is {floor:.3f} ms, {cost.operations / 1e6:.0f} million operations at '
+        f'{rates.operations / 1e9:,.0f} billion/s, {cost.moved / 1e6:.1f} MB at '
+        f'{rates.bytes / 1e9:,.0f} GB/s{trip}: inference takes {above:.1f} times that'
+    )
+    return text, {
+        'operations': cost.operations,
+        'bytes_of_weights': cost.weights,
+        'bytes_of_a_frame': cost.frame,
+        'bytes_of_an_answer': cost.answer,
+        'operations_per_s': rates.operations,
+        'bytes_per_s': rates.bytes,
+        'round_trip_ms': 1000 * rates.round_trip,
+        'floor_ms': floor,
+        'over_floor': above,
+    }
