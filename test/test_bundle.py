@@ -96,6 +96,19 @@ def test_a_changed_manifest_is_refused(saved):
         load_bundle(saved[0])
 
 
+def test_weights_of_another_version_s_model_are_named_in_a_line(tmp_path):
+    path = tmp_path / 'bundle.safetensors'
+    model = build('early_fusion', CONFIG)
+    save_bundle(path, model, 'rgb', Rig(), UniformGrid().lidar(), {})
+    with pytest.raises(ValueError, match='2x8x3x3 and should be 2x4x3x3') as raised:
+        load_bundle(path)
+    model.net.layers[0] = torch.nn.Identity()
+    save_bundle(path, model, 'early_fusion', Rig(), UniformGrid().lidar(), {})
+    with pytest.raises(ValueError, match=r'missing and should be 2x8x3x3, and 1 more'):
+        load_bundle(path)
+    assert len(str(raised.value)) < len(str(path)) + 200
+
+
 def test_weights_without_a_manifest_are_no_bundle(tmp_path):
     path = tmp_path / 'weights.safetensors'
     save_file({'weight': torch.zeros(3)}, path)

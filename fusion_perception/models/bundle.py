@@ -153,9 +153,11 @@ def load_bundle(name: str | Path) -> Bundle:
             tensors.pop(_OFFSETS, None),
         )
         model = build(manifest.model, manifest.config)
-        model.load_state_dict(
-            {key.removeprefix(_WEIGHTS): value for key, value in tensors.items()}
-        )
+        weights = {key.removeprefix(_WEIGHTS): value for key, value in tensors.items()}
+        difference = _difference(weights, model.state_dict())
+        if difference:
+            raise ValueError(f'its weights are not those of {manifest.model} here: {difference}')
+        model.load_state_dict(weights)
     except (KeyError, ValueError, RuntimeError) as error:
         reason = ' '.join(str(error).split())
         raise ValueError(f'{path} does not fit this package: {reason}. {_REMEDY}') from None
@@ -184,6 +186,21 @@ def _read(path: Path) -> tuple[Manifest, dict[str, Tensor]]:
             'Install the version of fusion_perception that wrote it.'
         )
     return Manifest.read(values, path), tensors
+
+
+def _difference(found: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> str | None:
+    """Say in which weights a bundle differs from the model it names: the first, and how many."""
+    names = (*expected, *(name for name in found if name not in expected))
+    differing = [name for name in names if _shape(found, name) != _shape(expected, name)]
+    if not differing:
+        return None
+    here, there = (_shape(weights, differing[0]) for weights in (found, expected))
+    more = f', and {len(differing) - 1} more differ' if len(differing) > 1 else ''
+    return f'{differing[0]} is {here} and should be {there}{more}'
+
+
+def _shape(weights: Mapping[str, Tensor], name: str) -> str:
+    return 'x'.join(map(str, weights[name].shape)) or 'a number' if name in weights else 'missing'
 
 
 def _fingerprint(tensors: Mapping[str, Tensor]) -> str:
