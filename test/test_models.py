@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from fusion_perception.models import MODELS, build
+from fusion_perception.models.dense_fusion import DenseFusion, _blocks
 from fusion_perception.models.gaussian import (
     invert_symmetric,
     log_determinant,
@@ -13,7 +14,10 @@ from fusion_perception.models.gaussian import (
 )
 from fusion_perception.sensing.assembly import observe
 from fusion_perception.sensing.lidars import UniformGrid
-from fusion_perception.sensing.observation import Camera
+from fusion_perception.sensing.observation import BESIDE_THE_LIDAR, Camera
+from fusion_perception.sensing.rig import TASK_CLASSES, Rig
+from fusion_perception.simulation.render import render
+from fusion_perception.simulation.scene import SceneSettings, sample_scenes
 
 SMALL_NET = {'channels': (4, 8, 8), 'hidden': (32, 16)}
 SMALL = {
@@ -219,3 +223,34 @@ def test_a_matrix_that_rounding_makes_indefinite_leaves_the_log_determinant_fini
     value.backward()
     assert value.isfinite()
     assert indefinite.grad.isfinite().all()
+
+
+@pytest.mark.parametrize('aside', [0.0, 2.0])
+@pytest.mark.parametrize('pixels', [(64, 64, 73.3), (200, 150, 150.0)])
+def test_blocks_of_points_get_the_colour_of_the_cube_they_lie_on(aside, pixels):
+    width, height, focal = pixels
+    pose = torch.eye(4)
+    pose[:3] = torch.tensor(BESIDE_THE_LIDAR)[:3]
+    pose[0, 3] += aside
+    camera = Camera(
+        width=width, height=height, fx=focal, fy=focal, cx=width / 2, cy=height / 2,
+        T_camera_lidar=pose.tolist(),
+    )  # fmt: skip
+    lidar = UniformGrid().lidar()
+    rig = Rig(classes=TASK_CLASSES['cubes'], camera=camera)
+    # Ambient light, so that no face is black.
+    look = SceneSettings(task='cubes', ambient=(0.5, 0.5))
+    scenes = sample_scenes(8, look, torch.Generator().manual_seed(3), rig=rig)
+    frames = render(scenes, rig, lidar)
+    seen = observe(frames.images, frames.ranges, camera, lidar)
+    mask = seen.xyza[:, 3:]
+    blocks = _blocks(torch.cat((seen.xyza[:, :3] * mask, mask), 1))
+    # Whole blocks well within one cube; the others may mix two surfaces.
+    surface = blocks[:, :3] / blocks[:, 3:].clamp_min(1e-6)
+    away = (surface.unsqueeze(1) - scenes.centers[..., None, None]).norm(dim=2)
+    nearest, sure = away.argmin(1), (away.sort(1).values.diff(dim=1)[:, 0] > 2.5)
+    colour = DenseFusion._colour_at(surface, seen)
+    told = sure & (blocks[:, 3] == 1) & (colour[:, 3] > 0)
+    assert told.sum() > 400
+    right = (colour[:, :3].argmax(1) == nearest)[told].float().mean()
+    assert right > 0.95  # The camera sees another cube before some points.
