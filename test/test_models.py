@@ -152,6 +152,20 @@ def test_without_any_return_dense_fusion_is_unsure_but_finite(ranges):
     assert (sigma > 2).all(), 'knowing nothing, it must be as unsure as the prior'
 
 
+@pytest.mark.parametrize('seed', range(5))
+def test_an_untrained_model_is_unsure_by_about_a_metre(seed):
+    torch.manual_seed(seed)
+    model = build('dense_fusion')
+    seen = observation(count=8, seed=seed)
+    truth = torch.tensor([0.0, 25.0, 0.0]) + 4 * torch.rand(8, 3, 3)
+    for silent in (None, 'camera', 'lidar'):
+        estimate = model(seen if silent is None else seen.without(silent))
+        variances = torch.linalg.eigvalsh(estimate.covariance)
+        assert variances.min() > 0.3
+        assert variances.max() < 1.5
+        assert model.training_loss(estimate, truth) < 100
+
+
 def test_a_gradient_flows_from_every_mode_without_nan():
     model = build('dense_fusion', SMALL['dense_fusion']).train()
     seen = observation(4)

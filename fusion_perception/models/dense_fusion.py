@@ -58,6 +58,10 @@ class Votes(nn.Module):
         super().__init__()
         self.weight = nn.Conv2d(features, objects, 1)
         self.sure = nn.Sequential(nn.Linear(features + 3, 64), nn.ReLU(), nn.Linear(64, 6))
+        # Sure to a metre, whatever is seen, until more is learned: a random start may be sure to
+        # millimetres of what is metres off, in ways that float32 cannot invert.
+        for parameter in self.sure[-1].parameters():
+            nn.init.zeros_(parameter)
 
     def forward(
         self, features: Tensor, votes: Tensor, valid: Tensor | None = None
