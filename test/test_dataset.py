@@ -11,11 +11,11 @@ from safetensors import safe_open
 
 from fusion_perception.learning.dataset import (
     PACKED,
-    folder_fingerprint,
     packed_paths,
     read_folder,
     split_indices,
 )
+from fusion_perception.learning.freshness import FolderState, folder_state
 from fusion_perception.learning.simulate import SimulateSettings, simulate
 from fusion_perception.sensing.geometry import range_to_xyza
 
@@ -36,7 +36,7 @@ def forbid_writing(folder: Path) -> None:
 
 def packed_fingerprint(path: Path) -> str:
     with safe_open(path, framework='pt') as file:
-        return file.metadata()['fingerprint']
+        return FolderState.from_text(file.metadata()['state']).fingerprint
 
 
 def test_a_batch_holds_what_the_scenes_hold(folder: Path) -> None:
@@ -93,7 +93,7 @@ def test_a_changed_folder_is_read_again(folder: Path, change) -> None:
     before = read_folder(folder)
     change(folder)
     after = read_folder(folder)
-    assert packed_fingerprint(folder / PACKED) == folder_fingerprint(folder)
+    assert packed_fingerprint(folder / PACKED) == folder_state(folder).fingerprint
     assert (
         not torch.equal(before.ranges, after.ranges)
         or before.rig != after.rig

@@ -7,7 +7,6 @@ import json
 import logging
 import os
 import tempfile
-from array import array
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -16,7 +15,8 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from fusion_perception.learning.folder import IMAGES, LABELS, RANGES, DataFolder
+from fusion_perception.learning.folder import LABELS, DataFolder
+from fusion_perception.learning.freshness import FolderState, folder_state, is_untouched
 from fusion_perception.learning.packing import Packing
 from fusion_perception.learning.packing_crew import pack_scenes
 from fusion_perception.learning.plain_packing import Places
@@ -28,8 +28,6 @@ from fusion_perception.sensing.rig import Rig
 log = logging.getLogger(__name__)
 
 PACKED = 'scenes.packed'
-# Raise it whenever the content or the checks of a packed file change: older ones are rebuilt.
-PACKED_VERSION = '1'
 VALIDATION_SCENES = 320
 
 
@@ -111,16 +109,23 @@ def read_folder(path: Path, device: torch.device | str = 'cpu') -> SceneSet:
     written; it is memory-mapped, and rebuilt when a file of the folder changed.
     Raises FileNotFoundError or ValueError for a folder that cannot be used.
     """
+    state: FolderState | None = None
     if path.is_dir():
-        fingerprint = folder_fingerprint(path)
         for packed in packed_paths(path):
-            known = _unpack(packed, fingerprint, path)
-            if known is not None:
-                return known.to(device)
+            known = _unpack(packed, path)
+            if known is None:
+                continue
+            scenes, when_packed = known
+            if is_untouched(path, when_packed):
+                return scenes.to(device)
+            state = state or folder_state(path)
+            if state.fingerprint == when_packed.fingerprint:
+                return scenes.to(device)
+    state = state or folder_state(path)
     folder = DataFolder.open(path)
     for packed in packed_paths(path):
         try:
-            return _pack(folder, packed, fingerprint).to(device)
+            return _pack(folder, packed, state).to(device)
         except (OSError, SafetensorError) as error:
             log.debug('%s cannot be written: %s', packed, error)
     log.warning('%s cannot be packed: neither it nor the cache is writable.', path)
@@ -147,48 +152,13 @@ def packed_paths(path: Path) -> tuple[Path, ...]:
     return (path / PACKED, in_cache) if place.stat().st_mode & 0o222 else (in_cache,)
 
 
-def folder_fingerprint(path: Path) -> str:
-    """Return the sha256 of the names, sizes and modification times of what is packed."""
-    digest = hashlib.sha256(PACKED_VERSION.encode())
-    for folder, endings in (
-        (path, ('.csv', '.yaml', '.npy')),
-        (path / IMAGES[0], (IMAGES[1],)),
-        (path / RANGES[0], (RANGES[1],)),
-    ):
-        if folder.is_dir():
-            names, numbers = _looked_at(folder, endings)
-            digest.update('\0'.join((str(len(names)), *names)).encode(errors='surrogateescape'))
-            digest.update(numbers)
-    return digest.hexdigest()
-
-
-def _looked_at(folder: Path, endings: tuple[str, ...]) -> tuple[list[str], array[int]]:
-    """Return the names in a folder, sorted, and size and time (ns) of each.
-
-    This is most of a second start: nothing but what the system takes to answer should stay.
-    """
-    # By its handle the system need not walk the folder's path for each file.
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        every = os.listdir(handle)  # noqa: PTH208  A handle is no path.
-        names = sorted(name for name in every if name.endswith(endings))
-        numbers = array('q')
-        stat, add = os.stat, numbers.append
-        for name in names:
-            found = stat(name, dir_fd=handle)
-            add(found.st_size)
-            add(found.st_mtime_ns)
-    finally:
-        os.close(handle)
-    return names, numbers
-
-
-def _unpack(packed: Path, fingerprint: str, source: Path) -> SceneSet | None:
+def _unpack(packed: Path, source: Path) -> tuple[SceneSet, FolderState] | None:
+    """Map a packed file and say what the folder was like then; None without a whole file."""
     try:
         with safe_open(packed, framework='pt') as file:
             about = file.metadata() or {}
-            if about.get('fingerprint') != fingerprint:
-                return None
+            if 'state' not in about:
+                return None  # Of an older version.
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except (FileNotFoundError, PermissionError):
         return None
@@ -196,7 +166,7 @@ def _unpack(packed: Path, fingerprint: str, source: Path) -> SceneSet | None:
         log.warning('%s is torn and will be written again.', packed)
         return None
     rig = Rig.read(json.loads(about['rig']), packed)
-    return SceneSet(
+    scenes = SceneSet(
         images=tensors['images'],
         ranges=tensors['ranges'],
         centers=tensors['centers'],
@@ -210,9 +180,10 @@ def _unpack(packed: Path, fingerprint: str, source: Path) -> SceneSet | None:
         ),
         source=source,
     )
+    return scenes, FolderState.from_text(about['state'])
 
 
-def _pack(folder: DataFolder, packed: Path, fingerprint: str) -> SceneSet:
+def _pack(folder: DataFolder, packed: Path, state: FolderState) -> SceneSet:
     """Read a folder into its packed file and map it; raise OSError where it cannot be written."""
     if packed.is_dir():
         raise IsADirectoryError(f'{packed} is a folder')
@@ -231,7 +202,7 @@ def _pack(folder: DataFolder, packed: Path, fingerprint: str) -> SceneSet:
             'ranges': (np.float32, of_ranges),
             **{name: (np.float32, tuple(tensor.shape)) for name, tensor in small.items()},
         }
-        about = {'fingerprint': fingerprint, 'rig': folder.rig.model_dump_json()}
+        about = {'state': state.as_text(), 'rig': folder.rig.model_dump_json()}
         with Packing(unfinished, layout, about) as file:
             for name, tensor in small.items():
                 file.put(name, tensor.numpy())
@@ -249,8 +220,9 @@ def _pack(folder: DataFolder, packed: Path, fingerprint: str) -> SceneSet:
             )
             names = tuple(zip(folder.images.names, folder.ranges.names, strict=True))
             pack_scenes(places, names, put_scene)
-        scenes = _unpack(unfinished, fingerprint, folder.path)
-        assert scenes is not None
+        unpacked = _unpack(unfinished, folder.path)
+        assert unpacked is not None
+        scenes, _ = unpacked
         folder.check(scenes.ranges.numpy())
         # Whoever may read the labels may read what is packed from them.
         unfinished.chmod((folder.path / LABELS).stat().st_mode | 0o600)

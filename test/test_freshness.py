@@ -1,0 +1,165 @@
+"""What was packed counts as fresh until any file changes, by whatever means, and no longer."""
+
+import os
+import shutil
+import stat
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from fusion_perception.learning.dataset import PACKED, read_folder
+from fusion_perception.learning.freshness import FolderState, folder_state, is_untouched
+from fusion_perception.learning.simulate import SimulateSettings, simulate
+
+COUNT = 6
+needs_find = pytest.mark.skipif(shutil.which('find') is None, reason='needs the command find')
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path / 'cache'))
+    simulate(SimulateSettings(out=tmp_path / 'shapes', count=COUNT, seed=5))
+    return tmp_path / 'shapes'
+
+
+def write_in_place(folder: Path) -> None:
+    with (folder / 'lidar/0001.npy').open('r+b') as file:
+        file.seek(200)
+        file.write(b'\1')
+
+
+def write_and_restore_the_date(folder: Path) -> None:
+    seen = (folder / 'rgb/0002.png').stat()
+    (folder / 'rgb/0002.png').write_bytes(bytes(seen.st_size))
+    os.utime(folder / 'rgb/0002.png', ns=(seen.st_atime_ns, seen.st_mtime_ns))
+
+
+def replace_by_an_older_file(folder: Path) -> None:
+    (folder / 'lidar/0000.npy').rename(folder / 'lidar/0003.npy')
+
+
+def add(folder: Path) -> None:
+    shutil.copy2(folder / 'rgb/0000.png', folder / f'rgb/{COUNT:04}.png')
+
+
+def remove(folder: Path) -> None:
+    (folder / 'rgb/0005.png').unlink()
+
+
+def exchange_a_whole_folder(folder: Path) -> None:
+    shutil.copytree(folder / 'lidar', folder / 'other')
+    (folder / 'lidar').rename(folder / 'before')
+    (folder / 'other').rename(folder / 'lidar')
+
+
+def remove_a_whole_folder(folder: Path) -> None:
+    shutil.rmtree(folder / 'lidar')
+
+
+def describe_another_rig(folder: Path) -> None:
+    with (folder / 'sensor.yaml').open('a') as file:
+        file.write('# Checked.\n')
+
+
+def make_read_only(folder: Path) -> None:
+    (folder / 'rgb/0000.png').chmod(stat.S_IRUSR)
+
+
+EVERY_CHANGE = [
+    write_in_place,
+    write_and_restore_the_date,
+    replace_by_an_older_file,
+    add,
+    remove,
+    exchange_a_whole_folder,
+    remove_a_whole_folder,
+    describe_another_rig,
+    make_read_only,
+]
+
+
+@needs_find
+def test_a_folder_that_nobody_touched_is_known_at_a_glance(folder: Path) -> None:
+    state = folder_state(folder)
+    assert is_untouched(folder, state)
+    assert is_untouched(folder, FolderState.from_text(state.as_text()))
+
+
+@needs_find
+def test_packing_a_folder_does_not_touch_it(folder: Path) -> None:
+    state = folder_state(folder)
+    read_folder(folder)
+    assert (folder / PACKED).is_file()
+    assert is_untouched(folder, state)
+
+
+@pytest.mark.parametrize('change', EVERY_CHANGE)
+def test_a_change_at_once_after_the_look_is_seen(folder: Path, change) -> None:
+    state = folder_state(folder)
+    change(folder)
+    assert not is_untouched(folder, state)
+
+
+def test_a_file_that_a_link_stands_for_is_looked_at(folder: Path) -> None:
+    there = folder.parent / 'elsewhere.npy'
+    (folder / 'lidar/0001.npy').rename(there)
+    (folder / 'lidar/0001.npy').symlink_to(there)
+    state = folder_state(folder)
+    scan = np.load(there)
+    scan[0, 0] = 49.0
+    there.write_bytes(there.read_bytes()[: -scan.nbytes] + scan.tobytes())
+    assert not is_untouched(folder, state)
+
+
+@needs_find
+def test_a_change_by_a_clock_that_was_set_back_is_seen(folder: Path) -> None:
+    state = folder_state(folder)
+    an_hour = 3600 * 10**9
+    # As if the files had been noted an hour later than they now are.
+    later = replace(state, first_ns=state.first_ns + an_hour, last_ns=state.last_ns + an_hour)
+    assert is_untouched(folder, state)
+    assert not is_untouched(folder, later)
+
+
+@needs_find
+def test_a_folder_whose_name_looks_like_a_flag_is_read(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder.rename(folder.parent / '-delete')
+    monkeypatch.chdir(folder.parent)
+    path = Path('-delete')
+    state = folder_state(path)
+    assert is_untouched(path, state)
+    assert len(list((path / 'rgb').iterdir())) == COUNT
+
+
+def test_without_find_every_file_is_looked_at(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    first = read_folder(folder)
+    packed = (folder / PACKED).stat().st_mtime_ns
+    (tmp_path / 'no commands').mkdir()
+    monkeypatch.setenv('PATH', str(tmp_path / 'no commands'))
+    assert not is_untouched(folder, folder_state(folder))
+    assert read_folder(folder).ranges.equal(first.ranges)
+    assert (folder / PACKED).stat().st_mtime_ns == packed
+    write_in_place(folder)
+    assert not read_folder(folder).ranges.equal(first.ranges)
+    assert (folder / PACKED).stat().st_mtime_ns != packed
+
+
+def test_a_find_that_knows_no_change_times_is_not_believed(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / 'bin').mkdir()
+    (tmp_path / 'bin/find').write_text('#!/bin/sh\nexit 1\n')
+    (tmp_path / 'bin/find').chmod(0o755)
+    monkeypatch.setenv('PATH', str(tmp_path / 'bin'), prepend=os.pathsep)
+    assert not is_untouched(folder, folder_state(folder))
+
+
+def test_a_folder_without_scenes_is_never_known_at_a_glance(tmp_path: Path) -> None:
+    assert not is_untouched(tmp_path, folder_state(tmp_path))
+    assert not is_untouched(tmp_path / 'missing', folder_state(tmp_path / 'missing'))
