@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from fusion_perception.models import MODELS, build
-from fusion_perception.models.dense_fusion import DenseFusion, _blocks
+from fusion_perception.models.dense_fusion import DenseFusion, _blocks, _steps
 from fusion_perception.models.gaussian import (
     invert_symmetric,
     log_determinant,
@@ -268,3 +268,42 @@ def test_blocks_of_points_get_the_colour_of_the_cube_they_lie_on(aside, pixels):
     assert told.sum() > 400
     right = (colour[:, :3].argmax(1) == nearest)[told].float().mean()
     assert right > 0.95  # The camera sees another cube before some points.
+
+
+def surface(rows=5, columns=7):
+    """Return points (1, 3, R, C) of a slanted plane 25 m away, and a mask of all ones."""
+    row, column = torch.meshgrid(
+        torch.arange(rows) * 0.2, torch.arange(columns) * 0.1, indexing='ij'
+    )
+    return torch.stack((column, 25 + row - column, -row))[None], torch.ones(1, 1, rows, columns)
+
+
+def test_steps_are_the_same_all_over_a_plane_and_stop_at_its_border():
+    steps = _steps(*surface())
+    assert steps.shape == (1, 6, 5, 7)
+    down, right = torch.tensor([0, 0.2, -0.2]), torch.tensor([0.1, -0.1, 0])
+    along = steps[0].permute(1, 2, 0) / 4
+    torch.testing.assert_close(along[:-1, :, :3], down.expand(4, 7, 3), atol=1e-5, rtol=0)
+    torch.testing.assert_close(along[:, :-1, 3:], right.expand(5, 6, 3), atol=1e-5, rtol=0)
+    assert not along[-1, :, :3].any()
+    assert not along[:, -1, 3:].any()
+
+
+def test_steps_stay_what_they_are_beside_a_surface_in_front_and_a_missing_point():
+    points, mask = surface()
+    alone = _steps(points, mask)
+    points[..., 3:] *= 0.8
+    mask[..., 1, 1] = 0
+    steps = _steps(points * mask, mask)
+    torch.testing.assert_close(steps[..., 2:, :2], alone[..., 2:, :2])
+    assert steps[:, 3:, :, 2].abs().max() <= 2  # The edge, five metres deep.
+    assert not steps[:, :, 1, 1].any()
+    assert not steps[:, :3, 0, 1].any()
+    assert not steps[:, 3:, 1, 0].any()
+
+
+@pytest.mark.parametrize(('rows', 'columns'), [(1, 9), (9, 1), (1, 1)])
+def test_a_scan_of_one_row_or_column_has_steps_too(rows, columns):
+    steps = _steps(*surface(rows, columns))
+    assert steps.shape == (1, 6, rows, columns)
+    assert bool(steps.any()) == (rows * columns > 1)

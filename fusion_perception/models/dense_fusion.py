@@ -89,7 +89,7 @@ class DenseFusion(FusionModel):
         super().__init__()
         self.config: DenseFusionConfig = config
         objects = config.objects
-        self.lidar_net = UNet(7, config.lidar_widths, beside=4)
+        self.lidar_net = UNet(13, config.lidar_widths, beside=4)
         self.lidar_offset = nn.Conv2d(config.lidar_widths[0], 3 * objects, 1)
         self.lidar_votes = Votes(config.lidar_widths[0], objects)
         self.camera_net = UNet(3, config.camera_widths)
@@ -189,7 +189,8 @@ class DenseFusion(FusionModel):
         from_near = points - _mean_nearby(blocks, points.shape[-2:])
         shape = torch.cat((from_scene / 5, from_near), 1) * mask
         colour = self._colour_at(surface, observation) * valid
-        features = self.lidar_net(torch.cat((shape, mask), 1), colour)
+        seen = torch.cat((shape, mask, _steps(points, mask)), 1)
+        features = self.lidar_net(seen, colour)
         with _full_precision(features):
             features = features.float()
             offset = self.lidar_offset(features).unflatten(1, (-1, 3)) * self.config.reach
@@ -255,6 +256,22 @@ class DenseFusion(FusionModel):
 def _full_precision(features: Tensor) -> torch.autocast:
     """Keep centimetres: bfloat16 features will do, bfloat16 positions would not."""
     return torch.autocast(features.device.type, enabled=False)
+
+
+def _steps(points: Tensor, mask: Tensor) -> Tensor:
+    """Return the way from each point to the next in its column and row, (B, 6, R, C), in 0.25 m.
+
+    It shows how a surface is turned and bent to millimetres even in bfloat16, and beside an edge
+    too, where means are of several surfaces. Zero where a point or the next is missing. Longer
+    than half a metre per axis is another surface: how far away it is, the means say.
+    """
+    ways = []
+    for axis in (2, 3):
+        pairs = points.shape[axis] - 1
+        both = mask.narrow(axis, 0, pairs) * mask.narrow(axis, 1, pairs)
+        way = (points.narrow(axis, 1, pairs) - points.narrow(axis, 0, pairs)) * both
+        ways.append(pad(way, (0, axis == 3, 0, axis == 2)))
+    return 4 * torch.cat(ways, 1).clamp(-0.5, 0.5)
 
 
 def _blocks(points: Tensor) -> Tensor:
