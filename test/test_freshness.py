@@ -10,7 +10,12 @@ import numpy as np
 import pytest
 
 from fusion_perception.learning.dataset import PACKED, read_folder
-from fusion_perception.learning.freshness import FolderState, folder_state, is_untouched
+from fusion_perception.learning.freshness import (
+    FolderState,
+    folder_state,
+    is_untouched,
+    span_of,
+)
 from fusion_perception.learning.simulate import SimulateSettings, simulate
 
 COUNT = 6
@@ -163,3 +168,11 @@ def test_a_find_that_knows_no_change_times_is_not_believed(
 def test_a_folder_without_scenes_is_never_known_at_a_glance(tmp_path: Path) -> None:
     assert not is_untouched(tmp_path, folder_state(tmp_path))
     assert not is_untouched(tmp_path / 'missing', folder_state(tmp_path / 'missing'))
+
+
+def test_times_of_whole_seconds_prove_nothing(folder: Path) -> None:
+    assert span_of([3 * 10**9 + 1, 2 * 10**9]) == (2 * 10**9, 3 * 10**9 + 1)
+    coarse = span_of([3 * 10**9, 2 * 10**9])
+    assert coarse == span_of([]) == (0, 0)
+    unknown = replace(folder_state(folder), first_ns=coarse[0], last_ns=coarse[1])
+    assert not is_untouched(folder, unknown)

@@ -34,7 +34,7 @@ class FolderState:
     `top` is one of the little that is quickly looked at: the files beside the scenes' folders and
     these folders themselves, which change with every file that comes, goes or is renamed. The
     system noted the changes of the scenes' files from `first_ns` to `last_ns` (their ctimes),
-    which no program can set.
+    which no program can set; zeros stand for not known.
     """
 
     fingerprint: str
@@ -60,12 +60,21 @@ def folder_state(path: Path) -> FolderState:
     for names, numbers, _ in looks:
         digest.update('\0'.join((str(len(names)), *names)).encode(errors='surrogateescape'))
         digest.update(numbers)
-    changed = [ns for _, _, times in looks[1:] for ns in times]
-    first_ns, last_ns = (min(changed), max(changed)) if changed else (0, 0)
+    first_ns, last_ns = span_of([ns for _, _, times in looks[1:] for ns in times])
     # What changes once this is known must bear a later time than what was seen.
     wait_ns = max(newest_ns, last_ns) + _TICK_NS - time.time_ns()
     time.sleep(min(max(wait_ns, 0), _TICK_NS) / 1e9)
     return FolderState(digest.hexdigest(), top, first_ns, last_ns)
+
+
+def span_of(times_ns: list[int]) -> tuple[int, int]:
+    """Return the first and the last of these times; zeros where they cannot tell one from another.
+
+    Some file systems (FAT, ext3) note whole seconds: what changes a moment later looks the same.
+    """
+    if not any(ns % 10**9 for ns in times_ns):
+        return 0, 0
+    return min(times_ns), max(times_ns)
 
 
 def is_untouched(path: Path, state: FolderState) -> bool:
