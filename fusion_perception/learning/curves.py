@@ -11,6 +11,8 @@ from matplotlib.ticker import MaxNLocator
 
 # Of each name, the training and the validation loss of every epoch.
 Curves = Mapping[str, tuple[Sequence[float], Sequence[float]]]
+# A first loss so many times the largest later one hides how those differ.
+_WILD = 4
 
 
 def losses_plot(curves: Curves, path: Path) -> None:
@@ -43,7 +45,18 @@ def _draw_losses(axes: Axes, curves: Curves) -> None:
         axes.plot(epochs, train, 'o--', ms=3, color=colour, alpha=0.5, label=f'{name}, training')
         axes.plot(epochs, valid, 'o-', ms=3, color=colour, label=f'{name}, validation')
     axes.set_ylabel('loss')
+    _cut_off_a_wild_start(axes, [losses for both in curves.values() for losses in both])
     _finish(axes)
+
+
+def _cut_off_a_wild_start(axes: Axes, series: Sequence[Sequence[float]]) -> None:
+    """Leave a first epoch that would flatten all others above the picture, and say so."""
+    first = max(losses[0] for losses in series)
+    later = [loss for losses in series for loss in losses[1:]]
+    if later and first > _WILD * max(later) > 0:
+        top, bottom = 1.5 * max(later), min(later)
+        axes.set_ylim(bottom - 0.05 * (top - bottom), top)
+        axes.set_ylabel(f'loss (first epoch up to {first:.4g}, cut off)')
 
 
 def _finish(axes: Axes) -> None:
