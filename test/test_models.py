@@ -152,6 +152,19 @@ def test_without_any_return_dense_fusion_is_unsure_but_finite(ranges):
     assert (sigma > 2).all(), 'knowing nothing, it must be as unsure as the prior'
 
 
+@pytest.mark.parametrize('grey', [0, 128, 255])
+def test_an_image_of_one_colour_says_as_much_as_none(grey):
+    model = build('dense_fusion', SMALL['dense_fusion']).eval()
+    seen = observation()
+    noise = torch.randint(-2, 3, seen.rgba.shape, generator=torch.Generator().manual_seed(3))
+    flat = replace(seen, rgba=((grey + noise).clamp(0, 255) / 255)).without('lidar')
+    estimate = model(flat)
+    prior = model.prior_log_sigma.exp().square()[:, None, None] * torch.eye(3)
+    torch.testing.assert_close(estimate.covariance, prior.expand(2, 3, 3, 3))
+    torch.testing.assert_close(estimate.centers, model.prior_center.expand(2, 3, 3))
+    assert not torch.equal(model(seen.without('lidar')).centers, estimate.centers)
+
+
 @pytest.mark.parametrize('seed', range(5))
 def test_an_untrained_model_is_unsure_by_about_a_metre(seed):
     torch.manual_seed(seed)

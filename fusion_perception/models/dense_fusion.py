@@ -26,6 +26,9 @@ from fusion_perception.models.gaussian import (
 from fusion_perception.models.unet import UNet
 from fusion_perception.sensing.observation import Observation
 
+# An image whose channels differ by less is of one colour: five of 255, as compression leaves it.
+_LEAST_CONTRAST = 0.02
+
 
 class DenseFusionConfig(ModelConfig):
     """Settings of dense fusion."""
@@ -114,7 +117,12 @@ class DenseFusion(FusionModel):
         """Combine each sensor's centres (B, K, 3) and free numbers of precisions (B, K, 6)."""
         centers = torch.stack((by_lidar[0], by_camera[0]))
         has_points = (observation.xyza[:, 3].amax((1, 2)) > 0) & observation.lidar
-        speaks = torch.stack((has_points, observation.camera))[..., None, None, None]
+        # Nor is there anything in an image of one colour, be it black, white or fog.
+        image = observation.rgba[:, :3].flatten(2)
+        has_contrast = (
+            (image.amax(2) - image.amin(2)).amax(1) > _LEAST_CONTRAST
+        ) & observation.camera
+        speaks = torch.stack((has_points, has_contrast))[..., None, None, None]
         precisions = precision_from(torch.stack((by_lidar[1], by_camera[1]))) * speaks
         eye = torch.eye(3, device=centers.device)
         prior = (-2 * self.prior_log_sigma).exp()[:, None, None] * eye
