@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors import safe_open
+from safetensors.torch import save_file
 
 from fusion_perception.learning.dataset import (
     PACKED,
@@ -109,6 +110,14 @@ def test_a_torn_packed_file_is_written_again(folder: Path, share: float) -> None
     (folder / PACKED).write_bytes(content[: int(share * len(content))])
     assert torch.equal(read_folder(folder).ranges, first.ranges)
     assert (folder / PACKED).stat().st_size == len(content)
+
+
+@pytest.mark.parametrize('about', [{}, {'state': '{"of": "another version"}'}, {'state': '1'}])
+def test_a_packed_file_of_another_version_is_written_again(folder: Path, about: dict) -> None:
+    first = read_folder(folder)
+    save_file({'ranges': torch.zeros(1)}, folder / PACKED, about)
+    assert torch.equal(read_folder(folder).ranges, first.ranges)
+    assert packed_fingerprint(folder / PACKED) == folder_state(folder).fingerprint
 
 
 def test_a_folder_that_cannot_be_written_is_packed_in_the_users_cache(folder: Path) -> None:

@@ -157,11 +157,12 @@ def _unpack(packed: Path, source: Path) -> tuple[SceneSet, FolderState] | None:
     try:
         with safe_open(packed, framework='pt') as file:
             about = file.metadata() or {}
-            if 'state' not in about:
-                return None  # Of an older version.
+            when_packed = FolderState.from_text(about['state'])
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except (FileNotFoundError, PermissionError):
         return None
+    except (KeyError, ValueError, TypeError):
+        return None  # Of another version: it is written again.
     except (OSError, SafetensorError):
         log.warning('%s is torn and will be written again.', packed)
         return None
@@ -180,7 +181,7 @@ def _unpack(packed: Path, source: Path) -> tuple[SceneSet, FolderState] | None:
         ),
         source=source,
     )
-    return scenes, FolderState.from_text(about['state'])
+    return scenes, when_packed
 
 
 def _pack(folder: DataFolder, packed: Path, state: FolderState) -> SceneSet:
