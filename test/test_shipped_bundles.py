@@ -67,7 +67,9 @@ def test_noise_and_lost_rays_cost_little(bundle):
     clean, hard = (
         errors_of(bundle, observed(bundle, each), frames.centers) for each in (frames, noisy)
     )
+    # In metres: without noise a bundle may become closer by more than with it.
     assert hard.median() < clean.median() + 0.015
+    assert hard.median() < 0.048
 
 
 @pytest.mark.parametrize('silent', [None, 'camera', 'lidar'])
