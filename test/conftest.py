@@ -2,6 +2,7 @@
 
 import os
 import signal
+from pathlib import Path
 
 import pytest
 
@@ -16,6 +17,9 @@ os.environ['ROS_AUTOMATIC_DISCOVERY_RANGE'] = 'LOCALHOST'
 os.environ['ROS_PYTHON_CHECK_FIELDS'] = '1'
 # Tiny tensors gain nothing from more threads, and wait for each other on a busy machine.
 os.environ.setdefault('OMP_NUM_THREADS', '2')
+# Without a GPU, Triton's interpreter computes its kernels; it is chosen when Triton is imported.
+if not Path('/dev/nvidiactl').exists():
+    os.environ.setdefault('TRITON_INTERPRET', '1')
 # A shell starts background jobs, and some CI its jobs, with Ctrl-C ignored; children inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 

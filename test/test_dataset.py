@@ -18,6 +18,7 @@ from fusion_perception.learning.dataset import (
 )
 from fusion_perception.learning.freshness import FolderState, folder_state
 from fusion_perception.learning.simulate import SimulateSettings, simulate
+from fusion_perception.learning.transfer import to_device
 from fusion_perception.sensing.geometry import range_to_xyza
 
 COUNT = 6
@@ -202,3 +203,10 @@ def test_a_batch_on_the_gpu_is_the_batch_on_the_cpu(folder: Path) -> None:
     torch.testing.assert_close(there.xyza.cpu(), here.xyza)
     torch.testing.assert_close(there.rgba.cpu(), here.rgba)
     assert torch.equal(centers.cpu(), expected)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason='needs a CUDA device')
+@pytest.mark.parametrize('numbers', [3, 5_000_003])
+def test_what_moves_to_the_gpu_arrives_whole(numbers: int) -> None:
+    numbers_here = torch.arange(numbers, dtype=torch.float32).view(-1, 1)
+    assert torch.equal(to_device(numbers_here, 'cuda').cpu(), numbers_here)

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from torch import nn
 
 from fusion_perception.models import MODELS, build
 from fusion_perception.models.dense_fusion import DenseFusion, _blocks, _steps
@@ -55,14 +56,21 @@ def test_a_notebook_network_has_as_many_parameters_as_in_the_notebook(name, expe
 
 
 def test_the_notebook_network_is_three_convolutions_and_three_linear_layers():
-    kinds = [type(layer).__name__ for layer in build('rgb').net.layers]
-    assert kinds == ['Conv2d', 'ReLU', 'MaxPool2d'] * 3 + ['Flatten'] + [
-        'Linear',
-        'ReLU',
-        'Linear',
-        'ReLU',
-        'Linear',
-    ]
+    torch.manual_seed(0)
+    net = build('rgb').net
+    layers = []
+    for before, after in ((4, 50), (50, 100), (100, 200)):
+        layers += [nn.Conv2d(before, after, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2)]
+    layers += [nn.Flatten(), nn.Linear(12800, 1000), nn.ReLU(), nn.Linear(1000, 100), nn.ReLU()]
+    theirs = nn.Sequential(*layers, nn.Linear(100, 9))
+    theirs.load_state_dict(net.layers.state_dict())
+    image = torch.rand(2, 4, 64, 64)
+    found, expected = net(image) - net.origin, theirs(image).reshape(2, 3, 3)
+    torch.testing.assert_close(found, expected, atol=1e-5, rtol=0)
+    for output in (found, expected):
+        output.square().sum().backward()
+    for ours, their in zip(net.parameters(), theirs.parameters(), strict=True):
+        torch.testing.assert_close(ours.grad, their.grad, atol=1e-5, rtol=1e-4)
 
 
 def test_late_fusion_trains_two_networks_and_then_only_its_head():

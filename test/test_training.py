@@ -5,6 +5,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from fusion_perception.learning import step_graph
 from fusion_perception.learning.batches import Share, TrainingData
 from fusion_perception.learning.checkpoint import Checkpoint
 from fusion_perception.learning.learner import learning_rate
@@ -310,3 +311,42 @@ def test_an_unknown_model_and_an_unknown_key_are_answered_with_the_meant_one(set
         train(settings('run', model='late_fuson'))
     with pytest.raises(ValueError, match="Did you mean 'hidden'"):
         train(settings('run', architecture={'hiden': [3]}))
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason='no CUDA GPU on this machine')
+@pytest.mark.parametrize('precision', ['float32', 'bfloat16'])
+def test_recorded_steps_learn_what_plain_steps_learn(settings, monkeypatch, precision):
+    recipe = {
+        'model': 'dense_fusion',
+        'device': 'cuda',
+        'architecture': {'lidar_widths': [8, 16], 'camera_widths': [8, 16]},
+        'optimiser': 'adamw',
+        'schedule': 'one_cycle',
+        'clip_norm': 5.0,
+        'ema': 0.9,
+        'drop_last': False,
+        'epochs': 3,
+        'batch_size': 7,
+        'precision': precision,
+    }
+    train(settings('recorded', **recipe))
+    monkeypatch.setattr(step_graph, '_WARM_UPS', 10**9)
+    train(settings('plain', **recipe))
+    for found, expected in zip(
+        rows_of(settings('recorded').out), rows_of(settings('plain').out), strict=True
+    ):
+        for key in ('train_loss', 'valid_loss', 'mse'):
+            assert found[key] == pytest.approx(expected[key], rel=0.02)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason='no CUDA GPU on this machine')
+def test_a_step_that_waits_for_the_gpu_is_taken_plainly(settings, monkeypatch, caplog):
+    loss_of = FusionModel.training_loss
+    monkeypatch.setattr(
+        FusionModel,
+        'training_loss',
+        lambda model, *given: loss_of(model, *given) * (1 + 0 * loss_of(model, *given).item()),
+    )
+    train(settings('run', device='cuda'))
+    assert 'without a CUDA graph' in caplog.text
+    assert len(rows_of(settings('run').out)) == 2

@@ -1,8 +1,11 @@
-"""Replay one captured CUDA graph per frame: one copy to the GPU, one launch, one copy back."""
+"""Replay a captured CUDA graph: one copy to the GPU, one launch, one copy back."""
 
 from __future__ import annotations
 
+import logging
 import math
+from collections import OrderedDict
+from collections.abc import Callable
 
 import numpy as np
 import torch
@@ -10,19 +13,27 @@ from numpy.typing import NDArray
 from torch import Tensor
 from typing_extensions import Self
 
-from fusion_perception.engines.base import Engine, TorchEngine, UnavailableError
+from fusion_perception.engines.base import Engine, UnavailableError, whole_float32
 from fusion_perception.models.base import Estimate
 from fusion_perception.models.bundle import Bundle
+from fusion_perception.models.dense_fusion import DenseFusion
 from fusion_perception.sensing.assembly import to_rgba
 from fusion_perception.sensing.observation import Camera, Observation
+
+log = logging.getLogger(__name__)
 
 # What precedes the ranges, in float32: two flags, intrinsics, pose, and room to stay aligned.
 _CAMERA_AT, _LIDAR_AT, _INTRINSICS_AT, _POSE_AT, _HEAD = 0, 1, 2, 11, 32
 _WARM_UPS = 3
+# Graphs of so many batch sizes stay in memory.
+_MOST_SIZES = 8
+
+OfFrame = Callable[[Tensor, Tensor, Tensor], Estimate]
+OfBatch = Callable[[Observation], Estimate]
 
 
 class CudaGraphEngine(Engine):
-    """One frame through static buffers; other batches, and images to be resized, run eager.
+    """One frame, or a batch, through static buffers; images to be resized go as a batch of one.
 
     The host buffer is pinned. It holds flags, intrinsics, pose and ranges as float32, then the
     image as (H, W, 4) uint8, so that a frame reaches the GPU in one copy.
@@ -30,13 +41,15 @@ class CudaGraphEngine(Engine):
 
     name = 'cuda_graph'
 
-    def __init__(self, bundle: Bundle, device: torch.device) -> None:
+    def __init__(
+        self, bundle: Bundle, device: torch.device, way: tuple[OfFrame, OfBatch] | None = None
+    ) -> None:
         if device.type != 'cuda':
             raise UnavailableError(
                 "Engine 'cuda_graph' needs a CUDA GPU. Use engine auto or torch."
             )
         super().__init__(bundle, device)
-        self._eager = TorchEngine(bundle, device)
+        bundle.model.to(device).eval()
         camera, (rows, columns) = bundle.rig.camera, bundle.lidar.shape
         numbers, pixels = _HEAD + rows * columns, (camera.height, camera.width, 4)
         size = 4 * numbers + math.prod(pixels)
@@ -46,13 +59,21 @@ class CudaGraphEngine(Engine):
         self._head, self._ranges, self._image = (
             view.numpy() for view in _views(self._sent, numbers, (rows, columns), pixels)
         )
-        self._shown: Camera | None = None
+        self._camera = camera
+        self._show(camera)
         self._parts = _views(self._received, numbers, (rows, columns), pixels)
-        self._capture()
+        self._batches: OrderedDict[int, _BatchGraph] = OrderedDict()
+        self._way, self._graph = self._quickest() if way is None else (way, self._record(way[0]))
 
     def estimate(self, observation: Observation) -> Estimate:
-        """Return the estimate of a batch, float32 on the CPU; not through the graph."""
-        return self._eager.estimate(observation)
+        """Return the estimate of a batch, float32 on the CPU."""
+        observation = observation.to(self.device)
+        size = len(observation)
+        graph = self._batches.pop(size, None) or _BatchGraph(self._way[1], observation)
+        self._batches[size] = graph
+        if len(self._batches) > _MOST_SIZES:
+            self._batches.popitem(last=False)
+        return graph(observation)
 
     def estimate_frame(
         self,
@@ -64,22 +85,20 @@ class CudaGraphEngine(Engine):
         if not self._fits(image, ranges):
             return super().estimate_frame(image, ranges, camera)
         self._head[_CAMERA_AT], self._head[_LIDAR_AT] = image is not None, ranges is not None
-        self._show(self.camera_for(camera))
+        seen_by = self.camera_for(camera)
+        if seen_by is not self._camera and seen_by != self._camera:
+            self._show(seen_by)
         if ranges is not None:
             self._ranges[...] = ranges
         if image is not None:
             self._image[..., : max(3, image.shape[2])] = image
             if image.shape[2] != 4:
                 self._image[..., 3] = 255
-        self._graph.replay()
-        torch.cuda.current_stream(self.device).synchronize()
-        found = self._answer.clone().split((3 * self._objects, 9 * self._objects))
-        centers = found[0].reshape(1, -1, 3)
-        return Estimate(centers, found[1].reshape(1, -1, 3, 3) if self._covariance else None)
+        return self._graph()
 
     def twin(self) -> Self:
         """Return an engine of the same weights with buffers of its own."""
-        return type(self)(self.bundle, self.device)
+        return type(self)(self.bundle, self.device, self._way)
 
     def _fits(self, image: NDArray[np.uint8] | None, ranges: NDArray[np.float32] | None) -> bool:
         height, width, _ = self._image.shape
@@ -93,36 +112,42 @@ class CudaGraphEngine(Engine):
         return image is not None or ranges is not None
 
     def _show(self, camera: Camera) -> None:
-        if camera == self._shown:
-            return
         self._head[_INTRINSICS_AT:_POSE_AT] = camera.intrinsics().reshape(-1).numpy()
         self._head[_POSE_AT : _POSE_AT + 16] = camera.extrinsics().reshape(-1).numpy()
-        self._shown = camera
+        self._camera = camera
 
-    def _capture(self) -> None:
-        """Record copy, forward pass and copy back; all memory it touches stays where it is."""
-        self._show(self.bundle.rig.camera)
-        self._objects = len(self.bundle.rig.classes)
-        self._answer = torch.zeros(12 * self._objects, pin_memory=True)
-        self._covariance = False
-        current, beside = torch.cuda.current_stream(self.device), torch.cuda.Stream(self.device)
-        beside.wait_stream(current)
-        with torch.no_grad(), torch.cuda.device(self.device):
-            with torch.cuda.stream(beside):
-                for _ in range(_WARM_UPS):
-                    self._step()
-            current.wait_stream(beside)
-            self._graph = torch.cuda.CUDAGraph()
-            # Other threads may use the GPU meanwhile.
-            with torch.cuda.graph(self._graph, capture_error_mode='thread_local'):
-                self._step()
+    def _quickest(self) -> tuple[tuple[OfFrame, OfBatch], _Recorded]:
+        """Return the first way to compute that can be had here, and its recording of a frame."""
+        model, device = self.bundle.model, self.device
+        if isinstance(model, DenseFusion):
+            try:
+                from fusion_perception.engines.fused_dense_fusion import FusedDenseFusion
 
-    def _step(self) -> None:
-        self._received.copy_(self._sent, non_blocking=True)
-        head, ranges, image = self._parts
+                fused = FusedDenseFusion(model, device)
+                for of_frame in (fused.compiled(self._assembled), self._assembling(fused)):
+                    try:
+                        return (of_frame, fused), self._record(of_frame)
+                    except Exception as error:  # Whatever a compiler raises; it has no base.
+                        log.info('%s', _without('merged kernels', error))
+            except Exception as error:
+                log.info('%s', _without('its own kernels', error))
+        plain = self._assembling(model)
+        return (plain, model), self._record(plain)
+
+    def _record(self, of_frame: OfFrame) -> _Recorded:
+        def step(answer: Callable[[Estimate], None]) -> None:
+            self._received.copy_(self._sent, non_blocking=True)
+            answer(of_frame(*self._parts))
+
+        return _Recorded(step, len(self.bundle.rig.classes), 1, self.device)
+
+    def _assembling(self, of_batch: OfBatch) -> OfFrame:
+        return lambda *sent: of_batch(self._assembled(*sent))
+
+    def _assembled(self, head: Tensor, ranges: Tensor, image: Tensor) -> Observation:
         camera, lidar = head[_CAMERA_AT : _CAMERA_AT + 1], head[_LIDAR_AT : _LIDAR_AT + 1]
-        height, width = self._image.shape[:2]
-        observation = Observation(
+        height, width, _ = image.shape
+        return Observation(
             # An absent sensor is all zeros, whatever an earlier frame left in its place.
             rgba=to_rgba(image[None], height, width) * camera,
             xyza=self.lidar.xyza(ranges[None]) * lidar,
@@ -131,13 +156,73 @@ class CudaGraphEngine(Engine):
             intrinsics=head[_INTRINSICS_AT:_POSE_AT].view(1, 3, 3),
             T_camera_lidar=head[_POSE_AT : _POSE_AT + 16].view(1, 4, 4),
         )
-        estimate: Estimate = self.bundle.model(observation)
-        answer = [estimate.centers.flatten()]
-        if estimate.covariance is not None:
-            self._covariance = True
-            answer.append(estimate.covariance.flatten())
-        flat = torch.cat(answer)
+
+
+class _Recorded:
+    """Something that gives an estimate, recorded once; all memory it touches stays where it is.
+
+    `step` does the work and hands its estimate, (B, K, 3) and (B, K, 3, 3), to what it is given.
+    """
+
+    def __init__(
+        self,
+        step: Callable[[Callable[[Estimate], None]], None],
+        objects: int,
+        count: int,
+        device: torch.device,
+    ) -> None:
+        self._device, self._objects, self._count = device, objects, count
+        self._answer = torch.zeros(12 * count * objects, pin_memory=True)
+        self._sure = False
+        current, beside = torch.cuda.current_stream(device), torch.cuda.Stream(device)
+        beside.wait_stream(current)
+        with torch.no_grad(), torch.cuda.device(device), whole_float32():
+            with torch.cuda.stream(beside):
+                for _ in range(_WARM_UPS):
+                    step(self._keep)
+            current.wait_stream(beside)
+            self._graph = torch.cuda.CUDAGraph()
+            # Other threads may use the GPU meanwhile.
+            with torch.cuda.graph(self._graph, capture_error_mode='thread_local'):
+                step(self._keep)
+
+    def __call__(self) -> Estimate:
+        """Replay it and return the estimate, on the CPU."""
+        self._graph.replay()
+        torch.cuda.current_stream(self._device).synchronize()
+        found = self._answer.clone()
+        at, count, objects = 3 * self._count * self._objects, self._count, self._objects
+        centers = found[:at].view(count, objects, 3)
+        return Estimate(centers, found[at:].view(count, objects, 3, 3) if self._sure else None)
+
+    def _keep(self, estimate: Estimate) -> None:
+        self._sure = estimate.covariance is not None
+        parts = (estimate.centers, estimate.covariance)
+        flat = torch.cat([part.flatten() for part in parts if part is not None])
         self._answer[: len(flat)].copy_(flat, non_blocking=True)
+
+
+class _BatchGraph:
+    """The estimate of batches of one size, through tensors of their own."""
+
+    def __init__(self, of_batch: OfBatch, like: Observation) -> None:
+        self._given = Observation(*(part.clone() for part in vars(like).values()))
+        objects = of_batch(like).centers.shape[1]
+        self._recorded = _Recorded(
+            lambda keep: keep(of_batch(self._given)), objects, len(like), like.rgba.device
+        )
+
+    def __call__(self, observation: Observation) -> Estimate:
+        for kept, given in zip(
+            vars(self._given).values(), vars(observation).values(), strict=True
+        ):
+            kept.copy_(given)
+        return self._recorded()
+
+
+def _without(what: str, error: Exception) -> str:
+    why = ' '.join(str(error).split())[:200]
+    return f'Engine cuda_graph does without {what} here: {type(error).__name__}: {why}'
 
 
 def _views(

@@ -20,6 +20,7 @@ from fusion_perception.learning.freshness import FolderState, folder_state, is_u
 from fusion_perception.learning.packing import Packing
 from fusion_perception.learning.packing_crew import pack_scenes
 from fusion_perception.learning.plain_packing import Places
+from fusion_perception.learning.transfer import to_device
 from fusion_perception.sensing.assembly import observe
 from fusion_perception.sensing.geometry import transform_points
 from fusion_perception.sensing.observation import Lidar, Observation
@@ -63,9 +64,9 @@ class SceneSet:
         """Return this set whole on another device."""
         return replace(
             self.streamed_to(device),
-            images=self.images.to(device),
-            ranges=self.ranges.to(device),
-            centers=self.centers.to(device),
+            images=to_device(self.images, device),
+            ranges=to_device(self.ranges, device),
+            centers=to_device(self.centers, device),
         )
 
     def streamed_to(self, device: torch.device | str) -> SceneSet:

@@ -66,6 +66,10 @@ class Recipe(Settings):
         description="Part of a GPU's memory that the scenes may take; a larger set is streamed",
     )
     precision: Precision = Field('float32', description='Precision of the forward pass')
+    compile: bool = Field(
+        False,
+        description='Compile the model for the GPU: seconds at the start, quicker epochs',
+    )
     architecture: Annotated[dict[str, object], Suppress] = Field(
         {}, description="Settings of the model; empty: the model's own defaults"
     )

@@ -171,6 +171,8 @@ def start_fabric(recipe: Recipe) -> Fabric:
             f'devices = {recipe.devices}, but this machine has {torch.cuda.device_count()} CUDA '
             'devices. Lower --devices.'
         )
+    if recipe.compile and kind != 'cuda':
+        raise ValueError('compile = True needs a CUDA GPU. Leave out --compile.')
     from lightning_fabric import Fabric  # It brings the compiler: seconds, also for --help.
 
     return Fabric(

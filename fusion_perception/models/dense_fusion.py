@@ -10,6 +10,7 @@ simply contributes nothing.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import NamedTuple
 
 import torch
 from pydantic import Field
@@ -48,6 +49,18 @@ class DenseFusionConfig(ModelConfig):
         (1.0, 1.0, 1.0),
         description='Factor on the covariance: both sensors, camera alone, LiDAR alone',
     )
+
+
+class BySensor(NamedTuple):
+    """What one sensor says: centers (B, K, 3) metres, LiDAR frame, and how sure it is.
+
+    `sure` (B, K, 6) is what `precision_from` turns into precisions; they count where the sensor
+    `speaks` (B,), that is, where it is there and sees anything.
+    """
+
+    centers: Tensor
+    sure: Tensor
+    speaks: Tensor
 
 
 class Votes(nn.Module):
@@ -103,27 +116,36 @@ class DenseFusion(FusionModel):
 
     def forward(self, observation: Observation) -> Estimate:
         """Predict the centres of a batch; a silent sensor contributes nothing."""
-        by_lidar, by_camera = self._lidar_estimate(observation), self._camera_estimate(observation)
+        return self.combine(observation, self.by_lidar(observation), self.by_camera(observation))
+
+    def by_lidar(self, observation: Observation) -> BySensor:
+        """Say where the LiDAR alone sees the objects; the colour at its points helps it."""
+        found = self._lidar_estimate(observation)
+        has_points = (observation.xyza[:, 3].amax((1, 2)) > 0) & observation.lidar
+        return BySensor(*found, has_points)
+
+    def by_camera(self, observation: Observation) -> BySensor:
+        """Say where the camera alone sees the objects."""
+        found = self._camera_estimate(observation)
+        # There is nothing in an image of one colour, be it black, white or fog.
+        image = observation.rgba[:, :3].flatten(2)
+        contrast = (image.amax(2) - image.amin(2)).amax(1)
+        return BySensor(*found, (contrast > _LEAST_CONTRAST) & observation.camera)
+
+    def combine(
+        self, observation: Observation, by_lidar: BySensor, by_camera: BySensor
+    ) -> Estimate:
+        """Weigh what the sensors say, and what was believed before, by how sure they are."""
         # In bfloat16 the combination alone would move the centres by centimetres.
         with _full_precision(observation.xyza):
             return self._combined(observation, by_lidar, by_camera)
 
     def _combined(
-        self,
-        observation: Observation,
-        by_lidar: tuple[Tensor, Tensor],
-        by_camera: tuple[Tensor, Tensor],
+        self, observation: Observation, by_lidar: BySensor, by_camera: BySensor
     ) -> Estimate:
-        """Combine each sensor's centres (B, K, 3) and free numbers of precisions (B, K, 6)."""
-        centers = torch.stack((by_lidar[0], by_camera[0]))
-        has_points = (observation.xyza[:, 3].amax((1, 2)) > 0) & observation.lidar
-        # Nor is there anything in an image of one colour, be it black, white or fog.
-        image = observation.rgba[:, :3].flatten(2)
-        has_contrast = (
-            (image.amax(2) - image.amin(2)).amax(1) > _LEAST_CONTRAST
-        ) & observation.camera
-        speaks = torch.stack((has_points, has_contrast))[..., None, None, None]
-        precisions = precision_from(torch.stack((by_lidar[1], by_camera[1]))) * speaks
+        centers = torch.stack((by_lidar.centers, by_camera.centers))
+        speaks = torch.stack((by_lidar.speaks, by_camera.speaks))[..., None, None, None]
+        precisions = precision_from(torch.stack((by_lidar.sure, by_camera.sure))) * speaks
         eye = torch.eye(3, device=centers.device)
         prior = (-2 * self.prior_log_sigma).exp()[:, None, None] * eye
         covariance = invert_symmetric(precisions.sum(0) + prior)

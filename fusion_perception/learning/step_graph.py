@@ -1,0 +1,106 @@
+"""Take training steps on a GPU by replaying one captured CUDA graph instead of launching each."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator
+
+import torch
+from torch import Tensor
+
+from fusion_perception.sensing.observation import Observation
+
+log = logging.getLogger(__name__)
+
+Step = Callable[[Observation, Tensor], None]
+# Steps taken plainly before one is recorded: libraries choose and allocate in the first ones.
+_WARM_UPS = 3
+
+
+class StepGraph:
+    """A step whose every launch is recorded once, and repeated in one for each batch.
+
+    A step of a small network is hundreds of kernels that take a GPU less time than the host takes
+    to launch them. `step` must read all that changes from tensors that stay where they are, and
+    never wait for the device. A batch of another shape is stepped plainly, as are all where
+    recording fails.
+    """
+
+    def __init__(self, step: Step, device: torch.device) -> None:
+        self._step, self._device = step, device
+        self._taken = 0
+        self._failed = False
+        self._graph: torch.cuda.CUDAGraph | None = None
+        self._batch: tuple[Observation, Tensor] | None = None
+
+    def __call__(self, observation: Observation, centers: Tensor) -> None:
+        """Take one step."""
+        if self._failed:
+            self._step(observation, centers)
+        elif self._taken < _WARM_UPS:
+            self._taken += 1
+            # Not on the stream that everything else uses: recording would not forgive that.
+            with self._beside():
+                self._step(observation, centers)
+        elif self._graph is None:
+            self._record(observation, centers)
+        elif self._fits(observation, centers):
+            for kept, given in zip(self._tensors(), _tensors(observation, centers), strict=True):
+                kept.copy_(given)
+            self._graph.replay()
+        else:
+            self._step(observation, centers)
+
+    def _record(self, observation: Observation, centers: Tensor) -> None:
+        """Record the step, then take it."""
+        self._batch = (
+            Observation(*(part.clone() for part in vars(observation).values())),
+            (centers.clone()),
+        )
+        graph = torch.cuda.CUDAGraph()
+        try:
+            with torch.cuda.graph(graph, capture_error_mode='thread_local'):
+                self._step(*self._batch)
+        except RuntimeError as error:
+            why = ' '.join(str(error).split())[:200]
+            log.warning('This training goes on without a CUDA graph, more slowly: %s', why)
+            self._failed = True
+            self._step(observation, centers)
+            return
+        self._graph = graph
+        graph.replay()
+
+    def _fits(self, observation: Observation, centers: Tensor) -> bool:
+        return all(
+            kept.shape == given.shape
+            for kept, given in zip(self._tensors(), _tensors(observation, centers), strict=True)
+        )
+
+    def _tensors(self) -> Iterator[Tensor]:
+        assert self._batch is not None
+        yield from _tensors(*self._batch)
+
+    def _beside(self) -> _Beside:
+        return _Beside(self._device)
+
+
+class _Beside:
+    """Work on a stream of its own, in order with what the usual one does before and after."""
+
+    def __init__(self, device: torch.device) -> None:
+        self._usual = torch.cuda.current_stream(device)
+        self._stream = torch.cuda.Stream(device)
+        self._inside = torch.cuda.stream(self._stream)
+
+    def __enter__(self) -> None:
+        self._stream.wait_stream(self._usual)
+        self._inside.__enter__()
+
+    def __exit__(self, *error: object) -> None:
+        self._inside.__exit__(*error)
+        self._usual.wait_stream(self._stream)
+
+
+def _tensors(observation: Observation, centers: Tensor) -> Iterator[Tensor]:
+    yield from vars(observation).values()
+    yield centers
