@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 
+from fusion_perception import engines
 from fusion_perception.engines import onnx_graph
 from fusion_perception.engines.base import TorchEngine
 from fusion_perception.engines.choice import ALLOWED_M, compare, try_engine
@@ -241,6 +242,55 @@ def test_a_cuda_graph_takes_images_of_another_size(tmp_path):
     image, ranges = np.full((128, 128, 3), 99, np.uint8), np.full((64, 64), 24.0, np.float32)
     expected = Runtime(bundle, 'cuda').predict_frame(image, ranges)
     found = Runtime(bundle, 'cuda', engine='cuda_graph').predict_frame(image, ranges)
+    torch.testing.assert_close(found.centers, expected.centers, atol=1e-3, rtol=0)
+
+
+@NO_CUDA
+@pytest.mark.parametrize('name', sorted(MODELS))
+def test_a_cuda_graph_agrees_in_every_mode_of_every_model(tmp_path, name):
+    bundle = saved(tmp_path, name)
+    trial = try_engine('cuda_graph', bundle, TorchEngine(bundle, torch.device('cuda')))
+    assert trial.fault == ''
+    assert trial.apart_m < ALLOWED_M
+
+
+@NO_CUDA
+def test_a_cuda_graph_agrees_in_batches_of_any_size_whatever_came_before(tmp_path):
+    bundle = saved(tmp_path)
+    graph, eager = Runtime(bundle, 'cuda', engine='cuda_graph'), Runtime(bundle, 'cpu')
+    for count in (3, 1, 3, 2, 1):
+        seen = frames(bundle, count)
+        for observation in (seen, seen.without('camera'), seen.without('lidar')):
+            found, expected = graph.predict(observation), eager.predict(observation)
+            torch.testing.assert_close(found.centers, expected.centers, atol=1e-3, rtol=0)
+            torch.testing.assert_close(found.covariance, expected.covariance, atol=1e-3, rtol=1e-2)
+
+
+@NO_CUDA
+@pytest.mark.parametrize('missing', ['fused_dense_fusion', 'pinned'])
+def test_without_its_own_kernels_a_cuda_graph_takes_the_model_as_it_is(
+    tmp_path, monkeypatch, missing
+):
+    bundle = saved(tmp_path)
+    monkeypatch.setitem(sys.modules, f'fusion_perception.engines.{missing}', None)
+    monkeypatch.delattr(engines, missing, raising=False)
+    graph = Runtime(bundle, 'cuda', engine='cuda_graph')
+    assert graph.engine == 'cuda_graph'
+    assert graph._engine._way.of_batch is bundle.model
+
+
+@NO_CUDA
+def test_where_kernels_cannot_be_merged_a_cuda_graph_leaves_them_apart(tmp_path, monkeypatch):
+    bundle = saved(tmp_path)
+
+    def no_compiler(*args, **settings):
+        raise RuntimeError('no C compiler')
+
+    monkeypatch.setattr(torch, 'compile', lambda work, **settings: no_compiler)
+    graph, eager = Runtime(bundle, 'cuda', engine='cuda_graph'), Runtime(bundle, 'cpu')
+    seen = frames(bundle, 1)
+    assert type(graph._engine._way.of_batch).__name__ == 'FusedDenseFusion'
+    found, expected = graph.predict(seen), eager.predict(seen)
     torch.testing.assert_close(found.centers, expected.centers, atol=1e-3, rtol=0)
 
 

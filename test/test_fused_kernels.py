@@ -11,6 +11,7 @@ pytest.importorskip('triton', reason='triton comes with PyTorch for CUDA only')
 from fusion_perception.engines import fused_unet
 from fusion_perception.engines.fused_unet import FusedPointwise, FusedUNet
 from fusion_perception.engines.fused_votes import FusedVotes
+from fusion_perception.engines.pinned import copy
 
 DEVICE = torch.device('cuda' if torch.cuda.is_available() else 'cpu')
 
@@ -92,3 +93,14 @@ def test_fused_votes_find_the_same_centres_and_are_as_sure(valid, size):
     )
     torch.testing.assert_close(found[0], expected[0], atol=3e-5, rtol=0)
     torch.testing.assert_close(found[1], expected[1], atol=3e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize('count', [1, 255, 256, 1000])
+def test_a_kernel_copies_all_of_a_tensor_and_no_more(count):
+    source = torch.arange(count, dtype=torch.int32, device=DEVICE)
+    target = torch.zeros(count + 8, dtype=torch.int32, pin_memory=torch.cuda.is_available())
+    copy(source, target[:count])
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+    assert torch.equal(target[:count], source.cpu())
+    assert not target[count:].any()

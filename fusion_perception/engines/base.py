@@ -15,7 +15,7 @@ from typing_extensions import Self
 
 from fusion_perception.models.base import Estimate
 from fusion_perception.models.bundle import Bundle
-from fusion_perception.sensing.assembly import observe
+from fusion_perception.sensing.assembly import CameraMatrices, observe
 from fusion_perception.sensing.observation import Camera, Observation
 
 EngineName = Literal['torch', 'onnxruntime', 'cuda_graph', 'tensorrt']
@@ -53,6 +53,7 @@ class Engine(ABC):
     def __init__(self, bundle: Bundle, device: torch.device) -> None:
         self.bundle, self.device = bundle, device
         self.lidar = bundle.lidar.to(device)
+        self._matrices = CameraMatrices.of(bundle.rig.camera, device)
 
     @abstractmethod
     def estimate(self, observation: Observation) -> Estimate:
@@ -79,7 +80,9 @@ class Engine(ABC):
         """
         images = None if image is None else self._put(image)
         measured = None if ranges is None else self._put(ranges)
-        return observe(images, measured, self.camera_for(camera), self.lidar)
+        seen_by = self.camera_for(camera)
+        known = self._matrices if seen_by is self.bundle.rig.camera else None
+        return observe(images, measured, seen_by, self.lidar, known)
 
     def camera_for(self, camera: Camera | None) -> Camera:
         """Return a camera at the bundle's resolution; without one, the bundle's own."""

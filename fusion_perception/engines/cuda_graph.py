@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 import math
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -30,6 +31,15 @@ _MOST_SIZES = 8
 
 OfFrame = Callable[[Tensor, Tensor, Tensor], Estimate]
 OfBatch = Callable[[Observation], Estimate]
+Copy = Callable[[Tensor, Tensor], object]
+
+
+class Way(NamedTuple):
+    """How frames and batches are computed, and what lies in one memory gets into another."""
+
+    of_frame: OfFrame
+    of_batch: OfBatch
+    copy: Copy
 
 
 class CudaGraphEngine(Engine):
@@ -41,9 +51,7 @@ class CudaGraphEngine(Engine):
 
     name = 'cuda_graph'
 
-    def __init__(
-        self, bundle: Bundle, device: torch.device, way: tuple[OfFrame, OfBatch] | None = None
-    ) -> None:
+    def __init__(self, bundle: Bundle, device: torch.device, way: Way | None = None) -> None:
         if device.type != 'cuda':
             raise UnavailableError(
                 "Engine 'cuda_graph' needs a CUDA GPU. Use engine auto or torch."
@@ -63,13 +71,13 @@ class CudaGraphEngine(Engine):
         self._show(camera)
         self._parts = _views(self._received, numbers, (rows, columns), pixels)
         self._batches: OrderedDict[int, _BatchGraph] = OrderedDict()
-        self._way, self._graph = self._quickest() if way is None else (way, self._record(way[0]))
+        self._way, self._graph = self._quickest() if way is None else (way, self._record(way))
 
     def estimate(self, observation: Observation) -> Estimate:
         """Return the estimate of a batch, float32 on the CPU."""
         observation = observation.to(self.device)
         size = len(observation)
-        graph = self._batches.pop(size, None) or _BatchGraph(self._way[1], observation)
+        graph = self._batches.pop(size, None) or _BatchGraph(self._way, observation)
         self._batches[size] = graph
         if len(self._batches) > _MOST_SIZES:
             self._batches.popitem(last=False)
@@ -116,30 +124,37 @@ class CudaGraphEngine(Engine):
         self._head[_POSE_AT : _POSE_AT + 16] = camera.extrinsics().reshape(-1).numpy()
         self._camera = camera
 
-    def _quickest(self) -> tuple[tuple[OfFrame, OfBatch], _Recorded]:
+    def _quickest(self) -> tuple[Way, _Recorded]:
         """Return the first way to compute that can be had here, and its recording of a frame."""
-        model, device = self.bundle.model, self.device
+        why = ''
+        for way in self._ways():
+            try:
+                return way, self._record(way)
+            except Exception as error:  # Whatever a compiler raises; it has no base.
+                why = ' '.join(f'{type(error).__name__}: {error}'.split())[:300]
+                log.info('Engine cuda_graph takes a simpler way here: %s', why)
+        raise RuntimeError(why)
+
+    def _ways(self) -> Iterator[Way]:
+        model = self.bundle.model
         if isinstance(model, DenseFusion):
             try:
+                from fusion_perception.engines import pinned
                 from fusion_perception.engines.fused_dense_fusion import FusedDenseFusion
+            except ImportError as error:
+                log.info('Engine cuda_graph takes a simpler way here: %s', error)
+            else:
+                fused = FusedDenseFusion(model, self.device)
+                yield Way(fused.compiled(self._assembled), fused, pinned.copy)
+                yield Way(self._assembling(fused), fused, pinned.copy)
+        yield Way(self._assembling(model), model, _copy)
 
-                fused = FusedDenseFusion(model, device)
-                for of_frame in (fused.compiled(self._assembled), self._assembling(fused)):
-                    try:
-                        return (of_frame, fused), self._record(of_frame)
-                    except Exception as error:  # Whatever a compiler raises; it has no base.
-                        log.info('%s', _without('merged kernels', error))
-            except Exception as error:
-                log.info('%s', _without('its own kernels', error))
-        plain = self._assembling(model)
-        return (plain, model), self._record(plain)
+    def _record(self, way: Way) -> _Recorded:
+        def work() -> Estimate:
+            way.copy(self._sent.view(torch.int32), self._received.view(torch.int32))
+            return way.of_frame(*self._parts)
 
-    def _record(self, of_frame: OfFrame) -> _Recorded:
-        def step(answer: Callable[[Estimate], None]) -> None:
-            self._received.copy_(self._sent, non_blocking=True)
-            answer(of_frame(*self._parts))
-
-        return _Recorded(step, len(self.bundle.rig.classes), 1, self.device)
+        return _Recorded(work, way.copy, len(self.bundle.rig.classes), 1, self.device)
 
     def _assembling(self, of_batch: OfBatch) -> OfFrame:
         return lambda *sent: of_batch(self._assembled(*sent))
@@ -159,57 +174,64 @@ class CudaGraphEngine(Engine):
 
 
 class _Recorded:
-    """Something that gives an estimate, recorded once; all memory it touches stays where it is.
-
-    `step` does the work and hands its estimate, (B, K, 3) and (B, K, 3, 3), to what it is given.
-    """
+    """Something that gives an estimate, recorded once; all memory it touches stays where it is."""
 
     def __init__(
         self,
-        step: Callable[[Callable[[Estimate], None]], None],
+        work: Callable[[], Estimate],
+        copy: Copy,
         objects: int,
         count: int,
         device: torch.device,
     ) -> None:
-        self._device, self._objects, self._count = device, objects, count
-        self._answer = torch.zeros(12 * count * objects, pin_memory=True)
+        self._copy, self._device = copy, device
+        numbers = count * objects
+        answer = torch.zeros(12 * numbers, pin_memory=True)
+        self._centers, self._covariance = answer[: 3 * numbers], answer[3 * numbers :]
+        # numpy copies so few numbers in a fraction of the time.
+        self._answers = (
+            self._centers.numpy().reshape(count, objects, 3),
+            self._covariance.numpy().reshape(count, objects, 3, 3),
+        )
         self._sure = False
         current, beside = torch.cuda.current_stream(device), torch.cuda.Stream(device)
         beside.wait_stream(current)
         with torch.no_grad(), torch.cuda.device(device), whole_float32():
             with torch.cuda.stream(beside):
                 for _ in range(_WARM_UPS):
-                    step(self._keep)
+                    self._keep(work())
             current.wait_stream(beside)
             self._graph = torch.cuda.CUDAGraph()
             # Other threads may use the GPU meanwhile.
             with torch.cuda.graph(self._graph, capture_error_mode='thread_local'):
-                step(self._keep)
+                self._keep(work())
 
     def __call__(self) -> Estimate:
         """Replay it and return the estimate, on the CPU."""
         self._graph.replay()
         torch.cuda.current_stream(self._device).synchronize()
-        found = self._answer.clone()
-        at, count, objects = 3 * self._count * self._objects, self._count, self._objects
-        centers = found[:at].view(count, objects, 3)
-        return Estimate(centers, found[at:].view(count, objects, 3, 3) if self._sure else None)
+        centers, covariance = self._answers
+        return Estimate(
+            torch.from_numpy(centers.copy()),
+            torch.from_numpy(covariance.copy()) if self._sure else None,
+        )
 
     def _keep(self, estimate: Estimate) -> None:
         self._sure = estimate.covariance is not None
-        parts = (estimate.centers, estimate.covariance)
-        flat = torch.cat([part.flatten() for part in parts if part is not None])
-        self._answer[: len(flat)].copy_(flat, non_blocking=True)
+        self._copy(estimate.centers.flatten(), self._centers)
+        if estimate.covariance is not None:
+            self._copy(estimate.covariance.flatten(), self._covariance)
 
 
 class _BatchGraph:
     """The estimate of batches of one size, through tensors of their own."""
 
-    def __init__(self, of_batch: OfBatch, like: Observation) -> None:
+    def __init__(self, way: Way, like: Observation) -> None:
         self._given = Observation(*(part.clone() for part in vars(like).values()))
-        objects = of_batch(like).centers.shape[1]
+        with torch.no_grad():
+            objects = way.of_batch(like).centers.shape[1]
         self._recorded = _Recorded(
-            lambda keep: keep(of_batch(self._given)), objects, len(like), like.rgba.device
+            lambda: way.of_batch(self._given), way.copy, objects, len(like), like.rgba.device
         )
 
     def __call__(self, observation: Observation) -> Estimate:
@@ -220,9 +242,8 @@ class _BatchGraph:
         return self._recorded()
 
 
-def _without(what: str, error: Exception) -> str:
-    why = ' '.join(str(error).split())[:200]
-    return f'Engine cuda_graph does without {what} here: {type(error).__name__}: {why}'
+def _copy(source: Tensor, target: Tensor) -> object:
+    return target.copy_(source, non_blocking=True)
 
 
 def _views(

@@ -9,8 +9,8 @@ from torch import Tensor, nn
 
 from fusion_perception.models.dense_fusion import Votes
 
-# Pixels looked at together.
-_TILE = 128
+# Pixels looked at together, at most: each look costs the way to the memory and back.
+_TILE = 512
 
 
 @triton.jit
@@ -148,7 +148,9 @@ class FusedVotes(nn.Module):
         features = features.permute(0, 2, 3, 1).contiguous()
         votes = votes.contiguous()
         masked = valid is not None
-        valid = features if valid is None else valid.contiguous().view(torch.uint8)
+        valid = features if valid is None else valid.to(torch.uint8).contiguous()
+        pixels = height * width
+        tile = min(_TILE, triton.next_power_of_2(pixels))
         centers = features.new_empty((count, objects, 3))
         sure = features.new_empty((count, objects, 6))
         _vote[(count, objects)](
@@ -158,13 +160,13 @@ class FusedVotes(nn.Module):
             *(getattr(self, f'constant_{number}') for number in range(6)),
             centers,
             sure,
-            height * width,
+            pixels,
             OBJECTS=objects,
             FEATURES=self.features,
             HIDDEN=self.hidden,
             MASKED=masked,
-            TILE=_TILE,
+            TILE=tile,
             WIDTH=triton.next_power_of_2(self.features),
-            num_warps=8,
+            num_warps=max(1, tile // 32),
         )
         return centers, sure

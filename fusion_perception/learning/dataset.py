@@ -8,6 +8,7 @@ import logging
 import os
 import tempfile
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +22,7 @@ from fusion_perception.learning.packing import Packing
 from fusion_perception.learning.packing_crew import pack_scenes
 from fusion_perception.learning.plain_packing import Places
 from fusion_perception.learning.transfer import to_device
-from fusion_perception.sensing.assembly import observe
+from fusion_perception.sensing.assembly import CameraMatrices, observe
 from fusion_perception.sensing.geometry import transform_points
 from fusion_perception.sensing.observation import Lidar, Observation
 from fusion_perception.sensing.rig import Rig
@@ -81,7 +82,11 @@ class SceneSet:
         images, ranges, centers = (
             tensor[indices].to(self.device) for tensor in (self.images, self.ranges, self.centers)
         )
-        return observe(images, ranges, self.rig.camera, self.lidar), centers
+        return observe(images, ranges, self.rig.camera, self.lidar, self._matrices), centers
+
+    @cached_property
+    def _matrices(self) -> CameraMatrices:
+        return CameraMatrices.of(self.rig.camera, self.device)
 
     def split(self, validation: int = VALIDATION_SCENES) -> tuple[Tensor, Tensor]:
         """Return the indices for training and validation, on the CPU; see split_indices."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
@@ -9,15 +11,32 @@ from torch.nn.functional import interpolate
 from fusion_perception.sensing.observation import Camera, Lidar, Observation
 
 
+class CameraMatrices(NamedTuple):
+    """A camera as tensors on a device: intrinsics (3, 3) pixels, T_camera_lidar (4, 4) metres."""
+
+    intrinsics: Tensor
+    T_camera_lidar: Tensor
+
+    @classmethod
+    def of(cls, camera: Camera, device: torch.device) -> CameraMatrices:
+        """Return the matrices of a camera; to make them anew for each frame costs time."""
+        return cls(camera.intrinsics().to(device), camera.extrinsics().to(device))
+
+
 def observe(
-    images: Tensor | None, ranges: Tensor | None, camera: Camera, lidar: Lidar
+    images: Tensor | None,
+    ranges: Tensor | None,
+    camera: Camera,
+    lidar: Lidar,
+    matrices: CameraMatrices | None = None,
 ) -> Observation:
     """Return the observation of B images and B range images taken at the same time.
 
     `images` is (B, H, W, C) uint8 with C of 1 (mono), 3 (RGB) or 4 (RGBA); `ranges` is (B, R, C)
     float32 metres; None means that this sensor is silent. Images of another size than the
     camera's are resized to it: their field of view is taken to be the camera's.
-    Both must be on one device, and the observation stays there.
+    Both must be on one device, and the observation stays there. `matrices` are the camera's on
+    that device, where they are at hand.
     Raises ValueError when neither is given, the counts differ or a shape does not fit.
     """
     if images is None and ranges is None:
@@ -37,13 +56,14 @@ def observe(
         xyza = torch.zeros(count, 4, *lidar.shape, device=device)
     else:
         xyza = lidar.xyza(ranges)
+    matrices = matrices or CameraMatrices.of(camera, device)
     return Observation(
         rgba=rgba,
         xyza=xyza,
         camera=torch.full((count,), images is not None, device=device),
         lidar=torch.full((count,), ranges is not None, device=device),
-        intrinsics=camera.intrinsics().to(device).expand(count, 3, 3),
-        T_camera_lidar=camera.extrinsics().to(device).expand(count, 4, 4),
+        intrinsics=matrices.intrinsics.expand(count, 3, 3),
+        T_camera_lidar=matrices.T_camera_lidar.expand(count, 4, 4),
     )
 
 
