@@ -15,13 +15,13 @@ from fusion_perception import engines
 from fusion_perception.engines import onnx_graph
 from fusion_perception.engines.base import TorchEngine
 from fusion_perception.engines.choice import ALLOWED_M, compare, try_engine
-from fusion_perception.engines.onnx_graph import export, graph_of, keep, kept_graph
+from fusion_perception.engines.onnx_graph import export_frame, graph_of, keep, kept_graph
 from fusion_perception.models import MODELS, build
 from fusion_perception.models.bundle import load_bundle, save_bundle
 from fusion_perception.models.examples import made_up_examples
 from fusion_perception.runtime import Runtime
 from fusion_perception.sensing.lidars import UniformGrid
-from fusion_perception.sensing.observation import Observation
+from fusion_perception.sensing.observation import Camera, Observation
 from fusion_perception.sensing.rig import Rig
 
 SMALL = {'channels': (2, 4, 4), 'hidden': (8, 8)}
@@ -101,8 +101,43 @@ def test_a_frame_is_predicted_like_its_observation(bundle):
         ready = Runtime(bundle, 'cpu', engine=engine)
         for frame in ((image, ranges), (None, ranges), (image[..., :3], None)):
             direct, observed = ready.predict_frame(*frame), ready.predict(ready.observe(*frame))
-            assert torch.equal(direct.centers, observed.centers)
+            torch.testing.assert_close(direct.centers, observed.centers, atol=1e-4, rtol=0)
             assert direct.mode == observed.mode
+
+
+@pytest.mark.parametrize('channels', [1, 3, 4])
+def test_frames_by_onnxruntime_are_those_of_torch_whatever_the_image_and_the_camera(
+    bundle, channels
+):
+    image = bundle.examples.images[0, ..., :channels].numpy()
+    ranges = bundle.examples.ranges[0].numpy().copy()
+    ranges[::5, ::3] = np.nan
+    ranges[1::5, ::3] = np.inf
+    large = image.repeat(2, 0).repeat(2, 1)
+    elsewhere = Camera(fx=80.0, cy=30.0)
+    twice = Camera(width=128, height=128, fx=160.0, fy=150.0, cx=63.5, cy=60.0)
+    frames = [
+        (image, ranges, None),
+        (image[:, ::-1], ranges, None),
+        (image, ranges[::-1], elsewhere),
+        (image, None, elsewhere),
+        (None, ranges, None),
+        (large, ranges, twice),
+    ]
+    ready, eager = Runtime(bundle, 'cpu', engine='onnxruntime'), Runtime(bundle, 'cpu')
+    for frame in frames:
+        found, expected = ready.predict_frame(*frame), eager.predict_frame(*frame)
+        torch.testing.assert_close(found.centers, expected.centers, atol=1e-3, rtol=0)
+        torch.testing.assert_close(found.covariance, expected.covariance, atol=1e-3, rtol=1e-2)
+
+
+def test_a_frame_that_does_not_fit_is_refused_alike_by_every_engine(bundle):
+    image, ranges = bundle.examples.images[0].numpy(), bundle.examples.ranges[0].numpy()
+    for engine in ('torch', 'onnxruntime'):
+        ready = Runtime(bundle, 'cpu', engine=engine)
+        for frame in ((image, ranges[:10]), (image.astype(np.float32), ranges)):
+            with pytest.raises(ValueError, match=r'range image|uint8'):
+                ready.predict_frame(*frame)
 
 
 def test_auto_takes_one_that_agrees(bundle):
@@ -116,7 +151,7 @@ def test_a_graph_that_is_a_centimetre_off_is_refused_and_the_next_taken(bundle, 
     with torch.no_grad():
         moved.model.lidar_offset.bias.add_(0.01 / moved.model.config.reach)
         moved.model.prior_center.add_(0.01)
-    keep(bundle, export(moved, batch=1))
+    keep(bundle, export_frame(moved))
     trial = try_engine('onnxruntime', bundle, TorchEngine(bundle, CPU))
     assert 0.005 < trial.apart_m < 0.03
     assert 'mm' in trial.fault
@@ -132,7 +167,7 @@ def test_covariances_that_differ_are_refused_although_the_centres_agree(bundle):
     bolder.model.config = bolder.model.config.model_copy(
         update={'covariance_scale': (1.5, 1.5, 1.5)}
     )
-    keep(bundle, export(bolder, batch=1))
+    keep(bundle, export_frame(bolder))
     trial = try_engine('onnxruntime', bundle, TorchEngine(bundle, CPU))
     assert trial.apart_m < ALLOWED_M
     assert 'standard deviations' in trial.fault

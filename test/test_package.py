@@ -91,7 +91,8 @@ def test_each_python_package_that_is_imported_is_a_dependency(distribution):
     sold_as = {'PIL': 'pillow', 'mpl_toolkits': 'matplotlib', 'yaml': 'pyyaml'}
     used = {name for name in imported_packages('fusion_perception') if not is_ros(name)}
     standard = sys.stdlib_module_names | {'compression'}  # From Python 3.14 on.
-    used = {sold_as.get(name, name) for name in used - standard}
+    # Triton comes with PyTorch where that is built for CUDA; engines do without it elsewhere.
+    used = {sold_as.get(name, name) for name in used - standard - {'triton'}}
     declared = [*distribution.install_requires]
     for extra, entries in distribution.extras_require.items():
         if extra.startswith(':'):  # Where older setuptools move what depends on the version.

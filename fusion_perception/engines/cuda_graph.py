@@ -18,7 +18,7 @@ from fusion_perception.engines.base import Engine, UnavailableError, whole_float
 from fusion_perception.models.base import Estimate
 from fusion_perception.models.bundle import Bundle
 from fusion_perception.models.dense_fusion import DenseFusion
-from fusion_perception.sensing.assembly import to_rgba
+from fusion_perception.sensing.assembly import CameraMatrices, observe_flagged
 from fusion_perception.sensing.observation import Camera, Observation
 
 log = logging.getLogger(__name__)
@@ -160,16 +160,16 @@ class CudaGraphEngine(Engine):
         return lambda *sent: of_batch(self._assembled(*sent))
 
     def _assembled(self, head: Tensor, ranges: Tensor, image: Tensor) -> Observation:
-        camera, lidar = head[_CAMERA_AT : _CAMERA_AT + 1], head[_LIDAR_AT : _LIDAR_AT + 1]
-        height, width, _ = image.shape
-        return Observation(
-            # An absent sensor is all zeros, whatever an earlier frame left in its place.
-            rgba=to_rgba(image[None], height, width) * camera,
-            xyza=self.lidar.xyza(ranges[None]) * lidar,
-            camera=camera > 0,
-            lidar=lidar > 0,
-            intrinsics=head[_INTRINSICS_AT:_POSE_AT].view(1, 3, 3),
-            T_camera_lidar=head[_POSE_AT : _POSE_AT + 16].view(1, 4, 4),
+        return observe_flagged(
+            image[None],
+            ranges[None],
+            head[_CAMERA_AT : _CAMERA_AT + 1],
+            head[_LIDAR_AT : _LIDAR_AT + 1],
+            CameraMatrices(
+                head[_INTRINSICS_AT:_POSE_AT].view(1, 3, 3),
+                head[_POSE_AT : _POSE_AT + 16].view(1, 4, 4),
+            ),
+            self.lidar,
         )
 
 
@@ -235,10 +235,8 @@ class _BatchGraph:
         )
 
     def __call__(self, observation: Observation) -> Estimate:
-        for kept, given in zip(
-            vars(self._given).values(), vars(observation).values(), strict=True
-        ):
-            kept.copy_(given)
+        # All in one kernel.
+        torch._foreach_copy_(list(vars(self._given).values()), list(vars(observation).values()))
         return self._recorded()
 
 

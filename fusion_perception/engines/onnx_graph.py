@@ -19,24 +19,30 @@ import fusion_perception
 from fusion_perception.models import base
 from fusion_perception.models.base import Estimate, FusionModel
 from fusion_perception.models.bundle import Bundle
-from fusion_perception.sensing.observation import Observation
+from fusion_perception.sensing import assembly, geometry, observation
+from fusion_perception.sensing.assembly import CameraMatrices, observe_flagged
+from fusion_perception.sensing.observation import Lidar, Observation
 
 # Raise it whenever the export changes: graphs from before are made anew.
-EXPORT_VERSION = 1
+EXPORT_VERSION = 2
 OPSET = 18
 INPUTS = tuple(field.name for field in fields(Observation))
 _DIGITS = 16
-_MODELS = Path(base.__file__).parent
+# What becomes part of a graph.
+_SOURCES = (
+    *sorted(Path(base.__file__).parent.glob('*.py')),
+    *(Path(str(part.__file__)) for part in (assembly, geometry, observation)),
+)
 
 
 def graph_of(bundle: Bundle) -> bytes:
-    """Return the graph for one observation, from the cache where it is there and whole."""
+    """Return the graph for one frame, from the cache where it is there and whole."""
     for folder in _folders(bundle):
         for file in _kept(folder, bundle):
             content = file.read_bytes()
             if file.name == _name(bundle, content):
                 return content
-    content = export(bundle, batch=1)
+    content = export_frame(bundle)
     keep(bundle, content)
     return content
 
@@ -82,7 +88,6 @@ def export(bundle: Bundle, batch: int) -> bytes:
     All shapes are constants in it, so ONNX Runtime folds what depends on them alone. The inputs
     are the tensors of an Observation, the outputs centers and, where the model has it, covariance.
     """
-    model = copy.deepcopy(bundle.model).cpu().eval()
     camera, (rows, columns) = bundle.rig.camera, bundle.lidar.shape
     example = Observation(
         rgba=torch.rand(batch, 4, camera.height, camera.width),
@@ -92,18 +97,43 @@ def export(bundle: Bundle, batch: int) -> bytes:
         intrinsics=camera.intrinsics().repeat(batch, 1, 1),
         T_camera_lidar=camera.extrinsics().repeat(batch, 1, 1),
     )
+    model = copy.deepcopy(bundle.model).cpu().eval()
+    return _export(_Flat(model), {name: getattr(example, name) for name in INPUTS})
+
+
+def export_frame(bundle: Bundle) -> bytes:
+    """Return the ONNX graph from one image and one range image, as they come, to the centres.
+
+    As `export`, but the inputs are image (1, H, W, 4) uint8, ranges (1, R, C) metres, the flags
+    camera and lidar (1,), intrinsics (1, 3, 3) and T_camera_lidar (1, 4, 4).
+    """
+    camera, lidar = bundle.rig.camera, bundle.lidar.to('cpu')
+    model = copy.deepcopy(bundle.model).cpu().eval()
+    example = {
+        'image': torch.full((1, camera.height, camera.width, 4), 99, dtype=torch.uint8),
+        'ranges': torch.full((1, *lidar.shape), 0.5 * lidar.max_range),
+        'camera': torch.ones(1),
+        'lidar': torch.ones(1),
+        'intrinsics': camera.intrinsics()[None],
+        'T_camera_lidar': camera.extrinsics()[None],
+    }
+    return _export(_OfFrame(model, lidar), example)
+
+
+def _export(module: nn.Module, example: dict[str, Tensor]) -> bytes:
     with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
         # The exporter by tracing takes half a second and needs one package; its successor takes
         # ten, two more, and 200 MB that stay in the process.
         warnings.simplefilter('ignore')
         file = Path(folder) / 'graph.onnx'
         with torch.inference_mode(False), torch.no_grad():
+            outputs = len(module(*example.values()))
             torch.onnx.export(
-                _Flat(model),
-                tuple(getattr(example, name) for name in INPUTS),
+                module,
+                tuple(example.values()),
                 str(file),
-                input_names=list(INPUTS),
-                output_names=['centers', 'covariance'][: _outputs(model, example)],
+                input_names=list(example),
+                output_names=['centers', 'covariance'][:outputs],
                 opset_version=OPSET,
                 dynamo=False,
             )
@@ -118,14 +148,35 @@ class _Flat(nn.Module):
         self.model = model
 
     def forward(self, *sensed: Tensor) -> tuple[Tensor, ...]:
-        estimate: Estimate = self.model(Observation(*sensed))
-        if estimate.covariance is None:
-            return (estimate.centers,)
-        return estimate.centers, estimate.covariance
+        return _parts(self.model(Observation(*sensed)))
 
 
-def _outputs(model: FusionModel, example: Observation) -> int:
-    return len(_Flat(model)(*(getattr(example, name) for name in INPUTS)))
+class _OfFrame(nn.Module):
+    """Take a frame as it comes."""
+
+    def __init__(self, model: FusionModel, lidar: Lidar) -> None:
+        super().__init__()
+        self.model, self.lidar = model, lidar
+
+    def forward(
+        self,
+        image: Tensor,
+        ranges: Tensor,
+        camera: Tensor,
+        lidar: Tensor,
+        intrinsics: Tensor,
+        T_camera_lidar: Tensor,
+    ) -> tuple[Tensor, ...]:
+        matrices = CameraMatrices(intrinsics, T_camera_lidar)
+        return _parts(
+            self.model(observe_flagged(image, ranges, camera, lidar, matrices, self.lidar))
+        )
+
+
+def _parts(estimate: Estimate) -> tuple[Tensor, ...]:
+    if estimate.covariance is None:
+        return (estimate.centers,)
+    return estimate.centers, estimate.covariance
 
 
 def _folders(bundle: Bundle) -> Iterator[Path]:
@@ -153,7 +204,7 @@ def _key(bundle: Bundle) -> str:
     """Return what changes with the bundle and with what exports it."""
     digest = hashlib.sha256(f'{EXPORT_VERSION} {OPSET} {torch.__version__}'.encode())
     digest.update(bundle.manifest.model_dump_json().encode())
-    for source in sorted(_MODELS.glob('*.py')):
+    for source in _SOURCES:
         digest.update(source.read_bytes())
     return digest.hexdigest()[:_DIGITS]
 

@@ -6,13 +6,16 @@ import threading
 from collections import OrderedDict
 from typing import TYPE_CHECKING, ClassVar
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from fusion_perception.engines.base import Engine, EngineName, UnavailableError
 from fusion_perception.engines.onnx_graph import export, graph_of
 from fusion_perception.models.base import Estimate
 from fusion_perception.models.bundle import Bundle
-from fusion_perception.sensing.observation import Observation
+from fusion_perception.sensing.assembly import CameraMatrices
+from fusion_perception.sensing.observation import Camera, Observation
 
 if TYPE_CHECKING:
     import onnxruntime
@@ -21,10 +24,11 @@ _INSTALL = 'Install it with `pip install onnx onnxruntime`, or use engine auto o
 # Graphs of so many batch sizes stay in memory.
 _MOST_SIZES = 8
 _SPIN_US = 50
+_ABSENT, _PRESENT = np.zeros(1, np.float32), np.ones(1, np.float32)
 
 
 class OnnxEngine(Engine):
-    """The exported graph, one session per batch size. Several threads may call it."""
+    """Exported graphs, one for frames and one per batch size. Several threads may call it."""
 
     name: ClassVar[EngineName] = 'onnxruntime'
 
@@ -35,7 +39,14 @@ class OnnxEngine(Engine):
         self._threads = torch.get_num_threads()
         self._exporting = threading.Lock()
         self._sessions: OrderedDict[int, onnxruntime.InferenceSession] = OrderedDict()
-        self._session(1)
+        self._frames = open_session(graph_of(bundle), self._providers, self._threads)
+        self._names = [entry.name for entry in self._frames.get_inputs()]
+        camera = bundle.rig.camera
+        nothing = np.zeros((1, camera.height, camera.width, 4), np.uint8)
+        self._nothing = nothing, np.zeros((1, *bundle.lidar.shape), np.float32)
+        self._known = {
+            name: matrix[None].numpy() for name, matrix in self._matrices._asdict().items()
+        }
 
     @staticmethod
     def providers(device: torch.device) -> list[str]:
@@ -50,6 +61,40 @@ class OnnxEngine(Engine):
             )
         return ['CUDAExecutionProvider', 'CPUExecutionProvider']
 
+    def estimate_frame(
+        self,
+        image: NDArray[np.uint8] | None,
+        ranges: NDArray[np.float32] | None,
+        camera: Camera | None = None,
+    ) -> Estimate:
+        """Return the estimate of one image and one range image; see `observe`.
+
+        A frame of the bundle's size goes into the graph as it is.
+        """
+        pixels, metres = self._nothing
+        if image is not None:
+            if image.dtype != np.uint8 or image.shape not in _as_channels(pixels.shape):
+                return super().estimate_frame(image, ranges, camera)
+            if image.shape[2] == 4:
+                pixels = np.ascontiguousarray(image)[None]
+            else:
+                pixels = np.full_like(pixels, 255)
+                pixels[0, ..., :3] = image
+        if ranges is not None:
+            if ranges.shape != metres.shape[1:]:
+                return super().estimate_frame(image, ranges, camera)
+            metres = np.ascontiguousarray(ranges, np.float32)[None]
+        if image is None and ranges is None:
+            return super().estimate_frame(image, ranges, camera)
+        given = {
+            'image': pixels,
+            'ranges': metres,
+            'camera': _ABSENT if image is None else _PRESENT,
+            'lidar': _ABSENT if ranges is None else _PRESENT,
+            **self._matrices_of(camera),
+        }
+        return _estimate(self._frames.run(None, {name: given[name] for name in self._names}))
+
     def estimate(self, observation: Observation) -> Estimate:
         """Return the estimate of a batch, float32 on the CPU."""
         session = self._session(len(observation))
@@ -57,8 +102,14 @@ class OnnxEngine(Engine):
             entry.name: getattr(observation, entry.name).cpu().contiguous().numpy()
             for entry in session.get_inputs()
         }
-        found = [torch.from_numpy(array) for array in session.run(None, given)]
-        return Estimate(found[0], found[1] if len(found) > 1 else None)
+        return _estimate(session.run(None, given))
+
+    def _matrices_of(self, camera: Camera | None) -> dict[str, NDArray[np.float32]]:
+        seen_by = self.camera_for(camera)
+        if seen_by is self.bundle.rig.camera or seen_by == self.bundle.rig.camera:
+            return self._known
+        matrices = CameraMatrices.of(seen_by, self.device)
+        return {name: matrix[None].numpy() for name, matrix in matrices._asdict().items()}
 
     def _session(self, batch: int) -> onnxruntime.InferenceSession:
         with self._exporting:  # Tracing a model is no matter for two threads.
@@ -67,7 +118,7 @@ class OnnxEngine(Engine):
                 return self._sessions[batch]
             if len(self._sessions) == _MOST_SIZES:
                 self._sessions.popitem(last=False)
-            graph = graph_of(self.bundle) if batch == 1 else export(self.bundle, batch)
+            graph = export(self.bundle, batch)
             session = open_session(graph, self._providers, self._threads)
             self._sessions[batch] = session
             return session
@@ -89,6 +140,16 @@ class TensorRTEngine(OnnxEngine):
                 'onnxruntime-gpu and TensorRT, or use engine auto.'
             )
         return ['TensorrtExecutionProvider', 'CUDAExecutionProvider', 'CPUExecutionProvider']
+
+
+def _as_channels(shape: tuple[int, ...]) -> list[tuple[int, int, int]]:
+    _, height, width, _ = shape
+    return [(height, width, channels) for channels in (1, 3, 4)]
+
+
+def _estimate(arrays: list[NDArray[np.float32]]) -> Estimate:
+    found = [torch.from_numpy(array) for array in arrays]
+    return Estimate(found[0], found[1] if len(found) > 1 else None)
 
 
 def open_session(graph: bytes, providers: list[str], threads: int) -> onnxruntime.InferenceSession:

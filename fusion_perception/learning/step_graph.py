@@ -45,8 +45,7 @@ class StepGraph:
         elif self._graph is None:
             self._record(observation, centers)
         elif self._fits(observation, centers):
-            for kept, given in zip(self._tensors(), _tensors(observation, centers), strict=True):
-                kept.copy_(given)
+            torch._foreach_copy_(list(self._tensors()), list(_tensors(observation, centers)))
             self._graph.replay()
         else:
             self._step(observation, centers)

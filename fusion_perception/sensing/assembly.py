@@ -67,6 +67,31 @@ def observe(
     )
 
 
+def observe_flagged(
+    images: Tensor,
+    ranges: Tensor,
+    camera: Tensor,
+    lidar: Tensor,
+    matrices: CameraMatrices,
+    tables: Lidar,
+) -> Observation:
+    """Return the observation of B images (B, H, W, 4) and B range images, each where it counts.
+
+    Where the flag of a sensor, `camera` or `lidar` (B,), is 0, it is silent, whatever stands in
+    its place. A graph that is recorded or exported once tells silent sensors by these alone.
+    `matrices` are (B, 3, 3) and (B, 4, 4), `tables` the LiDAR's.
+    """
+    height, width = images.shape[1:3]
+    return Observation(
+        rgba=to_rgba(images, height, width) * camera[:, None, None, None],
+        xyza=tables.xyza(ranges) * lidar[:, None, None, None],
+        camera=camera > 0,
+        lidar=lidar > 0,
+        intrinsics=matrices.intrinsics,
+        T_camera_lidar=matrices.T_camera_lidar,
+    )
+
+
 def to_rgba(images: Tensor, height: int, width: int) -> Tensor:
     """Turn (B, H, W, C) uint8 pixels into (B, 4, height, width) float32 in [0, 1].
 

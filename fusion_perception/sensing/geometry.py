@@ -77,6 +77,13 @@ def range_to_xyza(
     # NaN is not above 0, and what is at or beyond the maximum ends there.
     reached = torch.where(range_image > 0, range_image, max_range).clamp_max_(max_range)
     metres = reached.to(directions.dtype)
+    if torch.onnx.is_in_onnx_export():
+        # A graph knows no writing in place.
+        points = metres.unsqueeze(-3) * directions.permute(2, 0, 1)
+        if offsets is not None:
+            points = points + offsets.permute(2, 0, 1)
+        mask = (reached < max_range).to(points.dtype)
+        return torch.cat((points, mask.unsqueeze(-3)), -3)
     # Written in place: a concatenation would move every value once more.
     xyza = metres.new_empty((*metres.shape[:-2], 4, *metres.shape[-2:]))
     points = xyza[..., :3, :, :]
