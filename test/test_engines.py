@@ -15,7 +15,14 @@ from fusion_perception import engines
 from fusion_perception.engines import onnx_graph
 from fusion_perception.engines.base import TorchEngine
 from fusion_perception.engines.choice import ALLOWED_M, compare, try_engine
-from fusion_perception.engines.onnx_graph import export_frame, graph_of, keep, kept_graph
+from fusion_perception.engines.onnx_graph import (
+    KINDS,
+    export,
+    export_frame,
+    graph_of,
+    keep,
+    kept_graph,
+)
 from fusion_perception.models import MODELS, build
 from fusion_perception.models.bundle import load_bundle, save_bundle
 from fusion_perception.models.examples import made_up_examples
@@ -151,15 +158,26 @@ def test_a_graph_that_is_a_centimetre_off_is_refused_and_the_next_taken(bundle, 
     with torch.no_grad():
         moved.model.lidar_offset.bias.add_(0.01 / moved.model.config.reach)
         moved.model.prior_center.add_(0.01)
-    keep(bundle, export_frame(moved))
+    keep(bundle, 'frame', export_frame(moved))
     trial = try_engine('onnxruntime', bundle, TorchEngine(bundle, CPU))
     assert 0.005 < trial.apart_m < 0.03
     assert 'mm' in trial.fault
-    assert str(kept_graph(bundle)) in trial.remedy
+    assert str(kept_graph(bundle, 'frame')) in trial.remedy
     with caplog.at_level(logging.WARNING):
         assert Runtime(bundle, 'cpu', engine='onnxruntime').engine == 'torch'
         assert Runtime(bundle, 'cpu', engine='auto').engine == 'torch'
     assert len(caplog.records) == 2
+
+
+def test_a_graph_of_observations_is_held_to_the_same(bundle):
+    moved = load_bundle(bundle.path)
+    with torch.no_grad():
+        moved.model.prior_center.add_(0.01)
+        moved.model.lidar_offset.bias.add_(0.01 / moved.model.config.reach)
+    keep(bundle, 'observation', export(moved, batch=1))
+    trial = try_engine('onnxruntime', bundle, TorchEngine(bundle, CPU))
+    assert trial.apart_m > 0.005
+    assert str(kept_graph(bundle, 'observation')) in trial.remedy
 
 
 def test_covariances_that_differ_are_refused_although_the_centres_agree(bundle):
@@ -167,38 +185,38 @@ def test_covariances_that_differ_are_refused_although_the_centres_agree(bundle):
     bolder.model.config = bolder.model.config.model_copy(
         update={'covariance_scale': (1.5, 1.5, 1.5)}
     )
-    keep(bundle, export_frame(bolder))
+    keep(bundle, 'frame', export_frame(bolder))
     trial = try_engine('onnxruntime', bundle, TorchEngine(bundle, CPU))
     assert trial.apart_m < ALLOWED_M
     assert 'standard deviations' in trial.fault
 
 
 def test_a_graph_is_kept_beside_its_bundle_and_used_again(bundle):
-    content = graph_of(bundle)
-    file = kept_graph(bundle)
+    content = graph_of(bundle, 'frame')
+    file = kept_graph(bundle, 'frame')
     assert file.parent == bundle.path.parent
     written = file.stat().st_mtime_ns
-    assert graph_of(bundle) == content
+    assert graph_of(bundle, 'frame') == content
     assert (file.stat().st_mtime_ns, graphs(file.parent)) == (written, [file.name])
 
 
 def test_a_bundle_that_changed_gets_another_graph_and_the_old_one_goes(tmp_path):
     before = saved(tmp_path)
-    graph_of(before)
+    graph_of(before, 'frame')
     old = graphs(tmp_path)
     after = saved(tmp_path, seed=2)
-    assert kept_graph(after) is None
+    assert kept_graph(after, 'frame') is None
     assert Runtime(after, 'cpu', engine='onnxruntime').engine == 'onnxruntime'
-    assert len(graphs(tmp_path)) == 1
-    assert graphs(tmp_path) != old
+    assert len(graphs(tmp_path)) == len(KINDS)
+    assert not set(graphs(tmp_path)) & set(old)
 
 
 @pytest.mark.parametrize('left', [0.0, 0.5, 0.99])
 def test_a_torn_graph_is_made_again(bundle, left):
-    whole = graph_of(bundle)
-    kept_graph(bundle).write_bytes(whole[: int(left * len(whole))])
+    whole = graph_of(bundle, 'frame')
+    kept_graph(bundle, 'frame').write_bytes(whole[: int(left * len(whole))])
     assert Runtime(bundle, 'cpu', engine='onnxruntime').engine == 'onnxruntime'
-    assert graph_of(bundle) == kept_graph(bundle).read_bytes()
+    assert graph_of(bundle, 'frame') == kept_graph(bundle, 'frame').read_bytes()
 
 
 def test_where_the_folder_is_read_only_the_users_cache_serves(bundle, tmp_path, monkeypatch):
@@ -209,8 +227,8 @@ def test_where_the_folder_is_read_only_the_users_cache_serves(bundle, tmp_path, 
     elsewhere.chmod(stat.S_IRUSR | stat.S_IXUSR)
     if os.access(elsewhere, os.W_OK):  # Root may write anywhere, but not into a file.
         moved = replace(bundle, path=bundle.path / 'b.safetensors')
-    assert graph_of(moved)
-    assert kept_graph(moved).parent == tmp_path / 'cache' / 'fusion_perception'
+    assert graph_of(moved, 'frame')
+    assert kept_graph(moved, 'frame').parent == tmp_path / 'cache' / 'fusion_perception'
     elsewhere.chmod(stat.S_IRWXU)
 
 
@@ -219,7 +237,7 @@ def test_where_no_folder_takes_it_the_graph_is_made_each_time(bundle, tmp_path, 
     monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path / 'file'))
     moved = replace(bundle, path=bundle.path / 'b.safetensors')
     assert Runtime(moved, 'cpu', engine='onnxruntime').engine == 'onnxruntime'
-    assert kept_graph(moved) is None
+    assert kept_graph(moved, 'frame') is None
 
 
 def test_a_bundle_without_examples_is_compared_on_made_up_ones(tmp_path):
@@ -330,6 +348,6 @@ def test_where_kernels_cannot_be_merged_a_cuda_graph_leaves_them_apart(tmp_path,
 
 
 def test_the_name_of_a_kept_graph_depends_on_what_exports_it(bundle, monkeypatch):
-    graph_of(bundle)
+    graph_of(bundle, 'frame')
     monkeypatch.setattr(onnx_graph, 'EXPORT_VERSION', onnx_graph.EXPORT_VERSION + 1)
-    assert kept_graph(bundle) is None
+    assert kept_graph(bundle, 'frame') is None

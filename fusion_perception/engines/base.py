@@ -91,6 +91,22 @@ class Engine(ABC):
             return trained_for
         return camera.resized(trained_for.width, trained_for.height)
 
+    def _is_sized_as_trained(
+        self, image: NDArray[np.uint8] | None, ranges: NDArray[np.float32] | None
+    ) -> bool:
+        """Say if there is a frame, and nothing in it is to be resized or refused."""
+        camera = self.bundle.rig.camera
+        if image is not None and (
+            image.dtype != np.uint8
+            or image.ndim != 3
+            or image.shape[:2] != (camera.height, camera.width)
+            or image.shape[2] not in (1, 3, 4)
+        ):
+            return False
+        if ranges is not None and ranges.shape != self.bundle.lidar.shape:
+            return False
+        return image is not None or ranges is not None
+
     def twin(self) -> Self:
         """Return an engine of the same weights that another thread may call."""
         return self
@@ -99,6 +115,13 @@ class Engine(ABC):
         # torch takes neither reversed (BGR) nor read-only memory: those are copied here, once.
         whole = np.require(array, requirements=['C', 'W'])
         return torch.from_numpy(whole).unsqueeze(0).to(self.device, non_blocking=True)
+
+
+def paint(image: NDArray[np.uint8], rgba: NDArray[np.uint8]) -> None:
+    """Write an image (H, W, 1, 3 or 4) into one of four channels; mono is grey, alpha is full."""
+    rgba[..., : max(3, image.shape[2])] = image
+    if image.shape[2] != 4:
+        rgba[..., 3] = 255
 
 
 class TorchEngine(Engine):

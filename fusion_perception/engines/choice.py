@@ -19,7 +19,7 @@ from fusion_perception.engines.base import (
     UnavailableError,
 )
 from fusion_perception.engines.cuda_graph import CudaGraphEngine
-from fusion_perception.engines.onnx_graph import kept_graph
+from fusion_perception.engines.onnx_graph import KINDS, kept_graph
 from fusion_perception.engines.onnx_runtime import OnnxEngine, TensorRTEngine
 from fusion_perception.models.base import Estimate
 from fusion_perception.models.bundle import Bundle
@@ -124,15 +124,17 @@ def try_engine(
 def compare(engine: Engine, reference: TorchEngine, bundle: Bundle) -> tuple[float, bool]:
     """Return by how many metres an engine's centres differ, at most, and if covariances agree.
 
-    Over the bundle's examples in each of the model's modes, one frame at a time as on the robot.
+    Over the bundle's examples in each of the model's modes, one frame at a time as on the robot:
+    as it comes, and as an observation, which a frame of another size is made into.
     """
     apart_m, fits = 0.0, True
     for frame in frames(bundle):
-        found, expected = engine.estimate_frame(*frame), reference.estimate_frame(*frame)
-        apart = (found.centers - expected.centers).norm(dim=-1)
-        # NaN is as far apart as can be.
-        apart_m = max(apart_m, float(apart.nan_to_num(torch.inf).max()))
-        fits &= _covariances_agree(found, expected)
+        expected = reference.estimate_frame(*frame)
+        for found in (engine.estimate_frame(*frame), engine.estimate(engine.observe(*frame))):
+            apart = (found.centers - expected.centers).norm(dim=-1)
+            # NaN is as far apart as can be.
+            apart_m = max(apart_m, float(apart.nan_to_num(torch.inf).max()))
+            fits &= _covariances_agree(found, expected)
     return apart_m, fits
 
 
@@ -195,5 +197,9 @@ def _covariances_agree(found: Estimate, expected: Estimate) -> bool:
 
 
 def _remedy(name: EngineName, bundle: Bundle) -> str:
-    graph = kept_graph(bundle) if issubclass(ENGINES[name], OnnxEngine) else None
-    return 'Use engine torch.' if graph is None else f'Remove {graph}: it is made again.'
+    if not issubclass(ENGINES[name], OnnxEngine):
+        return 'Use engine torch.'
+    graphs = [str(graph) for kind in KINDS if (graph := kept_graph(bundle, kind))]
+    if not graphs:
+        return 'Use engine torch.'
+    return f'Remove {" and ".join(graphs)}: made again at the next start.'

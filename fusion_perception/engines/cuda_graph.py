@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from typing_extensions import Self
 
-from fusion_perception.engines.base import Engine, UnavailableError, whole_float32
+from fusion_perception.engines.base import Engine, UnavailableError, paint, whole_float32
 from fusion_perception.models.base import Estimate
 from fusion_perception.models.bundle import Bundle
 from fusion_perception.models.dense_fusion import DenseFusion
@@ -90,7 +90,7 @@ class CudaGraphEngine(Engine):
         camera: Camera | None = None,
     ) -> Estimate:
         """Return the estimate of one image and one range image; see `observe`."""
-        if not self._fits(image, ranges):
+        if not self._is_sized_as_trained(image, ranges):
             return super().estimate_frame(image, ranges, camera)
         self._head[_CAMERA_AT], self._head[_LIDAR_AT] = image is not None, ranges is not None
         seen_by = self.camera_for(camera)
@@ -99,25 +99,12 @@ class CudaGraphEngine(Engine):
         if ranges is not None:
             self._ranges[...] = ranges
         if image is not None:
-            self._image[..., : max(3, image.shape[2])] = image
-            if image.shape[2] != 4:
-                self._image[..., 3] = 255
+            paint(image, self._image)
         return self._graph()
 
     def twin(self) -> Self:
         """Return an engine of the same weights with buffers of its own."""
         return type(self)(self.bundle, self.device, self._way)
-
-    def _fits(self, image: NDArray[np.uint8] | None, ranges: NDArray[np.float32] | None) -> bool:
-        height, width, _ = self._image.shape
-        if image is not None and (
-            image.dtype != np.uint8
-            or image.shape not in [(height, width, channels) for channels in (1, 3, 4)]
-        ):
-            return False
-        if ranges is not None and ranges.shape != self._ranges.shape:
-            return False
-        return image is not None or ranges is not None
 
     def _show(self, camera: Camera) -> None:
         self._head[_INTRINSICS_AT:_POSE_AT] = camera.intrinsics().reshape(-1).numpy()

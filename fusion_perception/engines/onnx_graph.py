@@ -11,6 +11,7 @@ import warnings
 from collections.abc import Iterator
 from dataclasses import fields
 from pathlib import Path
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor, nn
@@ -23,6 +24,8 @@ from fusion_perception.sensing import assembly, geometry, observation
 from fusion_perception.sensing.assembly import CameraMatrices, observe_flagged
 from fusion_perception.sensing.observation import Lidar, Observation
 
+Kind = Literal['frame', 'observation']
+KINDS: tuple[Kind, ...] = get_args(Kind)
 # Raise it whenever the export changes: graphs from before are made anew.
 EXPORT_VERSION = 2
 OPSET = 18
@@ -35,19 +38,19 @@ _SOURCES = (
 )
 
 
-def graph_of(bundle: Bundle) -> bytes:
-    """Return the graph for one frame, from the cache where it is there and whole."""
+def graph_of(bundle: Bundle, kind: Kind) -> bytes:
+    """Return the graph for one frame or observation, from the cache where it is whole there."""
     for folder in _folders(bundle):
-        for file in _kept(folder, bundle):
+        for file in _kept(folder, bundle, kind):
             content = file.read_bytes()
-            if file.name == _name(bundle, content):
+            if file.name == _name(bundle, kind, content):
                 return content
-    content = export_frame(bundle)
-    keep(bundle, content)
+    content = export_frame(bundle) if kind == 'frame' else export(bundle, batch=1)
+    keep(bundle, kind, content)
     return content
 
 
-def keep(bundle: Bundle, content: bytes) -> Path | None:
+def keep(bundle: Bundle, kind: Kind, content: bytes) -> Path | None:
     """Write a bundle's graph in one step; return where, or None where no folder takes it.
 
     Graphs of what the bundle's file held before are removed.
@@ -58,7 +61,7 @@ def keep(bundle: Bundle, content: bytes) -> Path | None:
             handle, draft = tempfile.mkstemp(dir=folder, prefix=bundle.path.stem, suffix='.part')
         except OSError:
             continue  # Installed by another user, or a read-only medium.
-        path = folder / _name(bundle, content)
+        path = folder / _name(bundle, kind, content)
         try:
             with os.fdopen(handle, 'wb') as file:
                 file.write(content)
@@ -74,10 +77,10 @@ def keep(bundle: Bundle, content: bytes) -> Path | None:
     return None
 
 
-def kept_graph(bundle: Bundle) -> Path | None:
+def kept_graph(bundle: Bundle, kind: Kind) -> Path | None:
     """Return the file that `graph_of` would read, None while there is none."""
     for folder in _folders(bundle):
-        for file in _kept(folder, bundle):
+        for file in _kept(folder, bundle, kind):
             return file
     return None
 
@@ -185,8 +188,8 @@ def _folders(bundle: Bundle) -> Iterator[Path]:
     yield Path(cache) / fusion_perception.__name__
 
 
-def _kept(folder: Path, bundle: Bundle) -> Iterator[Path]:
-    begin = f'{bundle.path.stem}.{_key(bundle)}.'
+def _kept(folder: Path, bundle: Bundle, kind: Kind) -> Iterator[Path]:
+    begin = f'{bundle.path.stem}.{_key(bundle, kind)}.'
     try:
         names = sorted(file.name for file in folder.iterdir() if file.suffix == '.onnx')
     except OSError:
@@ -194,15 +197,15 @@ def _kept(folder: Path, bundle: Bundle) -> Iterator[Path]:
     yield from (folder / name for name in names if name.startswith(begin))
 
 
-def _name(bundle: Bundle, content: bytes) -> str:
+def _name(bundle: Bundle, kind: Kind, content: bytes) -> str:
     # The digest of the content in the name tells a whole file from a torn or altered one.
     digest = hashlib.sha256(content).hexdigest()[:_DIGITS]
-    return f'{bundle.path.stem}.{_key(bundle)}.{digest}.onnx'
+    return f'{bundle.path.stem}.{_key(bundle, kind)}.{digest}.onnx'
 
 
-def _key(bundle: Bundle) -> str:
+def _key(bundle: Bundle, kind: Kind) -> str:
     """Return what changes with the bundle and with what exports it."""
-    digest = hashlib.sha256(f'{EXPORT_VERSION} {OPSET} {torch.__version__}'.encode())
+    digest = hashlib.sha256(f'{kind} {EXPORT_VERSION} {OPSET} {torch.__version__}'.encode())
     digest.update(bundle.manifest.model_dump_json().encode())
     for source in _SOURCES:
         digest.update(source.read_bytes())
@@ -210,9 +213,10 @@ def _key(bundle: Bundle) -> str:
 
 
 def _remove_stale(folder: Path, bundle: Bundle) -> None:
-    hexadecimal, current = f'[0-9a-f]{{{_DIGITS}}}', _key(bundle)
+    hexadecimal = f'[0-9a-f]{{{_DIGITS}}}'
+    current = {_key(bundle, kind) for kind in KINDS}
     ours = re.compile(rf'{re.escape(bundle.path.stem)}\.({hexadecimal})\.{hexadecimal}\.onnx')
     for file in folder.iterdir():
         match = ours.fullmatch(file.name)
-        if match and match[1] != current:
+        if match and match[1] not in current:
             file.unlink(missing_ok=True)

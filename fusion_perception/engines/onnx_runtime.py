@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from fusion_perception.engines.base import Engine, EngineName, UnavailableError
+from fusion_perception.engines.base import Engine, EngineName, UnavailableError, paint
 from fusion_perception.engines.onnx_graph import export, graph_of
 from fusion_perception.models.base import Estimate
 from fusion_perception.models.bundle import Bundle
@@ -39,7 +39,7 @@ class OnnxEngine(Engine):
         self._threads = torch.get_num_threads()
         self._exporting = threading.Lock()
         self._sessions: OrderedDict[int, onnxruntime.InferenceSession] = OrderedDict()
-        self._frames = open_session(graph_of(bundle), self._providers, self._threads)
+        self._frames = open_session(graph_of(bundle, 'frame'), self._providers, self._threads)
         self._names = [entry.name for entry in self._frames.get_inputs()]
         camera = bundle.rig.camera
         nothing = np.zeros((1, camera.height, camera.width, 4), np.uint8)
@@ -71,21 +71,16 @@ class OnnxEngine(Engine):
 
         A frame of the bundle's size goes into the graph as it is.
         """
-        pixels, metres = self._nothing
-        if image is not None:
-            if image.dtype != np.uint8 or image.shape not in _as_channels(pixels.shape):
-                return super().estimate_frame(image, ranges, camera)
-            if image.shape[2] == 4:
-                pixels = np.ascontiguousarray(image)[None]
-            else:
-                pixels = np.full_like(pixels, 255)
-                pixels[0, ..., :3] = image
-        if ranges is not None:
-            if ranges.shape != metres.shape[1:]:
-                return super().estimate_frame(image, ranges, camera)
-            metres = np.ascontiguousarray(ranges, np.float32)[None]
-        if image is None and ranges is None:
+        if not self._is_sized_as_trained(image, ranges):
             return super().estimate_frame(image, ranges, camera)
+        pixels, metres = self._nothing
+        if image is not None and image.shape[2] == 4:
+            pixels = np.ascontiguousarray(image)[None]
+        elif image is not None:
+            pixels = np.empty_like(pixels)
+            paint(image, pixels[0])
+        if ranges is not None:
+            metres = np.ascontiguousarray(ranges, np.float32)[None]
         given = {
             'image': pixels,
             'ranges': metres,
@@ -118,7 +113,8 @@ class OnnxEngine(Engine):
                 return self._sessions[batch]
             if len(self._sessions) == _MOST_SIZES:
                 self._sessions.popitem(last=False)
-            graph = export(self.bundle, batch)
+            one = batch == 1
+            graph = graph_of(self.bundle, 'observation') if one else export(self.bundle, batch)
             session = open_session(graph, self._providers, self._threads)
             self._sessions[batch] = session
             return session
@@ -140,11 +136,6 @@ class TensorRTEngine(OnnxEngine):
                 'onnxruntime-gpu and TensorRT, or use engine auto.'
             )
         return ['TensorrtExecutionProvider', 'CUDAExecutionProvider', 'CPUExecutionProvider']
-
-
-def _as_channels(shape: tuple[int, ...]) -> list[tuple[int, int, int]]:
-    _, height, width, _ = shape
-    return [(height, width, channels) for channels in (1, 3, 4)]
 
 
 def _estimate(arrays: list[NDArray[np.float32]]) -> Estimate:
