@@ -3,11 +3,12 @@
 import numpy as np
 import pytest
 import torch
+from torch.nn.functional import interpolate
 
 from fusion_perception.models import build
 from fusion_perception.models.bundle import load_bundle, save_bundle
 from fusion_perception.runtime import Runtime, choose_device
-from fusion_perception.sensing.assembly import observe
+from fusion_perception.sensing.assembly import observe, resize
 from fusion_perception.sensing.lidars import UniformGrid
 from fusion_perception.sensing.observation import Camera
 from fusion_perception.sensing.rig import Rig
@@ -131,3 +132,34 @@ def test_a_larger_image_is_resized_with_its_intrinsics(tmp_path):
     torch.testing.assert_close(
         seen.intrinsics[0], torch.tensor([[70.0, 0, 31.5], [0, 70.0, 31.5], [0, 0, 1]])
     )
+
+
+@pytest.mark.parametrize('engine', ['torch', 'onnxruntime'])
+@pytest.mark.parametrize('channels', [1, 3])
+def test_a_large_image_read_backwards_read_only_or_in_part_is_as_good_as_its_copy(
+    tmp_path, engine, channels
+):
+    runtime(tmp_path)
+    ready = Runtime(
+        load_bundle(tmp_path / 'dense_fusion.safetensors'), device='cpu', engine=engine
+    )
+    random = np.random.default_rng(0)
+    image = random.integers(0, 256, (120, 200, channels), np.uint8)
+    expected = ready.predict_frame(image, RANGES).centers
+    padded = np.zeros((120, 230, channels), np.uint8)
+    padded[:, :200] = image
+    read_only = image.copy()
+    read_only.flags.writeable = False
+    for same in (image[..., ::-1].copy()[..., ::-1], padded[:, :200], read_only):
+        assert torch.equal(ready.predict_frame(same, RANGES).centers, expected)
+    eager = runtime(tmp_path).predict_frame(image, RANGES).centers
+    torch.testing.assert_close(expected, eager, atol=1e-3, rtol=0)
+
+
+def test_resizing_changes_no_pixel_by_more_than_one_of_255():
+    smooth = torch.rand(1, 3, 12, 16, generator=torch.Generator().manual_seed(0)) * 255
+    large = interpolate(smooth, (240, 320), mode='bicubic').clamp(0, 255).byte()
+    exact = interpolate(large.float(), (64, 64), mode='bilinear', antialias=True)
+    sized = resize(large.permute(0, 2, 3, 1), 64, 64)
+    assert sized.dtype == torch.uint8
+    assert (sized.permute(0, 3, 1, 2).float() - exact).abs().max() <= 1.001

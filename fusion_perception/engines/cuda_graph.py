@@ -43,7 +43,7 @@ class Way(NamedTuple):
 
 
 class CudaGraphEngine(Engine):
-    """One frame, or a batch, through static buffers; images to be resized go as a batch of one.
+    """One frame, or a batch, through static buffers.
 
     The host buffer is pinned. It holds flags, intrinsics, pose and ranges as float32, then the
     image as (H, W, 4) uint8, so that a frame reaches the GPU in one copy.
@@ -90,7 +90,8 @@ class CudaGraphEngine(Engine):
         camera: Camera | None = None,
     ) -> Estimate:
         """Return the estimate of one image and one range image; see `observe`."""
-        if not self._is_sized_as_trained(image, ranges):
+        image = self._sized_as_trained(image)
+        if not self._fits(image, ranges):
             return super().estimate_frame(image, ranges, camera)
         self._head[_CAMERA_AT], self._head[_LIDAR_AT] = image is not None, ranges is not None
         seen_by = self.camera_for(camera)

@@ -71,7 +71,8 @@ class OnnxEngine(Engine):
 
         A frame of the bundle's size goes into the graph as it is.
         """
-        if not self._is_sized_as_trained(image, ranges):
+        image = self._sized_as_trained(image)
+        if not self._fits(image, ranges):
             return super().estimate_frame(image, ranges, camera)
         pixels, metres = self._nothing
         if image is not None and image.shape[2] == 4:

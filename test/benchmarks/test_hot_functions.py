@@ -98,6 +98,12 @@ def test_observing_one_scene(benchmark, frames, runtime):
     assert len(benchmark(runtime.observe, image, ranges)) == 1
 
 
+@pytest.mark.parametrize('order', [1, -1], ids=['rgb', 'bgr'])
+def test_observing_a_full_hd_image(benchmark, frames, runtime, order):
+    image = np.zeros((1080, 1920, 3), np.uint8)[..., ::order]
+    assert len(benchmark(runtime.observe, image, frames.ranges[0].numpy())) == 1
+
+
 def test_predicting_one_scene(benchmark, frames, runtime):
     observation = runtime.observe(frames.images[0].numpy(), frames.ranges[0].numpy())
     assert benchmark(runtime.predict, observation).centers.shape == (1, 3, 3)
