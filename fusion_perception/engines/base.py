@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -42,6 +42,14 @@ def whole_float32() -> Iterator[None]:
         torch.backends.cudnn.allow_tf32 = before
 
 
+class View(NamedTuple):
+    """A camera as it was given, and at the bundle's resolution."""
+
+    given: Camera | None
+    camera: Camera
+    matrices: CameraMatrices
+
+
 class Engine(ABC):
     """One way to compute a bundle's model on a device. One thread calls it at a time.
 
@@ -53,7 +61,7 @@ class Engine(ABC):
     def __init__(self, bundle: Bundle, device: torch.device) -> None:
         self.bundle, self.device = bundle, device
         self.lidar = bundle.lidar.to(device)
-        self._matrices = CameraMatrices.of(bundle.rig.camera, device)
+        self._view = View(None, bundle.rig.camera, CameraMatrices.of(bundle.rig.camera, device))
 
     @abstractmethod
     def estimate(self, observation: Observation) -> Estimate:
@@ -81,21 +89,30 @@ class Engine(ABC):
         image = self._sized_as_trained(image)
         images = None if image is None else self._put(image)
         measured = None if ranges is None else self._put(ranges)
-        seen_by = self.camera_for(camera)
-        known = self._matrices if seen_by is self.bundle.rig.camera else None
-        return observe(images, measured, seen_by, self.lidar, known)
+        view = self._view_of(camera)
+        return observe(images, measured, view.camera, self.lidar, view.matrices)
 
-    def camera_for(self, camera: Camera | None) -> Camera:
-        """Return a camera at the bundle's resolution; without one, the bundle's own."""
-        trained_for = self.bundle.rig.camera
-        if camera is None:
-            return trained_for
-        return camera.resized(trained_for.width, trained_for.height)
+    def _view_of(self, camera: Camera | None) -> View:
+        """Return a camera at the bundle's resolution; without one, the bundle's own.
+
+        Mostly it is the one of the frame before.
+        """
+        view = self._view
+        if camera is not view.given:
+            trained_for = self.bundle.rig.camera
+            sized = (
+                trained_for
+                if camera is None
+                else camera.resized(trained_for.width, trained_for.height)
+            )
+            view = View(camera, sized, CameraMatrices.of(sized, self.device))
+            self._view = view
+        return view
 
     def _sized_as_trained(self, image: NDArray[np.uint8] | None) -> NDArray[np.uint8] | None:
         """Return the image in the bundle's resolution, what is no image as it is.
 
-        Resized here, it takes less time than a large one does on the way to a GPU.
+        Resized here, it need not go to a GPU whole.
         """
         camera = self.bundle.rig.camera
         if image is None or not _is_image(image):

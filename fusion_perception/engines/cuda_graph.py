@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from typing_extensions import Self
 
-from fusion_perception.engines.base import Engine, UnavailableError, paint, whole_float32
+from fusion_perception.engines.base import Engine, UnavailableError, View, paint, whole_float32
 from fusion_perception.models.base import Estimate
 from fusion_perception.models.bundle import Bundle
 from fusion_perception.models.dense_fusion import DenseFusion
@@ -67,8 +67,7 @@ class CudaGraphEngine(Engine):
         self._head, self._ranges, self._image = (
             view.numpy() for view in _views(self._sent, numbers, (rows, columns), pixels)
         )
-        self._camera = camera
-        self._show(camera)
+        self._show(self._view)
         self._parts = _views(self._received, numbers, (rows, columns), pixels)
         self._batches: OrderedDict[int, _BatchGraph] = OrderedDict()
         self._way, self._graph = self._quickest() if way is None else (way, self._record(way))
@@ -94,9 +93,9 @@ class CudaGraphEngine(Engine):
         if not self._fits(image, ranges):
             return super().estimate_frame(image, ranges, camera)
         self._head[_CAMERA_AT], self._head[_LIDAR_AT] = image is not None, ranges is not None
-        seen_by = self.camera_for(camera)
-        if seen_by is not self._camera and seen_by != self._camera:
-            self._show(seen_by)
+        view = self._view_of(camera)
+        if view is not self._shown:
+            self._show(view)
         if ranges is not None:
             self._ranges[...] = ranges
         if image is not None:
@@ -107,10 +106,10 @@ class CudaGraphEngine(Engine):
         """Return an engine of the same weights with buffers of its own."""
         return type(self)(self.bundle, self.device, self._way)
 
-    def _show(self, camera: Camera) -> None:
-        self._head[_INTRINSICS_AT:_POSE_AT] = camera.intrinsics().reshape(-1).numpy()
-        self._head[_POSE_AT : _POSE_AT + 16] = camera.extrinsics().reshape(-1).numpy()
-        self._camera = camera
+    def _show(self, view: View) -> None:
+        self._head[_INTRINSICS_AT:_POSE_AT] = view.camera.intrinsics().reshape(-1).numpy()
+        self._head[_POSE_AT : _POSE_AT + 16] = view.camera.extrinsics().reshape(-1).numpy()
+        self._shown = view
 
     def _quickest(self) -> tuple[Way, _Recorded]:
         """Return the first way to compute that can be had here, and its recording of a frame."""

@@ -44,9 +44,7 @@ class OnnxEngine(Engine):
         camera = bundle.rig.camera
         nothing = np.zeros((1, camera.height, camera.width, 4), np.uint8)
         self._nothing = nothing, np.zeros((1, *bundle.lidar.shape), np.float32)
-        self._known = {
-            name: matrix[None].numpy() for name, matrix in self._matrices._asdict().items()
-        }
+        self._fed = self._view, _as_arrays(self._view.matrices)
 
     @staticmethod
     def providers(device: torch.device) -> list[str]:
@@ -101,11 +99,11 @@ class OnnxEngine(Engine):
         return _estimate(session.run(None, given))
 
     def _matrices_of(self, camera: Camera | None) -> dict[str, NDArray[np.float32]]:
-        seen_by = self.camera_for(camera)
-        if seen_by is self.bundle.rig.camera or seen_by == self.bundle.rig.camera:
-            return self._known
-        matrices = CameraMatrices.of(seen_by, self.device)
-        return {name: matrix[None].numpy() for name, matrix in matrices._asdict().items()}
+        view, (fed, arrays) = self._view_of(camera), self._fed
+        if view is not fed:
+            arrays = _as_arrays(view.matrices)
+            self._fed = view, arrays
+        return arrays
 
     def _session(self, batch: int) -> onnxruntime.InferenceSession:
         with self._exporting:  # Tracing a model is no matter for two threads.
@@ -137,6 +135,10 @@ class TensorRTEngine(OnnxEngine):
                 'onnxruntime-gpu and TensorRT, or use engine auto.'
             )
         return ['TensorrtExecutionProvider', 'CUDAExecutionProvider', 'CPUExecutionProvider']
+
+
+def _as_arrays(matrices: CameraMatrices) -> dict[str, NDArray[np.float32]]:
+    return {name: matrix[None].numpy() for name, matrix in matrices._asdict().items()}
 
 
 def _estimate(arrays: list[NDArray[np.float32]]) -> Estimate:

@@ -82,6 +82,7 @@ class Learner:
 
     def _step(self, observation: Observation, centers: Tensor) -> None:
         """Take one step; nothing in it waits for the device."""
+        self._stepper.zero_grad()
         estimate = self._net(**vars(observation))
         loss = self.model.training_loss(estimate, centers)
         self._fabric.backward(loss)
@@ -94,7 +95,6 @@ class Learner:
                 error_if_nonfinite=False,
             )
         self._stepper.step()
-        self._stepper.zero_grad()
         if self.mean is not None:
             follow(self.mean, self.model, self._decay)
         self._loss_sum += loss.detach()

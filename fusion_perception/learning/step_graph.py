@@ -52,10 +52,8 @@ class StepGraph:
 
     def _record(self, observation: Observation, centers: Tensor) -> None:
         """Record the step, then take it."""
-        self._batch = (
-            Observation(*(part.clone() for part in vars(observation).values())),
-            (centers.clone()),
-        )
+        copied = Observation(*(part.clone() for part in vars(observation).values()))
+        self._batch = copied, centers.clone()
         graph = torch.cuda.CUDAGraph()
         try:
             with torch.cuda.graph(graph, capture_error_mode='thread_local'):
