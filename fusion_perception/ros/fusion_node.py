@@ -109,6 +109,11 @@ class FusionNode(Startable, LifecycleNode):
             settings = self._declared.read()
             torch.set_num_threads(settings.threads)
             bundle = load_bundle(settings.bundle)
+            if settings.device != 'cpu' and torch.cuda.is_available():
+                self.get_logger().info(
+                    f'Preparing {bundle.path} for the GPU. The first time it is compiled, which '
+                    'takes most of a minute.'
+                )
             runtime = Runtime(bundle, settings.device, settings.precision, settings.engine)
             runtime.warm_up()
             self._outputs = Outputs(self, settings, bundle.rig.classes)
