@@ -6,6 +6,7 @@ pytest.importorskip('rclpy', reason='needs rclpy: pip install .[ros]')
 
 from ros_graph import Probe, ros, small_bundle, spinning, wait_until
 
+from fusion_perception.engines.onnx_graph import KINDS
 from fusion_perception.ros.fusion_node import FusionNode
 
 pytestmark = [pytest.mark.ros, pytest.mark.usefixtures('one_thread')]
@@ -38,4 +39,4 @@ def test_an_engine_that_cannot_be_had_is_answered_and_another_one_taken(tmp_path
         node.finish()
         node.destroy_node()
         probe.destroy_node()
-    assert len(list(tmp_path.glob('*.onnx'))) == 1
+    assert len(list(tmp_path.glob('*.onnx'))) == len(KINDS)
