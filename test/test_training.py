@@ -313,6 +313,22 @@ def test_an_unknown_model_and_an_unknown_key_are_answered_with_the_meant_one(set
         train(settings('run', architecture={'hiden': [3]}))
 
 
+def test_to_compile_needs_a_gpu(settings):
+    with pytest.raises(ValueError, match='--compile'):
+        train(settings('run', compile=True))
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason='no CUDA GPU on this machine')
+def test_a_compiled_model_learns_what_the_plain_one_learns(settings):
+    recipe = {'model': 'rgb', 'device': 'cuda', 'epochs': 3, 'ema': 0.9}
+    train(settings('compiled', **recipe, compile=True))
+    train(settings('plain', **recipe))
+    for found, expected in zip(
+        rows_of(settings('compiled').out), rows_of(settings('plain').out), strict=True
+    ):
+        assert found['valid_loss'] == pytest.approx(expected['valid_loss'], rel=0.02)
+
+
 @pytest.mark.skipif(not torch.cuda.is_available(), reason='no CUDA GPU on this machine')
 @pytest.mark.parametrize('precision', ['float32', 'bfloat16'])
 def test_recorded_steps_learn_what_plain_steps_learn(settings, monkeypatch, precision):
