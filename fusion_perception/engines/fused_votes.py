@@ -136,7 +136,7 @@ class FusedVotes(nn.Module):
         layers = hidden.weight, hidden.bias, last.weight, last.bias
         for number, parameter in enumerate((*weights, *layers)):
             self.register_buffer(f'constant_{number}', parameter.detach().contiguous())
-        self.objects, self.features = weights[0].shape
+        self.features = votes.weight.in_channels
         self.hidden = hidden.out_features
 
     def forward(

@@ -21,6 +21,17 @@ if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
 
+@contextmanager
+def tensor_cores() -> Iterator[None]:
+    """Let a GPU multiply float32 matrices as it convolves them by default: in TF32."""
+    before = torch.backends.cuda.matmul.allow_tf32
+    torch.backends.cuda.matmul.allow_tf32 = True
+    try:
+        yield
+    finally:
+        torch.backends.cuda.matmul.allow_tf32 = before
+
+
 class Learner:
     """A stage's model with its optimiser, on a Fabric's device.
 
@@ -58,20 +69,9 @@ class Learner:
         The sum stays on the device: reading it would wait for every step. `advance` is called
         with it after each step.
         """
+        recipe = self._recipe
         self.model.train()
         self._loss_sum.zero_()
-        with tensor_cores():
-            self._learn(batches, first, steps, advance)
-        return self._loss_sum.clone()
-
-    def _learn(
-        self,
-        batches: Iterable[Batch],
-        first: int,
-        steps: int,
-        advance: Callable[[Tensor], None] | None,
-    ) -> None:
-        recipe = self._recipe
         for step, (observation, centers) in enumerate(batches, start=first):
             set_learning_rate(self.optimiser, learning_rate(recipe, step, steps))
             if recipe.ema is not None:
@@ -79,7 +79,9 @@ class Learner:
             self._take(observation, centers)
             if advance is not None:
                 advance(self._loss_sum)
+        return self._loss_sum.clone()
 
+    @tensor_cores()
     def _step(self, observation: Observation, centers: Tensor) -> None:
         """Take one step; nothing in it waits for the device."""
         self._stepper.zero_grad()
@@ -111,17 +113,6 @@ class Learner:
             truths.append(truth)
         loss = float(torch.stack(losses).sum()) / sum(map(len, truths))
         return loss, Estimate(torch.cat(centers)), torch.cat(truths)
-
-
-@contextmanager
-def tensor_cores() -> Iterator[None]:
-    """Let a GPU multiply float32 matrices as it convolves them by default: in TF32."""
-    before = torch.backends.cuda.matmul.allow_tf32
-    torch.backends.cuda.matmul.allow_tf32 = True
-    try:
-        yield
-    finally:
-        torch.backends.cuda.matmul.allow_tf32 = before
 
 
 def build_optimiser(recipe: Recipe, parameters: list[nn.Parameter]) -> torch.optim.Optimizer:
