@@ -9,7 +9,7 @@ from fusion_perception.models.unet import UNet
 
 pytest.importorskip('triton', reason='triton comes with PyTorch for CUDA only')
 from fusion_perception.engines import fused_unet
-from fusion_perception.engines.fused_unet import FusedPointwise, FusedUNet
+from fusion_perception.engines.fused_unet import FusedUNet
 from fusion_perception.engines.fused_votes import FusedVotes
 from fusion_perception.engines.pinned import copy
 
@@ -27,9 +27,9 @@ def seen(*shape, seed=0):
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed)).to(DEVICE)
 
 
-def unet(inputs, widths, beside):
+def unet(inputs, widths, beside, finest=0):
     torch.manual_seed(1)
-    net = UNet(inputs, widths, beside).eval()
+    net = UNet(inputs, widths, beside, finest).eval()
     for layer in net.modules():
         if isinstance(layer, nn.BatchNorm2d):
             for values in (layer.running_mean, layer.bias.data):
@@ -40,17 +40,19 @@ def unet(inputs, widths, beside):
 
 
 @pytest.mark.parametrize(
-    ('inputs', 'widths', 'beside', 'size', 'count'),
+    ('inputs', 'widths', 'beside', 'finest', 'size', 'count'),
     [
-        (13, (32, 64, 96), 4, (8, 8), 1),
-        (3, (16, 40), 0, (12, 8), 2),
-        (13, (8, 16), 4, (15, 13), 1),
-        (2, (5,), 0, (7, 9), 1),
+        (13, (32, 64, 96), 4, 0, (8, 8), 1),
+        (3, (16, 40), 0, 0, (12, 8), 2),
+        (13, (8, 16), 4, 0, (15, 13), 1),
+        (3, (16, 32, 24), 0, 1, (15, 13), 2),
+        (3, (8, 16), 0, 1, (8, 8), 1),
+        (2, (5,), 0, 0, (7, 9), 1),
     ],
 )
 @torch.no_grad()
-def test_a_fused_unet_gives_the_features_of_its_unet(inputs, widths, beside, size, count):
-    net = unet(inputs, widths, beside)
+def test_a_fused_unet_gives_the_features_of_its_unet(inputs, widths, beside, finest, size, count):
+    net = unet(inputs, widths, beside, finest)
     half = [-(-side // 2) for side in size]
     given = [seen(count, inputs, *size)]
     if beside:
@@ -68,13 +70,6 @@ def test_many_pixels_are_computed_in_larger_tiles(monkeypatch):
     torch.testing.assert_close(FusedUNet(net)(image), net(image), atol=2e-5, rtol=1e-5)
 
 
-@torch.no_grad()
-def test_a_fused_pointwise_convolution_is_one():
-    torch.manual_seed(0)
-    layer, image = nn.Conv2d(24, 9, 1).to(DEVICE), seen(2, 24, 5, 7)
-    torch.testing.assert_close(FusedPointwise(layer)(image), layer(image))
-
-
 @pytest.mark.parametrize('valid', ['some', 'none', 'no mask'])
 @pytest.mark.parametrize('size', [(16, 16), (9, 5)])
 @torch.no_grad()
@@ -83,14 +78,15 @@ def test_fused_votes_find_the_same_centres_and_are_as_sure(valid, size):
     votes = Votes(24, 3).to(DEVICE)
     for parameter in votes.sure[-1].parameters():
         parameter.normal_()
-    features, places = seen(2, 24, *size), 25 + seen(2, 3, 3, *size, seed=3)
+    features, surface = seen(2, 24, *size), 25 + seen(2, 1, 3, *size, seed=3)
     mask = (
         None if valid == 'no mask' else seen(2, 1, *size, seed=4) > (0 if valid == 'some' else 99)
     )
-    found, expected = (
-        FusedVotes(votes)(features, places, mask),
-        votes(features, places, mask),
-    )
+
+    def place(raw):
+        return surface + 2 * raw
+
+    found, expected = FusedVotes(votes)(features, place, mask), votes(features, place, mask)
     torch.testing.assert_close(found[0], expected[0], atol=3e-5, rtol=0)
     torch.testing.assert_close(found[1], expected[1], atol=3e-5, rtol=1e-5)
 

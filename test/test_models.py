@@ -279,12 +279,12 @@ def test_blocks_of_points_get_the_colour_of_the_cube_they_lie_on(aside, pixels):
     frames = render(scenes, rig, lidar)
     seen = observe(frames.images, frames.ranges, camera, lidar)
     mask = seen.xyza[:, 3:]
-    blocks = _blocks(torch.cat((seen.xyza[:, :3] * mask, mask), 1))
+    blocks = _blocks(seen.xyza * mask)
     # Whole blocks well within one cube; the others may mix two surfaces.
     surface = blocks[:, :3] / blocks[:, 3:].clamp_min(1e-6)
     away = (surface.unsqueeze(1) - scenes.centers[..., None, None]).norm(dim=2)
     nearest, sure = away.argmin(1), (away.sort(1).values.diff(dim=1)[:, 0] > 2.5)
-    colour = DenseFusion._colour_at(surface, seen)
+    colour = DenseFusion._colour_at(surface, blocks[:, 3:] > 0, seen)
     told = sure & (blocks[:, 3] == 1) & (colour[:, 3] > 0)
     assert told.sum() > 400
     right = (colour[:, :3].argmax(1) == nearest)[told].float().mean()
@@ -292,15 +292,15 @@ def test_blocks_of_points_get_the_colour_of_the_cube_they_lie_on(aside, pixels):
 
 
 def surface(rows=5, columns=7):
-    """Return points (1, 3, R, C) of a slanted plane 25 m away, and a mask of all ones."""
+    """Return points (1, 4, R, C) of a slanted plane 25 m away, and a mask of all ones."""
     row, column = torch.meshgrid(
         torch.arange(rows) * 0.2, torch.arange(columns) * 0.1, indexing='ij'
     )
-    return torch.stack((column, 25 + row - column, -row))[None], torch.ones(1, 1, rows, columns)
+    return torch.stack((column, 25 + row - column, -row, torch.ones_like(row)))[None]
 
 
 def test_steps_are_the_same_all_over_a_plane_and_stop_at_its_border():
-    steps = _steps(*surface())
+    steps = _steps(surface())
     assert steps.shape == (1, 6, 5, 7)
     down, right = torch.tensor([0, 0.2, -0.2]), torch.tensor([0.1, -0.1, 0])
     along = steps[0].permute(1, 2, 0) / 4
@@ -311,11 +311,11 @@ def test_steps_are_the_same_all_over_a_plane_and_stop_at_its_border():
 
 
 def test_steps_stay_what_they_are_beside_a_surface_in_front_and_a_missing_point():
-    points, mask = surface()
-    alone = _steps(points, mask)
-    points[..., 3:] *= 0.8
-    mask[..., 1, 1] = 0
-    steps = _steps(points * mask, mask)
+    points = surface()
+    alone = _steps(points)
+    points[:, :3, :, 3:] *= 0.8
+    points[..., 1, 1] = 0
+    steps = _steps(points)
     torch.testing.assert_close(steps[..., 2:, :2], alone[..., 2:, :2])
     assert steps[:, 3:, :, 2].abs().max() <= 2  # The edge, five metres deep.
     assert not steps[:, :, 1, 1].any()
@@ -325,6 +325,6 @@ def test_steps_stay_what_they_are_beside_a_surface_in_front_and_a_missing_point(
 
 @pytest.mark.parametrize(('rows', 'columns'), [(1, 9), (9, 1), (1, 1)])
 def test_a_scan_of_one_row_or_column_has_steps_too(rows, columns):
-    steps = _steps(*surface(rows, columns))
+    steps = _steps(surface(rows, columns))
     assert steps.shape == (1, 6, rows, columns)
     assert bool(steps.any()) == (rows * columns > 1)

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from fusion_perception.engines.fused_unet import FusedPointwise, FusedUNet
+from fusion_perception.engines.fused_unet import FusedUNet
 from fusion_perception.engines.fused_votes import FusedVotes
 from fusion_perception.models.base import Estimate
 from fusion_perception.models.dense_fusion import BySensor, DenseFusion
@@ -23,11 +23,7 @@ class FusedDenseFusion:
     def __init__(self, model: DenseFusion, device: torch.device) -> None:
         model = copy.deepcopy(model).to(device).eval()
         for sensor in ('lidar', 'camera'):
-            for part, fused in (
-                ('net', FusedUNet),
-                ('offset', FusedPointwise),
-                ('votes', FusedVotes),
-            ):
+            for part, fused in (('net', FusedUNet), ('votes', FusedVotes)):
                 name = f'{sensor}_{part}'
                 setattr(model, name, fused(getattr(model, name)).to(device))
         self._model, self._device = model, device

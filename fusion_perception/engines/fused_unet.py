@@ -163,61 +163,51 @@ class FusedUNet(nn.Module):
 
     def __init__(self, net: UNet) -> None:
         super().__init__()
+        self.finest = net.finest
         self.entry = _fused(net.entry, relu=net.beside is None)
         self.beside = None if net.beside is None else _fused(net.beside, relu=True)
-        self.first = _FusedResidual(net.first)
-        self.down, self.lateral = nn.ModuleList(), nn.ModuleList()
-        for down, lateral in zip(net.down, net.lateral, strict=True):
-            conv, _, residual = down.children()
-            assert isinstance(residual, Residual)
-            assert isinstance(lateral, nn.Conv2d)
-            self.down.append(nn.Sequential(_fused(conv, relu=True), _FusedResidual(residual)))
-            self.lateral.append(FusedConvolution(lateral, None, relu=False, enlarged=2))
-        self.merge = nn.ModuleList()
-        for residual in net.merge:
-            assert isinstance(residual, Residual)
-            self.merge.append(_FusedResidual(residual))
+        self.levels = nn.ModuleList(map(_fused_level, net.levels))
+        self.down = nn.ModuleList(_fused(down, relu=True) for down in net.down)
+        self.lateral = nn.ModuleList(
+            FusedConvolution(lateral, None, relu=False, enlarged=2)
+            for lateral in net.lateral
+            if isinstance(lateral, nn.Conv2d)
+        )
+        self.merge = nn.ModuleList(map(_fused_level, net.merge))
 
     def forward(self, x: Tensor, beside: Tensor | None = None) -> Tensor:
-        """Return the features (B, widths[0], h, w) of images (B, channels, H, W)."""
+        """Return the features (B, channels, h, w) of images (B, inputs, H, W)."""
         x = self.entry(x.permute(0, 2, 3, 1).contiguous())
         if self.beside is not None:
             assert beside is not None
             x = self.beside(beside.permute(0, 2, 3, 1).contiguous(), x)
-        x = self.first(x)
-        levels: list[Tensor] = []
-        for down in self.down:
-            levels.append(x)
-            x = down(x)
-        for level, lateral, merge in zip(
-            reversed(levels), reversed(self.lateral), reversed(self.merge), strict=True
+        x = self.levels[0](x)
+        seen = [x]
+        for down, level in zip(self.down, self.levels[1:], strict=True):
+            x = level(down(x))
+            seen.append(x)
+        for fine, lateral, merge in zip(
+            reversed(seen[self.finest : -1]),
+            reversed(self.lateral),
+            reversed(self.merge),
+            strict=True,
         ):
-            x = merge(lateral(x, level))
+            x = merge(lateral(x, fine))
         return x.permute(0, 3, 1, 2)
-
-
-class FusedPointwise(nn.Module):
-    """What a 1x1 convolution computes, over images (B, channels, H, W)."""
-
-    def __init__(self, convolution: nn.Conv2d) -> None:
-        super().__init__()
-        self.convolution = FusedConvolution(convolution, None, relu=False)
-
-    def forward(self, image: Tensor) -> Tensor:
-        """Return (B, outputs, H, W)."""
-        result: Tensor = self.convolution(image.permute(0, 2, 3, 1).contiguous())
-        return result.permute(0, 3, 1, 2)
 
 
 class _FusedResidual(nn.Module):
     def __init__(self, residual: Residual) -> None:
         super().__init__()
-        self.first = _fused(residual.first, relu=True)
-        self.second = _fused(residual.second, relu=True)
+        self.convolution = _fused(residual.convolution, relu=True)
 
     def forward(self, x: Tensor) -> Tensor:
-        result: Tensor = self.second(self.first(x), x)
+        result: Tensor = self.convolution(x, x)
         return result
+
+
+def _fused_level(level: nn.Module) -> nn.Module:
+    return _FusedResidual(level) if isinstance(level, Residual) else nn.Identity()
 
 
 def _fused(conv_norm: nn.Module, relu: bool) -> FusedConvolution:

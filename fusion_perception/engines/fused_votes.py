@@ -7,34 +7,27 @@ import triton
 import triton.language as tl
 from torch import Tensor, nn
 
-from fusion_perception.models.dense_fusion import Votes
+from fusion_perception.engines.fused_unet import FusedConvolution
+from fusion_perception.models.dense_fusion import Place, Votes
 
 # Pixels looked at together, at most: each look costs the way to the memory and back.
 _TILE = 512
 
 
 @triton.jit
-def _logits(
-    features, weight, bias, valid, at, known, part, FEATURES: tl.constexpr, MASKED: tl.constexpr
-):
-    seen = tl.load(
-        features + at[:, None] * FEATURES + part[None, :],
-        mask=known[:, None] & (part < FEATURES)[None, :],
-        other=0.0,
-    )
-    logit = tl.sum(seen * weight[None, :], 1) + bias
+def _logits(ballots, valid, at, known, BALLOT: tl.constexpr, MASKED: tl.constexpr):
+    logit = tl.load(ballots + at * BALLOT, mask=known, other=0.0)
     if MASKED:
         logit = tl.where(tl.load(valid + at, mask=known, other=0) != 0, logit, -1e4)
-    return seen, tl.where(known, logit, -float('inf'))
+    return tl.where(known, logit, -float('inf'))
 
 
 @triton.jit
 def _vote(
     features,
+    ballots,
     votes,
     valid,
-    weights,
-    biases,
     hidden_weight,
     hidden_bias,
     sure_weight,
@@ -51,16 +44,17 @@ def _vote(
 ):
     """Write one object's centre and what its votes say of how sure it is, for one sample.
 
-    features (B, pixels, FEATURES), votes (B, OBJECTS, 3, pixels), valid (B, pixels) bytes.
+    features (B, pixels, FEATURES), ballots (B, pixels, 4 * OBJECTS), a weight per object first,
+    votes (B, OBJECTS, 3, pixels), valid (B, pixels) bytes.
     """
     sample, number = tl.program_id(0), tl.program_id(1)
+    BALLOT: tl.constexpr = 4 * OBJECTS
     features += sample * pixels * FEATURES
+    ballots += sample * pixels * BALLOT + number
     valid += sample * pixels
     votes += (sample * OBJECTS + number) * 3 * pixels
     part = tl.arange(0, WIDTH)
     axis = tl.arange(0, 4)
-    weight = tl.load(weights + number * FEATURES + part, mask=part < FEATURES, other=0.0)
-    bias = tl.load(biases + number)
     # Softmax in one pass: what was summed shrinks whenever a larger logit comes.
     highest = tl.full((), -float('inf'), tl.float32)
     total = tl.zeros((), tl.float32)
@@ -69,7 +63,12 @@ def _vote(
     for first in range(0, pixels, TILE):
         at = first + tl.arange(0, TILE)
         known = at < pixels
-        seen, logit = _logits(features, weight, bias, valid, at, known, part, FEATURES, MASKED)
+        logit = _logits(ballots, valid, at, known, BALLOT, MASKED)
+        seen = tl.load(
+            features + at[:, None] * FEATURES + part[None, :],
+            mask=known[:, None] & (part < FEATURES)[None, :],
+            other=0.0,
+        )
         vote = tl.load(
             votes + axis[:, None] * pixels + at[None, :],
             mask=(axis < 3)[:, None] & known[None, :],
@@ -88,7 +87,7 @@ def _vote(
     for first in range(0, pixels, TILE):
         at = first + tl.arange(0, TILE)
         known = at < pixels
-        _, logit = _logits(features, weight, bias, valid, at, known, part, FEATURES, MASKED)
+        logit = _logits(ballots, valid, at, known, BALLOT, MASKED)
         vote = tl.load(
             votes + axis[:, None] * pixels + at[None, :],
             mask=(axis < 3)[:, None] & known[None, :],
@@ -131,33 +130,36 @@ class FusedVotes(nn.Module):
         hidden, _, last = votes.sure
         assert isinstance(hidden, nn.Linear)
         assert isinstance(last, nn.Linear)
-        assert votes.weight.bias is not None
-        weights = votes.weight.weight.flatten(1), votes.weight.bias
+        self.ballot = FusedConvolution(votes.ballot, None, relu=False)
         layers = hidden.weight, hidden.bias, last.weight, last.bias
-        for number, parameter in enumerate((*weights, *layers)):
+        for number, parameter in enumerate(layers):
             self.register_buffer(f'constant_{number}', parameter.detach().contiguous())
-        self.features = votes.weight.in_channels
+        self.objects = votes.objects
+        self.features = votes.ballot.in_channels
         self.hidden = hidden.out_features
 
     def forward(
-        self, features: Tensor, votes: Tensor, valid: Tensor | None = None
+        self, features: Tensor, place: Place, valid: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
         """Return centres (B, K, 3) and free numbers of their precisions (B, K, 6)."""
-        count, objects, _, height, width = votes.shape
         # A copy only where features do not lie with their channels last.
         features = features.permute(0, 2, 3, 1).contiguous()
-        votes = votes.contiguous()
+        ballots = self.ballot(features)
+        count, height, width, _ = ballots.shape
+        objects, pixels = self.objects, height * width
+        raw = ballots[..., objects:].permute(0, 3, 1, 2).unflatten(1, (objects, 3))
+        votes = place(raw).contiguous()
         masked = valid is not None
         valid = features if valid is None else valid.to(torch.uint8).contiguous()
-        pixels = height * width
         tile = min(_TILE, triton.next_power_of_2(pixels))
         centers = features.new_empty((count, objects, 3))
         sure = features.new_empty((count, objects, 6))
         _vote[(count, objects)](
             features,
+            ballots,
             votes,
             valid,
-            *(getattr(self, f'constant_{number}') for number in range(6)),
+            *(getattr(self, f'constant_{number}') for number in range(4)),
             centers,
             sure,
             pixels,

@@ -9,7 +9,7 @@ simply contributes nothing.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 import torch
@@ -30,12 +30,16 @@ from fusion_perception.sensing.observation import Observation
 # An image whose channels differ by less is of one colour: five of 255, as compression leaves it.
 _LEAST_CONTRAST = 0.02
 
+Place = Callable[[Tensor], Tensor]
+
 
 class DenseFusionConfig(ModelConfig):
     """Settings of dense fusion."""
 
-    lidar_widths: tuple[int, ...] = Field((32, 64, 96), description='Channels per LiDAR level')
-    camera_widths: tuple[int, ...] = Field((16, 32, 64), description='Channels per camera level')
+    lidar_widths: tuple[int, ...] = Field((32, 48, 64), description='Channels per LiDAR level')
+    camera_widths: tuple[int, ...] = Field(
+        (16, 32, 64), min_length=2, description='Channels per camera level; the second one votes'
+    )
     scene_center: tuple[float, float, float] = Field(
         (0.0, 25.0, 0.0), description='Where objects are before anything is seen, LiDAR frame, m'
     )
@@ -64,15 +68,18 @@ class BySensor(NamedTuple):
 
 
 class Votes(nn.Module):
-    """Average votes with learned weights and say how sure the average is.
+    """Let pixels vote, average the votes with learned weights, and say how sure the average is.
 
-    From features (B, F, h, w) and votes (B, K, 3, h, w) of the pixels where `valid` (B, 1, h, w),
-    or of all, to centres (B, K, 3) and what `precision_from` turns into precisions, (B, K, 6).
+    From features (B, F, h, w) of the pixels where `valid` (B, 1, h, w), or of all, to centres
+    (B, K, 3) and what `precision_from` turns into precisions, (B, K, 6). `place` turns three
+    learned numbers a pixel and object, (B, K, 3, h, w), into votes: positions of that shape.
     """
 
     def __init__(self, features: int, objects: int) -> None:
         super().__init__()
-        self.weight = nn.Conv2d(features, objects, 1)
+        self.objects = objects
+        # For each object a weight, then for each object three numbers.
+        self.ballot = nn.Conv2d(features, 4 * objects, 1)
         self.sure = nn.Sequential(nn.Linear(features + 3, 64), nn.ReLU(), nn.Linear(64, 6))
         # Sure to a metre, whatever is seen, until more is learned: a random start may be sure to
         # millimetres of what is metres off, in ways that float32 cannot invert.
@@ -80,19 +87,24 @@ class Votes(nn.Module):
             nn.init.zeros_(parameter)
 
     def forward(
-        self, features: Tensor, votes: Tensor, valid: Tensor | None = None
+        self, features: Tensor, place: Place, valid: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
         """Return centres (B, K, 3) and free numbers of their precisions (B, K, 6)."""
-        logits = self.weight(features)
+        ballot = self.ballot(features)
+        logits = ballot[:, : self.objects]
         if valid is not None:
             # A finite floor, not -inf: with no valid pixel at all softmax must not become NaN.
             logits = torch.where(valid, logits, -1e4)
         weight = logits.flatten(2).softmax(-1)
-        votes, each = votes.flatten(3), weight.unsqueeze(-1)
+        votes = place(ballot[:, self.objects :].unflatten(1, (-1, 3))).flatten(3)
+        each = weight.unsqueeze(-1)
         center = votes @ each
-        spread = ((votes - center) ** 2 @ each).squeeze(-1)
+        apart = votes - center
+        spread = (apart * apart @ each).squeeze(-1)
         seen = weight @ features.flatten(2).transpose(1, 2)
-        raw: Tensor = self.sure(torch.cat((seen, (spread + 1e-6).log()), -1))
+        told = torch.cat((seen, (spread + 1e-6).log()), -1)
+        # As a table: a linear layer over more dimensions is three nodes of a graph.
+        raw: Tensor = self.sure(told.flatten(0, 1)).view(*told.shape[:2], -1)
         return center.squeeze(-1), raw
 
 
@@ -106,11 +118,10 @@ class DenseFusion(FusionModel):
         self.config: DenseFusionConfig = config
         objects = config.objects
         self.lidar_net = UNet(13, config.lidar_widths, beside=4)
-        self.lidar_offset = nn.Conv2d(config.lidar_widths[0], 3 * objects, 1)
         self.lidar_votes = Votes(config.lidar_widths[0], objects)
-        self.camera_net = UNet(3, config.camera_widths)
-        self.camera_offset = nn.Conv2d(config.camera_widths[0], 3 * objects, 1)
-        self.camera_votes = Votes(config.camera_widths[0], objects)
+        # From a quarter of the resolution on: a camera's pixel knows its depth to decimetres only.
+        self.camera_net = UNet(3, config.camera_widths, finest=1)
+        self.camera_votes = Votes(config.camera_widths[1], objects)
         self.prior_center = nn.Parameter(torch.tensor(config.scene_center).repeat(objects, 1))
         self.prior_log_sigma = nn.Parameter(torch.full((objects,), config.scene_sigma).log())
 
@@ -120,15 +131,37 @@ class DenseFusion(FusionModel):
 
     def by_lidar(self, observation: Observation) -> BySensor:
         """Say where the LiDAR alone sees the objects; the colour at its points helps it."""
-        found = self._lidar_estimate(observation)
-        has_points = (observation.xyza[:, 3].amax((1, 2)) > 0) & observation.lidar
-        return BySensor(*found, has_points)
+        mask = observation.xyza[:, 3:]
+        valid_points = observation.xyza * mask
+        points = valid_points[:, :3]
+        # The vote of each 2x2 block starts from the mean of its points, and that is coloured.
+        blocks = _blocks(valid_points)
+        share = blocks[:, 3:]
+        surface = blocks[:, :3] / share.clamp_min(1e-6)
+        valid = share > 0
+        total = blocks.sum((2, 3), keepdim=True)
+        from_scene = points - total[:, :3] / total[:, 3:].clamp_min(1e-6)
+        from_near = points - _mean_nearby(blocks, points.shape[-2:])
+        shape = torch.cat((from_scene / 5, from_near, mask, _steps(valid_points)), 1) * mask
+        features = self.lidar_net(shape, self._colour_at(surface, valid, observation))
+        with _full_precision(features):
+            found: tuple[Tensor, Tensor] = self.lidar_votes(
+                features.float(),
+                lambda raw: surface.unsqueeze(1) + raw * self.config.reach,
+                valid,
+            )
+        return BySensor(*found, (total[:, 3, 0, 0] > 0) & observation.lidar)
 
     def by_camera(self, observation: Observation) -> BySensor:
         """Say where the camera alone sees the objects."""
-        found = self._camera_estimate(observation)
+        image = observation.rgba[:, :3]
+        features = self.camera_net(image)
+        with _full_precision(features):
+            found: tuple[Tensor, Tensor] = self.camera_votes(
+                features.float(), lambda raw: self._along_rays(raw, observation)
+            )
         # There is nothing in an image of one colour, be it black, white or fog.
-        image = observation.rgba[:, :3].flatten(2)
+        image = image.flatten(2)
         contrast = (image.amax(2) - image.amin(2)).amax(1)
         return BySensor(*found, (contrast > _LEAST_CONTRAST) & observation.camera)
 
@@ -144,7 +177,7 @@ class DenseFusion(FusionModel):
         self, observation: Observation, by_lidar: BySensor, by_camera: BySensor
     ) -> Estimate:
         centers = torch.stack((by_lidar.centers, by_camera.centers))
-        speaks = torch.stack((by_lidar.speaks, by_camera.speaks))[..., None, None, None]
+        speaks = torch.stack((by_lidar.speaks, by_camera.speaks)).view(2, -1, 1, 1, 1)
         precisions = precision_from(torch.stack((by_lidar.sure, by_camera.sure))) * speaks
         eye = torch.eye(3, device=centers.device)
         prior = (-2 * self.prior_log_sigma).exp()[:, None, None] * eye
@@ -154,13 +187,14 @@ class DenseFusion(FusionModel):
         alone = observation.camera.long() + 2 * observation.lidar.long()
         # Seen from the prior's centre: float32 keeps a tenth of a millimetre of 25 m times a sharp
         # precision, but more of a few metres.
-        offsets = (centers - self.prior_center).unsqueeze(-1)
-        information = (precisions @ offsets).sum(0)
-        combined = self.prior_center + (covariance @ information).squeeze(-1)
+        offsets = (centers - self.prior_center).unsqueeze(-2)
+        # Products of so small matrices cost an engine more than what they are made of.
+        information = (precisions * offsets).sum((0, -1)).unsqueeze(-2)
+        combined = self.prior_center + (covariance * information).sum(-1)
         parts = tuple(map(Estimate, centers, precisions))
         # 0 stands for neither sensor: then only the prior speaks, and it needs no correction.
         factor = torch.cat((torch.ones_like(scale[:1]), scale[1:], scale[:1]))[alone]
-        return Estimate(combined, covariance * factor[:, None, None, None], parts)
+        return Estimate(combined, covariance * factor.view(-1, 1, 1, 1), parts)
 
     @torch.inference_mode()
     def calibrate(self, batches: Iterable[tuple[Observation, Tensor]]) -> None:
@@ -206,81 +240,56 @@ class DenseFusion(FusionModel):
         score: Tensor = close + self.config.nll_weight * likelihood
         return score
 
-    def _lidar_estimate(self, observation: Observation) -> tuple[Tensor, Tensor]:
-        mask = observation.xyza[:, 3:]
-        points = observation.xyza[:, :3] * mask
-        # The vote of each 2x2 block starts from the mean of its points, and that is coloured.
-        blocks = _blocks(torch.cat((points, mask), 1))
-        share = blocks[:, 3:]
-        surface = blocks[:, :3] / share.clamp_min(1e-6)
-        valid = share > 0
-        total = blocks.sum((2, 3), keepdim=True)
-        from_scene = points - total[:, :3] / total[:, 3:].clamp_min(1e-6)
-        from_near = points - _mean_nearby(blocks, points.shape[-2:])
-        shape = torch.cat((from_scene / 5, from_near), 1) * mask
-        colour = self._colour_at(surface, observation) * valid
-        seen = torch.cat((shape, mask, _steps(points, mask)), 1)
-        features = self.lidar_net(seen, colour)
-        with _full_precision(features):
-            features = features.float()
-            offset = self.lidar_offset(features).unflatten(1, (-1, 3)) * self.config.reach
-            votes = surface.unsqueeze(1) + offset
-            found: tuple[Tensor, Tensor] = self.lidar_votes(features, votes, valid)
-        return found
-
-    def _camera_estimate(self, observation: Observation) -> tuple[Tensor, Tensor]:
-        features = self.camera_net(observation.rgba[:, :3])
-        with _full_precision(features):
-            features = features.float()
-            raw = self.camera_offset(features).unflatten(1, (-1, 3))
-            votes = self._along_rays(raw, observation)
-            found: tuple[Tensor, Tensor] = self.camera_votes(features, votes)
-        return found
-
     def _along_rays(self, raw: Tensor, observation: Observation) -> Tensor:
         """Turn (B, K, 3, h, w) pixel offsets and log depths into points of the LiDAR frame."""
         height, width = raw.shape[-2:]
-        intrinsics = observation.intrinsics[..., None, None, None]
-        # Each pixel of the half-resolution features covers two by two of the image.
+        # Each pixel of the features covers four by four of the image.
         v, u = torch.meshgrid(
-            torch.arange(height, dtype=raw.dtype, device=raw.device) * 2 + 0.5,
-            torch.arange(width, dtype=raw.dtype, device=raw.device) * 2 + 0.5,
+            torch.arange(height, dtype=raw.dtype, device=raw.device) * 4 + 1.5,
+            torch.arange(width, dtype=raw.dtype, device=raw.device) * 4 + 1.5,
             indexing='ij',
         )
         pixels = torch.stack((u, v)) + 8 * raw[:, :, :2]
         depth = self.config.scene_center[1] * (0.3 * raw[:, :, 2:]).clamp(-5, 3).exp()
-        principal = intrinsics[:, :2, 2].transpose(1, 2)
-        focal = torch.stack((intrinsics[:, 0, 0], intrinsics[:, 1, 1]), 2)
+        principal = observation.intrinsics[:, :2, 2:].reshape(-1, 1, 2, 1, 1)
+        focal = _focal_lengths(observation.intrinsics).view(-1, 1, 2, 1, 1)
         in_camera = torch.cat(((pixels - principal) / focal * depth, depth), 2)
         # Out of the camera's frame: the transposed rotation, after the translation is taken away.
-        pose = observation.T_camera_lidar[:, None]
-        in_camera = in_camera.flatten(3) - pose[..., :3, 3:]
-        votes: Tensor = pose[..., :3, :3].transpose(-1, -2) @ in_camera
+        pose = observation.T_camera_lidar[:, None, :3]
+        in_camera = in_camera.flatten(3) - pose[..., 3:]
+        votes: Tensor = pose[..., :3].transpose(-1, -2) @ in_camera
         return votes.reshape(*votes.shape[:3], height, width)
 
     @staticmethod
-    def _colour_at(points: Tensor, observation: Observation) -> Tensor:
-        """Sample the image where points (B, 3, h, w) project, and say if they do: (B, 4, h, w)."""
+    def _colour_at(points: Tensor, valid: Tensor, observation: Observation) -> Tensor:
+        """Sample the image where valid points project, and say if they do: (B, 4, h, w).
+
+        points are (B, 3, h, w), valid (B, 1, h, w) bool.
+        """
         image = observation.rgba[:, :3]
         # Coordinates stay in front, (B, 3, h, w): behind, they compute several times slower.
-        pose = observation.T_camera_lidar
         with _full_precision(points):
-            in_camera = pose[:, :3, :3] @ points.flatten(2) + pose[:, :3, 3:]
-        in_camera = in_camera.unflatten(2, points.shape[2:])
-        depth = in_camera[:, 2:]
+            projection = observation.intrinsics @ observation.T_camera_lidar[:, :3]
+            projected = projection[..., :3] @ points.flatten(2) + projection[..., 3:]
+        projected = projected.unflatten(2, points.shape[2:])
+        depth = projected[:, 2:]
         in_front = depth > 1e-6
-        safe_depth = torch.where(in_front, depth, 1.0)
-        intrinsics = observation.intrinsics[..., None, None]
-        focal = torch.stack((intrinsics[:, 0, 0], intrinsics[:, 1, 1]), 1)
-        pixels = in_camera[:, :2] / safe_depth * focal + intrinsics[:, :2, 2]
-        size = torch.stack([pixels.new_full((1, 1), side) for side in image.shape[:-3:-1]])
-        place = (2 * pixels + 1) / size - 1
+        pixels = projected[:, :2] / torch.where(in_front, depth, 1.0)
+        # As grid_sample counts: the image reaches from -1 to 1.
+        across = torch.stack([pixels.new_full((1, 1), 2 / side) for side in image.shape[:-3:-1]])
+        place = pixels * across + (across / 2 - 1)
         inside = in_front & (place.abs().amax(1, keepdim=True) <= 1)
-        inside = inside & observation.camera[:, None, None, None]
+        inside = inside & valid & observation.camera.view(-1, 1, 1, 1)
         grid = place.permute(0, 2, 3, 1)
         colour = grid_sample(image, grid, mode='bilinear', align_corners=False)
         seen = inside.to(colour.dtype)
         return torch.cat((colour * seen, seen), 1)
+
+
+def _focal_lengths(intrinsics: Tensor) -> Tensor:
+    """Return what stands on the diagonal of (B, 3, 3) intrinsics but for the last 1, (B, 2)."""
+    eye = torch.eye(3, device=intrinsics.device)
+    return (intrinsics * eye).sum(2)[:, :2]
 
 
 def _full_precision(features: Tensor) -> torch.autocast:
@@ -288,25 +297,26 @@ def _full_precision(features: Tensor) -> torch.autocast:
     return torch.autocast(features.device.type, enabled=False)
 
 
-def _steps(points: Tensor, mask: Tensor) -> Tensor:
+def _steps(points: Tensor) -> Tensor:
     """Return the way from each point to the next in its column and row, (B, 6, R, C), in 0.25 m.
 
     It shows how a surface is turned and bent to millimetres even in bfloat16, and beside an edge
-    too, where means are of several surfaces. Zero where a point or the next is missing. Longer
-    than half a metre per axis is another surface: how far away it is, the means say.
+    too, where means are of several surfaces. `points` (B, 4, R, C) are all zeros where there is
+    none, and the way is zero where a point or the next is missing. Longer than half a metre per
+    axis is another surface: how far away it is, the means say.
     """
+    here, mask = points[:, :3], 4 * points[:, 3:]
     ways = []
     for axis in (2, 3):
-        pairs = points.shape[axis] - 1
-        both = mask.narrow(axis, 0, pairs) * mask.narrow(axis, 1, pairs)
-        way = (points.narrow(axis, 1, pairs) - points.narrow(axis, 0, pairs)) * both
-        ways.append(pad(way, (0, axis == 3, 0, axis == 2)))
-    return 4 * torch.cat(ways, 1).clamp(-0.5, 0.5)
+        beyond = points.narrow(axis, 1, points.shape[axis] - 1)
+        after = pad(beyond, (0, axis == 3, 0, axis == 2))
+        ways.append(((after[:, :3] - here) * (after[:, 3:] * mask)).clamp(-2, 2))
+    return torch.cat(ways, 1)
 
 
 def _blocks(points: Tensor) -> Tensor:
     """Return the mean of every 2x2 block, (B, C, ceil(R / 2), ceil(C / 2)); zeros lie beyond."""
-    return avg_pool2d(pad(points, (0, points.shape[-1] % 2, 0, points.shape[-2] % 2)), 2)
+    return avg_pool2d(_padded(points, 2), 2)
 
 
 def _mean_nearby(blocks: Tensor, size: torch.Size) -> Tensor:
@@ -314,9 +324,14 @@ def _mean_nearby(blocks: Tensor, size: torch.Size) -> Tensor:
 
     From the means of points and mask by 2x2 block, (B, 4, h, w).
     """
-    # Windows of 8x8 points, four apart, the last of which may reach beyond the end; put together
-    # from blocks, which some engines do in a tenth of the time.
-    below, right = (1 + -side % 2 for side in blocks.shape[-2:])
-    pooled = avg_pool2d(avg_pool2d(pad(blocks, (1, right, 1, below)), 2), 2, 1)
+    # Windows of 8x8 points, four apart, the first and last of which reach beyond the ends; put
+    # together from blocks, which some engines do in a tenth of the time.
+    pooled = avg_pool2d(_padded(blocks, 2), 4, 2, padding=1)
     around = interpolate(pooled, size, mode='bilinear', align_corners=False)
     return around[:, :3] / around[:, 3:].clamp_min(1e-6)
+
+
+def _padded(image: Tensor, step: int) -> Tensor:
+    """Return an image (B, C, H, W) with zeros at its end, so that `step` divides its sides."""
+    below, right = (-side % step for side in image.shape[-2:])
+    return pad(image, (0, right, 0, below)) if below or right else image

@@ -17,51 +17,60 @@ def conv_norm(inputs: int, outputs: int, stride: int = 1) -> nn.Sequential:
 
 
 class Residual(nn.Module):
-    """Two 3x3 convolutions beside a shortcut."""
+    """A 3x3 convolution beside a shortcut.
+
+    One, not the usual two: what the second costs and gains stands in docs/results.md.
+    """
 
     def __init__(self, width: int) -> None:
         super().__init__()
-        self.first = conv_norm(width, width)
-        self.second = conv_norm(width, width)
+        self.convolution = conv_norm(width, width)
 
     def forward(self, x: Tensor) -> Tensor:
         """Keep shape (B, width, H, W)."""
-        return torch.relu(x + self.second(torch.relu(self.first(x))))
+        return torch.relu(x + self.convolution(x))
 
 
 class UNet(nn.Module):
-    """Map (B, inputs, H, W) to features (B, widths[0], ceil(H / 2), ceil(W / 2)).
+    """Map (B, inputs, H, W) to features (B, widths[finest], h, w), h = ceil(H / 2**(finest + 1)).
 
     Level i works at 1 / 2**(i + 1) of the input's resolution with `widths[i]` channels. Another
-    input (B, beside, ceil(H / 2), ceil(W / 2)) may join at the first level.
+    input (B, beside, ceil(H / 2), ceil(W / 2)) may join at the first level. What is finer than
+    level `finest` is on the way down only.
     """
 
-    def __init__(self, inputs: int, widths: tuple[int, ...], beside: int = 0) -> None:
+    def __init__(
+        self, inputs: int, widths: tuple[int, ...], beside: int = 0, finest: int = 0
+    ) -> None:
         super().__init__()
+        self.finest = finest
         self.entry = conv_norm(inputs, widths[0], stride=2)
         self.beside = conv_norm(beside, widths[0]) if beside else None
-        self.first = Residual(widths[0])
-        self.down = nn.ModuleList(
-            nn.Sequential(conv_norm(a, b, stride=2), nn.ReLU(inplace=True), Residual(b))
-            for a, b in pairwise(widths)
+        self.levels = nn.ModuleList(
+            Residual(width) if level >= finest else nn.Identity()
+            for level, width in enumerate(widths)
         )
+        self.down = nn.ModuleList(conv_norm(a, b, stride=2) for a, b in pairwise(widths))
         self.lateral = nn.ModuleList(
-            nn.Conv2d(deep, shallow, 1, bias=False) for shallow, deep in pairwise(widths)
+            nn.Conv2d(deep, shallow, 1, bias=False) for shallow, deep in pairwise(widths[finest:])
         )
-        self.merge = nn.ModuleList(Residual(shallow) for shallow in widths[:-1])
+        self.merge = nn.ModuleList(Residual(shallow) for shallow in widths[finest:-1])
 
     def forward(self, x: Tensor, beside: Tensor | None = None) -> Tensor:
-        """Return the features at half resolution."""
+        """Return the features at the finest level."""
         x = self.entry(x)
         if self.beside is not None:
             x = x + self.beside(beside)
-        x = self.first(torch.relu(x))
-        levels: list[Tensor] = []
-        for down in self.down:
-            levels.append(x)
-            x = down(x)
-        for level, lateral, merge in zip(
-            reversed(levels), reversed(self.lateral), reversed(self.merge), strict=True
+        x = self.levels[0](torch.relu(x))
+        seen = [x]
+        for down, level in zip(self.down, self.levels[1:], strict=True):
+            x = level(torch.relu(down(x)))
+            seen.append(x)
+        for fine, lateral, merge in zip(
+            reversed(seen[self.finest : -1]),
+            reversed(self.lateral),
+            reversed(self.merge),
+            strict=True,
         ):
-            x = merge(level + interpolate(lateral(x), size=level.shape[-2:], mode='nearest'))
+            x = merge(fine + interpolate(lateral(x), size=fine.shape[-2:], mode='nearest'))
         return x

@@ -83,8 +83,8 @@ def observe_flagged(
     """
     height, width = images.shape[1:3]
     return Observation(
-        rgba=to_rgba(images, height, width) * camera[:, None, None, None],
-        xyza=tables.xyza(ranges) * lidar[:, None, None, None],
+        rgba=to_rgba(images, height, width) * camera.view(-1, 1, 1, 1),
+        xyza=tables.xyza(ranges) * lidar.view(-1, 1, 1, 1),
         camera=camera > 0,
         lidar=lidar > 0,
         intrinsics=matrices.intrinsics,

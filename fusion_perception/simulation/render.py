@@ -10,7 +10,7 @@ from torch import Tensor
 from fusion_perception.sensing.geometry import direction_table, pixel_rays
 from fusion_perception.sensing.observation import Lidar
 from fusion_perception.sensing.rig import Rig
-from fusion_perception.simulation.casting import View, cast
+from fusion_perception.simulation.casting import View, cast, scenes_at_once
 from fusion_perception.simulation.primitives import normals
 from fusion_perception.simulation.scene import Scenes
 
@@ -49,8 +49,7 @@ def render(scenes: Scenes, rig: Rig, lidar: Lidar, chunk: int | None = None) -> 
     it bounds the memory and changes no value beyond the last bits.
     """
     device, camera, count = scenes.centers.device, rig.camera, len(scenes)
-    # On a CPU the working set should stay near the caches.
-    chunk = chunk or (256 if device.type == 'cpu' else 8192)
+    chunk = chunk or scenes_at_once(device)
     beams = direction_table(lidar.azimuth.double(), lidar.zenith.double(), 'spherical')
     beams = beams.reshape(-1, 3).to(device, torch.float32)
     begins = None if lidar.offsets is None else lidar.offsets.reshape(-1, 3).to(device)

@@ -7,11 +7,8 @@ from torch import Tensor
 
 from fusion_perception.sensing.geometry import direction_table
 from fusion_perception.sensing.observation import Lidar
-from fusion_perception.simulation.casting import View, cast
+from fusion_perception.simulation.casting import View, cast, scenes_at_once
 from fusion_perception.simulation.scene import Scenes
-
-# Scenes cast at a time: it bounds the memory.
-_CHUNK = 256
 
 
 @torch.no_grad()
@@ -27,8 +24,9 @@ def visible_beams(scenes: Scenes, lidar: Lidar, step: int = 1) -> Tensor:
     if lidar.offsets is not None:
         begins = lidar.offsets[::step, ::step].reshape(-1, 3).to(device)
     counts = []
-    for first in range(0, len(scenes), _CHUNK):
-        part = scenes[first : first + _CHUNK]
+    chunk = scenes_at_once(device)
+    for first in range(0, len(scenes), chunk):
+        part = scenes[first : first + chunk]
         view = View(part.kinds, part.centers, part.rotations, part.scales)
         nearest = torch.full((len(part), len(beams)), lidar.max_range, device=device)
         owner = torch.full(nearest.shape, -1, device=device)
