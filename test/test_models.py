@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from fusion_perception.models import MODELS, build
+from fusion_perception.models import MODELS, Estimate, build
 from fusion_perception.models.dense_fusion import DenseFusion, _blocks, _steps
 from fusion_perception.models.gaussian import (
     invert_symmetric,
@@ -241,6 +241,21 @@ def test_in_bfloat16_the_sensors_are_combined_as_precisely_as_in_float32():
     )
     expected = torch.linalg.solve(total, pull).squeeze(-1)
     assert (found.centers - expected).norm(dim=-1).max() < 1e-4
+
+
+@pytest.mark.parametrize(('sigma', 'best'), [(3.0, 1.0), (0.01, 0.0)])
+def test_a_centre_that_may_be_anywhere_is_best_in_the_mean_and_a_sure_one_in_the_median(
+    sigma, best
+):
+    model = build('dense_fusion', {**SMALL['dense_fusion'], 'nll_weight': 0})
+    truths = torch.tensor([0.0, 0.0, 3.0]).view(3, 1, 1).expand(3, 3, 3)
+    covariance = (sigma**2 * torch.eye(3)).expand(3, 3, 3, 3)
+
+    def loss(place):
+        return model.training_loss(Estimate(torch.full_like(truths, place), covariance), truths)
+
+    places = [step / 20 for step in range(-20, 81)]
+    assert min(places, key=loss) == pytest.approx(best, abs=0.05)
 
 
 def test_a_calibrated_model_is_rebuilt_from_its_config():

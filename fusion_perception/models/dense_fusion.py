@@ -15,7 +15,7 @@ from typing import NamedTuple
 import torch
 from pydantic import Field
 from torch import Tensor, nn
-from torch.nn.functional import avg_pool2d, grid_sample, interpolate, pad, smooth_l1_loss
+from torch.nn.functional import avg_pool2d, grid_sample, interpolate, pad
 
 from fusion_perception.models.base import Estimate, FusionModel, ModelConfig
 from fusion_perception.models.gaussian import (
@@ -47,6 +47,11 @@ class DenseFusionConfig(ModelConfig):
     reach: float = Field(2.0, gt=0, description='Typical offset from a surface to a centre, m')
     near: float = Field(
         0.05, gt=0, description='Below this an error counts by its square, above as it is, m'
+    )
+    expected: float = Field(
+        2.0,
+        ge=0,
+        description='The same below so many of the standard deviations it is said to have',
     )
     nll_weight: float = Field(0.05, ge=0, description='Weight of the likelihood in the loss')
     covariance_scale: tuple[float, float, float] = Field(
@@ -232,8 +237,13 @@ class DenseFusion(FusionModel):
 
     def _score(self, estimate: Tensor, precision: Tensor, truth: Tensor) -> Tensor:
         error = estimate - truth
-        beta = self.config.near
-        close = smooth_l1_loss(estimate, truth, beta=beta, reduction='none').sum(-1)
+        # Absolute errors ask for the median of all places where an object may be, squared ones for
+        # the mean, which is what an object that nobody sees wants: behind either of two others.
+        sigma = precision.diagonal(dim1=-2, dim2=-1).detach().clamp_min(1e-6).rsqrt()
+        squared_to = (self.config.expected * sigma).clamp_min(self.config.near)
+        size = error.abs()
+        inside = size.minimum(squared_to)
+        close = (inside * (size - inside / 2) / squared_to).sum(-1)
         # The covariance learns from the error; the error must not hide behind the covariance.
         distance = squared_mahalanobis(error.detach(), precision)
         likelihood = distance - log_determinant(precision)
