@@ -240,10 +240,9 @@ class DenseFusion(FusionModel):
         # Absolute errors ask for the median of all places where an object may be, squared ones for
         # the mean, which is what an object that nobody sees wants: behind either of two others.
         sigma = precision.diagonal(dim1=-2, dim2=-1).detach().clamp_min(1e-6).rsqrt()
-        squared_to = (self.config.expected * sigma).clamp_min(self.config.near)
-        size = error.abs()
-        inside = size.minimum(squared_to)
-        close = (inside * (size - inside / 2) / squared_to).sum(-1)
+        near, size = self.config.near, error.abs()
+        squared = size.minimum((self.config.expected * sigma).clamp_min(near))
+        close = (squared * (size - squared / 2) / sigma.clamp_min(near)).sum(-1)
         # The covariance learns from the error; the error must not hide behind the covariance.
         distance = squared_mahalanobis(error.detach(), precision)
         likelihood = distance - log_determinant(precision)
