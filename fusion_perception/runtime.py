@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+from itertools import chain
 from typing import Literal
 
 import numpy as np
@@ -113,7 +114,8 @@ class Runtime:
 
     def _prediction(self, estimate: Estimate, mode: tuple[Mode, ...]) -> Prediction:
         # Plain numbers: for so few of them torch takes as long as for a convolution.
-        if not all(map(math.isfinite, estimate.centers.flatten().tolist())):
+        rows = chain.from_iterable(estimate.centers.tolist())
+        if not all(map(math.isfinite, chain.from_iterable(rows))):
             raise ValueError(
                 'The model gave centres that are not finite. Check the input for NaN, and the '
                 'bundle with `fusion doctor --bundle`.'

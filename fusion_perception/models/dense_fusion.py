@@ -166,8 +166,7 @@ class DenseFusion(FusionModel):
                 features.float(), lambda raw: self._along_rays(raw, observation)
             )
         # There is nothing in an image of one colour, be it black, white or fog.
-        image = image.flatten(2)
-        contrast = (image.amax(2) - image.amin(2)).amax(1)
+        contrast = (image.amax((2, 3)) - image.amin((2, 3))).amax(1)
         return BySensor(*found, (contrast > _LEAST_CONTRAST) & observation.camera)
 
     def combine(
@@ -181,9 +180,9 @@ class DenseFusion(FusionModel):
     def _combined(
         self, observation: Observation, by_lidar: BySensor, by_camera: BySensor
     ) -> Estimate:
-        centers = torch.stack((by_lidar.centers, by_camera.centers))
-        speaks = torch.stack((by_lidar.speaks, by_camera.speaks)).view(2, -1, 1, 1, 1)
-        precisions = precision_from(torch.stack((by_lidar.sure, by_camera.sure))) * speaks
+        centers = _both(by_lidar.centers, by_camera.centers)
+        speaks = _both(by_lidar.speaks, by_camera.speaks).view(2, -1, 1, 1, 1)
+        precisions = precision_from(_both(by_lidar.sure, by_camera.sure)) * speaks
         eye = torch.eye(3, device=centers.device)
         prior = (-2 * self.prior_log_sigma).exp()[:, None, None] * eye
         covariance = invert_symmetric(precisions.sum(0) + prior)
@@ -260,11 +259,13 @@ class DenseFusion(FusionModel):
         )
         pixels = torch.stack((u, v)) + 8 * raw[:, :, :2]
         depth = self.config.scene_center[1] * (0.3 * raw[:, :, 2:]).clamp(-5, 3).exp()
-        principal = observation.intrinsics[:, :2, 2:].reshape(-1, 1, 2, 1, 1)
-        focal = _focal_lengths(observation.intrinsics).view(-1, 1, 2, 1, 1)
+        lens = observation.intrinsics[:, :2]
+        principal = lens[..., 2:].reshape(-1, 1, 2, 1, 1)
+        # There is no skew: beside a focal length stands a zero.
+        focal = lens[..., :2].sum(2).view(-1, 1, 2, 1, 1)
         in_camera = torch.cat(((pixels - principal) / focal * depth, depth), 2)
         # Out of the camera's frame: the transposed rotation, after the translation is taken away.
-        pose = observation.T_camera_lidar[:, None, :3]
+        pose = observation.T_camera_lidar[:, :3].unsqueeze(1)
         in_camera = in_camera.flatten(3) - pose[..., 3:]
         votes: Tensor = pose[..., :3].transpose(-1, -2) @ in_camera
         return votes.reshape(*votes.shape[:3], height, width)
@@ -295,10 +296,10 @@ class DenseFusion(FusionModel):
         return torch.cat((colour * seen, seen), 1)
 
 
-def _focal_lengths(intrinsics: Tensor) -> Tensor:
-    """Return what stands on the diagonal of (B, 3, 3) intrinsics but for the last 1, (B, 2)."""
-    eye = torch.eye(3, device=intrinsics.device)
-    return (intrinsics * eye).sum(2)[:, :2]
+def _both(one: Tensor, other: Tensor) -> Tensor:
+    """Stack two tensors (B, ...) of one shape as (2, B, ...)."""
+    # In a graph torch.stack is a node more.
+    return torch.cat((one, other)).view(2, *one.shape)
 
 
 def _full_precision(features: Tensor) -> torch.autocast:

@@ -20,12 +20,11 @@ def precision_from(raw: Tensor) -> Tensor:
     middle = (MAX_LOG_PRECISION_ROOT + MIN_LOG_PRECISION_ROOT) / 2
     half = (MAX_LOG_PRECISION_ROOT - MIN_LOG_PRECISION_ROOT) / 2
     diagonal = torch.exp(middle + half * torch.tanh((raw[..., :3] - middle) / half))
-    first, second, third = diagonal.split(1, -1)
-    beside = raw[..., 3:].clamp(-10, 10) * torch.cat((first, first, second), -1)
-    zero = torch.zeros_like(first)
-    root = torch.cat(
-        (first, zero, zero, beside[..., :1], second, zero, beside[..., 1:], third), -1
-    ).unflatten(-1, (3, 3))
+    beside = raw[..., 3:].clamp(-10, 10)
+    zero = torch.zeros_like(raw[..., :1])
+    one = torch.ones_like(zero)
+    unit = torch.cat((one, zero, zero, beside[..., :1], one, zero, beside[..., 1:], one), -1)
+    root = unit.unflatten(-1, (3, 3)) * diagonal.unsqueeze(-2)
     precision: Tensor = root @ root.transpose(-1, -2)
     return precision
 
