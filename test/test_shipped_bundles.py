@@ -61,7 +61,8 @@ def test_centres_of_unseen_scenes_are_found_to_a_tenth_of_a_metre_in_the_median(
 
 
 def test_noise_and_lost_rays_cost_little(bundle):
-    frames = render(scenes_for(bundle, 64, seed=72), bundle.rig, bundle.lidar)
+    # Of 64 scenes the medians stray by several millimetres.
+    frames = render(scenes_for(bundle, 256, seed=72), bundle.rig, bundle.lidar)
     noise = NoiseSettings(range_noise_m=(0.02, 0.02), lost_rays=(0.05, 0.05))
     noisy = add_noise(frames, noise, torch.Generator().manual_seed(0))
     clean, hard = (
