@@ -5,6 +5,7 @@ import os
 import shutil
 import stat
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import numpy as np
@@ -136,6 +137,19 @@ def test_frames_by_onnxruntime_are_those_of_torch_whatever_the_image_and_the_cam
         found, expected = ready.predict_frame(*frame), eager.predict_frame(*frame)
         torch.testing.assert_close(found.centers, expected.centers, atol=1e-3, rtol=0)
         torch.testing.assert_close(found.covariance, expected.covariance, atol=1e-3, rtol=1e-2)
+
+
+def test_threads_that_share_onnxruntime_get_the_answers_to_their_own_frames(bundle):
+    scenes = made_up_examples(bundle.rig.camera, bundle.lidar)
+    frames = []
+    for image, ranges in zip(scenes.images.numpy(), scenes.ranges.numpy(), strict=True):
+        frames += [(image, ranges), (None, ranges), (image[..., :3], None)]
+    ready, eager = Runtime(bundle, 'cpu', engine='onnxruntime'), Runtime(bundle, 'cpu')
+    expected = [eager.predict_frame(*frame).centers for frame in frames]
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(lambda frame: ready.predict_frame(*frame).centers, 5 * frames))
+    for one, other in zip(found, 5 * expected, strict=True):
+        torch.testing.assert_close(one, other, atol=1e-3, rtol=0)
 
 
 def test_a_frame_that_does_not_fit_is_refused_alike_by_every_engine(bundle):

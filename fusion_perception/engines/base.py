@@ -61,7 +61,10 @@ class Engine(ABC):
     def __init__(self, bundle: Bundle, device: torch.device) -> None:
         self.bundle, self.device = bundle, device
         self.lidar = bundle.lidar.to(device)
-        self._view = View(None, bundle.rig.camera, CameraMatrices.of(bundle.rig.camera, device))
+        camera = bundle.rig.camera
+        self._view = View(None, camera, CameraMatrices.of(camera, device))
+        # Every frame asks for them, and to look them up through the bundle takes longer.
+        self._image_size, self._scan_size = (camera.height, camera.width), bundle.lidar.shape
 
     @abstractmethod
     def estimate(self, observation: Observation) -> Estimate:
@@ -114,15 +117,12 @@ class Engine(ABC):
 
         Resized here, it need not go to a GPU whole.
         """
-        camera = self.bundle.rig.camera
-        if image is None or not _is_image(image):
-            return image
-        if image.shape[:2] == (camera.height, camera.width):
+        if image is None or not _is_image(image) or image.shape[:2] == self._image_size:
             return image
         # BGR that is read backwards as RGB is turned round when it is small.
         backwards = image.strides[2] < 0
         whole = np.require(image[..., ::-1] if backwards else image, requirements=['C', 'W'])
-        sized = resize(torch.from_numpy(whole)[None], camera.height, camera.width)[0].numpy()
+        sized = resize(torch.from_numpy(whole)[None], *self._image_size)[0].numpy()
         return sized[..., ::-1] if backwards and sized.shape[2] > 1 else sized
 
     def _fits(self, image: NDArray[np.uint8] | None, ranges: NDArray[np.float32] | None) -> bool:
@@ -130,7 +130,7 @@ class Engine(ABC):
         if image is None and ranges is None:
             return False
         return (image is None or _is_image(image)) and (
-            ranges is None or ranges.shape == self.bundle.lidar.shape
+            ranges is None or ranges.shape == self._scan_size
         )
 
     def twin(self) -> Self:

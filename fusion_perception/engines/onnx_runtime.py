@@ -10,11 +10,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from fusion_perception.engines.base import Engine, EngineName, UnavailableError, paint
+from fusion_perception.engines.base import Engine, EngineName, UnavailableError, View, paint
 from fusion_perception.engines.onnx_graph import export, graph_of
 from fusion_perception.models.base import Estimate
 from fusion_perception.models.bundle import Bundle
-from fusion_perception.sensing.assembly import CameraMatrices
 from fusion_perception.sensing.observation import Camera, Observation
 
 if TYPE_CHECKING:
@@ -24,7 +23,6 @@ _INSTALL = 'Install it with `pip install onnx onnxruntime`, or use engine auto o
 # Graphs of so many batch sizes stay in memory.
 _MOST_SIZES = 8
 _SPIN_US = 50
-_ABSENT, _PRESENT = np.zeros(1, np.float32), np.ones(1, np.float32)
 
 
 class OnnxEngine(Engine):
@@ -37,14 +35,10 @@ class OnnxEngine(Engine):
         # Its inputs and outputs lie on the CPU, whatever computes between.
         super().__init__(bundle, torch.device('cpu'))
         self._threads = torch.get_num_threads()
-        self._exporting = threading.Lock()
+        self._exporting, self._framing = threading.Lock(), threading.Lock()
         self._sessions: OrderedDict[int, onnxruntime.InferenceSession] = OrderedDict()
-        self._frames = open_session(graph_of(bundle, 'frame'), self._providers, self._threads)
-        self._names = [entry.name for entry in self._frames.get_inputs()]
-        camera = bundle.rig.camera
-        nothing = np.zeros((1, camera.height, camera.width, 4), np.uint8)
-        self._nothing = nothing, np.zeros((1, *bundle.lidar.shape), np.float32)
-        self._fed = self._view, _as_arrays(self._view.matrices)
+        session = open_session(graph_of(bundle, 'frame'), self._providers, self._threads)
+        self._frame = _FrameGraph(session, self._view)
 
     @staticmethod
     def providers(device: torch.device) -> list[str]:
@@ -72,22 +66,8 @@ class OnnxEngine(Engine):
         image = self._sized_as_trained(image)
         if not self._fits(image, ranges):
             return super().estimate_frame(image, ranges, camera)
-        pixels, metres = self._nothing
-        if image is not None and image.shape[2] == 4:
-            pixels = np.ascontiguousarray(image)[None]
-        elif image is not None:
-            pixels = np.empty_like(pixels)
-            paint(image, pixels[0])
-        if ranges is not None:
-            metres = np.ascontiguousarray(ranges, np.float32)[None]
-        given = {
-            'image': pixels,
-            'ranges': metres,
-            'camera': _ABSENT if image is None else _PRESENT,
-            'lidar': _ABSENT if ranges is None else _PRESENT,
-            **self._matrices_of(camera),
-        }
-        return _estimate(self._frames.run(None, {name: given[name] for name in self._names}))
+        with self._framing:
+            return _estimate(self._frame(image, ranges, self._view_of(camera)))
 
     def estimate(self, observation: Observation) -> Estimate:
         """Return the estimate of a batch, float32 on the CPU."""
@@ -97,13 +77,6 @@ class OnnxEngine(Engine):
             for entry in session.get_inputs()
         }
         return _estimate(session.run(None, given))
-
-    def _matrices_of(self, camera: Camera | None) -> dict[str, NDArray[np.float32]]:
-        view, (fed, arrays) = self._view_of(camera), self._fed
-        if view is not fed:
-            arrays = _as_arrays(view.matrices)
-            self._fed = view, arrays
-        return arrays
 
     def _session(self, batch: int) -> onnxruntime.InferenceSession:
         with self._exporting:  # Tracing a model is no matter for two threads.
@@ -117,6 +90,57 @@ class OnnxEngine(Engine):
             session = open_session(graph, self._providers, self._threads)
             self._sessions[batch] = session
             return session
+
+
+class _FrameGraph:
+    """A session for frames whose inputs and outputs lie in arrays that stay where they are.
+
+    To hand new ones over for each frame takes ONNX Runtime as long as several convolutions. A
+    silent sensor's flag is 0, and what its array still holds does not count.
+    """
+
+    def __init__(self, session: onnxruntime.InferenceSession, view: View) -> None:
+        from onnxruntime import OrtValue
+
+        self._session, self._bound = session, session.io_binding()
+        self._inputs = {
+            entry.name: np.zeros(
+                entry.shape, np.uint8 if entry.type == 'tensor(uint8)' else np.float32
+            )
+            for entry in session.get_inputs()
+        }
+        outputs = session.get_outputs()
+        self._outputs = [np.zeros(entry.shape, np.float32) for entry in outputs]
+        for name, array in self._inputs.items():
+            self._bound.bind_ortvalue_input(name, OrtValue.ortvalue_from_numpy(array))
+        for entry, array in zip(outputs, self._outputs, strict=True):
+            self._bound.bind_ortvalue_output(entry.name, OrtValue.ortvalue_from_numpy(array))
+        self._show(view)
+
+    def __call__(
+        self, image: NDArray[np.uint8] | None, ranges: NDArray[np.float32] | None, view: View
+    ) -> list[NDArray[np.float32]]:
+        """Return the outputs for one frame of the graph's size."""
+        if view is not self._shown:
+            self._show(view)
+        # A model of one sensor has no inputs for the other.
+        inputs = self._inputs
+        if 'image' in inputs:
+            inputs['camera'][0] = image is not None
+            if image is not None:
+                paint(image, inputs['image'][0])
+        if 'ranges' in inputs:
+            inputs['lidar'][0] = ranges is not None
+            if ranges is not None:
+                inputs['ranges'][0] = ranges
+        self._session.run_with_iobinding(self._bound)
+        return [array.copy() for array in self._outputs]
+
+    def _show(self, view: View) -> None:
+        for name, matrix in view.matrices._asdict().items():
+            if name in self._inputs:
+                self._inputs[name][0] = matrix.cpu().numpy()
+        self._shown = view
 
 
 class TensorRTEngine(OnnxEngine):
@@ -135,10 +159,6 @@ class TensorRTEngine(OnnxEngine):
                 'onnxruntime-gpu and TensorRT, or use engine auto.'
             )
         return ['TensorrtExecutionProvider', 'CUDAExecutionProvider', 'CPUExecutionProvider']
-
-
-def _as_arrays(matrices: CameraMatrices) -> dict[str, NDArray[np.float32]]:
-    return {name: matrix[None].numpy() for name, matrix in matrices._asdict().items()}
 
 
 def _estimate(arrays: list[NDArray[np.float32]]) -> Estimate:

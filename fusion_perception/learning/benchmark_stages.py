@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import torch
 
 from fusion_perception.learning import notebook_baseline as notebook
@@ -174,13 +176,18 @@ def simulator(bench: Bench) -> list[Measured]:
 def _timed(
     bench: Bench, calls: int, ours: Work, theirs: Work
 ) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Return the milliseconds of one call, ours and the notebook's way, in each round."""
+    """Return the milliseconds of one call, ours and the notebook's way, in each round.
+
+    A call before does not count: the threads were made to rest, and the caches are another's.
+    """
+
+    def milliseconds(work: Work) -> float:
+        work()
+        return 1000 * seconds_of(work, bench.device, calls)
+
     figures = alternate(
         bench.settings.rounds,
-        {
-            'ours': lambda: 1000 * seconds_of(ours, bench.device, calls),
-            'notebook': lambda: 1000 * seconds_of(theirs, bench.device, calls),
-        },
+        {'ours': partial(milliseconds, ours), 'notebook': partial(milliseconds, theirs)},
     )
     return figures['ours'], figures['notebook']
 
