@@ -15,7 +15,7 @@ import triton.language as tl
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from fusion_perception.models.unet import Residual, UNet
+from fusion_perception.models.unet import Lateral, Residual, UNet, ascend
 
 # Pixels and channels of a tile; from so many pixels on there are tiles enough for larger ones.
 _FEW_PIXELS, _TILE, _LARGE_TILE, _CHANNELS = 8192, 16, 64, 32
@@ -171,7 +171,7 @@ class FusedUNet(nn.Module):
         self.lateral = nn.ModuleList(
             FusedConvolution(lateral, None, relu=False, enlarged=2)
             for lateral in net.lateral
-            if isinstance(lateral, nn.Conv2d)
+            if isinstance(lateral, Lateral)
         )
         self.merge = nn.ModuleList(map(_fused_level, net.merge))
 
@@ -186,14 +186,7 @@ class FusedUNet(nn.Module):
         for down, level in zip(self.down, self.levels[1:], strict=True):
             x = level(down(x))
             seen.append(x)
-        for fine, lateral, merge in zip(
-            reversed(seen[self.finest : -1]),
-            reversed(self.lateral),
-            reversed(self.merge),
-            strict=True,
-        ):
-            x = merge(lateral(x, fine))
-        return x.permute(0, 3, 1, 2)
+        return ascend(seen[self.finest :], self.lateral, self.merge).permute(0, 3, 1, 2)
 
 
 class _FusedResidual(nn.Module):

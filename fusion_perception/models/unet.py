@@ -31,6 +31,17 @@ class Residual(nn.Module):
         return torch.relu(x + self.convolution(x))
 
 
+class Lateral(nn.Conv2d):
+    """A 1x1 convolution of a level, enlarged onto the finer one."""
+
+    def __init__(self, deep: int, shallow: int) -> None:
+        super().__init__(deep, shallow, 1, bias=False)
+
+    def forward(self, x: Tensor, fine: Tensor) -> Tensor:  # type: ignore[override]
+        """Return (B, shallow, H, W), the shape of `fine`."""
+        return fine + interpolate(super().forward(x), size=fine.shape[-2:], mode='nearest')
+
+
 class UNet(nn.Module):
     """Map (B, inputs, H, W) to features (B, widths[finest], h, w), h = ceil(H / 2**(finest + 1)).
 
@@ -52,7 +63,7 @@ class UNet(nn.Module):
         )
         self.down = nn.ModuleList(conv_norm(a, b, stride=2) for a, b in pairwise(widths))
         self.lateral = nn.ModuleList(
-            nn.Conv2d(deep, shallow, 1, bias=False) for shallow, deep in pairwise(widths[finest:])
+            Lateral(deep, shallow) for shallow, deep in pairwise(widths[finest:])
         )
         self.merge = nn.ModuleList(Residual(shallow) for shallow in widths[finest:-1])
 
@@ -66,11 +77,12 @@ class UNet(nn.Module):
         for down, level in zip(self.down, self.levels[1:], strict=True):
             x = level(torch.relu(down(x)))
             seen.append(x)
-        for fine, lateral, merge in zip(
-            reversed(seen[self.finest : -1]),
-            reversed(self.lateral),
-            reversed(self.merge),
-            strict=True,
-        ):
-            x = merge(fine + interpolate(lateral(x), size=fine.shape[-2:], mode='nearest'))
-        return x
+        return ascend(seen[self.finest :], self.lateral, self.merge)
+
+
+def ascend(seen: list[Tensor], lateral: nn.ModuleList, merge: nn.ModuleList) -> Tensor:
+    """Return the features of the first of some levels, each but the last joined by the next."""
+    *finer, x = seen
+    for fine, join, level in zip(reversed(finer), reversed(lateral), reversed(merge), strict=True):
+        x = level(join(x, fine))
+    return x
