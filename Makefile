@@ -88,5 +88,5 @@ $(STAMP): setup.py
 	@index="$${UV_DEFAULT_INDEX:-$${PIP_INDEX_URL:-$$($(BIN)/python -m pip config get global.index-url 2>/dev/null)}}"; \
 	if [ -n "$$index" ]; then export UV_DEFAULT_INDEX="$$index"; fi; \
 	$(BIN)/python -m uv pip install --quiet --python $(BIN)/python --editable '.[$(EXTRAS)]' \
-	|| $(BIN)/python -m pip install --disable-pip-version-check --editable '.[$(EXTRAS)]'
+	|| $(BIN)/python -m pip install --disable-pip-version-check --use-pep517 --editable '.[$(EXTRAS)]'
 	@touch $@
