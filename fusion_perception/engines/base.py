@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import ClassVar, Literal, NamedTuple
 
@@ -147,11 +147,51 @@ def _is_image(image: NDArray[np.uint8]) -> bool:
     return image.dtype == np.uint8 and image.ndim == 3 and image.shape[2] in (1, 3, 4)
 
 
-def paint(image: NDArray[np.uint8], rgba: NDArray[np.uint8]) -> None:
+def _paint(image: NDArray[np.uint8], rgba: NDArray[np.uint8]) -> None:
     """Write an image (H, W, 1, 3 or 4) into one of four channels; mono is grey, alpha is full."""
     rgba[..., : max(3, image.shape[2])] = image
     if image.shape[2] != 4:
         rgba[..., 3] = 255
+
+
+class FrameArrays:
+    """What a graph for one frame reads, as NumPy arrays that stay where they are.
+
+    Named and shaped as `observe_flagged` takes it: image (1, H, W, 4) uint8, ranges (1, R, C),
+    flags camera and lidar (1,), intrinsics (1, 3, 3), T_camera_lidar (1, 4, 4), float32. A graph
+    of one sensor has no arrays of the other. A silent sensor's flag is 0, and what its array
+    still holds does not count.
+    """
+
+    def __init__(self, arrays: Mapping[str, NDArray[np.generic]], view: View) -> None:
+        self._arrays = arrays
+        self._show(view)
+
+    def write(
+        self, image: NDArray[np.uint8] | None, ranges: NDArray[np.float32] | None, view: View
+    ) -> None:
+        """Write one frame of the graph's size, and the camera if it is not the one before's."""
+        if view is not self._shown:
+            self._show(view)
+        arrays = self._arrays
+        if 'image' in arrays:
+            arrays['camera'][0] = image is not None
+            if image is not None:
+                _paint(image, arrays['image'][0])
+        if 'ranges' in arrays:
+            arrays['lidar'][0] = ranges is not None
+            if ranges is not None:
+                arrays['ranges'][0] = ranges
+
+    def _show(self, view: View) -> None:
+        camera = view.camera
+        for name, matrix in (
+            ('intrinsics', camera.intrinsics()),
+            ('T_camera_lidar', camera.extrinsics()),
+        ):
+            if name in self._arrays:
+                self._arrays[name][0] = matrix.numpy()
+        self._shown = view
 
 
 class TorchEngine(Engine):

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from typing_extensions import Self
 
-from fusion_perception.engines.base import Engine, UnavailableError, View, paint, whole_float32
+from fusion_perception.engines.base import Engine, FrameArrays, UnavailableError, whole_float32
 from fusion_perception.models.base import Estimate
 from fusion_perception.models.bundle import Bundle
 from fusion_perception.models.dense_fusion import DenseFusion
@@ -64,10 +64,8 @@ class CudaGraphEngine(Engine):
         self._sent = torch.zeros(size, dtype=torch.uint8, pin_memory=True)
         self._received = torch.zeros(size, dtype=torch.uint8, device=device)
         # numpy writes into the pinned memory through these views.
-        self._head, self._ranges, self._image = (
-            view.numpy() for view in _views(self._sent, numbers, (rows, columns), pixels)
-        )
-        self._show(self._view)
+        sent = _named(*_views(self._sent, numbers, (rows, columns), pixels))
+        self._frame = FrameArrays({name: part.numpy() for name, part in sent.items()}, self._view)
         self._parts = _views(self._received, numbers, (rows, columns), pixels)
         self._batches: OrderedDict[int, _BatchGraph] = OrderedDict()
         self._way, self._graph = self._quickest() if way is None else (way, self._record(way))
@@ -92,24 +90,12 @@ class CudaGraphEngine(Engine):
         image = self._sized_as_trained(image)
         if not self._fits(image, ranges):
             return super().estimate_frame(image, ranges, camera)
-        self._head[_CAMERA_AT], self._head[_LIDAR_AT] = image is not None, ranges is not None
-        view = self._view_of(camera)
-        if view is not self._shown:
-            self._show(view)
-        if ranges is not None:
-            self._ranges[...] = ranges
-        if image is not None:
-            paint(image, self._image)
+        self._frame.write(image, ranges, self._view_of(camera))
         return self._graph()
 
     def twin(self) -> Self:
         """Return an engine of the same weights with buffers of its own."""
         return type(self)(self.bundle, self.device, self._way)
-
-    def _show(self, view: View) -> None:
-        self._head[_INTRINSICS_AT:_POSE_AT] = view.camera.intrinsics().reshape(-1).numpy()
-        self._head[_POSE_AT : _POSE_AT + 16] = view.camera.extrinsics().reshape(-1).numpy()
-        self._shown = view
 
     def _quickest(self) -> tuple[Way, _Recorded]:
         """Return the first way to compute that can be had here, and its recording of a frame."""
@@ -147,15 +133,14 @@ class CudaGraphEngine(Engine):
         return lambda *sent: of_batch(self._assembled(*sent))
 
     def _assembled(self, head: Tensor, ranges: Tensor, image: Tensor) -> Observation:
+        frame = _named(head, ranges, image)
+        matrices = CameraMatrices(frame['intrinsics'], frame['T_camera_lidar'])
         return observe_flagged(
-            image[None],
-            ranges[None],
-            head[_CAMERA_AT : _CAMERA_AT + 1],
-            head[_LIDAR_AT : _LIDAR_AT + 1],
-            CameraMatrices(
-                head[_INTRINSICS_AT:_POSE_AT].view(1, 3, 3),
-                head[_POSE_AT : _POSE_AT + 16].view(1, 4, 4),
-            ),
+            frame['image'],
+            frame['ranges'],
+            frame['camera'],
+            frame['lidar'],
+            matrices,
             self.lidar,
         )
 
@@ -229,6 +214,18 @@ class _BatchGraph:
 
 def _copy(source: Tensor, target: Tensor) -> object:
     return target.copy_(source, non_blocking=True)
+
+
+def _named(head: Tensor, ranges: Tensor, image: Tensor) -> dict[str, Tensor]:
+    """Return what lies in a buffer under the names of FrameArrays."""
+    return {
+        'camera': head[_CAMERA_AT : _CAMERA_AT + 1],
+        'lidar': head[_LIDAR_AT : _LIDAR_AT + 1],
+        'intrinsics': head[_INTRINSICS_AT:_POSE_AT].view(1, 3, 3),
+        'T_camera_lidar': head[_POSE_AT : _POSE_AT + 16].view(1, 4, 4),
+        'ranges': ranges[None],
+        'image': image[None],
+    }
 
 
 def _views(

@@ -168,11 +168,7 @@ class FusedUNet(nn.Module):
         self.beside = None if net.beside is None else _fused(net.beside, relu=True)
         self.levels = nn.ModuleList(map(_fused_level, net.levels))
         self.down = nn.ModuleList(_fused(down, relu=True) for down in net.down)
-        self.lateral = nn.ModuleList(
-            FusedConvolution(lateral, None, relu=False, enlarged=2)
-            for lateral in net.lateral
-            if isinstance(lateral, Lateral)
-        )
+        self.lateral = nn.ModuleList(map(_fused_lateral, net.lateral))
         self.merge = nn.ModuleList(map(_fused_level, net.merge))
 
     def forward(self, x: Tensor, beside: Tensor | None = None) -> Tensor:
@@ -200,7 +196,15 @@ class _FusedResidual(nn.Module):
 
 
 def _fused_level(level: nn.Module) -> nn.Module:
-    return _FusedResidual(level) if isinstance(level, Residual) else nn.Identity()
+    if isinstance(level, nn.Identity):
+        return level
+    assert isinstance(level, Residual)
+    return _FusedResidual(level)
+
+
+def _fused_lateral(lateral: nn.Module) -> FusedConvolution:
+    assert isinstance(lateral, Lateral)
+    return FusedConvolution(lateral, None, relu=False, enlarged=2)
 
 
 def _fused(conv_norm: nn.Module, relu: bool) -> FusedConvolution:

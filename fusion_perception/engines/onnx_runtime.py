@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from fusion_perception.engines.base import Engine, EngineName, UnavailableError, View, paint
+from fusion_perception.engines.base import Engine, EngineName, FrameArrays, UnavailableError, View
 from fusion_perception.engines.onnx_graph import export, graph_of
 from fusion_perception.models.base import Estimate
 from fusion_perception.models.bundle import Bundle
@@ -95,15 +95,14 @@ class OnnxEngine(Engine):
 class _FrameGraph:
     """A session for frames whose inputs and outputs lie in arrays that stay where they are.
 
-    To hand new ones over for each frame takes ONNX Runtime as long as several convolutions. A
-    silent sensor's flag is 0, and what its array still holds does not count.
+    To hand new ones over for each frame takes ONNX Runtime as long as several convolutions.
     """
 
     def __init__(self, session: onnxruntime.InferenceSession, view: View) -> None:
         from onnxruntime import OrtValue
 
         self._session, self._bound = session, session.io_binding()
-        self._inputs = {
+        inputs = {
             entry.name: np.zeros(
                 entry.shape, np.uint8 if entry.type == 'tensor(uint8)' else np.float32
             )
@@ -111,36 +110,19 @@ class _FrameGraph:
         }
         outputs = session.get_outputs()
         self._outputs = [np.zeros(entry.shape, np.float32) for entry in outputs]
-        for name, array in self._inputs.items():
+        for name, array in inputs.items():
             self._bound.bind_ortvalue_input(name, OrtValue.ortvalue_from_numpy(array))
         for entry, array in zip(outputs, self._outputs, strict=True):
             self._bound.bind_ortvalue_output(entry.name, OrtValue.ortvalue_from_numpy(array))
-        self._show(view)
+        self._inputs = FrameArrays(inputs, view)
 
     def __call__(
         self, image: NDArray[np.uint8] | None, ranges: NDArray[np.float32] | None, view: View
     ) -> list[NDArray[np.float32]]:
         """Return the outputs for one frame of the graph's size."""
-        if view is not self._shown:
-            self._show(view)
-        # A model of one sensor has no inputs for the other.
-        inputs = self._inputs
-        if 'image' in inputs:
-            inputs['camera'][0] = image is not None
-            if image is not None:
-                paint(image, inputs['image'][0])
-        if 'ranges' in inputs:
-            inputs['lidar'][0] = ranges is not None
-            if ranges is not None:
-                inputs['ranges'][0] = ranges
+        self._inputs.write(image, ranges, view)
         self._session.run_with_iobinding(self._bound)
         return [array.copy() for array in self._outputs]
-
-    def _show(self, view: View) -> None:
-        for name, matrix in view.matrices._asdict().items():
-            if name in self._inputs:
-                self._inputs[name][0] = matrix.cpu().numpy()
-        self._shown = view
 
 
 class TensorRTEngine(OnnxEngine):

@@ -326,7 +326,7 @@ def _steps(points: Tensor) -> Tensor:
 
 def _blocks(points: Tensor) -> Tensor:
     """Return the mean of every 2x2 block, (B, C, ceil(R / 2), ceil(C / 2)); zeros lie beyond."""
-    return avg_pool2d(_padded(points, 2), 2)
+    return avg_pool2d(_padded(points), 2)
 
 
 def _mean_nearby(blocks: Tensor, size: torch.Size) -> Tensor:
@@ -336,12 +336,12 @@ def _mean_nearby(blocks: Tensor, size: torch.Size) -> Tensor:
     """
     # Windows of 8x8 points, four apart, the first and last of which reach beyond the ends; put
     # together from blocks, which some engines do in a tenth of the time.
-    pooled = avg_pool2d(_padded(blocks, 2), 4, 2, padding=1)
+    pooled = avg_pool2d(_padded(blocks), 4, 2, padding=1)
     around = interpolate(pooled, size, mode='bilinear', align_corners=False)
     return around[:, :3] / around[:, 3:].clamp_min(1e-6)
 
 
-def _padded(image: Tensor, step: int) -> Tensor:
-    """Return an image (B, C, H, W) with zeros at its end, so that `step` divides its sides."""
-    below, right = (-side % step for side in image.shape[-2:])
+def _padded(image: Tensor) -> Tensor:
+    """Return an image (B, C, H, W) with zeros at the end of its odd sides."""
+    below, right = (side % 2 for side in image.shape[-2:])
     return pad(image, (0, right, 0, below)) if below or right else image
