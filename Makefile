@@ -31,7 +31,7 @@ test: $(STAMP)
 	$(BIN)/python -m pytest
 
 test-unit: $(STAMP)
-	$(BIN)/python -m pytest -m 'not ros and not slow'
+	$(BIN)/python -m pytest -m 'not ros and not slow' -n auto --maxprocesses 8 --dist worksteal
 
 test-ros: $(STAMP)
 	$(BIN)/python -m pytest -m ros $(TESTS)

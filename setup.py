@@ -80,6 +80,7 @@ setup(
             'pytest>=8,<9',
             'pytest-benchmark>=5',
             'pytest-timeout>=2.3',
+            'pytest-xdist>=3.5',
             'hypothesis>=6.100',
             'catkin_pkg>=1',
             'setuptools>=64',

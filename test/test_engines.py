@@ -69,6 +69,15 @@ def bundle(tmp_path):
     return saved(tmp_path)
 
 
+@pytest.fixture(scope='module')
+def exported(tmp_path_factory):
+    """Return a bundle with its graphs beside it, for tests that leave both as they are."""
+    bundle = saved(tmp_path_factory.mktemp('exported'))
+    for kind in KINDS:
+        graph_of(bundle, kind)
+    return bundle
+
+
 def frames(bundle, count):
     ready, scenes = Runtime(bundle, 'cpu'), made_up_examples(bundle.rig.camera, bundle.lidar)
     some = range(count)
@@ -91,9 +100,9 @@ def test_onnxruntime_agrees_with_eager_torch_in_every_mode(tmp_path, name):
 
 
 @pytest.mark.parametrize('count', [1, 2, 3])
-def test_a_batch_of_any_size_agrees(bundle, count):
-    seen = frames(bundle, count)
-    ready, eager = Runtime(bundle, 'cpu', engine='onnxruntime'), Runtime(bundle, 'cpu')
+def test_a_batch_of_any_size_agrees(exported, count):
+    seen = frames(exported, count)
+    ready, eager = Runtime(exported, 'cpu', engine='onnxruntime'), Runtime(exported, 'cpu')
     assert (ready.engine, eager.engine) == ('onnxruntime', 'torch')
     for observation in (seen, seen.without('camera'), seen.without('lidar')):
         found, expected = ready.predict(observation), eager.predict(observation)
@@ -102,11 +111,11 @@ def test_a_batch_of_any_size_agrees(bundle, count):
         assert found.mode == expected.mode
 
 
-def test_a_frame_is_predicted_like_its_observation(bundle):
-    scenes = bundle.examples
+def test_a_frame_is_predicted_like_its_observation(exported):
+    scenes = exported.examples
     image, ranges = scenes.images[0].numpy(), scenes.ranges[0].numpy()
     for engine in ('torch', 'onnxruntime'):
-        ready = Runtime(bundle, 'cpu', engine=engine)
+        ready = Runtime(exported, 'cpu', engine=engine)
         for frame in ((image, ranges), (None, ranges), (image[..., :3], None)):
             direct, observed = ready.predict_frame(*frame), ready.predict(ready.observe(*frame))
             torch.testing.assert_close(direct.centers, observed.centers, atol=1e-4, rtol=0)
@@ -115,10 +124,10 @@ def test_a_frame_is_predicted_like_its_observation(bundle):
 
 @pytest.mark.parametrize('channels', [1, 3, 4])
 def test_frames_by_onnxruntime_are_those_of_torch_whatever_the_image_and_the_camera(
-    bundle, channels
+    exported, channels
 ):
-    image = bundle.examples.images[0, ..., :channels].numpy()
-    ranges = bundle.examples.ranges[0].numpy().copy()
+    image = exported.examples.images[0, ..., :channels].numpy()
+    ranges = exported.examples.ranges[0].numpy().copy()
     ranges[::5, ::3] = np.nan
     ranges[1::5, ::3] = np.inf
     large = image.repeat(2, 0).repeat(2, 1)
@@ -132,19 +141,19 @@ def test_frames_by_onnxruntime_are_those_of_torch_whatever_the_image_and_the_cam
         (None, ranges, None),
         (large, ranges, twice),
     ]
-    ready, eager = Runtime(bundle, 'cpu', engine='onnxruntime'), Runtime(bundle, 'cpu')
+    ready, eager = Runtime(exported, 'cpu', engine='onnxruntime'), Runtime(exported, 'cpu')
     for frame in frames:
         found, expected = ready.predict_frame(*frame), eager.predict_frame(*frame)
         torch.testing.assert_close(found.centers, expected.centers, atol=1e-3, rtol=0)
         torch.testing.assert_close(found.covariance, expected.covariance, atol=1e-3, rtol=1e-2)
 
 
-def test_threads_that_share_onnxruntime_get_the_answers_to_their_own_frames(bundle):
-    scenes = made_up_examples(bundle.rig.camera, bundle.lidar)
+def test_threads_that_share_onnxruntime_get_the_answers_to_their_own_frames(exported):
+    scenes = made_up_examples(exported.rig.camera, exported.lidar)
     frames = []
     for image, ranges in zip(scenes.images.numpy(), scenes.ranges.numpy(), strict=True):
         frames += [(image, ranges), (None, ranges), (image[..., :3], None)]
-    ready, eager = Runtime(bundle, 'cpu', engine='onnxruntime'), Runtime(bundle, 'cpu')
+    ready, eager = Runtime(exported, 'cpu', engine='onnxruntime'), Runtime(exported, 'cpu')
     expected = [eager.predict_frame(*frame).centers for frame in frames]
     with ThreadPoolExecutor(4) as pool:
         found = list(pool.map(lambda frame: ready.predict_frame(*frame).centers, 5 * frames))
@@ -152,19 +161,19 @@ def test_threads_that_share_onnxruntime_get_the_answers_to_their_own_frames(bund
         torch.testing.assert_close(one, other, atol=1e-3, rtol=0)
 
 
-def test_a_frame_that_does_not_fit_is_refused_alike_by_every_engine(bundle):
-    image, ranges = bundle.examples.images[0].numpy(), bundle.examples.ranges[0].numpy()
+def test_a_frame_that_does_not_fit_is_refused_alike_by_every_engine(exported):
+    image, ranges = exported.examples.images[0].numpy(), exported.examples.ranges[0].numpy()
     for engine in ('torch', 'onnxruntime'):
-        ready = Runtime(bundle, 'cpu', engine=engine)
+        ready = Runtime(exported, 'cpu', engine=engine)
         for frame in ((image, ranges[:10]), (image.astype(np.float32), ranges)):
             with pytest.raises(ValueError, match=r'range image|uint8'):
                 ready.predict_frame(*frame)
 
 
-def test_auto_takes_one_that_agrees(bundle):
-    ready = Runtime(bundle, 'cpu', engine='auto')
+def test_auto_takes_one_that_agrees(exported):
+    ready = Runtime(exported, 'cpu', engine='auto')
     assert ready.engine in ('torch', 'onnxruntime')
-    assert compare(ready._engine, TorchEngine(bundle, CPU), bundle)[0] < ALLOWED_M
+    assert compare(ready._engine, TorchEngine(exported, CPU), exported)[0] < ALLOWED_M
 
 
 def shift_votes(model, metres):
@@ -285,8 +294,8 @@ def test_bfloat16_belongs_to_torch(bundle):
         Runtime(bundle, 'cpu', 'bfloat16', 'onnxruntime')
 
 
-def test_twins_say_the_same(bundle):
-    ready, seen = Runtime(bundle, 'cpu', engine='onnxruntime'), frames(bundle, 1)
+def test_twins_say_the_same(exported):
+    ready, seen = Runtime(exported, 'cpu', engine='onnxruntime'), frames(exported, 1)
     twin = ready.twin()
     assert twin.engine == 'onnxruntime'
     assert torch.equal(twin.predict(seen).centers, ready.predict(seen).centers)
