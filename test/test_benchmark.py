@@ -2,12 +2,14 @@
 
 import ast
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 
 from fusion_perception.learning import notebook_baseline as notebook
+from fusion_perception.learning.batches import TrainingData
 from fusion_perception.learning.benchmark import BenchmarkSettings, benchmark
 from fusion_perception.learning.benchmark_bar import epochs_needed
 from fusion_perception.learning.benchmark_floor import Cost, Rates, cost_of, in_words, rates_of
@@ -15,9 +17,16 @@ from fusion_perception.learning.benchmark_result import Machine, Result, Spread
 from fusion_perception.learning.benchmark_settings import USUAL, Bench, linked
 from fusion_perception.learning.benchmark_table import GOALS, TITLES, as_markdown, slower_than
 from fusion_perception.learning.benchmark_timing import Measured, alternate
-from fusion_perception.learning.benchmark_training import copy_weights
+from fusion_perception.learning.benchmark_training import (
+    PRECISIONS,
+    Theirs,
+    compare_losses,
+    copy_weights,
+    how_far_apart,
+)
 from fusion_perception.learning.dataset import PACKED, read_folder
 from fusion_perception.learning.simulate import SimulateSettings, simulate
+from fusion_perception.learning.training import TrainSettings
 from fusion_perception.models import build
 from fusion_perception.models.bundle import load_bundle, save_bundle
 from fusion_perception.sensing.geometry import direction_table, range_to_xyza
@@ -212,6 +221,26 @@ def test_both_networks_of_early_fusion_are_one_network(scenes):
     turned = net(observation.rgba, observation.xyza).reshape(2, 3, 3) * torch.tensor([-1, -1, 1])
     expected = model(observation).centers
     torch.testing.assert_close(turned + torch.tensor([0.0, 25.0, 0.0]), expected)
+
+
+def test_losses_are_compared_after_each_epoch(bench, scenes):
+    settings = bench.settings.model_copy(update={'loss_steps': 3, 'quick': False})
+    bench = replace(bench, settings=settings)
+    data = TrainingData(TrainSettings(model='early_fusion', data=scenes, out=bench.scratch), CPU)
+    losses = compare_losses(bench, data, Theirs(bench))
+    assert losses['after_steps'] == (1, 2, 3)
+    for name in PRECISIONS:
+        assert losses[name] == pytest.approx(losses['notebook'], rel=0.02)
+
+
+def test_of_several_epochs_the_later_half_is_averaged():
+    losses = {'after_steps': (2, 4, 6, 8), 'notebook': (9, 8, 3, 5), 'float32': (9, 9, 2, 4)}
+    assert '8 steps -20.0 % (the last 2 epochs averaged: -25.0 %)' in how_far_apart(
+        losses, 'float32'
+    )
+    assert how_far_apart({name: part[:3] for name, part in losses.items()}, 'float32') == (
+        "validation MSE after 6 steps -33.3 % against the notebook's"
+    )
 
 
 def test_late_fusion_of_the_baseline_trains_its_head_alone():

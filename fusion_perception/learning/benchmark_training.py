@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
-from itertools import count, islice
+from itertools import count, islice, pairwise
 
 import torch
 from torch import nn
@@ -115,33 +115,55 @@ def training(bench: Bench) -> list[Measured]:
             figures[name],
             figures['notebook'],
             f'early_fusion, {name}{", compiled" * compiled(bench, name)}, batch 32: {measured}; '
-            f'validation MSE after '
-            f'{losses["steps"]:.0f} steps {100 * losses[name] / losses["notebook"] - 100:+.1f} % '
-            "against the notebook's",
+            f'{how_far_apart(losses, name)}',
             {'validation_mse': losses},
         )
         for stage, name in zip(('training', 'training_bfloat16'), PRECISIONS, strict=True)
     ]
 
 
-def compare_losses(bench: Bench, data: TrainingData, theirs: Theirs) -> dict[str, float]:
-    """Return the validation losses after a short training from the same weights.
+def compare_losses(
+    bench: Bench, data: TrainingData, theirs: Theirs
+) -> dict[str, tuple[float, ...]]:
+    """Return the validation losses of a training from the same weights, by the way to train.
 
-    All see the same batches in the same order.
+    Each way is validated after each epoch and at the end, which is where `after_steps` says. All
+    see the same batches in the same order.
     """
     steps = bench.size(bench.settings.loss_steps, 2)
-    losses: dict[str, float] = {'steps': steps}
+    after = (*range(data.steps, steps, data.steps), steps)
+
+    def losses_of(way: Ours | Theirs) -> tuple[float, ...]:
+        losses = []
+        for begin, end in pairwise((0, *after)):
+            way.steps(end - begin)
+            losses.append(way.validate())
+        return tuple(losses)
+
+    losses: dict[str, tuple[float, ...]] = {'after_steps': after}
     for precision in PRECISIONS:
         ours = Ours(bench, data, precision)
         if precision == 'float32':
             copy_weights(ours.model, theirs.net)
             theirs.optimiser = notebook.adam(theirs.net)
             theirs.batches = in_our_order(ours, theirs)
-            theirs.steps(steps)
-            losses['notebook'] = theirs.validate()
-        ours.steps(steps)
-        losses[precision] = ours.validate()
+            losses['notebook'] = losses_of(theirs)
+        losses[precision] = losses_of(ours)
     return losses
+
+
+def how_far_apart(losses: Mapping[str, Sequence[float]], name: str) -> str:
+    """Say how the losses of one of our ways to train compare with the notebook's.
+
+    One loss says little after epochs at a constant rate, so the later half of several is averaged.
+    """
+    ours, theirs = losses[name], losses['notebook']
+    said = f'after {losses["after_steps"][-1]} steps {100 * ours[-1] / theirs[-1] - 100:+.1f} %'
+    late = len(ours) // 2
+    if late > 1:
+        ratio = sum(ours[-late:]) / sum(theirs[-late:])
+        said += f' (the last {late} epochs averaged: {100 * ratio - 100:+.1f} %)'
+    return f"validation MSE {said} against the notebook's"
 
 
 def in_our_order(ours: Ours, theirs: Theirs) -> Iterator[notebook.Sample]:
