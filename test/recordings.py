@@ -7,14 +7,10 @@ import torch
 
 from fusion_perception.learning.bag_writing import SECOND, BagWriter
 from fusion_perception.learning.to_bag import BEGIN_NS, CAMERA_INFO, IMAGE, RANGES, TRUTH
-from fusion_perception.models import build
-from fusion_perception.models.bundle import save_bundle
 from fusion_perception.sensing.lidars import UniformGrid
 from fusion_perception.sensing.rig import Rig
 from fusion_perception.simulation.motion import MovingScene
 from fusion_perception.simulation.render import render
-
-SMALL = {'lidar_widths': (8, 8), 'camera_widths': (8, 8)}
 
 
 @dataclass(frozen=True)
@@ -64,10 +60,4 @@ def record(path, count=8, rate=10, edit=None, storage='mcap', compression='none'
             }[event.topic]
             topic = names.get(event.topic, event.topic)
             write(topic, event.stamp_ns, values, log_ns=event.log_ns)
-    return path
-
-
-def small_bundle(path, name='dense_fusion', config=SMALL):
-    torch.manual_seed(1)
-    save_bundle(path, build(name, config), name, Rig(), UniformGrid().lidar(), {})
     return path

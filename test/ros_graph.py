@@ -1,4 +1,4 @@
-"""What the tests of nodes share: small bundles, a probe, and nodes that run in processes."""
+"""What the tests of nodes share: a probe, and nodes that run in processes."""
 
 import contextlib
 import os
@@ -10,7 +10,6 @@ import time
 
 import numpy as np
 import rclpy
-import torch
 from diagnostic_msgs.msg import DiagnosticArray
 from geometry_msgs.msg import PoseArray
 from lifecycle_msgs.srv import ChangeState, GetState
@@ -21,25 +20,10 @@ from rclpy.parameter import Parameter
 from rclpy.qos import qos_profile_sensor_data
 from sensor_msgs.msg import Image
 
-from fusion_perception.models import build
-from fusion_perception.models.bundle import save_bundle
 from fusion_perception.ros.diagnostics import streams_of
 from fusion_perception.ros.messages import header_message, image_message, range_message
-from fusion_perception.sensing.lidars import UniformGrid
-from fusion_perception.sensing.rig import Rig
 
-CONFIGS = {
-    'dense_fusion': {'lidar_widths': (8, 16), 'camera_widths': (8, 16)},
-    'early_fusion': {'channels': (2, 4, 4), 'hidden': (8, 8)},
-}
 PATIENCE_S = 30.0
-
-
-def small_bundle(folder, name='dense_fusion'):
-    torch.manual_seed(1)
-    path = folder / f'{name}.safetensors'
-    save_bundle(path, build(name, CONFIGS[name]), name, Rig(), UniformGrid().lidar(), {})
-    return path
 
 
 def wait_until(condition, what, patience_s=PATIENCE_S):

@@ -10,8 +10,9 @@ import pytest
 
 pytest.importorskip('rclpy', reason='needs rclpy: pip install .[ros]')
 
-from ros_graph import small_bundle, wait_until
+from ros_graph import wait_until
 from rosbags.highlevel import AnyReader
+from small_bundles import small_bundle
 
 from fusion_perception.cli import main
 

@@ -1,19 +1,15 @@
 """Every engine says what eager torch says, or is refused and another one taken."""
 
 import logging
-import os
-import shutil
-import stat
 import sys
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
+from small_bundles import GRID, small_bundle
 
 from fusion_perception import engines
-from fusion_perception.engines import onnx_graph
 from fusion_perception.engines.base import TorchEngine
 from fusion_perception.engines.choice import ALLOWED_M, compare, try_engine
 from fusion_perception.engines.onnx_graph import (
@@ -24,22 +20,14 @@ from fusion_perception.engines.onnx_graph import (
     keep,
     kept_graph,
 )
-from fusion_perception.models import MODELS, build
-from fusion_perception.models.bundle import load_bundle, save_bundle
+from fusion_perception.models import MODELS
+from fusion_perception.models.bundle import load_bundle
 from fusion_perception.models.examples import made_up_examples
 from fusion_perception.runtime import Runtime
-from fusion_perception.sensing.lidars import UniformGrid
 from fusion_perception.sensing.observation import Camera, Observation
 from fusion_perception.sensing.rig import Rig
 
-SMALL = {'channels': (2, 4, 4), 'hidden': (8, 8)}
-CONFIGS = {
-    'dense_fusion': {'lidar_widths': (8, 16), 'camera_widths': (8, 16)},
-    **dict.fromkeys(('rgb', 'lidar', 'early_fusion'), SMALL),
-    'late_fusion': {'channels': (2, 4, 4), 'hidden': (8, 8)},
-}
 CPU = torch.device('cpu')
-GRID = UniformGrid().lidar()
 NO_CUDA = pytest.mark.skipif(not torch.cuda.is_available(), reason='no CUDA GPU on this machine')
 
 pytestmark = pytest.mark.usefixtures('one_thread')
@@ -51,17 +39,8 @@ def private_cache(tmp_path, monkeypatch):
 
 
 def saved(folder, name='dense_fusion', seed=1, examples=True):
-    torch.manual_seed(seed)
-    model = build(name, CONFIGS[name]).eval()
-    if name == 'dense_fusion':
-        for key, value in model.state_dict().items():
-            if key.endswith('sure.2.weight'):
-                # Untrained it may believe in one direction alone: no float32 inverts that well.
-                value.mul_(0.1)
-    path = folder / f'{name}.safetensors'
     scenes = made_up_examples(Rig().camera, GRID) if examples else None
-    save_bundle(path, model, name, Rig(), GRID, {}, scenes)
-    return load_bundle(path)
+    return load_bundle(small_bundle(folder, name, seed, scenes))
 
 
 @pytest.fixture
@@ -84,10 +63,6 @@ def frames(bundle, count):
     return Observation.of(
         [ready.observe(scenes.images[i].numpy(), scenes.ranges[i].numpy()) for i in some]
     )
-
-
-def graphs(folder):
-    return sorted(file.name for file in folder.rglob('*.onnx'))
 
 
 @pytest.mark.parametrize('name', sorted(MODELS))
@@ -220,55 +195,6 @@ def test_covariances_that_differ_are_refused_although_the_centres_agree(bundle):
     assert 'standard deviations' in trial.fault
 
 
-def test_a_graph_is_kept_beside_its_bundle_and_used_again(bundle):
-    content = graph_of(bundle, 'frame')
-    file = kept_graph(bundle, 'frame')
-    assert file.parent == bundle.path.parent
-    written = file.stat().st_mtime_ns
-    assert graph_of(bundle, 'frame') == content
-    assert (file.stat().st_mtime_ns, graphs(file.parent)) == (written, [file.name])
-
-
-def test_a_bundle_that_changed_gets_another_graph_and_the_old_one_goes(tmp_path):
-    before = saved(tmp_path)
-    graph_of(before, 'frame')
-    old = graphs(tmp_path)
-    after = saved(tmp_path, seed=2)
-    assert kept_graph(after, 'frame') is None
-    assert Runtime(after, 'cpu', engine='onnxruntime').engine == 'onnxruntime'
-    assert len(graphs(tmp_path)) == len(KINDS)
-    assert not set(graphs(tmp_path)) & set(old)
-
-
-@pytest.mark.parametrize('left', [0.0, 0.5, 0.99])
-def test_a_torn_graph_is_made_again(bundle, left):
-    whole = graph_of(bundle, 'frame')
-    kept_graph(bundle, 'frame').write_bytes(whole[: int(left * len(whole))])
-    assert Runtime(bundle, 'cpu', engine='onnxruntime').engine == 'onnxruntime'
-    assert graph_of(bundle, 'frame') == kept_graph(bundle, 'frame').read_bytes()
-
-
-def test_where_the_folder_is_read_only_the_users_cache_serves(bundle, tmp_path, monkeypatch):
-    elsewhere = tmp_path / 'sys'
-    elsewhere.mkdir()
-    moved = replace(bundle, path=elsewhere / 'b.safetensors')
-    shutil.copy(bundle.path, moved.path)
-    elsewhere.chmod(stat.S_IRUSR | stat.S_IXUSR)
-    if os.access(elsewhere, os.W_OK):  # Root may write anywhere, but not into a file.
-        moved = replace(bundle, path=bundle.path / 'b.safetensors')
-    assert graph_of(moved, 'frame')
-    assert kept_graph(moved, 'frame').parent == tmp_path / 'cache' / 'fusion_perception'
-    elsewhere.chmod(stat.S_IRWXU)
-
-
-def test_where_no_folder_takes_it_the_graph_is_made_each_time(bundle, tmp_path, monkeypatch):
-    (tmp_path / 'file').touch()
-    monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path / 'file'))
-    moved = replace(bundle, path=bundle.path / 'b.safetensors')
-    assert Runtime(moved, 'cpu', engine='onnxruntime').engine == 'onnxruntime'
-    assert kept_graph(moved, 'frame') is None
-
-
 def test_a_bundle_without_examples_is_compared_on_made_up_ones(tmp_path):
     bundle = saved(tmp_path, examples=False)
     assert bundle.examples is None
@@ -374,9 +300,3 @@ def test_where_kernels_cannot_be_merged_a_cuda_graph_leaves_them_apart(tmp_path,
     assert type(graph._engine._way.of_batch).__name__ == 'FusedDenseFusion'
     found, expected = graph.predict(seen), eager.predict(seen)
     torch.testing.assert_close(found.centers, expected.centers, atol=1e-3, rtol=0)
-
-
-def test_the_name_of_a_kept_graph_depends_on_what_exports_it(bundle, monkeypatch):
-    graph_of(bundle, 'frame')
-    monkeypatch.setattr(onnx_graph, 'EXPORT_VERSION', onnx_graph.EXPORT_VERSION + 1)
-    assert kept_graph(bundle, 'frame') is None

@@ -14,10 +14,11 @@ pytest.importorskip('rclpy', reason='needs rclpy: pip install .[ros]')
 
 from rclpy.node import Node
 from rclpy.qos import QoSProfile
-from recordings import at, record, small_bundle
+from recordings import at, record
 from ros_graph import PATIENCE_S, Probe, RosProcess, ros, spinning, wait_until
 from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import Image
+from small_bundles import small_bundle
 
 from fusion_perception import cli
 from fusion_perception.learning.bag_writing import SECOND
@@ -75,7 +76,7 @@ def test_the_live_node_and_the_evaluation_predict_the_same(tmp_path, engine):
     bag = record(tmp_path / 'bag', 20, edit=lambda events: [
         e for e in events if (e.topic, e.index) not in {(IMAGE, 5), (RANGES, 9)}
     ])  # fmt: skip
-    bundle = small_bundle(tmp_path / 'b.safetensors')
+    bundle = small_bundle(tmp_path)
     parameters = ('-p', f'bundle:={bundle}', '-p', f'engine:={engine}')
     with (
         RosProcess('fusion_node', tmp_path / 'node.log', *parameters, *LINKS) as node,

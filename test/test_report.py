@@ -9,7 +9,8 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 from PIL import Image
-from recordings import SMALL, record, small_bundle
+from recordings import record
+from small_bundles import small_bundle
 
 from fusion_perception.learning.bag_evidence import from_bags
 from fusion_perception.learning.bag_pairs import BagSettings
@@ -69,7 +70,7 @@ class Page(HTMLParser):
 @pytest.fixture(scope='module')
 def made(tmp_path_factory):
     path = tmp_path_factory.mktemp('report')
-    bundle = small_bundle(path / 'small.safetensors', config=SMALL)
+    bundle = small_bundle(path)
     lost = {(IMAGE, index) for index in range(8, 20)} | {
         (RANGES, index) for index in range(22, 32)
     }
@@ -184,9 +185,7 @@ def test_without_truth_the_page_holds_what_there_is(made):
 
 def test_a_model_without_covariance_is_said_to_have_none(made):
     path, run = made
-    bundle = small_bundle(
-        path / 'plain.safetensors', 'early_fusion', {'channels': (4, 4), 'hidden': (16,)}
-    )
+    bundle = small_bundle(path, 'early_fusion')
     page = run('plain', bundle=str(bundle), data=path / 'data')
     assert 'This model estimates no covariance.' in page
     assert '<ellipse' not in page
@@ -235,7 +234,7 @@ def test_the_share_within_an_ellipsoid_is_that_of_chi_square(squared, share):
 
 def test_rates_over_time_lose_no_message(made):
     path, _ = made
-    runtime = Runtime(load_bundle(path / 'small.safetensors'), 'cpu')
+    runtime = Runtime(load_bundle(path / 'dense_fusion.safetensors'), 'cpu')
     bags = [str(path / 'bags' / name) for name in ('yard', 'hall')]
     evidence = from_bags(runtime, bags, BagSettings(), jobs=1)
     edges, found = rates(evidence.runs, Axis.of(evidence))

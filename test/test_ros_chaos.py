@@ -12,7 +12,8 @@ pytest.importorskip('rclpy', reason='needs rclpy: pip install .[ros]')
 from diagnostic_msgs.msg import DiagnosticArray
 from geometry_msgs.msg import PoseArray
 from rclpy.node import Node
-from ros_graph import PATIENCE_S, RosProcess, ros, small_bundle, spinning, wait_until
+from ros_graph import PATIENCE_S, RosProcess, ros, spinning, wait_until
+from small_bundles import small_bundle
 
 from fusion_perception.ros.diagnostics import streams_of
 from fusion_perception.ros.faults import Scenario

@@ -10,8 +10,9 @@ pytest.importorskip('rclpy', reason='needs rclpy: pip install .[ros]')
 from geometry_msgs.msg import PoseArray
 from rclpy.lifecycle import LifecycleNode
 from rclpy.qos import DurabilityPolicy, QoSProfile, qos_profile_sensor_data
-from ros_graph import Probe, ros, small_bundle, spinning
+from ros_graph import Probe, ros, spinning
 from sensor_msgs.msg import Image, PointCloud2
+from small_bundles import small_bundle
 from std_msgs.msg import Header
 from std_srvs.srv import SetBool
 

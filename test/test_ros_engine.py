@@ -4,7 +4,8 @@ import pytest
 
 pytest.importorskip('rclpy', reason='needs rclpy: pip install .[ros]')
 
-from ros_graph import Probe, ros, small_bundle, spinning, wait_until
+from ros_graph import Probe, ros, spinning, wait_until
+from small_bundles import small_bundle
 
 from fusion_perception.engines.onnx_graph import KINDS
 from fusion_perception.ros.fusion_node import FusionNode

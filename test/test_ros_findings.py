@@ -8,8 +8,9 @@ import rclpy
 from rclpy.context import Context
 from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
-from ros_graph import Probe, ros, small_bundle, spinning, wait_until
+from ros_graph import Probe, ros, spinning, wait_until
 from sensor_msgs.msg import CompressedImage
+from small_bundles import small_bundle
 
 from fusion_perception.ros.fusion_node import FusionNode
 from fusion_perception.ros.observed import clash

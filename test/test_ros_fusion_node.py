@@ -7,7 +7,8 @@ import pytest
 
 pytest.importorskip('rclpy', reason='needs rclpy: pip install .[ros]')
 
-from ros_graph import RANGES, Probe, ros, small_bundle, spinning, wait_until
+from ros_graph import RANGES, Probe, ros, spinning, wait_until
+from small_bundles import small_bundle
 from std_srvs.srv import SetBool
 
 from fusion_perception.models.bundle import load_bundle

@@ -12,8 +12,9 @@ pytest.importorskip('rclpy', reason='needs rclpy: pip install .[ros]')
 import torch
 from PIL import Image as Picture
 from rclpy.qos import qos_profile_sensor_data
-from ros_graph import RANGES, Probe, ros, small_bundle, spinning, wait_until
+from ros_graph import RANGES, Probe, ros, spinning, wait_until
 from sensor_msgs.msg import CameraInfo, CompressedImage, PointCloud2, PointField
+from small_bundles import small_bundle
 
 from fusion_perception.models.bundle import load_bundle
 from fusion_perception.ros.fusion_node import FusionNode

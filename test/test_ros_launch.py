@@ -17,8 +17,9 @@ pytest.importorskip('launch_ros.actions', reason='needs launch_ros, of a ROS ins
 
 from rclpy.serialization import serialize_message
 from recordings import record
-from ros_graph import PATIENCE_S, Probe, ros, small_bundle, spinning, wait_until
+from ros_graph import PATIENCE_S, Probe, ros, spinning, wait_until
 from sensor_msgs.msg import CompressedImage
+from small_bundles import small_bundle
 
 from fusion_perception.ros.clouds import cloud_message
 from fusion_perception.ros.messages import header_message

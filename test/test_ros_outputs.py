@@ -9,8 +9,9 @@ import pytest
 pytest.importorskip('rclpy', reason='needs rclpy: pip install .[ros]')
 
 from rclpy.qos import DurabilityPolicy, QoSProfile
-from ros_graph import RANGES, Probe, RosProcess, ros, small_bundle, spinning, wait_until
+from ros_graph import RANGES, Probe, RosProcess, ros, spinning, wait_until
 from sensor_msgs.msg import Image, PointCloud2
+from small_bundles import small_bundle
 from std_msgs.msg import String
 from std_srvs.srv import SetBool
 from visualization_msgs.msg import Marker, MarkerArray

@@ -12,7 +12,8 @@ pytest.importorskip('rclpy', reason='needs rclpy: pip install .[ros]')
 
 import torch
 from geometry_msgs.msg import PoseArray
-from ros_graph import Probe, RosProcess, ros, small_bundle, spinning, wait_until
+from ros_graph import Probe, RosProcess, ros, spinning, wait_until
+from small_bundles import small_bundle
 
 from fusion_perception.models import build
 from fusion_perception.models.bundle import save_bundle

@@ -8,7 +8,8 @@ import pytest
 pytest.importorskip('rclpy', reason='needs rclpy: pip install .[ros]')
 
 from geometry_msgs.msg import PoseArray
-from ros_graph import PATIENCE_S, Probe, RosProcess, ros, small_bundle, spinning, wait_until
+from ros_graph import PATIENCE_S, Probe, RosProcess, ros, spinning, wait_until
+from small_bundles import small_bundle
 
 from fusion_perception.sensing.decode import stamp_ns
 from fusion_perception.sensing.rep103 import centers_of

@@ -3,30 +3,22 @@
 import numpy as np
 import pytest
 import torch
+from small_bundles import small_bundle
 from torch.nn.functional import interpolate
 
-from fusion_perception.models import build
-from fusion_perception.models.bundle import load_bundle, save_bundle
+from fusion_perception.models import MODELS
+from fusion_perception.models.bundle import load_bundle
 from fusion_perception.runtime import Runtime, choose_device
 from fusion_perception.sensing.assembly import observe, resize
 from fusion_perception.sensing.lidars import UniformGrid
 from fusion_perception.sensing.observation import Camera
-from fusion_perception.sensing.rig import Rig
 
-CONFIGS = {
-    'dense_fusion': {'lidar_widths': (8, 16), 'camera_widths': (8, 16)},
-    'early_fusion': {'channels': (2, 4, 4), 'hidden': (8, 8)},
-    'rgb': {'channels': (2, 4, 4), 'hidden': (8, 8)},
-}
 RANGES = np.full((64, 64), 24.0, np.float32)
 IMAGE = np.random.default_rng(0).integers(0, 256, (64, 64, 3)).astype(np.uint8)
 
 
 def runtime(tmp_path, name='dense_fusion'):
-    torch.manual_seed(1)
-    path = tmp_path / f'{name}.safetensors'
-    save_bundle(path, build(name, CONFIGS[name]), name, Rig(), UniformGrid().lidar(), {})
-    return Runtime(load_bundle(path), device='cpu')
+    return Runtime(load_bundle(small_bundle(tmp_path, name)), device='cpu')
 
 
 def test_centres_come_in_class_order_with_the_mode_they_were_predicted_in(tmp_path):
@@ -85,7 +77,7 @@ def test_weights_that_became_nan_are_an_error_not_a_centre(tmp_path):
 
 
 def test_warming_up_serves_every_mode(tmp_path):
-    for name in CONFIGS:
+    for name in sorted(MODELS):
         runtime(tmp_path, name).warm_up(frames=1)
 
 

@@ -1,11 +1,10 @@
-import json
 import signal
 
 import pytest
 import torch
 from safetensors.torch import load_file
+from training_runs import TINY, rows_of, tiny_recipe
 
-from fusion_perception.learning import step_graph
 from fusion_perception.learning.batches import Share, TrainingData
 from fusion_perception.learning.checkpoint import Checkpoint
 from fusion_perception.learning.learner import learning_rate
@@ -17,9 +16,6 @@ from fusion_perception.models.bundle import load_bundle
 from fusion_perception.models.dense_fusion import DenseFusion
 from fusion_perception.models.rgb import Rgb
 from fusion_perception.sensing.settings import load_yaml_mapping
-
-TINY = {'channels': [4, 4], 'hidden': [16]}
-
 
 pytestmark = pytest.mark.usefixtures('one_thread')
 
@@ -33,25 +29,7 @@ def scenes(tmp_path_factory):
 
 @pytest.fixture
 def settings(scenes, tmp_path):
-    def make(run: str, **changes) -> TrainSettings:
-        values = {
-            'data': scenes,
-            'model': 'rgb',
-            'out': tmp_path / run,
-            'epochs': 2,
-            'batch_size': 8,
-            'learning_rate': 1e-3,
-            'device': 'cpu',
-            'architecture': TINY,
-        }
-        return TrainSettings.read({**values, **changes})
-
-    return make
-
-
-def rows_of(run) -> list[dict]:
-    rows = json.loads((run / 'metrics.json').read_text())['epochs']
-    return [{key: value for key, value in row.items() if key != 'seconds'} for row in rows]
+    return lambda run, **changes: tiny_recipe(scenes, tmp_path / run, **changes)
 
 
 def assert_same_run(one, other):
@@ -316,53 +294,3 @@ def test_an_unknown_model_and_an_unknown_key_are_answered_with_the_meant_one(set
 def test_to_compile_needs_a_gpu(settings):
     with pytest.raises(ValueError, match='--compile'):
         train(settings('run', compile=True))
-
-
-@pytest.mark.skipif(not torch.cuda.is_available(), reason='no CUDA GPU on this machine')
-def test_a_compiled_model_learns_what_the_plain_one_learns(settings):
-    recipe = {'model': 'rgb', 'device': 'cuda', 'epochs': 3, 'ema': 0.9}
-    train(settings('compiled', **recipe, compile=True))
-    train(settings('plain', **recipe))
-    for found, expected in zip(
-        rows_of(settings('compiled').out), rows_of(settings('plain').out), strict=True
-    ):
-        assert found['valid_loss'] == pytest.approx(expected['valid_loss'], rel=0.02)
-
-
-@pytest.mark.skipif(not torch.cuda.is_available(), reason='no CUDA GPU on this machine')
-@pytest.mark.parametrize('precision', ['float32', 'bfloat16'])
-def test_recorded_steps_learn_what_plain_steps_learn(settings, monkeypatch, precision):
-    recipe = {
-        'model': 'dense_fusion',
-        'device': 'cuda',
-        'architecture': {'lidar_widths': [8, 16], 'camera_widths': [8, 16]},
-        'optimiser': 'adamw',
-        'schedule': 'one_cycle',
-        'clip_norm': 5.0,
-        'ema': 0.9,
-        'drop_last': False,
-        'epochs': 3,
-        'batch_size': 7,
-        'precision': precision,
-    }
-    train(settings('recorded', **recipe))
-    monkeypatch.setattr(step_graph, '_WARM_UPS', 10**9)
-    train(settings('plain', **recipe))
-    for found, expected in zip(
-        rows_of(settings('recorded').out), rows_of(settings('plain').out), strict=True
-    ):
-        for key in ('train_loss', 'valid_loss', 'mse'):
-            assert found[key] == pytest.approx(expected[key], rel=0.02)
-
-
-@pytest.mark.skipif(not torch.cuda.is_available(), reason='no CUDA GPU on this machine')
-def test_a_step_that_waits_for_the_gpu_is_taken_plainly(settings, monkeypatch, caplog):
-    loss_of = FusionModel.training_loss
-    monkeypatch.setattr(
-        FusionModel,
-        'training_loss',
-        lambda model, *given: loss_of(model, *given) * (1 + 0 * loss_of(model, *given).item()),
-    )
-    train(settings('run', device='cuda'))
-    assert 'without a CUDA graph' in caplog.text
-    assert len(rows_of(settings('run').out)) == 2

@@ -1,0 +1,119 @@
+"""A report of recordings has a row for each, and names those that cannot be read."""
+
+import json
+import re
+
+import pytest
+from recordings import record
+from small_bundles import small_bundle
+
+from fusion_perception import cli
+from fusion_perception.learning.evaluation import EvaluateSettings, evaluate
+from fusion_perception.learning.timeline import MOST_BINS, Timeline
+from fusion_perception.learning.to_bag import TRUTH
+
+pytestmark = pytest.mark.usefixtures('one_thread')
+
+
+@pytest.fixture(scope='module')
+def bundle(tmp_path_factory):
+    return small_bundle(tmp_path_factory.mktemp('bundle'))
+
+
+@pytest.fixture
+def report(tmp_path, bundle):
+    def make(*bags, **settings):
+        out = tmp_path / 'report'
+        values = {'bundle': str(bundle), 'bag': tuple(map(str, bags)), 'out': out, 'jobs': 1}
+        said = evaluate(EvaluateSettings.read({**values, 'device': 'cpu', **settings}))
+        return json.loads((out / 'report.json').read_text()), said
+
+    return make
+
+
+def no_truth(events):
+    return [event for event in events if event.topic != TRUTH]
+
+
+@pytest.mark.slow
+def test_two_runs_differ_in_their_times_only(tmp_path, report):
+    bag = record(tmp_path / 'bag', 6)
+    reports = [report(bag)[0] for _ in range(2)]
+    for said in reports:
+        del said['latency_ms'], said['time']
+    assert json.dumps(reports[0]) == json.dumps(reports[1])
+
+
+def test_a_bag_that_is_read_stays_as_it_is(tmp_path, report):
+    bag = record(tmp_path / 'bag', 3, storage='sqlite3')
+    before = {p: (p.read_bytes(), p.stat().st_mtime_ns) for p in bag.iterdir()}
+    report(bag)
+    assert {p: (p.read_bytes(), p.stat().st_mtime_ns) for p in bag.iterdir()} == before
+
+
+@pytest.mark.slow
+def test_several_bags_have_a_row_each_and_a_total(tmp_path, report):
+    record(tmp_path / 'bags' / 'one', 5)
+    record(tmp_path / 'bags' / 'two', 7)
+    said, (_, code) = report(tmp_path / 'bags')
+    assert [row['pairs'] for row in said['bags']] == [5, 7]
+    assert said['pairs'] == said['scenes'] == 12
+    rows = [row['error_m']['mean'] * row['scenes'] for row in said['bags']]
+    assert said['error_m']['mean'] == pytest.approx(sum(rows) / 12)
+    assert said['streams']['camera']['received'] == 12
+    assert code == 0
+    lines = (tmp_path / 'report' / 'predictions.csv').read_text().splitlines()
+    assert len(lines) == 13
+    page = (tmp_path / 'report' / 'report.html').read_text()
+    assert re.search('Total</th><td>12</td><td>12</td>', page)
+
+
+@pytest.mark.slow
+def test_parallel_processes_say_the_same(tmp_path, report):
+    bags = [record(tmp_path / name, 4) for name in 'ab']
+    alone, _ = report(*bags, jobs=1)
+    table = (tmp_path / 'report' / 'predictions.csv').read_text()
+    together, _ = report(*bags, jobs=2)
+    assert alone['error_m'] == together['error_m']
+    assert table == (tmp_path / 'report' / 'predictions.csv').read_text()
+
+
+def test_a_bag_that_cannot_be_read_is_named_beside_the_others(tmp_path, report):
+    good = record(tmp_path / 'good', 4)
+    bad = tmp_path / 'bad.mcap'
+    bad.write_bytes(bytes(1000))
+    said, (text, code) = report(good, bad)
+    assert code == 2
+    assert said['pairs'] == 4
+    assert list(said['failed']) == [str(bad)]
+    assert 'does not begin as an .mcap file' in text
+
+
+@pytest.mark.parametrize('content', [b'', bytes(5000), b'\x89MCAP0\r\n'])
+def test_nothing_to_read_is_one_sentence_and_exit_code_two(tmp_path, bundle, content, capsys):
+    bag = tmp_path / 'bad.mcap'
+    bag.write_bytes(content)
+    flags = ['--bundle', str(bundle), '--bag', str(bag), '--out', str(tmp_path / 'out')]
+    assert cli.main(['evaluate', *flags]) == 2
+    said = capsys.readouterr().err.strip()
+    assert said.startswith(f'Nothing in {bag} can be read') and '\n' not in said
+    assert not (tmp_path / 'out').exists()
+
+
+def test_without_truth_there_are_predictions_but_no_scores(tmp_path, report):
+    bag = record(tmp_path / 'bag', 4, edit=no_truth)
+    said, (text, code) = report(bag)
+    assert (said['scenes'], said['error_m'], said['pairs'], code) == (0, None, 4, 0)
+    assert 'no truth to score by' in text
+    with pytest.raises(ValueError, match='--max-error needs ground truth'):
+        report(bag, max_error=1.0)
+
+
+def test_a_timeline_has_a_bounded_number_of_bins():
+    timeline = Timeline()
+    for second in range(5000):
+        timeline.count(second, 'seconds')
+    said = timeline.as_json()
+    assert len(said['time_s']) <= MOST_BINS
+    assert sum(said['counts']['seconds']) == 5000
+    assert said['bin_s'] == 32

@@ -1,0 +1,85 @@
+"""A bundle's graph is kept beside it, and made again when it is torn or no longer its own."""
+
+import os
+import shutil
+import stat
+from dataclasses import replace
+
+import pytest
+from small_bundles import small_bundle
+
+from fusion_perception.engines import onnx_graph
+from fusion_perception.engines.onnx_graph import KINDS, graph_of, kept_graph
+from fusion_perception.models.bundle import load_bundle
+from fusion_perception.runtime import Runtime
+
+pytestmark = pytest.mark.usefixtures('one_thread')
+
+
+@pytest.fixture(autouse=True)
+def private_cache(tmp_path, monkeypatch):
+    monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path / 'cache'))
+
+
+@pytest.fixture
+def bundle(tmp_path):
+    return load_bundle(small_bundle(tmp_path))
+
+
+def graphs(folder):
+    return sorted(file.name for file in folder.rglob('*.onnx'))
+
+
+def test_a_graph_is_kept_beside_its_bundle_and_used_again(bundle):
+    content = graph_of(bundle, 'frame')
+    file = kept_graph(bundle, 'frame')
+    assert file.parent == bundle.path.parent
+    written = file.stat().st_mtime_ns
+    assert graph_of(bundle, 'frame') == content
+    assert (file.stat().st_mtime_ns, graphs(file.parent)) == (written, [file.name])
+
+
+def test_the_name_of_a_kept_graph_depends_on_what_exports_it(bundle, monkeypatch):
+    graph_of(bundle, 'frame')
+    monkeypatch.setattr(onnx_graph, 'EXPORT_VERSION', onnx_graph.EXPORT_VERSION + 1)
+    assert kept_graph(bundle, 'frame') is None
+
+
+def test_a_bundle_that_changed_gets_another_graph_and_the_old_one_goes(tmp_path):
+    before = load_bundle(small_bundle(tmp_path))
+    graph_of(before, 'frame')
+    old = graphs(tmp_path)
+    after = load_bundle(small_bundle(tmp_path, seed=2))
+    assert kept_graph(after, 'frame') is None
+    assert Runtime(after, 'cpu', engine='onnxruntime').engine == 'onnxruntime'
+    assert len(graphs(tmp_path)) == len(KINDS)
+    assert not set(graphs(tmp_path)) & set(old)
+
+
+@pytest.mark.parametrize('left', [0.0, 0.5, 0.99])
+def test_a_torn_graph_is_made_again(bundle, left):
+    whole = graph_of(bundle, 'frame')
+    kept_graph(bundle, 'frame').write_bytes(whole[: int(left * len(whole))])
+    assert Runtime(bundle, 'cpu', engine='onnxruntime').engine == 'onnxruntime'
+    assert graph_of(bundle, 'frame') == kept_graph(bundle, 'frame').read_bytes()
+
+
+def test_where_the_folder_is_read_only_the_users_cache_serves(bundle, tmp_path, monkeypatch):
+    elsewhere = tmp_path / 'sys'
+    elsewhere.mkdir()
+    moved = replace(bundle, path=elsewhere / 'b.safetensors')
+    shutil.copy(bundle.path, moved.path)
+    elsewhere.chmod(stat.S_IRUSR | stat.S_IXUSR)
+    if os.access(elsewhere, os.W_OK):  # Root may write anywhere, but not into a file.
+        moved = replace(bundle, path=bundle.path / 'b.safetensors')
+    assert graph_of(moved, 'frame')
+    assert kept_graph(moved, 'frame').parent == tmp_path / 'cache' / 'fusion_perception'
+    elsewhere.chmod(stat.S_IRWXU)
+
+
+def test_where_no_folder_takes_it_the_graph_is_made_each_time(bundle, tmp_path, monkeypatch):
+    (tmp_path / 'file').touch()
+    monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path / 'file'))
+    moved = replace(bundle, path=bundle.path / 'b.safetensors')
+    assert Runtime(moved, 'cpu', engine='onnxruntime').engine == 'onnxruntime'
+    assert kept_graph(moved, 'frame') is None

@@ -1,0 +1,67 @@
+"""On a GPU a training is recorded or compiled, and learns what it learns step by step."""
+
+import pytest
+import torch
+from training_runs import rows_of, tiny_recipe
+
+from fusion_perception.learning import step_graph
+from fusion_perception.learning.simulate import SimulateSettings, simulate
+from fusion_perception.learning.training import train
+from fusion_perception.models import FusionModel
+
+pytestmark = pytest.mark.skipif(
+    not torch.cuda.is_available(), reason='no CUDA GPU on this machine'
+)
+
+
+@pytest.fixture
+def settings(tmp_path):
+    simulate(SimulateSettings(out=tmp_path / 'scenes', count=40))
+    return lambda run, **changes: tiny_recipe(tmp_path / 'scenes', tmp_path / run, **changes)
+
+
+def test_a_compiled_model_learns_what_the_plain_one_learns(settings):
+    recipe = {'model': 'rgb', 'device': 'cuda', 'epochs': 3, 'ema': 0.9}
+    train(settings('compiled', **recipe, compile=True))
+    train(settings('plain', **recipe))
+    for found, expected in zip(
+        rows_of(settings('compiled').out), rows_of(settings('plain').out), strict=True
+    ):
+        assert found['valid_loss'] == pytest.approx(expected['valid_loss'], rel=0.02)
+
+
+@pytest.mark.parametrize('precision', ['float32', 'bfloat16'])
+def test_recorded_steps_learn_what_plain_steps_learn(settings, monkeypatch, precision):
+    recipe = {
+        'model': 'dense_fusion',
+        'device': 'cuda',
+        'architecture': {'lidar_widths': [8, 16], 'camera_widths': [8, 16]},
+        'optimiser': 'adamw',
+        'schedule': 'one_cycle',
+        'clip_norm': 5.0,
+        'ema': 0.9,
+        'drop_last': False,
+        'epochs': 3,
+        'batch_size': 7,
+        'precision': precision,
+    }
+    train(settings('recorded', **recipe))
+    monkeypatch.setattr(step_graph, '_WARM_UPS', 10**9)
+    train(settings('plain', **recipe))
+    for found, expected in zip(
+        rows_of(settings('recorded').out), rows_of(settings('plain').out), strict=True
+    ):
+        for key in ('train_loss', 'valid_loss', 'mse'):
+            assert found[key] == pytest.approx(expected[key], rel=0.02)
+
+
+def test_a_step_that_waits_for_the_gpu_is_taken_plainly(settings, monkeypatch, caplog):
+    loss_of = FusionModel.training_loss
+    monkeypatch.setattr(
+        FusionModel,
+        'training_loss',
+        lambda model, *given: loss_of(model, *given) * (1 + 0 * loss_of(model, *given).item()),
+    )
+    train(settings('run', device='cuda'))
+    assert 'without a CUDA graph' in caplog.text
+    assert len(rows_of(settings('run').out)) == 2
