@@ -116,6 +116,12 @@ def test_a_file_imports_and_calls_only_what_its_folder_may(file):
     assert faults(file, (ROOT / file).read_text(encoding='utf-8')) == []
 
 
+def test_tests_are_no_longer_than_other_files_and_have_names_too():
+    for file in sorted(Path(__file__).parent.rglob('*.py')):
+        assert file.name not in HOMELESS
+        assert len(file.read_text(encoding='utf-8').splitlines()) <= MOST_LINES, file
+
+
 def test_there_are_no_other_folders():
     found = {
         path.name for path in PACKAGE.iterdir() if path.is_dir() and path.name != '__pycache__'
