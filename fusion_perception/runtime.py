@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import math
 from itertools import chain
-from typing import Literal
+from typing import Literal, TypeVar
 
 import numpy as np
 import torch
@@ -19,6 +19,7 @@ from fusion_perception.sensing.observation import Camera, Mode, Observation, Pre
 
 __all__ = ['Device', 'EngineChoice', 'EngineName', 'Precision', 'Runtime', 'choose_device']
 
+Value = TypeVar('Value', bound=np.generic)
 Device = Literal['auto', 'cpu', 'cuda']
 
 
@@ -77,7 +78,7 @@ class Runtime:
         resized to the bundle's and its intrinsics with them. Without it, the bundle's is assumed.
         Raises ValueError when the range image has another shape than the bundle's LiDAR.
         """
-        return self._engine.observe(image, ranges, camera)
+        return self._engine.observe(_alone(image), _alone(ranges), camera)
 
     def predict(self, observation: Observation) -> Prediction:
         """Predict a batch; the result lies on the CPU.
@@ -94,11 +95,24 @@ class Runtime:
         camera: Camera | None = None,
     ) -> Prediction:
         """Predict one frame, as `predict(observe(...))` would: the shortest way there is."""
+        return self.predict_frames(_alone(image), _alone(ranges), camera)
+
+    def predict_frames(
+        self,
+        images: NDArray[np.uint8] | None,
+        ranges: NDArray[np.float32] | None,
+        camera: Camera | None = None,
+    ) -> Prediction:
+        """Predict B images (B, H, W, C) uint8 and B range images (B, R, C) metres of one camera.
+
+        None is a sensor that is silent in all of them. Otherwise as `observe` and `predict`.
+        """
         seen: Mode = (
-            'lidar_only' if image is None else 'camera_only' if ranges is None else 'fusion'
+            'lidar_only' if images is None else 'camera_only' if ranges is None else 'fusion'
         )
-        mode = (self.bundle.model.mode_for(seen),)
-        return self._prediction(self._engine.estimate_frame(image, ranges, camera), mode)
+        mode = self.bundle.model.mode_for(seen)
+        estimate = self._engine.estimate_frames(images, ranges, camera)
+        return self._prediction(estimate, (mode,) * len(estimate.centers))
 
     def warm_up(self, frames: int = 3) -> None:
         """Predict blank frames, so that the first real one is as fast as the hundredth."""
@@ -121,3 +135,8 @@ class Runtime:
                 'bundle with `fusion doctor --bundle`.'
             )
         return Prediction(estimate.centers, estimate.covariance, self.bundle.rig.classes, mode)
+
+
+def _alone(array: NDArray[Value] | None) -> NDArray[Value] | None:
+    """Return a batch of one."""
+    return None if array is None else array[None]

@@ -86,6 +86,26 @@ def test_a_batch_of_any_size_agrees(exported, count):
         assert found.mode == expected.mode
 
 
+@pytest.mark.parametrize('channels', [1, 3, 4])
+@pytest.mark.parametrize('engine', ['torch', 'onnxruntime'])
+def test_frames_are_predicted_together_as_one_by_one(exported, engine, channels):
+    scenes = exported.examples
+    images, ranges = scenes.images[:3, ..., :channels].numpy(), scenes.ranges[:3].numpy()
+    large = images.repeat(2, 1).repeat(2, 2)
+    elsewhere = Camera(fx=80.0, cy=30.0)
+    ready, eager = Runtime(exported, 'cpu', engine=engine), Runtime(exported, 'cpu')
+    for frames in ((images, ranges), (None, ranges), (images, None), (large[..., ::-1], ranges)):
+        together = ready.predict_frames(*frames, elsewhere)
+        assert len(together.centers) == len(together.mode) == 3
+        for index in range(3):
+            frame = (None if part is None else part[index] for part in frames)
+            alone = eager.predict_frame(*frame, elsewhere)
+            torch.testing.assert_close(
+                together.centers[index], alone.centers[0], atol=1e-3, rtol=0
+            )
+            assert together.mode[index] == alone.mode[0]
+
+
 def test_a_frame_is_predicted_like_its_observation(exported):
     scenes = exported.examples
     image, ranges = scenes.images[0].numpy(), scenes.ranges[0].numpy()
@@ -143,6 +163,10 @@ def test_a_frame_that_does_not_fit_is_refused_alike_by_every_engine(exported):
         for frame in ((image, ranges[:10]), (image.astype(np.float32), ranges)):
             with pytest.raises(ValueError, match=r'range image|uint8'):
                 ready.predict_frame(*frame)
+        with pytest.raises(ValueError, match='1 images came with 2 range images'):
+            ready.predict_frames(image[None], np.stack((ranges, ranges)))
+        with pytest.raises(ValueError, match='Neither an image nor a range image'):
+            ready.predict_frames(None, None)
 
 
 def test_auto_takes_one_that_agrees(exported):
@@ -272,6 +296,26 @@ def test_a_cuda_graph_agrees_in_batches_of_any_size_whatever_came_before(tmp_pat
             found, expected = graph.predict(observation), eager.predict(observation)
             torch.testing.assert_close(found.centers, expected.centers, atol=1e-3, rtol=0)
             torch.testing.assert_close(found.covariance, expected.covariance, atol=1e-3, rtol=1e-2)
+
+
+@NO_CUDA
+@pytest.mark.parametrize('channels', [1, 3, 4])
+def test_a_cuda_graph_agrees_on_frames_together_whatever_came_before(tmp_path, channels):
+    bundle = saved(tmp_path)
+    graph, eager = Runtime(bundle, 'cuda', engine='cuda_graph'), Runtime(bundle, 'cpu')
+    scenes = bundle.examples
+    images, ranges = scenes.images[..., :channels].numpy(), scenes.ranges.numpy()
+    elsewhere = Camera(fx=80.0, cy=30.0)
+    for count in (3, 1, 3, 2):
+        for camera in (None, elsewhere):
+            for frames in ((images, ranges), (None, ranges), (images, None)):
+                some = [None if part is None else part[:count] for part in frames]
+                found = graph.predict_frames(*some, camera)
+                expected = eager.predict_frames(*some, camera)
+                torch.testing.assert_close(found.centers, expected.centers, atol=1e-3, rtol=0)
+                torch.testing.assert_close(
+                    found.covariance, expected.covariance, atol=1e-3, rtol=1e-2
+                )
 
 
 @NO_CUDA

@@ -70,30 +70,30 @@ class Engine(ABC):
     def estimate(self, observation: Observation) -> Estimate:
         """Return the estimate of a batch, float32 on the CPU."""
 
-    def estimate_frame(
+    def estimate_frames(
         self,
-        image: NDArray[np.uint8] | None,
+        images: NDArray[np.uint8] | None,
         ranges: NDArray[np.float32] | None,
         camera: Camera | None = None,
     ) -> Estimate:
-        """Return the estimate of one image and one range image; see `observe`."""
-        return self.estimate(self.observe(image, ranges, camera))
+        """Return the estimate of B images and B range images; see `observe`."""
+        return self.estimate(self.observe(images, ranges, camera))
 
     def observe(
         self,
-        image: NDArray[np.uint8] | None,
+        images: NDArray[np.uint8] | None,
         ranges: NDArray[np.float32] | None,
         camera: Camera | None = None,
     ) -> Observation:
-        """Return the observation of one image (H, W, C) uint8 and one range image (R, C) metres.
+        """Return the observation of images (B, H, W, C) uint8 and ranges (B, R, C) metres.
 
-        Raises ValueError when the range image has another shape than the bundle's LiDAR.
+        Raises ValueError when range images have another shape than the bundle's LiDAR.
         """
-        image = self._sized_as_trained(image)
-        images = None if image is None else self._put(image)
+        images = self._sized_as_trained(images)
+        pixels = None if images is None else self._put(images)
         measured = None if ranges is None else self._put(ranges)
         view = self._view_of(camera)
-        return observe(images, measured, view.camera, self.lidar, view.matrices)
+        return observe(pixels, measured, view.camera, self.lidar, view.matrices)
 
     def _view_of(self, camera: Camera | None) -> View:
         """Return a camera at the bundle's resolution; without one, the bundle's own.
@@ -112,26 +112,28 @@ class Engine(ABC):
             self._view = view
         return view
 
-    def _sized_as_trained(self, image: NDArray[np.uint8] | None) -> NDArray[np.uint8] | None:
-        """Return the image in the bundle's resolution, what is no image as it is.
+    def _sized_as_trained(self, images: NDArray[np.uint8] | None) -> NDArray[np.uint8] | None:
+        """Return the images in the bundle's resolution, what are no images as they are.
 
-        Resized here, it need not go to a GPU whole.
+        Resized here, they need not go to a GPU whole.
         """
-        if image is None or not _is_image(image) or image.shape[:2] == self._image_size:
-            return image
+        if images is None or not _are_images(images) or images.shape[1:3] == self._image_size:
+            return images
         # BGR that is read backwards as RGB is turned round when it is small.
-        backwards = image.strides[2] < 0
-        whole = np.require(image[..., ::-1] if backwards else image, requirements=['C', 'W'])
-        sized = resize(torch.from_numpy(whole)[None], *self._image_size)[0].numpy()
-        return sized[..., ::-1] if backwards and sized.shape[2] > 1 else sized
+        backwards = images.strides[3] < 0
+        whole = np.require(images[..., ::-1] if backwards else images, requirements=['C', 'W'])
+        sized = resize(torch.from_numpy(whole), *self._image_size).numpy()
+        return sized[..., ::-1] if backwards and sized.shape[3] > 1 else sized
 
-    def _fits(self, image: NDArray[np.uint8] | None, ranges: NDArray[np.float32] | None) -> bool:
-        """Say if there is a frame, of an image and ranges as the bundle knows them."""
-        if image is None and ranges is None:
-            return False
-        return (image is None or _is_image(image)) and (
-            ranges is None or ranges.shape == self._scan_size
+    def _fitting(
+        self, images: NDArray[np.uint8] | None, ranges: NDArray[np.float32] | None
+    ) -> int:
+        """Return how many frames these are, 0 unless they are as the bundle knows them."""
+        counts = {len(part) for part in (images, ranges) if part is not None}
+        fit = (images is None or _are_images(images)) and (
+            ranges is None or ranges.shape[1:] == self._scan_size
         )
+        return counts.pop() if fit and len(counts) == 1 else 0
 
     def twin(self) -> Self:
         """Return an engine of the same weights that another thread may call."""
@@ -140,25 +142,30 @@ class Engine(ABC):
     def _put(self, array: NDArray[np.uint8] | NDArray[np.float32]) -> Tensor:
         # torch takes neither reversed (BGR) nor read-only memory: those are copied here, once.
         whole = np.require(array, requirements=['C', 'W'])
-        return torch.from_numpy(whole).unsqueeze(0).to(self.device, non_blocking=True)
+        return torch.from_numpy(whole).to(self.device, non_blocking=True)
 
 
-def _is_image(image: NDArray[np.uint8]) -> bool:
-    return image.dtype == np.uint8 and image.ndim == 3 and image.shape[2] in (1, 3, 4)
+def _are_images(images: NDArray[np.uint8]) -> bool:
+    return images.dtype == np.uint8 and images.ndim == 4 and images.shape[3] in (1, 3, 4)
 
 
-def _paint(image: NDArray[np.uint8], rgba: NDArray[np.uint8]) -> None:
-    """Write an image (H, W, 1, 3 or 4) into one of four channels; mono is grey, alpha is full."""
-    rgba[..., : max(3, image.shape[2])] = image
-    if image.shape[2] != 4:
-        rgba[..., 3] = 255
+def _paint(images: NDArray[np.uint8], rgba: NDArray[np.generic]) -> None:
+    """Write images (B, H, W, 1, 3 or 4) as RGBA: mono is grey, a missing alpha is full."""
+    channels = images.shape[3]
+    if channels == 4:
+        rgba[:] = images
+        return
+    # numpy copies runs of three bytes slower than single ones with gaps between them.
+    for channel in range(3):
+        rgba[..., channel] = images[..., channel % channels]
+    rgba[..., 3] = 255
 
 
 class FrameArrays:
-    """What a graph for one frame reads, as NumPy arrays that stay where they are.
+    """What a graph for B frames reads, as NumPy arrays that stay where they are.
 
-    Named and shaped as `observe_flagged` takes it: image (1, H, W, 4) uint8, ranges (1, R, C),
-    flags camera and lidar (1,), intrinsics (1, 3, 3), T_camera_lidar (1, 4, 4), float32. A graph
+    Named and shaped as `observe_flagged` takes it: image (B, H, W, 4) uint8, ranges (B, R, C),
+    flags camera and lidar (B,), intrinsics (B, 3, 3), T_camera_lidar (B, 4, 4), float32. A graph
     of one sensor has no arrays of the other. A silent sensor's flag is 0, and what its array
     still holds does not count.
     """
@@ -168,20 +175,20 @@ class FrameArrays:
         self._show(view)
 
     def write(
-        self, image: NDArray[np.uint8] | None, ranges: NDArray[np.float32] | None, view: View
+        self, images: NDArray[np.uint8] | None, ranges: NDArray[np.float32] | None, view: View
     ) -> None:
-        """Write one frame of the graph's size, and the camera if it is not the one before's."""
+        """Write the graph's number of frames, and the camera if it is another than before."""
         if view is not self._shown:
             self._show(view)
         arrays = self._arrays
         if 'image' in arrays:
-            arrays['camera'][0] = image is not None
-            if image is not None:
-                _paint(image, arrays['image'][0])
+            arrays['camera'][:] = images is not None
+            if images is not None:
+                _paint(images, arrays['image'])
         if 'ranges' in arrays:
-            arrays['lidar'][0] = ranges is not None
+            arrays['lidar'][:] = ranges is not None
             if ranges is not None:
-                arrays['ranges'][0] = ranges
+                arrays['ranges'][:] = ranges
 
     def _show(self, view: View) -> None:
         camera = view.camera
@@ -190,7 +197,7 @@ class FrameArrays:
             ('T_camera_lidar', camera.extrinsics()),
         ):
             if name in self._arrays:
-                self._arrays[name][0] = matrix.numpy()
+                self._arrays[name][:] = matrix.numpy()
         self._shown = view
 
 

@@ -39,6 +39,7 @@ ALLOWED_M = 1e-3
 ALLOWED_SHARE = 0.02
 _TIMED = 7
 
+# An image (1, H, W, C) and a range image (1, R, C).
 Frame = tuple[NDArray[np.uint8] | None, NDArray[np.float32] | None]
 
 
@@ -129,8 +130,8 @@ def compare(engine: Engine, reference: TorchEngine, bundle: Bundle) -> tuple[flo
     """
     apart_m, fits = 0.0, True
     for frame in frames(bundle):
-        expected = reference.estimate_frame(*frame)
-        for found in (engine.estimate_frame(*frame), engine.estimate(engine.observe(*frame))):
+        expected = reference.estimate_frames(*frame)
+        for found in (engine.estimate_frames(*frame), engine.estimate(engine.observe(*frame))):
             apart = (found.centers - expected.centers).norm(dim=-1)
             # NaN is as far apart as can be.
             apart_m = max(apart_m, float(apart.nan_to_num(torch.inf).max()))
@@ -146,7 +147,7 @@ def aged_m(reference: TorchEngine, bundle: Bundle) -> float | None:
     """
     if bundle.examples is None or bundle.examples.centers is None:
         return None
-    now = [reference.estimate_frame(*frame).centers for frame in frames(bundle)]
+    now = [reference.estimate_frames(*frame).centers for frame in frames(bundle)]
     apart = (torch.cat(now) - bundle.examples.centers.flatten(0, 1)).norm(dim=-1)
     return float(apart.nan_to_num(torch.inf).max())
 
@@ -160,8 +161,8 @@ def frames(bundle: Bundle) -> list[Frame]:
         for image, ranges in zip(examples.images, examples.ranges, strict=True):
             found.append(
                 (
-                    None if hidden == 'camera' else image.numpy(),
-                    None if hidden == 'lidar' else ranges.numpy(),
+                    None if hidden == 'camera' else image[None].numpy(),
+                    None if hidden == 'lidar' else ranges[None].numpy(),
                 )
             )
     return found
@@ -174,7 +175,7 @@ def time_ms(engine: Engine, bundle: Bundle) -> float:
     times = []
     for _ in range(2 + _TIMED):
         began = time.perf_counter()
-        engine.estimate_frame(*frame)
+        engine.estimate_frames(*frame)
         times.append(1e3 * (time.perf_counter() - began))
     return float(np.median(times[2:]))
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import logging
 import math
-from collections import OrderedDict
 from collections.abc import Callable, Iterator
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -14,11 +14,17 @@ from numpy.typing import NDArray
 from torch import Tensor
 from typing_extensions import Self
 
-from fusion_perception.engines.base import Engine, FrameArrays, UnavailableError, whole_float32
+from fusion_perception.engines.base import (
+    Engine,
+    FrameArrays,
+    UnavailableError,
+    View,
+    whole_float32,
+)
 from fusion_perception.models.base import Estimate
 from fusion_perception.models.bundle import Bundle
 from fusion_perception.models.dense_fusion import DenseFusion
-from fusion_perception.sensing.assembly import CameraMatrices, observe_flagged
+from fusion_perception.sensing.assembly import CameraMatrices, observe, observe_flagged
 from fusion_perception.sensing.observation import Camera, Observation
 
 log = logging.getLogger(__name__)
@@ -29,25 +35,21 @@ _WARM_UPS = 3
 # Graphs of so many batch sizes stay in memory.
 _MOST_SIZES = 8
 
-OfFrame = Callable[[Tensor, Tensor, Tensor], Estimate]
+OfFrames = Callable[[Tensor, Tensor, Tensor], Estimate]
 OfBatch = Callable[[Observation], Estimate]
 Copy = Callable[[Tensor, Tensor], object]
 
 
 class Way(NamedTuple):
-    """How frames and batches are computed, and what lies in one memory gets into another."""
+    """How a frame and a batch are computed, and what lies in one memory gets into another."""
 
-    of_frame: OfFrame
+    of_frame: OfFrames
     of_batch: OfBatch
     copy: Copy
 
 
 class CudaGraphEngine(Engine):
-    """One frame, or a batch, through static buffers.
-
-    The host buffer is pinned. It holds flags, intrinsics, pose and ranges as float32, then the
-    image as (H, W, 4) uint8, so that a frame reaches the GPU in one copy.
-    """
+    """Frames, or a batch of observations, through static buffers; a graph for each number."""
 
     name = 'cuda_graph'
 
@@ -58,51 +60,38 @@ class CudaGraphEngine(Engine):
             )
         super().__init__(bundle, device)
         bundle.model.to(device).eval()
-        camera, (rows, columns) = bundle.rig.camera, bundle.lidar.shape
-        numbers, pixels = _HEAD + rows * columns, (camera.height, camera.width, 4)
-        size = 4 * numbers + math.prod(pixels)
-        self._sent = torch.zeros(size, dtype=torch.uint8, pin_memory=True)
-        self._received = torch.zeros(size, dtype=torch.uint8, device=device)
-        # numpy writes into the pinned memory through these views.
-        sent = _named(*_views(self._sent, numbers, (rows, columns), pixels))
-        self._frame = FrameArrays({name: part.numpy() for name, part in sent.items()}, self._view)
-        self._parts = _views(self._received, numbers, (rows, columns), pixels)
-        self._batches: OrderedDict[int, _BatchGraph] = OrderedDict()
-        self._way, self._graph = self._quickest() if way is None else (way, self._record(way))
+        self._way, self._frame = self._quickest() if way is None else (way, self._of_frame(way))
+        self._frames = lru_cache(_MOST_SIZES)(self._of_frames)
+        self._batches = lru_cache(_MOST_SIZES)(self._of_batch)
 
     def estimate(self, observation: Observation) -> Estimate:
         """Return the estimate of a batch, float32 on the CPU."""
-        observation = observation.to(self.device)
-        size = len(observation)
-        graph = self._batches.pop(size, None) or _BatchGraph(self._way, observation)
-        self._batches[size] = graph
-        if len(self._batches) > _MOST_SIZES:
-            self._batches.popitem(last=False)
-        return graph(observation)
+        return self._batches(len(observation))(observation.to(self.device))
 
-    def estimate_frame(
+    def estimate_frames(
         self,
-        image: NDArray[np.uint8] | None,
+        images: NDArray[np.uint8] | None,
         ranges: NDArray[np.float32] | None,
         camera: Camera | None = None,
     ) -> Estimate:
-        """Return the estimate of one image and one range image; see `observe`."""
-        image = self._sized_as_trained(image)
-        if not self._fits(image, ranges):
-            return super().estimate_frame(image, ranges, camera)
-        self._frame.write(image, ranges, self._view_of(camera))
-        return self._graph()
+        """Return the estimate of B images and B range images; see `observe`."""
+        images = self._sized_as_trained(images)
+        count = self._fitting(images, ranges)
+        if not count:
+            return super().estimate_frames(images, ranges, camera)
+        graph = self._frame if count == 1 else self._frames(count)
+        return graph(images, ranges, self._view_of(camera))
 
     def twin(self) -> Self:
         """Return an engine of the same weights with buffers of its own."""
         return type(self)(self.bundle, self.device, self._way)
 
-    def _quickest(self) -> tuple[Way, _Recorded]:
-        """Return the first way to compute that can be had here, and its recording of a frame."""
+    def _quickest(self) -> tuple[Way, _FrameGraph]:
+        """Return the first way to compute that can be had here, and its graph of a frame."""
         why = ''
         for way in self._ways():
             try:
-                return way, self._record(way)
+                return way, self._of_frame(way)
             except Exception as error:  # Whatever a compiler raises; it has no base.
                 why = ' '.join(f'{type(error).__name__}: {error}'.split())[:300]
                 log.info('Engine cuda_graph takes a simpler way here: %s', why)
@@ -122,24 +111,36 @@ class CudaGraphEngine(Engine):
                 yield Way(self._assembling(fused), fused, pinned.copy)
         yield Way(self._assembling(model), model, _copy)
 
-    def _record(self, way: Way) -> _Recorded:
-        def work() -> Estimate:
-            way.copy(self._sent.view(torch.int32), self._received.view(torch.int32))
-            return way.of_frame(*self._parts)
+    def _of_frame(self, way: Way) -> _FrameGraph:
+        return _FrameGraph(way.of_frame, way.copy, self.bundle, 1, self._view)
 
-        return _Recorded(work, way.copy, len(self.bundle.rig.classes), 1, self.device)
+    def _of_frames(self, count: int) -> _FrameGraph:
+        # To compile it for each number would take longer than most recordings to evaluate.
+        work = self._assembling(self._way.of_batch)
+        return _FrameGraph(work, self._way.copy, self.bundle, count, self._view)
 
-    def _assembling(self, of_batch: OfBatch) -> OfFrame:
+    def _of_batch(self, count: int) -> _BatchGraph:
+        (height, width), scan = self._image_size, self._scan_size
+        like = observe(
+            torch.zeros(count, height, width, 4, dtype=torch.uint8, device=self.device),
+            torch.zeros(count, *scan, device=self.device),
+            self._view.camera,
+            self.lidar,
+            self._view.matrices,
+        )
+        return _BatchGraph(self._way, like, len(self.bundle.rig.classes))
+
+    def _assembling(self, of_batch: OfBatch) -> OfFrames:
         return lambda *sent: of_batch(self._assembled(*sent))
 
-    def _assembled(self, head: Tensor, ranges: Tensor, image: Tensor) -> Observation:
-        frame = _named(head, ranges, image)
-        matrices = CameraMatrices(frame['intrinsics'], frame['T_camera_lidar'])
+    def _assembled(self, head: Tensor, ranges: Tensor, images: Tensor) -> Observation:
+        frames = _named(head, ranges, images)
+        matrices = CameraMatrices(frames['intrinsics'], frames['T_camera_lidar'])
         return observe_flagged(
-            frame['image'],
-            frame['ranges'],
-            frame['camera'],
-            frame['lidar'],
+            frames['image'],
+            frames['ranges'],
+            frames['camera'],
+            frames['lidar'],
             matrices,
             self.lidar,
         )
@@ -195,13 +196,42 @@ class _Recorded:
             self._copy(estimate.covariance.flatten(), self._covariance)
 
 
+class _FrameGraph:
+    """The estimate of so many frames, which reach the GPU in one copy.
+
+    The host's buffer is pinned. It holds the flags, intrinsics and pose of each frame and then
+    their ranges as float32, then the images as (H, W, 4) uint8.
+    """
+
+    def __init__(self, work: OfFrames, copy: Copy, bundle: Bundle, count: int, view: View) -> None:
+        camera, device = bundle.rig.camera, view.matrices.intrinsics.device
+        scans, pixels = (count, *bundle.lidar.shape), (count, camera.height, camera.width, 4)
+        size = 4 * (count * _HEAD + math.prod(scans)) + math.prod(pixels)
+        sent = torch.zeros(size, dtype=torch.uint8, pin_memory=True)
+        received = torch.zeros(size, dtype=torch.uint8, device=device)
+        # numpy writes into the pinned memory through these views.
+        named = _named(*_views(sent, scans, pixels))
+        self._frames = FrameArrays({name: part.numpy() for name, part in named.items()}, view)
+        parts = _views(received, scans, pixels)
+
+        def estimate() -> Estimate:
+            copy(sent.view(torch.int32), received.view(torch.int32))
+            return work(*parts)
+
+        self._recorded = _Recorded(estimate, copy, len(bundle.rig.classes), count, device)
+
+    def __call__(
+        self, images: NDArray[np.uint8] | None, ranges: NDArray[np.float32] | None, view: View
+    ) -> Estimate:
+        self._frames.write(images, ranges, view)
+        return self._recorded()
+
+
 class _BatchGraph:
     """The estimate of batches of one size, through tensors of their own."""
 
-    def __init__(self, way: Way, like: Observation) -> None:
+    def __init__(self, way: Way, like: Observation, objects: int) -> None:
         self._given = Observation(*(part.clone() for part in vars(like).values()))
-        with torch.no_grad():
-            objects = way.of_batch(like).centers.shape[1]
         self._recorded = _Recorded(
             lambda: way.of_batch(self._given), way.copy, objects, len(like), like.rgba.device
         )
@@ -216,21 +246,24 @@ def _copy(source: Tensor, target: Tensor) -> object:
     return target.copy_(source, non_blocking=True)
 
 
-def _named(head: Tensor, ranges: Tensor, image: Tensor) -> dict[str, Tensor]:
+def _named(head: Tensor, ranges: Tensor, images: Tensor) -> dict[str, Tensor]:
     """Return what lies in a buffer under the names of FrameArrays."""
     return {
-        'camera': head[_CAMERA_AT : _CAMERA_AT + 1],
-        'lidar': head[_LIDAR_AT : _LIDAR_AT + 1],
-        'intrinsics': head[_INTRINSICS_AT:_POSE_AT].view(1, 3, 3),
-        'T_camera_lidar': head[_POSE_AT : _POSE_AT + 16].view(1, 4, 4),
-        'ranges': ranges[None],
-        'image': image[None],
+        'camera': head[:, _CAMERA_AT],
+        'lidar': head[:, _LIDAR_AT],
+        'intrinsics': head[:, _INTRINSICS_AT:_POSE_AT].view(-1, 3, 3),
+        'T_camera_lidar': head[:, _POSE_AT : _POSE_AT + 16].view(-1, 4, 4),
+        'ranges': ranges,
+        'image': images,
     }
 
 
 def _views(
-    buffer: Tensor, numbers: int, ranges: tuple[int, int], pixels: tuple[int, int, int]
+    buffer: Tensor, scans: tuple[int, int, int], pixels: tuple[int, int, int, int]
 ) -> tuple[Tensor, Tensor, Tensor]:
+    """Return heads (B, _HEAD), ranges (B, R, C) and images (B, H, W, 4) of a buffer."""
+    heads = scans[0] * _HEAD
+    numbers = heads + math.prod(scans)
     floats = buffer[: 4 * numbers].view(torch.float32)
-    image = buffer[4 * numbers :].view(pixels)
-    return floats[:_HEAD], floats[_HEAD:].view(ranges), image
+    images = buffer[4 * numbers :].view(pixels)
+    return floats[:heads].view(-1, _HEAD), floats[heads:].view(scans), images

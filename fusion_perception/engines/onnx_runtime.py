@@ -53,21 +53,21 @@ class OnnxEngine(Engine):
             )
         return ['CUDAExecutionProvider', 'CPUExecutionProvider']
 
-    def estimate_frame(
+    def estimate_frames(
         self,
-        image: NDArray[np.uint8] | None,
+        images: NDArray[np.uint8] | None,
         ranges: NDArray[np.float32] | None,
         camera: Camera | None = None,
     ) -> Estimate:
-        """Return the estimate of one image and one range image; see `observe`.
+        """Return the estimate of B images and B range images; see `observe`.
 
-        A frame of the bundle's size goes into the graph as it is.
+        A single frame of the bundle's size goes into a graph as it is.
         """
-        image = self._sized_as_trained(image)
-        if not self._fits(image, ranges):
-            return super().estimate_frame(image, ranges, camera)
+        images = self._sized_as_trained(images)
+        if self._fitting(images, ranges) != 1:
+            return super().estimate_frames(images, ranges, camera)
         with self._framing:
-            return _estimate(self._frame(image, ranges, self._view_of(camera)))
+            return _estimate(self._frame(images, ranges, self._view_of(camera)))
 
     def estimate(self, observation: Observation) -> Estimate:
         """Return the estimate of a batch, float32 on the CPU."""
@@ -117,10 +117,10 @@ class _FrameGraph:
         self._inputs = FrameArrays(inputs, view)
 
     def __call__(
-        self, image: NDArray[np.uint8] | None, ranges: NDArray[np.float32] | None, view: View
+        self, images: NDArray[np.uint8] | None, ranges: NDArray[np.float32] | None, view: View
     ) -> list[NDArray[np.float32]]:
         """Return the outputs for one frame of the graph's size."""
-        self._inputs.write(image, ranges, view)
+        self._inputs.write(images, ranges, view)
         self._session.run_with_iobinding(self._bound)
         return [array.copy() for array in self._outputs]
 

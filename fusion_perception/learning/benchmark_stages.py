@@ -20,7 +20,6 @@ from fusion_perception.learning.benchmark_timing import (
 from fusion_perception.learning.dataset import PACKED, read_folder
 from fusion_perception.models.bundle import load_bundle
 from fusion_perception.runtime import Runtime
-from fusion_perception.sensing.assembly import observe
 from fusion_perception.sensing.lidars import UniformGrid
 from fusion_perception.sensing.rig import Rig
 from fusion_perception.simulation.render import render
@@ -131,12 +130,10 @@ def throughput(bench: Bench) -> list[Measured]:
     net, azimuth, zenith = _late_fusion(bench)
     count = min(len(scenes), bench.size(64, 4))
     images, ranges = scenes.images[:count].numpy(), scenes.ranges[:count].numpy()
-    lidar, camera = scenes.lidar.to(bench.device), scenes.rig.camera
     calls = bench.size(4, 1)
 
     def ours() -> object:
-        pixels, metres = (torch.from_numpy(part).to(bench.device) for part in (images, ranges))
-        return runtime.predict(observe(pixels, metres, camera, lidar))
+        return runtime.predict_frames(images, ranges)
 
     def theirs() -> object:
         return notebook.predict_many(net, images, ranges, azimuth, zenith)

@@ -233,10 +233,15 @@ def predict(
     order = torch.arange(len(scenes)).split(batch_size)
     quiet = len(order) < 20 or not sys.stderr.isatty()
     for indices in tqdm(order, desc=mode, unit='batch', leave=False, disable=quiet):
-        observation, _ = scenes.batch(indices)
-        if mode in HIDDEN:
-            observation = observation.without(HIDDEN[mode])
-        parts.append(runtime.predict(observation))
+        images, ranges = scenes.images[indices].numpy(), scenes.ranges[indices].numpy()
+        hidden = HIDDEN.get(mode)
+        parts.append(
+            runtime.predict_frames(
+                None if hidden == 'camera' else images,
+                None if hidden == 'lidar' else ranges,
+                scenes.rig.camera,
+            )
+        )
     covariances = [part.covariance for part in parts if part.covariance is not None]
     return Prediction(
         centers=torch.cat([part.centers for part in parts]),
@@ -253,7 +258,7 @@ def time_frames(runtime: Runtime, scenes: SceneSet) -> list[float]:
     for index in range(min(len(scenes), _TIMED_FRAMES)):
         image, ranges = scenes.images[index].numpy(), scenes.ranges[index].numpy()
         started = time.perf_counter()
-        runtime.predict(runtime.observe(image, ranges, scenes.rig.camera))
+        runtime.predict_frame(image, ranges, scenes.rig.camera)
         times.append(1000 * (time.perf_counter() - started))
     return times
 
