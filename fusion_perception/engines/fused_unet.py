@@ -15,7 +15,7 @@ import triton.language as tl
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from fusion_perception.models.unet import Lateral, Residual, UNet, ascend
+from fusion_perception.models.unet import Lateral, Levels, Residual, UNet
 
 # Pixels and channels of a tile; from so many pixels on there are tiles enough for larger ones.
 _FEW_PIXELS, _TILE, _LARGE_TILE, _CHANNELS = 8192, 16, 64, 32
@@ -158,7 +158,7 @@ class FusedConvolution(nn.Module):
         return result
 
 
-class FusedUNet(nn.Module):
+class FusedUNet(Levels):
     """What a UNet in evaluation mode computes, by FusedConvolution."""
 
     def __init__(self, net: UNet) -> None:
@@ -177,12 +177,7 @@ class FusedUNet(nn.Module):
         if self.beside is not None:
             assert beside is not None
             x = self.beside(beside.permute(0, 2, 3, 1).contiguous(), x)
-        x = self.levels[0](x)
-        seen = [x]
-        for down, level in zip(self.down, self.levels[1:], strict=True):
-            x = level(down(x))
-            seen.append(x)
-        return ascend(seen[self.finest :], self.lateral, self.merge).permute(0, 3, 1, 2)
+        return self.through(x).permute(0, 3, 1, 2)
 
 
 class _FusedResidual(nn.Module):
@@ -208,7 +203,7 @@ def _fused_lateral(lateral: nn.Module) -> FusedConvolution:
 
 
 def _fused(conv_norm: nn.Module, relu: bool) -> FusedConvolution:
-    conv, norm = conv_norm.children()
+    conv, norm, *_ = conv_norm.children()
     assert isinstance(conv, nn.Conv2d)
     assert isinstance(norm, nn.BatchNorm2d)
     return FusedConvolution(conv, norm, relu)

@@ -42,7 +42,31 @@ class Lateral(nn.Conv2d):
         return fine + interpolate(super().forward(x), size=fine.shape[-2:], mode='nearest')
 
 
-class UNet(nn.Module):
+class Levels(nn.Module):
+    """The levels of a U-Net: down to the coarsest, and up again to level `finest`."""
+
+    finest: int
+    levels: nn.ModuleList
+    down: nn.ModuleList
+    lateral: nn.ModuleList
+    merge: nn.ModuleList
+
+    def through(self, x: Tensor) -> Tensor:
+        """Return the features at the finest level of what enters the first."""
+        x = self.levels[0](x)
+        seen = [x]
+        for down, level in zip(self.down, self.levels[1:], strict=True):
+            x = level(down(x))
+            seen.append(x)
+        finer = seen[self.finest : -1]
+        for fine, join, level in zip(
+            reversed(finer), reversed(self.lateral), reversed(self.merge), strict=True
+        ):
+            x = level(join(x, fine))
+        return x
+
+
+class UNet(Levels):
     """Map (B, inputs, H, W) to features (B, widths[finest], h, w), h = ceil(H / 2**(finest + 1)).
 
     Level i works at 1 / 2**(i + 1) of the input's resolution with `widths[i]` channels. Another
@@ -61,7 +85,10 @@ class UNet(nn.Module):
             Residual(width) if level >= finest else nn.Identity()
             for level, width in enumerate(widths)
         )
-        self.down = nn.ModuleList(conv_norm(a, b, stride=2) for a, b in pairwise(widths))
+        self.down = nn.ModuleList(
+            nn.Sequential(*conv_norm(fine, coarse, stride=2), nn.ReLU())
+            for fine, coarse in pairwise(widths)
+        )
         self.lateral = nn.ModuleList(
             Lateral(deep, shallow) for shallow, deep in pairwise(widths[finest:])
         )
@@ -72,17 +99,4 @@ class UNet(nn.Module):
         x = self.entry(x)
         if self.beside is not None:
             x = x + self.beside(beside)
-        x = self.levels[0](torch.relu(x))
-        seen = [x]
-        for down, level in zip(self.down, self.levels[1:], strict=True):
-            x = level(torch.relu(down(x)))
-            seen.append(x)
-        return ascend(seen[self.finest :], self.lateral, self.merge)
-
-
-def ascend(seen: list[Tensor], lateral: nn.ModuleList, merge: nn.ModuleList) -> Tensor:
-    """Return the features of the first of some levels, each but the last joined by the next."""
-    *finer, x = seen
-    for fine, join, level in zip(reversed(finer), reversed(lateral), reversed(merge), strict=True):
-        x = level(join(x, fine))
-    return x
+        return self.through(torch.relu(x))
