@@ -5,6 +5,7 @@ import torch
 from training_runs import rows_of, tiny_recipe
 
 from fusion_perception.learning import step_graph
+from fusion_perception.learning.batches import TrainingData
 from fusion_perception.learning.simulate import SimulateSettings, simulate
 from fusion_perception.learning.training import train
 from fusion_perception.models import FusionModel
@@ -65,3 +66,9 @@ def test_a_step_that_waits_for_the_gpu_is_taken_plainly(settings, monkeypatch, c
     train(settings('run', device='cuda'))
     assert 'without a CUDA graph' in caplog.text
     assert len(rows_of(settings('run').out)) == 2
+
+
+def test_the_validation_of_fresh_scenes_is_that_of_a_cpu(settings):
+    recipe = settings('run', data=None, fresh_scenes=32, validation=16)
+    on_gpu, on_cpu = (TrainingData(recipe, device).describe() for device in ('cuda', 'cpu'))
+    assert on_gpu == on_cpu

@@ -80,8 +80,9 @@ class TrainingData:
         elif recipe.fresh_scenes is not None:
             self.rig = Rig(classes=TASK_CLASSES[recipe.scene.task])
             self.lidar = UniformGrid().lidar().to(self._device)
-            # The same whatever the run's seed, so that runs can be compared.
-            self._valid = self._simulate(recipe.validation, derive_seed('validation'))
+            # The same whatever the run's seed and device, so that runs can be compared.
+            valid = self._simulate(recipe.validation, derive_seed('validation'), device='cpu')
+            self._valid = valid.to(self._device)
             self._held_out = torch.arange(recipe.validation, device=self._device)
         else:
             raise ValueError('There is nothing to learn from. Give --data or --fresh-scenes.')
@@ -159,9 +160,16 @@ class TrainingData:
             return self.scenes // share.of
         return len(range(share.rank, self.scenes, share.of))
 
-    def _simulate(self, count: int, seed: int, hidden: float = 0.0) -> SceneSet:
+    def _simulate(
+        self,
+        count: int,
+        seed: int,
+        hidden: float = 0.0,
+        device: torch.device | str | None = None,
+    ) -> SceneSet:
         recipe = self._recipe
-        generator = torch.Generator(self._device).manual_seed(seed)
+        generator = torch.Generator(device or self._device).manual_seed(seed)
+        lidar = self.lidar.to(generator.device)
         plain = round(count * recipe.plain_scenes)
         original = SceneSettings(**recipe.scene.model_dump(include={'task', 'kinds', 'reach_m'}))
         images, ranges, centers = [], [], []
@@ -172,8 +180,8 @@ class TrainingData:
             for first in range(0, share, _CHUNK):
                 size = min(_CHUNK, share - first)
                 scenes = self._draw(size, look, generator, hidden)
-                frames = render(scenes, self.rig, self.lidar)
-                frames = add_noise(frames, noise, generator, self.lidar.max_range)
+                frames = render(scenes, self.rig, lidar)
+                frames = add_noise(frames, noise, generator, lidar.max_range)
                 images.append(frames.images)
                 ranges.append(frames.ranges)
                 centers.append(frames.centers)
@@ -182,7 +190,7 @@ class TrainingData:
             ranges=torch.cat(ranges),
             centers=torch.cat(centers),
             rig=self.rig,
-            lidar=self.lidar,
+            lidar=lidar,
             source=Path('simulated'),
         )
 
@@ -195,12 +203,12 @@ class TrainingData:
         are most of the squared error.
         """
         rare = round(count * hidden)
-        common = sample_scenes(count - rare, look, generator, self._device, rig=self.rig)
+        common = sample_scenes(count - rare, look, generator, generator.device, rig=self.rig)
         if not rare:
             return common
         drawn = rare * _DRAWN_FOR_ONE_HIDDEN
-        pool = sample_scenes(drawn, look, generator, self._device, rig=self.rig)
-        least = visible_beams(pool, self.lidar, step=2).amin(1)
+        pool = sample_scenes(drawn, look, generator, generator.device, rig=self.rig)
+        least = visible_beams(pool, self.lidar.to(generator.device), step=2).amin(1)
         # Stable, so that one seed gives the same scenes on every device.
         return Scenes.joined((common, pool[least.argsort(stable=True)[:rare]]))
 
