@@ -16,8 +16,10 @@ os.environ['ROS_AUTOMATIC_DISCOVERY_RANGE'] = 'LOCALHOST'
 # Without it a message takes a wrong type in silence: Point(x=1) becomes 5e-324.
 os.environ['ROS_PYTHON_CHECK_FIELDS'] = '1'
 # Tiny tensors gain nothing from more threads, and wait for each other on a busy machine, which
-# pytest-xdist makes of it: it runs tests on every core.
-os.environ.setdefault('OMP_NUM_THREADS', '1' if 'PYTEST_XDIST_WORKER' in os.environ else '2')
+# pytest-xdist makes of it: its workers take a core each, and inherit what their parent set here.
+os.environ.setdefault('OMP_NUM_THREADS', '2')
+if 'PYTEST_XDIST_WORKER' in os.environ:
+    os.environ['OMP_NUM_THREADS'] = '1'
 # Without a GPU, Triton's interpreter computes its kernels; it is chosen when Triton is imported.
 if not Path('/dev/nvidiactl').exists():
     os.environ.setdefault('TRITON_INTERPRET', '1')
