@@ -54,24 +54,25 @@ def test_the_demo_judges_the_node_and_leaves_summary_picture_and_bag(tmp_path):
 
 @pytest.mark.slow
 def test_at_60_hz_no_message_is_lost(tmp_path):
-    # The best of three: what else the machine does must not count as a fault of the node.
-    lost, sent = [], []
-    for attempt in range(3):
+    # The best of five: what else the machine does must not count as a fault of the node.
+    lost, sent, enough = [], [], 0.8 * 4 * 60
+    for attempt in range(5):
         out = tmp_path / str(attempt)
         ran = fusion_demo('--seconds', 4, '--rate', 60, '--out', out)
         assert ran.returncode == 0, ran.stderr
         summary = json.loads((out / 'summary.json').read_text())
+        dropped = [counts['dropped'] for counts in summary['streams'].values()]
         for counts in summary['streams'].values():
             told = counts['used'] + counts['pending'] + sum(counts['dropped'].values())
             assert counts['received'] == told
-        # What comes first and last has its partner before or after the node listens.
-        drops = [sum(c['dropped'].values()) for c in summary['streams'].values()]
-        lost.append((summary['missed'], *drops))
+        lost.append((summary['missed'], *dropped))
         sent.append(summary['scenes'] + summary['missed'])
-        enough = sent[-1] > 4 * 60 * 0.9
-        if enough and summary['missed'] == 0 and max(drops) <= 1:
+        # What comes first and last has its partner before or after the node listens.
+        alone = [causes.get('no_partner', 0) for causes in dropped]
+        others = sum(sum(causes.values()) for causes in dropped) - sum(alone)
+        if sent[-1] > enough and summary['missed'] == others == 0 and max(alone) <= 2:
             return
-    if max(sent) <= 4 * 60 * 0.9:
+    if max(sent) <= enough:
         pytest.skip(f'the simulated sensor has no time for 60 Hz here: {sent} scans in 4 s')
     pytest.fail(f'(missed scans, dropped images, dropped scans) of each attempt: {lost}')
 
