@@ -23,6 +23,7 @@ from fusion_perception.learning.benchmark_training import (
     compare_losses,
     copy_weights,
     how_far_apart,
+    projected_alike,
 )
 from fusion_perception.learning.dataset import PACKED, read_folder
 from fusion_perception.learning.simulate import SimulateSettings, simulate
@@ -225,12 +226,24 @@ def test_both_networks_of_early_fusion_are_one_network(scenes):
 
 def test_losses_are_compared_after_each_epoch(bench, scenes):
     settings = bench.settings.model_copy(update={'loss_steps': 3, 'quick': False})
-    bench = replace(bench, settings=settings)
-    data = TrainingData(TrainSettings(model='early_fusion', data=scenes, out=bench.scratch), CPU)
+    bench = projected_alike(replace(bench, settings=settings))
+    recipe = TrainSettings(model='early_fusion', data=bench.folder, out=bench.scratch)
+    data = TrainingData(recipe, CPU)
     losses = compare_losses(bench, data, Theirs(bench))
     assert losses['after_steps'] == (1, 2, 3)
     for name in PRECISIONS:
         assert losses[name] == pytest.approx(losses['notebook'], rel=0.02)
+
+
+def test_all_ways_to_train_see_the_same_points(bench):
+    bench = projected_alike(bench)
+    data = TrainingData(
+        TrainSettings(model='early_fusion', data=bench.folder, out=bench.scratch), CPU
+    )
+    theirs = notebook.loaders(bench.folder, CPU, bench.scenes, bench.scenes // 10)[1]
+    ((_, points, _),) = theirs
+    ((observation, _),) = data.validation()
+    torch.testing.assert_close(observation.xyza, points, atol=1e-4, rtol=0)
 
 
 def test_of_several_epochs_the_later_half_is_averaged():
