@@ -15,6 +15,7 @@ from fusion_perception.engines.base import EngineChoice, EngineName, Precision
 from fusion_perception.engines.choice import choose_engine
 from fusion_perception.models.base import Estimate
 from fusion_perception.models.bundle import Bundle
+from fusion_perception.models.examples import left_by
 from fusion_perception.sensing.observation import Camera, Mode, Observation, Prediction
 
 __all__ = ['Device', 'EngineChoice', 'EngineName', 'Precision', 'Runtime', 'choose_device']
@@ -121,10 +122,7 @@ class Runtime:
         ranges = np.full(self.bundle.lidar.shape, self.bundle.lidar.max_range, np.float32)
         for mode in sorted(self.bundle.model.modes):
             for _ in range(frames):
-                self.predict_frame(
-                    None if mode == 'lidar_only' else image,
-                    None if mode == 'camera_only' else ranges,
-                )
+                self.predict_frame(*left_by(mode, image, ranges))
 
     def _prediction(self, estimate: Estimate, mode: tuple[Mode, ...]) -> Prediction:
         # Plain numbers: for so few of them torch takes as long as for a convolution.

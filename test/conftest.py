@@ -36,3 +36,9 @@ def one_thread():
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
+
+
+@pytest.fixture
+def private_cache(tmp_path, monkeypatch):
+    """Keep graphs that no folder beside a bundle takes where the test alone sees them."""
+    monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path / 'cache'))

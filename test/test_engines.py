@@ -30,12 +30,7 @@ from fusion_perception.sensing.rig import Rig
 CPU = torch.device('cpu')
 NO_CUDA = pytest.mark.skipif(not torch.cuda.is_available(), reason='no CUDA GPU on this machine')
 
-pytestmark = pytest.mark.usefixtures('one_thread')
-
-
-@pytest.fixture(autouse=True)
-def private_cache(tmp_path, monkeypatch):
-    monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path / 'cache'))
+pytestmark = pytest.mark.usefixtures('one_thread', 'private_cache')
 
 
 def saved(folder, name='dense_fusion', seed=1, examples=True):

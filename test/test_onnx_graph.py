@@ -13,12 +13,7 @@ from fusion_perception.engines.onnx_graph import KINDS, graph_of, kept_graph
 from fusion_perception.models.bundle import load_bundle
 from fusion_perception.runtime import Runtime
 
-pytestmark = pytest.mark.usefixtures('one_thread')
-
-
-@pytest.fixture(autouse=True)
-def private_cache(tmp_path, monkeypatch):
-    monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path / 'cache'))
+pytestmark = pytest.mark.usefixtures('one_thread', 'private_cache')
 
 
 @pytest.fixture

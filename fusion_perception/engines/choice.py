@@ -23,7 +23,7 @@ from fusion_perception.engines.onnx_graph import KINDS, kept_graph
 from fusion_perception.engines.onnx_runtime import OnnxEngine, TensorRTEngine
 from fusion_perception.models.base import Estimate
 from fusion_perception.models.bundle import Bundle
-from fusion_perception.models.examples import HIDDEN, Examples, made_up_examples
+from fusion_perception.models.examples import Examples, left_by, made_up_examples
 
 log = logging.getLogger(__name__)
 
@@ -157,14 +157,8 @@ def frames(bundle: Bundle) -> list[Frame]:
     examples = bundle.examples or _made_up(bundle)
     found: list[Frame] = []
     for mode in sorted(bundle.model.modes):
-        hidden = HIDDEN.get(mode)
         for image, ranges in zip(examples.images, examples.ranges, strict=True):
-            found.append(
-                (
-                    None if hidden == 'camera' else image[None].numpy(),
-                    None if hidden == 'lidar' else ranges[None].numpy(),
-                )
-            )
+            found.append(left_by(mode, image[None].numpy(), ranges[None].numpy()))
     return found
 
 

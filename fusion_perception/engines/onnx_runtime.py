@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections import OrderedDict
+from functools import lru_cache, partial
 from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
@@ -36,7 +36,10 @@ class OnnxEngine(Engine):
         super().__init__(bundle, torch.device('cpu'))
         self._threads = torch.get_num_threads()
         self._exporting, self._framing = threading.Lock(), threading.Lock()
-        self._sessions: OrderedDict[int, onnxruntime.InferenceSession] = OrderedDict()
+        # Not a method of this engine: it would keep the engine alive.
+        self._sessions = lru_cache(_MOST_SIZES)(
+            partial(_session_for, bundle, self._providers, self._threads)
+        )
         session = open_session(graph_of(bundle, 'frame'), self._providers, self._threads)
         self._frame = _FrameGraph(session, self._view)
 
@@ -71,25 +74,13 @@ class OnnxEngine(Engine):
 
     def estimate(self, observation: Observation) -> Estimate:
         """Return the estimate of a batch, float32 on the CPU."""
-        session = self._session(len(observation))
+        with self._exporting:  # Tracing a model is no matter for two threads.
+            session = self._sessions(len(observation))
         given = {
             entry.name: getattr(observation, entry.name).cpu().contiguous().numpy()
             for entry in session.get_inputs()
         }
         return _estimate(session.run(None, given))
-
-    def _session(self, batch: int) -> onnxruntime.InferenceSession:
-        with self._exporting:  # Tracing a model is no matter for two threads.
-            if batch in self._sessions:
-                self._sessions.move_to_end(batch)
-                return self._sessions[batch]
-            if len(self._sessions) == _MOST_SIZES:
-                self._sessions.popitem(last=False)
-            one = batch == 1
-            graph = graph_of(self.bundle, 'observation') if one else export(self.bundle, batch)
-            session = open_session(graph, self._providers, self._threads)
-            self._sessions[batch] = session
-            return session
 
 
 class _FrameGraph:
@@ -146,6 +137,13 @@ class TensorRTEngine(OnnxEngine):
 def _estimate(arrays: list[NDArray[np.float32]]) -> Estimate:
     found = [torch.from_numpy(array) for array in arrays]
     return Estimate(found[0], found[1] if len(found) > 1 else None)
+
+
+def _session_for(
+    bundle: Bundle, providers: list[str], threads: int, batch: int
+) -> onnxruntime.InferenceSession:
+    graph = graph_of(bundle, 'observation') if batch == 1 else export(bundle, batch)
+    return open_session(graph, providers, threads)
 
 
 def open_session(graph: bytes, providers: list[str], threads: int) -> onnxruntime.InferenceSession:

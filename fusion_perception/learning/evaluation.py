@@ -35,7 +35,7 @@ from fusion_perception.learning.report import write_html
 from fusion_perception.learning.run import versions
 from fusion_perception.learning.stress import stressed
 from fusion_perception.models.bundle import Bundle, explain_difference, load_bundle
-from fusion_perception.models.examples import HIDDEN
+from fusion_perception.models.examples import left_by
 from fusion_perception.runtime import Device, EngineChoice, Precision, Runtime
 from fusion_perception.sensing.ledger import StreamCounts
 from fusion_perception.sensing.observation import Mode, Prediction
@@ -234,14 +234,7 @@ def predict(
     quiet = len(order) < 20 or not sys.stderr.isatty()
     for indices in tqdm(order, desc=mode, unit='batch', leave=False, disable=quiet):
         images, ranges = scenes.images[indices].numpy(), scenes.ranges[indices].numpy()
-        hidden = HIDDEN.get(mode)
-        parts.append(
-            runtime.predict_frames(
-                None if hidden == 'camera' else images,
-                None if hidden == 'lidar' else ranges,
-                scenes.rig.camera,
-            )
-        )
+        parts.append(runtime.predict_frames(*left_by(mode, images, ranges), scenes.rig.camera))
     covariances = [part.covariance for part in parts if part.covariance is not None]
     return Prediction(
         centers=torch.cat([part.centers for part in parts]),

@@ -10,7 +10,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Literal
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import interpolate
 
@@ -26,6 +28,14 @@ HIDDEN: dict[Mode, Literal['camera', 'lidar']] = {
     'camera_only': 'lidar',
     'lidar_only': 'camera',
 }
+
+
+def left_by(
+    mode: Mode, images: NDArray[np.uint8], ranges: NDArray[np.float32]
+) -> tuple[NDArray[np.uint8] | None, NDArray[np.float32] | None]:
+    """Return images and range images, in place of what a mode hides None."""
+    hidden = HIDDEN.get(mode)
+    return None if hidden == 'camera' else images, None if hidden == 'lidar' else ranges
 
 
 @dataclass(frozen=True)
