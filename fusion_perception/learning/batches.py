@@ -17,6 +17,7 @@ from fusion_perception.models.examples import COUNT, Examples
 from fusion_perception.sensing.lidars import UniformGrid
 from fusion_perception.sensing.observation import Observation
 from fusion_perception.sensing.rig import TASK_CLASSES, Rig
+from fusion_perception.simulation.failures import fail_sensors
 from fusion_perception.simulation.noise import NoiseSettings, add_noise
 from fusion_perception.simulation.render import render
 from fusion_perception.simulation.scene import Scenes, SceneSettings, sample_scenes
@@ -116,7 +117,7 @@ class TrainingData:
         if recipe.fresh_scenes:
             seed = derive_seed(recipe.seed, stage, epoch, share.rank)
             count = self._local_count()
-            scenes = self._simulate(count, seed, recipe.hidden_scenes)
+            scenes = self._simulate(count, seed, recipe.hidden_scenes, recipe.failing_scenes)
             order = torch.randperm(count, generator=generator.manual_seed(seed))
         else:
             assert self._pool is not None
@@ -165,6 +166,7 @@ class TrainingData:
         count: int,
         seed: int,
         hidden: float = 0.0,
+        failing: float = 0.0,
         device: torch.device | str | None = None,
     ) -> SceneSet:
         recipe = self._recipe
@@ -181,6 +183,7 @@ class TrainingData:
                 size = min(_CHUNK, share - first)
                 scenes = self._draw(size, look, generator, hidden)
                 frames = render(scenes, self.rig, lidar)
+                frames = fail_sensors(frames, failing, generator, lidar.max_range)
                 frames = add_noise(frames, noise, generator, lidar.max_range)
                 images.append(frames.images)
                 ranges.append(frames.ranges)

@@ -56,6 +56,12 @@ class Recipe(Settings):
     hidden_scenes: float = Field(
         0.0, ge=0, le=1, description='Part of the fresh scenes in which an object is nearly hidden'
     )
+    failing_scenes: float = Field(
+        0.0, ge=0, le=1, description='Part of the fresh scenes in which a sensor fails, for each'
+    )
+    start_from: str | None = Field(
+        None, description='Bundle whose weights the training starts from, a path or a name'
+    )
     seed: int = Field(0, ge=0, description='Start of all random numbers')
     device: Device = Field('auto', description='auto takes CUDA where it is')
     devices: int = Field(1, ge=1, description='Number of devices to train on')

@@ -20,6 +20,7 @@ from fusion_perception.learning.progress import epoch_bar
 from fusion_perception.learning.recipe import Recipe
 from fusion_perception.learning.run import RunFolder, best_of
 from fusion_perception.models import MODELS, FusionModel, Stage, build
+from fusion_perception.models.bundle import load_bundle
 from fusion_perception.runtime import choose_device
 
 if TYPE_CHECKING:
@@ -47,6 +48,8 @@ def train(settings: TrainSettings) -> str:
     run = RunFolder(settings.out, settings.resume, writes=fabric.is_global_zero)
     torch.manual_seed(settings.seed)
     model = build(settings.model, settings.architecture)
+    if settings.start_from is not None:
+        take_weights(model, settings)
     refuse_useless_dropout(settings, model)
     fabric.launch()
     data = TrainingData(settings, fabric.device, Share(fabric.global_rank, fabric.world_size))
@@ -180,6 +183,27 @@ def start_fabric(recipe: Recipe) -> Fabric:
         devices=recipe.devices,
         strategy='ddp' if recipe.devices > 1 else 'auto',
     )
+
+
+def take_weights(model: FusionModel, recipe: TrainSettings) -> None:
+    """Give a model the learned weights of the bundle that the recipe starts from.
+
+    Raises FileNotFoundError when there is none and ValueError when its weights do not fit.
+    """
+    assert recipe.start_from is not None
+    bundle = load_bundle(recipe.start_from)
+    given = dict(bundle.model.named_parameters())
+    wanted = dict(model.named_parameters())
+    shapes = {name: value.shape for name, value in wanted.items()}
+    if shapes != {name: value.shape for name, value in given.items()}:
+        raise ValueError(
+            f'The weights of {bundle.path} are those of {bundle.manifest.model} with '
+            f'{bundle.manifest.config}, not of {recipe.model} with {recipe.architecture or "its"} '
+            'defaults. Train the same model, with the same `architecture`.'
+        )
+    with torch.no_grad():
+        for name, value in wanted.items():
+            value.copy_(given[name])
 
 
 def refuse_useless_dropout(recipe: Recipe, model: FusionModel) -> None:

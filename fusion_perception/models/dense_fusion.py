@@ -127,8 +127,11 @@ class DenseFusion(FusionModel):
         # From a quarter of the resolution on: a camera's pixel knows its depth to decimetres only.
         self.camera_net = UNet(3, config.camera_widths, finest=1)
         self.camera_votes = Votes(config.camera_widths[1], objects)
-        self.prior_center = nn.Parameter(torch.tensor(config.scene_center).repeat(objects, 1))
-        self.prior_log_sigma = nn.Parameter(torch.full((objects,), config.scene_sigma).log())
+        # Not learned: seldom needed, it would drift to wherever the weights' decay pulls it.
+        self.register_buffer('prior_center', torch.tensor(config.scene_center).repeat(objects, 1))
+        self.register_buffer('prior_log_sigma', torch.full((objects,), config.scene_sigma).log())
+        self.prior_center: Tensor
+        self.prior_log_sigma: Tensor
 
     def forward(self, observation: Observation) -> Estimate:
         """Predict the centres of a batch; a silent sensor contributes nothing."""

@@ -30,6 +30,9 @@ from fusion_perception.sensing.waiting import Waiting, WaitingLine
 
 M = TypeVar('M')
 
+# A slow sensor is not gone before so many of its periods have passed.
+MISSED = 2
+
 PARTNER: dict[Stream, Stream] = {'camera': 'lidar', 'lidar': 'camera'}
 
 
@@ -66,8 +69,8 @@ class PairingSettings(Settings):
         0.5,
         gt=0,
         le=3600,
-        description='Silence after which a sensor counts as gone, seconds; '
-        'more than the delay of one sensor behind the other',
+        description='Silence after which a sensor counts as gone, seconds (of a slow sensor two '
+        'periods at least); more than the delay of one sensor behind the other',
     )
 
     @model_validator(mode='after')
@@ -134,6 +137,8 @@ class Pairer(Generic[M]):
             self.ledger.drop(stream, 'duplicate')
             return []
         elif time_ns < line.passed:
+            # Too late for its image, which passed alone; but from now on its stream is awaited.
+            line.hear(time_ns)
             self.ledger.drop(stream, 'stale')
             return []
         self._started = min(self._started, time_ns)
@@ -234,8 +239,9 @@ class Pairer(Generic[M]):
 
     def _is_silent(self, stream: Stream) -> bool:
         now = max(line.last for line in self._lines.values())
-        since = max(self._lines[stream].last, self._started)
-        return now - since > _ns(self.settings.dropout_after_s)
+        line = self._lines[stream]
+        since = max(line.last, self._started)
+        return now - since > max(_ns(self.settings.dropout_after_s), MISSED * line.period())
 
     def _pair_heads(self) -> Pair[M]:
         camera, lidar = (self._use(stream) for stream in STREAMS)

@@ -30,7 +30,7 @@ class Waiting(Generic[M]):
 class WaitingLine(Generic[M]):
     """The messages of one stream that wait, in the order of their times, oldest first.
 
-    Times are whole nanoseconds; `last`, the newest that came, and `passed`, the newest that found
+    Times are whole nanoseconds; `last`, the newest that was heard of, and `passed`, the newest that found
     its way out, are -inf before there is one.
     """
 
@@ -52,10 +52,14 @@ class WaitingLine(Generic[M]):
         """Put a message, of a time that is not known yet, in its place."""
         waiting = Waiting(stamp_ns + self.offset_ns, stamp_ns, message)
         bisect.insort(self._messages, waiting, key=_time)
-        if waiting.time_ns > self.last:
+        self.hear(waiting.time_ns)
+
+    def hear(self, time_ns: int) -> None:
+        """Note that the stream gave a message of that time, whether it waits or not."""
+        if time_ns > self.last:
             if math.isfinite(self.last):
-                self._periods.append(waiting.time_ns - self.last)
-            self.last = waiting.time_ns
+                self._periods.append(time_ns - self.last)
+            self.last = time_ns
 
     def pop(self) -> Waiting[M]:
         """Take the oldest message out."""
@@ -81,7 +85,11 @@ class WaitingLine(Generic[M]):
 
         As long as too few periods are known that is the time of the last message.
         """
-        return self.last + (min(self._periods) if len(self._periods) >= KNOWN else 0)
+        return self.last + (self.period() if len(self._periods) >= KNOWN else 0)
+
+    def period(self) -> float:
+        """Return the shortest of the last periods, 0 before there is one."""
+        return min(self._periods, default=0)
 
 
 def _time(waiting: Waiting[M]) -> int:
