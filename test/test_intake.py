@@ -1,5 +1,6 @@
 """Decoded pairs with every loss counted: the way of the messages on the robot and from bags."""
 
+import contextlib
 import io
 from types import SimpleNamespace
 
@@ -9,8 +10,7 @@ import torch
 from PIL import Image
 
 from fusion_perception.sensing.camera_info import camera_from_info
-from fusion_perception.sensing.decode import BadEncoding, BadShape
-from fusion_perception.sensing.intake import Intake, Needs, arrays_of
+from fusion_perception.sensing.intake import Intake, Needs, Refused, arrays_of
 from fusion_perception.sensing.lidars import UniformGrid
 from fusion_perception.sensing.observation import Camera
 from fusion_perception.sensing.pairing import PairingSettings
@@ -58,17 +58,18 @@ def test_a_pair_comes_out_decoded():
 
 
 @pytest.mark.parametrize(
-    ('stream', 'bad', 'error', 'cause'),
+    ('stream', 'bad', 'cause'),
     [
-        ('camera', image(SECOND, 'yuv422'), BadEncoding, 'bad_encoding'),
-        ('lidar', scan(SECOND, encoding='rgb16'), BadEncoding, 'bad_encoding'),
-        ('lidar', scan(SECOND, shape=(3, 2)), BadShape, 'bad_shape'),
+        ('camera', image(SECOND, 'yuv422'), 'bad_encoding'),
+        ('lidar', scan(SECOND, encoding='rgb16'), 'bad_encoding'),
+        ('lidar', scan(SECOND, shape=(3, 2)), 'bad_shape'),
     ],
 )
-def test_what_cannot_be_used_is_counted_and_said(stream, bad, error, cause):
+def test_what_cannot_be_used_is_counted_and_said(stream, bad, cause):
     taken = intake()
-    with pytest.raises(error):
+    with pytest.raises(Refused) as caught:
         taken.take(stream, bad)
+    assert (caught.value.stream, caught.value.cause) == (stream, cause)
     counts = taken.ledger.counters()[stream]
     assert (counts['received'], counts['pending'], counts['dropped'][cause]) == (1, 0, 1)
 
@@ -154,21 +155,96 @@ def test_a_point_cloud_serves_as_a_range_image(shape):
 def test_a_cloud_without_coordinates_is_dropped_and_counted():
     taken, bad = intake(), cloud(SECOND, np.ones((2, 2), np.float32))
     bad.fields = []
-    with pytest.raises(BadEncoding, match='Publish x, y and z'):
+    with pytest.raises(Refused, match='Publish x, y and z'):
         taken.take('lidar', bad)
     assert taken.ledger.counters()['lidar']['dropped']['bad_encoding'] == 1
 
 
-def test_a_compressed_image_serves_as_an_image():
+def compressed(stamp_ns, whole=True):
     png = io.BytesIO()
     Image.fromarray(np.full((2, 3, 3), 90, np.uint8)).save(png, 'PNG')
-    compressed = SimpleNamespace(
-        header=image(SECOND).header, format='rgb8; png compressed', data=png.getvalue()
+    return SimpleNamespace(
+        header=image(stamp_ns).header,
+        format='rgb8; png compressed',
+        data=png.getvalue() if whole else png.getvalue()[:45],
     )
+
+
+def test_a_compressed_image_serves_as_an_image():
     taken = intake(slop_s=0.0)
     taken.take('lidar', scan(SECOND))
-    (pair,) = taken.take('camera', compressed)
-    assert (pair.camera.values == 90).all()
+    (pair,) = taken.take('camera', compressed(SECOND))
+    assert (arrays_of(pair)[0] == 90).all()
+
+
+def test_only_images_that_found_a_partner_are_decoded():
+    taken = intake(slop_s=0.0)
+    taken.take('camera', compressed(SECOND))
+    for stamp_ns in range(SECOND + 1, SECOND + 9):
+        taken.take('camera', compressed(stamp_ns, whole=False))
+    taken.take('lidar', scan(SECOND + 9))
+    (pair,) = taken.take('camera', compressed(SECOND + 9))
+    taken.decode(pair)
+    counts = taken.ledger.counters()['camera']
+    assert (counts['used'], counts['dropped']['no_partner']) == (1, 9)
+
+
+def test_a_torn_image_costs_its_scan_as_well_and_the_next_one_is_looked_into_when_it_comes():
+    taken = intake(slop_s=0.0)
+    taken.take('camera', compressed(SECOND))
+    taken.take('lidar', scan(2 * SECOND))
+    (pair,) = taken.take('camera', compressed(2 * SECOND, whole=False))
+    with pytest.raises(Refused, match='cannot be read') as caught:
+        taken.decode(pair)
+    assert caught.value.stream == 'camera'
+    with pytest.raises(Refused):
+        taken.take('camera', compressed(3 * SECOND, whole=False))
+    counts = taken.ledger.counters()
+    assert counts['camera']['dropped']['bad_encoding'] == 2
+    assert (counts['lidar']['used'], counts['lidar']['dropped']['no_partner']) == (0, 1)
+    # One that can be read restores the trust.
+    taken.take('camera', compressed(4 * SECOND))
+    taken.take('camera', compressed(5 * SECOND, whole=False))
+
+
+def test_a_scan_passes_alone_while_every_image_is_torn():
+    taken = intake(allow_single=True, slop_s=0.0, dropout_after_s=0.5)
+    modes = []
+    for tick in range(10, 40):
+        with contextlib.suppress(Refused):
+            taken.take('camera', compressed(tick * SECOND // 10, whole=tick < 20))
+        for pair in taken.take('lidar', scan(tick * SECOND // 10)):
+            with contextlib.suppress(Refused):
+                taken.decode(pair)
+                modes.append(pair.mode)
+    assert modes[:10] == ['fusion'] * 10
+    assert set(modes[10:]) == {'lidar_only'}
+    for counts in taken.ledger.counters().values():
+        assert counts['received'] == counts['used'] + sum(counts['dropped'].values())
+
+
+def test_whatever_a_decoder_raises_costs_one_message_and_no_more():
+    def broken(message):
+        raise KeyError(message.encoding)
+
+    taken = Intake(Needs('b', LIDAR, ALL), PairingSettings(), image_fallback=broken)
+    with pytest.raises(Refused):
+        taken.take('camera', image(SECOND, 'bayer_rggb8'))
+    assert taken.ledger.counters()['camera']['dropped']['bad_encoding'] == 1
+
+
+@pytest.mark.parametrize('names', ['xyz', 'zyx', 'ixyz'])
+def test_an_empty_cloud_is_a_scan_that_met_nothing(names):
+    empty = cloud(SECOND, np.full((2, 2), 7, np.float32))
+    empty.height, empty.width, empty.row_step, empty.data = 1, 0, 0, b''
+    empty.fields = [
+        SimpleNamespace(name=name, offset=4 * i, datatype=7) for i, name in enumerate(names)
+    ]
+    empty.point_step = 4 * len(names)
+    taken = intake(slop_s=0.0)
+    taken.take('camera', image(SECOND))
+    (pair,) = taken.take('lidar', empty)
+    assert (arrays_of(pair)[1] == LIDAR.max_range).all()
 
 
 def test_counts_that_mean_no_return_are_no_ranges():

@@ -272,3 +272,46 @@ def test_a_dropout_shorter_than_the_slop_is_refused():
         ValueError, match=r'dropout_after_s of 0\.02 is not longer than the slop_s of 0\.03'
     ):
         PairingSettings.read({'slop_s': 0.03, 'dropout_after_s': 0.02})
+
+
+def late(start, *, delay_ms, camera_ms=33, lidar_ms=100, until=20_000, silent=(0, 0)):
+    """Arrivals of a camera and a LiDAR with exact stamps; what the LiDAR measured comes later."""
+    camera = [(t, 'camera', t) for t in range(1000, until, camera_ms)]
+    lidar = [(t + delay_ms, 'lidar', t) for t in range(start, until, lidar_ms)]
+    came = [arrival for arrival in lidar if not silent[0] <= arrival[2] < silent[1]]
+    return [(stream, stamp) for _, stream, stamp in sorted(camera + came)]
+
+
+@pytest.mark.parametrize('delay_ms', [0, 30, 50, 100, 400])
+@pytest.mark.parametrize('gap', [{'start': 1000, 'silent': (4000, 6000)}, {'start': 3000}])
+def test_fusion_returns_however_late_the_scans_of_a_sensor_come(gap, delay_ms):
+    pairing = pairer(allow_single=True, slop_s=0.02)
+    pairs = feed(pairing, *late(delay_ms=delay_ms, **gap))
+    # Two scans may be too old for images that passed alone before a scan was expected.
+    again = [pair.mode for pair in pairs if pair.stamp_ns > 7000 * MS]
+    assert set(again) == {'fusion'}
+
+
+def test_fusion_returns_after_both_clocks_were_set_forward():
+    pairing = pairer(allow_single=True, slop_s=0.02)
+    arrivals = late(1000, delay_ms=100, until=10_000)
+    ahead = [(stream, t + (10_000 if i > 100 else 0)) for i, (stream, t) in enumerate(arrivals)]
+    assert [pair.mode for pair in feed(pairing, *ahead)][-20:] == ['fusion'] * 20
+
+
+@pytest.mark.parametrize('period_ms', [600, 1000, 3000])
+def test_sensors_slower_than_the_time_to_a_dropout_form_pairs(period_ms):
+    pairing = pairer(allow_single=True, slop_s=0.02)
+    arrivals = late(1000, delay_ms=20, camera_ms=period_ms, lidar_ms=period_ms, until=60_000)
+    assert {pair.mode for pair in feed(pairing, *arrivals)[5:]} == {'fusion'}
+
+
+def test_a_slow_sensor_is_gone_after_two_of_its_periods():
+    pairing = pairer(allow_single=True)
+    fed = late(1000, delay_ms=20, lidar_ms=1000, until=20_000, silent=(10_000, 20_000))
+    passed_at = [at for stream, at in fed if alone(feed(pairing, (stream, at))) and at > 8000]
+    assert 11_000 < passed_at[0] <= 11_033
+
+
+def alone(pairs):
+    return any(pair.mode != 'fusion' for pair in pairs)

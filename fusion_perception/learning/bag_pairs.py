@@ -15,12 +15,10 @@ from fusion_perception.sensing.camera_info import CameraInfoMessage, camera_from
 from fusion_perception.sensing.decode import (
     INVALID_VALUES,
     RANGE_SCALE,
-    BadEncoding,
-    BadShape,
     InvalidValues,
     RangeScale,
 )
-from fusion_perception.sensing.intake import Frame, Intake, Message, Needs
+from fusion_perception.sensing.intake import Frame, Intake, Message, Needs, Refused
 from fusion_perception.sensing.ledger import STREAMS, Stream
 from fusion_perception.sensing.observation import Camera
 from fusion_perception.sensing.pairing import Pair, PairingSettings
@@ -133,14 +131,23 @@ class BagPairs:
 
     def _take(self, stream: Stream, message: Message) -> Iterator[BagPair]:
         try:
-            yield from self._completed(self.intake.take(stream, message))
-        except (BadEncoding, BadShape) as fault:
-            cause = 'bad_encoding' if isinstance(fault, BadEncoding) else 'bad_shape'
-            self._faults.setdefault((stream, cause), str(fault))
+            pairs = self.intake.take(stream, message)
+        except Refused as fault:
+            self._note(fault)
+        else:
+            yield from self._completed(pairs)
 
     def _completed(self, pairs: list[Pair[Frame]]) -> Iterator[BagPair]:
         for pair in pairs:
-            yield BagPair(pair, self._camera, self.now_s)
+            try:
+                self.intake.decode(pair)
+            except Refused as fault:
+                self._note(fault)
+            else:
+                yield BagPair(pair, self._camera, self.now_s)
+
+    def _note(self, fault: Refused) -> None:
+        self._faults.setdefault((fault.stream, fault.cause), str(fault))
 
     def _calibrate(self, message: CameraInfoMessage) -> None:
         try:

@@ -17,7 +17,7 @@ def cv_bridge_fallback(desired_encoding: str) -> Fallback | None:
     The converter raises ValueError for what cv_bridge cannot convert.
     """
     try:
-        from cv_bridge import CvBridge, CvBridgeError
+        from cv_bridge import CvBridge
     except ImportError:
         return None
     bridge = CvBridge()
@@ -25,7 +25,7 @@ def cv_bridge_fallback(desired_encoding: str) -> Fallback | None:
     def convert(message: Any) -> NDArray[Any]:
         try:
             return np.asarray(bridge.imgmsg_to_cv2(message, desired_encoding))
-        except CvBridgeError as fault:
-            raise ValueError(str(fault)) from None
+        except Exception as fault:  # It raises what OpenCV and NumPy do as well.
+            raise ValueError(str(fault)) from fault
 
     return convert

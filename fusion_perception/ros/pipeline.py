@@ -16,8 +16,8 @@ from fusion_perception.ros.monitor import Monitor
 from fusion_perception.ros.node_settings import NodeSettings
 from fusion_perception.ros.outputs import Result
 from fusion_perception.runtime import Runtime
-from fusion_perception.sensing.decode import BadEncoding, BadShape, stamp_ns
-from fusion_perception.sensing.intake import Frame, Intake, Message, Needs, arrays_of
+from fusion_perception.sensing.decode import stamp_ns
+from fusion_perception.sensing.intake import Frame, Intake, Message, Needs, Refused, arrays_of
 from fusion_perception.sensing.ledger import STREAMS, Stream
 from fusion_perception.sensing.observation import Camera
 from fusion_perception.sensing.pairing import Pair
@@ -86,9 +86,8 @@ class Pipeline:
             self._lidar_frame = message.header.frame_id
         try:
             pairs = self.intake.take(stream, message)
-        except (BadEncoding, BadShape) as fault:
-            self._fault(f'{stream}: {fault}')
-            self.monitor.faults[stream] = str(fault)
+        except Refused as fault:
+            self._refused(fault)
             return
         self._submit(pairs)
 
@@ -117,10 +116,15 @@ class Pipeline:
                 self._worker.submit(pair)
 
     def _predict(self, pair: Pair[Frame]) -> None:
-        began = time.perf_counter()
         if 0 < self.settings.max_age_s < self._age_s(pair):
             self.intake.lose(pair, 'stale')
             return
+        try:
+            self.intake.decode(pair)
+        except Refused as fault:
+            self._refused(fault)
+            return
+        began = time.perf_counter()
         try:
             image, ranges = arrays_of(pair)
             self._ranges = self._ranges if ranges is None else ranges
@@ -161,6 +165,10 @@ class Pipeline:
 
     def _age_s(self, pair: Pair[Frame]) -> float:
         return (self._now_ns() - pair.stamp_ns) / NANOSECONDS
+
+    def _refused(self, fault: Refused) -> None:
+        self._fault(f'{fault.stream}: {fault}')
+        self.monitor.faults[fault.stream] = str(fault)
 
     def _fault(self, sentence: str) -> None:
         self.monitor.last_fault = sentence

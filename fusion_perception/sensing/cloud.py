@@ -51,6 +51,9 @@ def decode_points(message: PointCloudMessage) -> NDArray[np.float32]:
     float32 numbers, else a copy. Points that are NaN stay so. Raises BadEncoding or BadShape.
     """
     axes = [_axis(message, name) for name in COORDINATES]
+    if not _data(message):
+        # NumPy lays no array into a buffer that ends before the array begins.
+        return np.empty((message.height, message.width, 3), np.float32)
     (first, kind), gaps = axes[0], {axes[1][0] - axes[0][0], axes[2][0] - axes[1][0]}
     if len(gaps) == 1 and {kind} == {other for _, other in axes}:
         evenly = (message.row_step, message.point_step, gaps.pop())

@@ -167,7 +167,9 @@ def decode_compressed_image(message: CompressedImageMessage) -> NDArray[np.uint8
                     'Compress 8-bit RGB or mono images.'
                 )
             pixels = np.asarray(image)
-    except (OSError, SyntaxError, Image.DecompressionBombError) as error:
+    except BadEncoding:
+        raise
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         # Pillow's own words for what it cannot identify are an object's address.
         fault = 'neither a JPEG nor a PNG' if isinstance(error, UnidentifiedImageError) else error
         raise BadEncoding(

@@ -5,8 +5,9 @@ The robot and the evaluation of recordings both take their messages in here.
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
+from functools import cached_property
 from typing import cast
 
 import numpy as np
@@ -15,9 +16,10 @@ from numpy.typing import NDArray
 from fusion_perception.sensing.beams import Beams, Placement
 from fusion_perception.sensing.cloud import PointCloudMessage, decode_points, to_lidar_axes
 from fusion_perception.sensing.decode import (
+    IMAGE_ENCODINGS,
     INVALID_VALUES,
+    RANGE_ENCODINGS,
     RANGE_SCALE,
-    BadEncoding,
     BadShape,
     CompressedImageMessage,
     Fallback,
@@ -32,17 +34,38 @@ from fusion_perception.sensing.observation import Lidar, Mode
 from fusion_perception.sensing.pairing import Pair, Pairer, PairingSettings
 
 Message = ImageMessage | CompressedImageMessage | PointCloudMessage
+Values = NDArray[np.uint8] | NDArray[np.float32]
+
+# To decode these is to look at the message's own bytes.
+_VIEWS = frozenset({*IMAGE_ENCODINGS, *RANGE_ENCODINGS})
 
 
-@dataclass(frozen=True)
+class Refused(ValueError):  # noqa: N818 (named after what became of the message)
+    """A message cannot be used: of which stream it is, and the cause it is counted under."""
+
+    def __init__(self, stream: Stream, fault: Exception) -> None:
+        super().__init__(str(fault) or type(fault).__name__)
+        self.stream = stream
+        self.cause: Cause = 'bad_shape' if isinstance(fault, BadShape) else 'bad_encoding'
+
+
 class Frame:
-    """A decoded message: its values, and the frame they were measured in.
+    """What a message holds, decoded when it is first asked for, and the frame it is measured in.
 
     values are the pixels (H, W, C) uint8 of an image, or the ranges (R, C) float32 in metres.
     """
 
-    values: NDArray[np.uint8] | NDArray[np.float32]
-    frame_id: str
+    def __init__(self, stream: Stream, frame_id: str, decode: Callable[[], Values]) -> None:
+        self.frame_id = frame_id
+        self._stream, self._decode = stream, decode
+
+    @cached_property
+    def values(self) -> Values:
+        """Return the values; raises Refused for a message that holds none."""
+        try:
+            return self._decode()
+        except Exception as fault:  # Whatever a decoder raises: one message must not end a node.
+            raise Refused(self._stream, fault) from fault
 
 
 @dataclass(frozen=True)
@@ -63,17 +86,26 @@ class Needs:
 def arrays_of(
     pair: Pair[Frame],
 ) -> tuple[NDArray[np.uint8] | None, NDArray[np.float32] | None]:
-    """Return the pixels (H, W, C) and the ranges (R, C) of a pair; None for a silent sensor."""
+    """Return the pixels (H, W, C) and the ranges (R, C) of a pair; None for a silent sensor.
+
+    Raises Refused for what `Intake.decode` would.
+    """
     image = None if pair.camera is None else pair.camera.values
     ranges = None if pair.lidar is None else pair.lidar.values
     return cast('NDArray[np.uint8] | None', image), cast('NDArray[np.float32] | None', ranges)
 
 
 class Intake:
-    """Decode each message and pair it. `take`, `change` and `flush` run one at a time.
+    """Pair messages, and decode those that found a partner.
 
-    `ledger` counts every message; `lose` may be called from any thread. `placement` says what
-    became of the points of the last cloud, None before the first.
+    Only about what is paired is it worth the time: to decode a large compressed image, or to
+    place a cloud, takes longer than the next one is away. What is a view of the message is
+    decoded when it comes, and so is everything of a stream whose last message could not be: as
+    long as it sends what cannot be used, its partner waits for nothing.
+
+    `take`, `change` and `flush` run one at a time; `decode` and `lose` may be called from another
+    thread meanwhile. `ledger` counts every message. `placement` says what became of the points of
+    the last cloud, None before the first.
     """
 
     def __init__(
@@ -92,6 +124,7 @@ class Intake:
         self._range_scale, self._invalid_values = range_scale, invalid_values
         self._image_fallback, self._range_fallback = image_fallback, range_fallback
         self._given = pairing
+        self._trusted: set[Stream] = set()
         self._jumps_before = 0
         self._pairer: Pairer[Frame] = Pairer(self._served(pairing), self.ledger)
 
@@ -108,18 +141,36 @@ class Intake:
     def take(self, stream: Stream, message: Message) -> list[Pair[Frame]]:
         """Return the pairs that this message completes, in stamp order.
 
-        Raises BadEncoding or BadShape for a message that cannot be used, after counting it.
+        Raises Refused for a message that cannot be used, after counting it.
         """
-        try:
-            values = self._decode(stream, message)
-        except (BadEncoding, BadShape) as fault:
-            self.ledger.receive(stream)
-            self.ledger.drop(
-                stream, 'bad_encoding' if isinstance(fault, BadEncoding) else 'bad_shape'
-            )
-            raise
-        frame = Frame(values, message.header.frame_id)
+        frame = Frame(stream, message.header.frame_id, lambda: self._decode(stream, message))
+        if stream not in self._trusted or getattr(message, 'encoding', '') in _VIEWS:
+            try:
+                self._look_into(frame)
+            except Refused as fault:
+                self.ledger.receive(stream)
+                self.ledger.drop(stream, fault.cause)
+                raise
+            self._trusted.add(stream)
         return self._usable(self._pairer.add(stream, stamp_ns(message), frame))
+
+    def decode(self, pair: Pair[Frame]) -> None:
+        """Decode the messages of a pair that came out.
+
+        Raises Refused when one cannot be used, after counting it as dropped, and the other, whose
+        partner it was, as well.
+        """
+        frames = {stream: getattr(pair, stream) for stream in STREAMS}
+        present = {stream: frame for stream, frame in frames.items() if frame is not None}
+        for stream, frame in present.items():
+            try:
+                self._look_into(frame)
+            except Refused as fault:
+                self._trusted.discard(stream)
+                for each in present:
+                    cause = fault.cause if each == stream else 'no_partner'
+                    self.ledger.reclassify(each, cause)
+                raise
 
     def flush(self) -> list[Pair[Frame]]:
         """End both streams and return the pairs that were still waiting."""
@@ -160,7 +211,11 @@ class Intake:
                 self.lose(pair, 'no_partner')
         return usable
 
-    def _decode(self, stream: Stream, message: Message) -> NDArray[np.uint8] | NDArray[np.float32]:
+    @staticmethod
+    def _look_into(frame: Frame) -> None:
+        _ = frame.values
+
+    def _decode(self, stream: Stream, message: Message) -> Values:
         if stream == 'camera':
             if hasattr(message, 'encoding'):
                 return decode_image(cast('ImageMessage', message), self._image_fallback)
