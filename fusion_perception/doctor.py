@@ -22,7 +22,8 @@ from fusion_perception.models.bundle import Bundle, find_bundle, load_bundle
 from fusion_perception.runtime import Runtime, choose_device
 from fusion_perception.sensing.decode import INVALID_VALUES, RANGE_SCALE, InvalidValues, RangeScale
 from fusion_perception.sensing.facts import Facts, Source
-from fusion_perception.sensing.findings import Finding, Level, diagnose, worst
+from fusion_perception.sensing.finding import Finding, Level, worst
+from fusion_perception.sensing.findings import diagnose
 from fusion_perception.sensing.intake import Message
 from fusion_perception.sensing.ledger import STREAMS, Stream
 from fusion_perception.sensing.pairing import PairingSettings

@@ -1,9 +1,12 @@
 """From what was observed to symptom, cause and remedy."""
 
+from dataclasses import replace
+
 import pytest
 
-from fusion_perception.sensing.facts import Facts, InputFacts, Publisher, Source
-from fusion_perception.sensing.findings import diagnose, worst
+from fusion_perception.sensing.facts import CameraFacts, Facts, InputFacts, Publisher, Source
+from fusion_perception.sensing.finding import worst
+from fusion_perception.sensing.findings import diagnose
 from fusion_perception.sensing.offsets import Arrival, age_s, apart, rate_hz
 from fusion_perception.sensing.pairing import PairingSettings
 
@@ -122,12 +125,12 @@ def test_zero_stamps_are_named():
 
 
 def test_a_constant_offset_is_measured_and_the_setting_for_it_given():
-    camera = stream('camera', arrivals=arrivals(0.05, shift_s=0.13, count=40))
+    camera = stream('camera', arrivals=arrivals(0.05, shift_s=0.125, count=40))
     found = only(node(camera, pairs=0))
-    assert '0.130 s behind' in found.cause
+    assert '0.125 s behind' in found.cause
     assert '0.020' in found.cause
-    assert 'pairing.camera_offset_s to 0.130' in found.remedy
-    assert 'pairing.slop_s to 0.144' in found.remedy
+    assert 'pairing.camera_offset_s to 0.125' in found.remedy
+    assert 'pairing.slop_s to 0.138' in found.remedy
 
 
 @pytest.mark.parametrize('shift_s', [-7.03, -0.4, 0.03, 1.5, 3600.02])
@@ -138,11 +141,11 @@ def test_an_offset_of_whole_periods_is_told_from_none(shift_s):
 
 
 def test_the_offset_that_is_already_set_is_taken_into_account():
-    camera = stream('camera', arrivals=arrivals(shift_s=0.3))
+    camera = stream('camera', arrivals=arrivals(shift_s=0.34))
     settings = PairingSettings(camera_offset_s=0.1, lidar_offset_s=0.02)
     found = only(node(camera, pairs=0, pairing=settings))
-    assert 'pairing.camera_offset_s to 0.320' in found.remedy
-    fitting = PairingSettings(camera_offset_s=0.32, lidar_offset_s=0.02)
+    assert 'pairing.camera_offset_s to 0.360' in found.remedy
+    fitting = PairingSettings(camera_offset_s=0.36, lidar_offset_s=0.02)
     assert diagnose(node(camera, pairs=0, pairing=fitting)) == []
 
 
@@ -229,3 +232,49 @@ def test_too_few_messages_measure_nothing():
     assert age_s([]) is None
     assert rate_hz(arrivals(count=1)) == 0.0
     assert rate_hz(arrivals(0.05)) == pytest.approx(20.0)
+
+
+def test_no_offset_is_advised_where_the_stamps_fit_and_one_sensor_only_comes_late():
+    camera = stream('camera', arrivals=arrivals(0.0333, delay_s=0.005, count=60))
+    lidar = stream('lidar', arrivals=arrivals(0.1, delay_s=0.08))
+    assert diagnose(node(camera, lidar, pairs=0)) == []
+
+
+def test_clocks_a_day_apart_are_to_be_synchronised_and_not_to_be_offset():
+    camera = stream('camera', arrivals=arrivals(shift_s=-86_400.0))
+    found, _ = diagnose(node(camera, pairs=0))
+    assert 'never form a pair' in found.symptom
+    assert found.remedy.startswith('Synchronise')
+    assert 'camera_offset_s' not in found.remedy
+
+
+@pytest.mark.parametrize(
+    ('camera', 'word'),
+    [
+        ({'images': (640, 480)}, 'Nothing arrives on /camera_info'),
+        ({'images': (64, 48), 'told': (1280, 720)}, '1280x720'),
+        ({'images': (64, 64), 'fault': 'K is zero. Calibrate the camera.'}, 'Calibrate'),
+    ],
+)
+def test_a_camera_that_is_not_what_it_is_taken_for_is_named(camera, word):
+    found = only(looking(camera))
+    assert found.level == 'WARN'
+    assert word in str(found)
+
+
+@pytest.mark.parametrize(
+    'camera',
+    [
+        {},
+        {'images': (64, 64)},
+        {'images': (320, 240), 'told': (640, 480)},
+        {'images': (1280, 718), 'told': (1280, 720)},
+    ],
+)
+def test_a_camera_of_the_size_or_shape_it_is_taken_for_is_fine(camera):
+    assert diagnose(looking(camera)) == []
+
+
+def looking(camera):
+    facts = node()
+    return replace(facts, camera=CameraFacts('/camera_info', (64, 64), **camera))

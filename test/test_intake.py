@@ -114,14 +114,35 @@ def test_centres_come_back_from_rep103_axes():
     assert centers_of(SimpleNamespace(poses=[ahead])).tolist() == [[1.0, 25.0, 2.0]]
 
 
+def camera_info(k, roi=(0, 0, 0, 0), binning=0):
+    return SimpleNamespace(
+        width=640,
+        height=480,
+        k=k,
+        roi=SimpleNamespace(x_offset=roi[0], y_offset=roi[1], width=roi[2], height=roi[3]),
+        binning_x=binning,
+        binning_y=binning,
+    )
+
+
+CALIBRATED = [500.0, 0, 320, 0, 510, 240, 0, 0, 1]
+
+
 def test_camera_info_gives_the_intrinsics_and_keeps_the_pose():
     mounted = Camera()
-    info = SimpleNamespace(width=640, height=480, k=[500.0, 0, 320, 0, 510, 240, 0, 0, 1])
-    camera = camera_from_info(info, mounted)
+    camera = camera_from_info(camera_info(CALIBRATED), mounted)
     assert (camera.width, camera.fx, camera.fy, camera.cy) == (640, 500, 510, 240)
     assert camera.T_camera_lidar == mounted.T_camera_lidar
     with pytest.raises(ValueError, match='no calibration'):
-        camera_from_info(SimpleNamespace(width=1, height=1, k=[0.0] * 9), mounted)
+        camera_from_info(camera_info([0.0] * 9), mounted)
+
+
+def test_what_a_driver_cuts_out_and_bins_is_the_camera_of_its_images():
+    whole = camera_from_info(camera_info(CALIBRATED), Camera())
+    cut = camera_from_info(camera_info(CALIBRATED, (100, 40, 400, 200)), Camera())
+    assert (cut.width, cut.height, cut.cx, cut.cy, cut.fx) == (400, 200, 220, 200, 500)
+    binned = camera_from_info(camera_info(CALIBRATED, binning=2), Camera())
+    assert binned == whole.resized(320, 240)
 
 
 def cloud(stamp_ns, ranges, shape=None):

@@ -11,7 +11,8 @@ from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 from pydantic import Field
 from std_msgs.msg import Header
 
-from fusion_perception.sensing.findings import Finding
+from fusion_perception.sensing.finding import Finding
+from fusion_perception.sensing.findings import SILENT_S
 from fusion_perception.sensing.settings import Settings
 
 OK, WARN, ERROR, STALE = (
@@ -96,8 +97,7 @@ def verdict(state: NodeState, thresholds: Thresholds) -> tuple[bytes, str]:
     if state.mode == 'none':
         faults.append(f'No output for {state.output_age_s:.1f} s.')
     elif state.mode != 'fusion' and 'fusion' in state.about.get('able', '').split():
-        silent = 'LiDAR' if state.mode == 'camera_only' else 'camera'
-        faults.append(f'The {silent} is silent; going on as {state.mode}.')
+        faults.append(f'{_without_partner(state)}; going on as {state.mode}.')
     p95 = state.latency_ms.get('p95', 0.0)
     if p95 > thresholds.warn_latency_ms:
         faults.append(f'p95 latency {p95:.0f} ms, above {thresholds.warn_latency_ms:.0f} ms.')
@@ -107,6 +107,15 @@ def verdict(state: NodeState, thresholds: Thresholds) -> tuple[bytes, str]:
     if faults:
         return WARN, ' '.join(faults)
     return OK, f'Predicting, {state.mode}.'
+
+
+def _without_partner(state: NodeState) -> str:
+    """Say what keeps the node from fusing, although it predicts from one sensor."""
+    name, stream = ('LiDAR', 'lidar') if state.mode == 'camera_only' else ('camera', 'camera')
+    lacking = state.streams.get(stream)
+    if lacking is None or lacking.age_s is None or lacking.age_s > SILENT_S:
+        return f'The {name} is silent'
+    return f'What the {name} sends finds no partner'
 
 
 def why_no_output(state: NodeState) -> str:

@@ -35,7 +35,8 @@ from fusion_perception.ros.observed import (
 )
 from fusion_perception.ros.parameters import leaves, nested
 from fusion_perception.sensing.facts import Facts, InputFacts, Source
-from fusion_perception.sensing.findings import MOST, Finding
+from fusion_perception.sensing.finding import Finding
+from fusion_perception.sensing.findings import MOST
 from fusion_perception.sensing.ledger import STREAMS, Stream
 from fusion_perception.sensing.watch import Watch
 

@@ -43,7 +43,8 @@ from fusion_perception.ros.pipeline import Pipeline
 from fusion_perception.ros.process import Startable
 from fusion_perception.runtime import Runtime
 from fusion_perception.sensing.camera_info import camera_from_info
-from fusion_perception.sensing.findings import Finding, diagnose
+from fusion_perception.sensing.finding import Finding
+from fusion_perception.sensing.findings import diagnose
 from fusion_perception.sensing.ledger import STREAMS, Stream
 from fusion_perception.sensing.observation import Mode
 
@@ -247,10 +248,13 @@ class FusionNode(Startable, LifecycleNode):
         if self._pipeline is None or message == self._info:
             return  # It comes with every image, and looking into it takes longer than decoding.
         self._info = message
+        pipeline = self._pipeline
         try:
-            mounted = self._pipeline.runtime.bundle.rig.camera
-            self._pipeline.camera = camera_from_info(message, mounted)
+            pipeline.camera = camera_from_info(message, pipeline.runtime.bundle.rig.camera)
+            pipeline.camera_fault = ''
         except ValueError as fault:
+            # What an earlier one said is of another camera: the bundle's is the better guess.
+            pipeline.camera, pipeline.camera_fault = None, str(fault)
             self.get_logger().warning(str(fault), throttle_duration_sec=5.0)
 
     # Output; _publish runs on the thread that predicts.
@@ -284,7 +288,7 @@ class FusionNode(Startable, LifecycleNode):
         monitor, counters = pipeline.monitor, pipeline.intake.ledger.counters()
         rates, lost_share = monitor.since_last_tick(counters)
         output_age_s, mode, modes = monitor.output()
-        if output_age_s is None or output_age_s > pipeline.settings.pairing.dropout_after_s:
+        if monitor.overdue(pipeline.settings.pairing.dropout_after_s):
             mode = 'none'
             self._note_mode(mode)
         latency_ms, inference_ms = monitor.times()

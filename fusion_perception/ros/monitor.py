@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import Counter, deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Literal
 
 import numpy as np
@@ -40,37 +40,39 @@ class Window:
 
 
 class Monitor:
-    """What happened when. Times are of the steady clock; any thread may report."""
+    """What happened when. Times are of a steady clock, `now`; any thread may report."""
 
-    def __init__(self) -> None:
+    def __init__(self, now: Callable[[], float] = time.monotonic) -> None:
+        self._now = now
         self._lock = threading.Lock()
         self._heard: dict[Stream, float] = {}
         self._output_at: float | None = None
+        self._intervals_s: deque[float] = deque(maxlen=8)  # Between the last outputs.
         self._mode: Mode | None = None
         self._modes: Counter[str] = Counter()
         self._entered: Mode | Literal['none'] = 'none'
         self._latency_ms, self._inference_ms, self._apart_ms = Window(), Window(), Window()
-        self._ticked_at = time.monotonic()
+        self._ticked_at = self._now()
         self._before: Mapping[Stream, StreamCounts] = {}
         self._counters: deque[Mapping[Stream, StreamCounts]] = deque(maxlen=LATELY)
         self._fused: deque[int] = deque(maxlen=LATELY)
         self._arrivals: dict[Stream, deque[Arrival]] = {s: deque(maxlen=64) for s in STREAMS}
-        self._listening_since = time.monotonic()
+        self._listening_since = self._now()
         self.last_fault = ''
         self.faults: dict[Stream, str] = {}
 
     def began_to_listen(self) -> None:
         """Note that subscriptions begin now."""
-        self._listening_since = time.monotonic()
+        self._listening_since = self._now()
 
     def listening_s(self) -> float:
         """Return how long ago that was."""
-        return time.monotonic() - self._listening_since
+        return self._now() - self._listening_since
 
     def heard(self, stream: Stream, stamp_ns: int, now_ns: int) -> None:
         """Note that a message of a stream came, its stamp, and the time by the same clock."""
         with self._lock:
-            self._heard[stream] = time.monotonic()
+            self._heard[stream] = self._now()
             self._arrivals[stream].append(Arrival(stamp_ns, now_ns))
 
     def arrivals(self, stream: Stream) -> list[Arrival]:
@@ -83,7 +85,10 @@ class Monitor:
     ) -> None:
         """Note an output, the time since its stamp, that of inference and between the stamps."""
         with self._lock:
-            self._output_at, self._mode = time.monotonic(), mode
+            now = self._now()
+            if self._output_at is not None:
+                self._intervals_s.append(now - self._output_at)
+            self._output_at, self._mode = now, mode
             self._modes[mode] += 1
             self._latency_ms.add(latency_ms)
             self._inference_ms.add(inference_ms)
@@ -99,13 +104,24 @@ class Monitor:
     def age_s(self, stream: Stream) -> float | None:
         """Return how long ago a stream was heard, None before its first message."""
         with self._lock:
-            return time.monotonic() - self._heard[stream] if stream in self._heard else None
+            return self._now() - self._heard[stream] if stream in self._heard else None
 
     def output(self) -> tuple[float | None, Mode | None, dict[str, int]]:
         """Return the age of the last output, its mode, and how many there were in each mode."""
         with self._lock:
-            age = None if self._output_at is None else time.monotonic() - self._output_at
+            age = None if self._output_at is None else self._now() - self._output_at
             return age, self._mode, dict(self._modes)
+
+    def overdue(self, after_s: float) -> bool:
+        """Say whether nothing came out for that long, and for two of the shortest last intervals.
+
+        A slow sensor, or simulated time that runs slowly, makes them long.
+        """
+        with self._lock:
+            if self._output_at is None:
+                return True
+            age_s = self._now() - self._output_at
+            return age_s > max(after_s, 2 * min(self._intervals_s, default=0.0))
 
     def times(self) -> tuple[dict[str, float], dict[str, float]]:
         """Return the percentiles of latency and inference, milliseconds."""
@@ -121,7 +137,7 @@ class Monitor:
         self, counters: Mapping[Stream, StreamCounts]
     ) -> tuple[dict[Stream, float], float]:
         """Return the rate of each stream, Hz, and the share of messages lost, since last asked."""
-        now = time.monotonic()
+        now = self._now()
         elapsed = max(now - self._ticked_at, 1e-9)
         came = {s: counters[s]['received'] - _received(self._before, s) for s in STREAMS}
         lost = sum(_lost(counters, s) - _lost(self._before, s) for s in STREAMS)

@@ -9,10 +9,10 @@ from rclpy.node import Node
 from rclpy.qos import QoSCompatibility, QoSProfile, qos_check_compatible
 from rclpy.subscription import Subscription
 from rclpy.topic_endpoint_info import TopicEndpointInfo
-from sensor_msgs.msg import CompressedImage, Image, PointCloud2
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image, PointCloud2
 
 from fusion_perception.ros.pipeline import Pipeline
-from fusion_perception.sensing.facts import Facts, InputFacts, Publisher, Source
+from fusion_perception.sensing.facts import CameraFacts, Facts, InputFacts, Publisher, Source
 from fusion_perception.sensing.ledger import STREAMS, Stream
 
 # As rclpy words what does not match, by the policy's name in `ros2 topic info -v`.
@@ -84,7 +84,10 @@ def facts_of(
 ) -> Facts:
     """Return the facts of an active node, as of the last seconds. Call it once per second."""
     sources: dict[Stream, list[Source]] = {stream: [] for stream in STREAMS}
+    camera = None
     for subscription in subscriptions:
+        if subscription.msg_type is CameraInfo:
+            camera = _camera(pipeline, subscription.topic_name)
         found = source(node, subscription)
         stream = stream_of(found.topic, found.type, range_topic)
         if stream is not None:
@@ -98,6 +101,18 @@ def facts_of(
         pairing=pipeline.settings.pairing,
         max_age_s=pipeline.settings.max_age_s,
         returns=pipeline.returns(),
+        camera=camera,
+    )
+
+
+def _camera(pipeline: Pipeline, topic: str) -> CameraFacts:
+    trained, told = pipeline.runtime.bundle.rig.camera, pipeline.camera
+    return CameraFacts(
+        topic,
+        (trained.width, trained.height),
+        images=pipeline.image_size,
+        told=None if told is None else (told.width, told.height),
+        fault=pipeline.camera_fault,
     )
 
 

@@ -40,6 +40,8 @@ class Pipeline:
     ) -> None:
         self.runtime, self.settings = runtime, settings
         self.camera: Camera | None = None
+        self.camera_fault = ''
+        self.image_size: tuple[int, int] | None = None  # Width and height of the last one.
         self.monitor = Monitor()
         bundle = runtime.bundle
         self.intake = Intake(
@@ -128,6 +130,8 @@ class Pipeline:
         try:
             image, ranges = arrays_of(pair)
             self._ranges = self._ranges if ranges is None else ranges
+            if image is not None:
+                self.image_size = image.shape[1], image.shape[0]
             camera = self.camera
             prediction = self.runtime.predict_frame(image, ranges, camera)
             inferred = time.perf_counter()

@@ -65,6 +65,21 @@ class InputFacts:
 
 
 @dataclass(frozen=True)
+class CameraFacts:
+    """What is taken for the camera's geometry; sizes are (W, H) pixels, None where unknown.
+
+    `topic` is that of camera_info, `images` the size of the last image, `told` the one that
+    camera_info tells of, `trained` the bundle's, `fault` why camera_info cannot be used.
+    """
+
+    topic: str
+    trained: tuple[int, int]
+    images: tuple[int, int] | None = None
+    told: tuple[int, int] | None = None
+    fault: str = ''
+
+
+@dataclass(frozen=True)
 class Facts:
     """What is known about a node and its inputs.
 
@@ -82,3 +97,4 @@ class Facts:
     pairing: PairingSettings = field(default_factory=PairingSettings)
     max_age_s: float = 0.0
     returns: float | None = None
+    camera: CameraFacts | None = None

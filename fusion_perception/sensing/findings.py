@@ -7,15 +7,14 @@ or a file: whoever observes hands in the facts.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from typing import Literal
 
+from fusion_perception.sensing.camera_findings import of_camera
 from fusion_perception.sensing.facts import Facts, InputFacts, Publisher
+from fusion_perception.sensing.finding import Finding, parted
 from fusion_perception.sensing.ledger import Stream
-from fusion_perception.sensing.offsets import Apart, age_s, apart, rate_hz
-from fusion_perception.sensing.pairing import PairingSettings
+from fusion_perception.sensing.offsets import age_s, rate_hz
+from fusion_perception.sensing.pairing_findings import of_pairing
 
-Level = Literal['OK', 'WARN', 'ERROR']
 NAMES: dict[Stream, str] = {'camera': 'camera', 'lidar': 'LiDAR'}
 # On the default transports of Fast DDS messages from about this size on may vanish.
 LARGE_BYTES = 500_000
@@ -28,43 +27,17 @@ MANY_REPEATED = 0.1
 FAR_FROM_CLOCK_S = 5.0
 
 
-@dataclass(frozen=True)
-class Finding:
-    """What was seen, why it is so, and what to do: half a sentence, half a sentence, a sentence.
-
-    An OK finding has a symptom alone.
-    """
-
-    level: Level
-    symptom: str
-    cause: str = ''
-    remedy: str = ''
-
-    @property
-    def sentence(self) -> str:
-        """Return symptom and cause as one sentence."""
-        return f'{self.symptom}: {self.cause}.' if self.cause else f'{self.symptom}.'
-
-    def __str__(self) -> str:
-        return f'{self.sentence} {self.remedy}'.rstrip()
-
-
 def diagnose(facts: Facts) -> list[Finding]:
     """Return everything that is wrong, what lies nearest to the source first."""
     return [
         *_of_node(facts),
         *_of_clock(facts),
         *(finding for stream in facts.inputs for finding in _of_input(stream)),
-        *_of_pairing(facts),
+        *of_camera(facts),
+        *of_pairing(facts),
         *_of_times(facts),
         *_of_scene(facts),
     ]
-
-
-def worst(findings: Sequence[Finding]) -> Level:
-    """Return the highest level, OK for none."""
-    levels: tuple[Level, ...] = ('OK', 'WARN', 'ERROR')
-    return max((f.level for f in findings), key=levels.index, default='OK')
 
 
 def _of_node(facts: Facts) -> Iterator[Finding]:
@@ -141,7 +114,7 @@ def _of_input(facts: InputFacts) -> Iterator[Finding]:
             'ERROR' if sum(refused.values()) >= facts.received else 'WARN',
             f'{sum(refused.values())} of {facts.received} {NAMES[facts.stream]} messages are '
             f'refused ({", ".join(refused)})',
-            *_parted(facts.fault, 'they cannot be read', 'Set the driver accordingly.'),
+            *parted(facts.fault, 'they cannot be read', 'Set the driver accordingly.'),
         )
     if unstamped := dropped.get('unstamped', 0):
         yield Finding(
@@ -164,14 +137,14 @@ def _of_input(facts: InputFacts) -> Iterator[Finding]:
         yield Finding(
             'ERROR',
             f'{failed} {NAMES[facts.stream]} messages were lost in inference',
-            *_parted(facts.fault, 'the model failed', 'See `fusion doctor --bundle`.'),
+            *parted(facts.fault, 'the model failed', 'See `fusion doctor --bundle`.'),
         )
     # What it costs the camera is the same fault once more.
     if facts.stream == 'lidar' and (unplaced := dropped.get('no_transform', 0)):
         yield Finding(
             'ERROR',
             f'{unplaced} predictions were lost',
-            *_parted(
+            *parted(
                 facts.fault,
                 'tf2 does not know the way from the LiDAR to target_frame',
                 'Publish it on /tf or /tf_static, or correct target_frame.',
@@ -243,56 +216,6 @@ def _too_large(facts: InputFacts) -> tuple[str, str]:
     )
 
 
-def _of_pairing(facts: Facts) -> Iterator[Finding]:
-    by_stream = {stream.stream: stream for stream in facts.inputs}
-    if facts.pairs or not {'camera', 'lidar'} <= set(by_stream):
-        return
-    measured = apart(by_stream['camera'].usable, by_stream['lidar'].usable)
-    if measured is None:
-        return
-    settings = facts.pairing
-    known_s = settings.camera_offset_s - settings.lidar_offset_s
-    slop_s = 0.0 if settings.policy == 'exact' else settings.slop_s
-    left_s = measured.median_s - known_s
-    if max(abs(measured.least_s - known_s), abs(measured.most_s - known_s)) <= slop_s:
-        return
-    yield Finding(
-        'ERROR',
-        'Camera and LiDAR never form a pair',
-        f'{_in_words(measured, known_s)}, and '
-        + (
-            'the policy is exact'
-            if settings.policy == 'exact'
-            else f'pairing.slop_s allows {slop_s:.3f} s'
-        ),
-        _pairing_remedy(measured, left_s, slop_s, settings),
-    )
-
-
-def _in_words(measured: Apart, known_s: float) -> str:
-    side = 'behind' if measured.median_s > 0 else 'ahead of'
-    text = f"the camera's stamps lie {abs(measured.median_s):.3f} s {side} the LiDAR's"
-    if measured.spread_s > 0.001:
-        text += f', give or take {measured.spread_s:.3f} s'
-    return text + (f' (offsets of {known_s:.3f} s are set)' if known_s else '')
-
-
-def _pairing_remedy(
-    measured: Apart, left_s: float, slop_s: float, settings: PairingSettings
-) -> str:
-    # Rounded up to a millisecond, with some room.
-    slop_needed = 0.001 * int(1.1e3 * (abs(left_s) + measured.spread_s) + 1)
-    wider = f'set pairing.slop_s to {slop_needed:.3f}'
-    if settings.policy == 'exact':
-        wider = f"set pairing.policy to 'approximate' and pairing.slop_s to {slop_needed:.3f}"
-    if measured.spread_s > max(slop_s, 0.001):
-        return f"{wider.capitalize()}, or let one sensor's trigger start the other."
-    shifted = f'Set pairing.camera_offset_s to {measured.median_s + settings.lidar_offset_s:.3f}'
-    if abs(left_s) > 0.2:
-        return f"{shifted}, or synchronise the sensors' clocks."
-    return f'{shifted}, or {wider} when the scene moves slowly.'
-
-
 def _of_times(facts: Facts) -> Iterator[Finding]:
     if facts.waits_for_clock:
         return
@@ -333,11 +256,3 @@ def heard(facts: InputFacts) -> Finding:
 
 def _names(publishers: Sequence[Publisher]) -> str:
     return ', '.join(dict.fromkeys(publisher.node for publisher in publishers))
-
-
-def _parted(fault: str, cause: str, remedy: str) -> tuple[str, str]:
-    """Part an error's words into its fault, as half a sentence, and the next step."""
-    first, _, rest = fault.partition('. ')
-    if not first:
-        return cause, remedy
-    return first[:1].lower() + first[1:].rstrip('.'), rest or remedy

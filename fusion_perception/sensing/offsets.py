@@ -66,6 +66,17 @@ def apart(camera: Sequence[Arrival], lidar: Sequence[Arrival]) -> Apart | None:
     return Apart(statistics.median(gaps) / 1e9, min(gaps) / 1e9, max(gaps) / 1e9)
 
 
+def fit(camera: Sequence[Arrival], lidar: Sequence[Arrival], offset_ns: int, slop_ns: int) -> bool:
+    """Say whether most scans have an image whose stamp, moved by an offset, lies within the slop.
+
+    However late either of them arrives: no other offset helps such streams to pairs.
+    """
+    stamps = sorted(arrival.stamp_ns + offset_ns for arrival in camera)
+    inside = [a.stamp_ns for a in lidar if stamps and stamps[0] <= a.stamp_ns <= stamps[-1]]
+    close = sum(abs(stamp - _nearest(stamps, stamp)) <= slop_ns for stamp in inside)
+    return 2 * close > len(inside)
+
+
 def _nearest(stamps: Sequence[int], wanted: int) -> int:
     index = bisect_left(stamps, wanted)
     return min(stamps[max(0, index - 1) : index + 1], key=lambda stamp: abs(stamp - wanted))

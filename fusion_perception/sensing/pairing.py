@@ -30,6 +30,8 @@ from fusion_perception.sensing.waiting import Waiting, WaitingLine
 
 M = TypeVar('M')
 
+# Seconds; a larger distance of two clocks is no offset but a fault.
+MOST_OFFSET_S = 100
 # A slow sensor is not gone before so many of its periods have passed.
 MISSED = 2
 
@@ -46,10 +48,16 @@ class PairingSettings(Settings):
         0.02, ge=0, le=10, description='Largest distance between two paired stamps, seconds'
     )
     camera_offset_s: float = Field(
-        0.0, ge=-100, le=100, description='Added to camera stamps before comparing, seconds'
+        0.0,
+        ge=-MOST_OFFSET_S,
+        le=MOST_OFFSET_S,
+        description='Added to camera stamps before comparing, seconds',
     )
     lidar_offset_s: float = Field(
-        0.0, ge=-100, le=100, description='Added to LiDAR stamps before comparing, seconds'
+        0.0,
+        ge=-MOST_OFFSET_S,
+        le=MOST_OFFSET_S,
+        description='Added to LiDAR stamps before comparing, seconds',
     )
     queue_size: int = Field(
         20, ge=1, le=1000, description='Messages of one stream that may wait for a partner'

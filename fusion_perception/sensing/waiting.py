@@ -30,8 +30,8 @@ class Waiting(Generic[M]):
 class WaitingLine(Generic[M]):
     """The messages of one stream that wait, in the order of their times, oldest first.
 
-    Times are whole nanoseconds; `last`, the newest that was heard of, and `passed`, the newest that
-    found its way out, are -inf before there is one.
+    Times are whole nanoseconds; `last`, the newest that was heard of, and `passed`, the newest
+    that found its way out, are -inf before there is one.
     """
 
     def __init__(self, offset_ns: int) -> None:

@@ -1,0 +1,47 @@
+"""Find where images are not what the camera is taken for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from fusion_perception.sensing.facts import Facts
+from fusion_perception.sensing.finding import Finding, parted
+
+# Width over height of images and of camera_info may differ by this share: rows cut by a codec.
+_ASPECT_APART = 0.02
+
+
+def of_camera(facts: Facts) -> Iterator[Finding]:
+    """Yield what makes the intrinsics doubtful; nothing before the first image."""
+    camera = facts.camera
+    if camera is None or camera.images is None:
+        return
+    images = '{}x{}'.format(*camera.images)
+    if camera.fault:
+        yield Finding(
+            'WARN',
+            f'{camera.topic} cannot be used',
+            *parted(camera.fault, 'it describes no camera', 'Look at its driver.'),
+        )
+    elif camera.told is None:
+        # Images of the size that the bundle learned from are taken to be of its own camera.
+        if camera.images != camera.trained:
+            yield Finding(
+                'WARN',
+                f'Nothing arrives on {camera.topic}',
+                f"the images have {images} pixels, and the bundle's intrinsics, of "
+                '{}x{}, are assumed for them'.format(*camera.trained),
+                "Remap camera_info to the topic of the camera's driver.",
+            )
+    elif abs(_aspect(camera.told) / _aspect(camera.images) - 1) > _ASPECT_APART:
+        yield Finding(
+            'WARN',
+            f'{camera.topic} is not of these images',
+            f'it tells of {{}}x{{}} pixels, and they have {images}'.format(*camera.told),
+            'Remap camera_info to the same camera as image; when the driver cuts a part out, let '
+            'it say so in roi.',
+        )
+
+
+def _aspect(size: tuple[int, int]) -> float:
+    return size[0] / size[1]

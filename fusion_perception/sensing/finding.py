@@ -1,0 +1,44 @@
+"""Say what is wrong in the same few parts everywhere: symptom, cause and remedy."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+Level = Literal['OK', 'WARN', 'ERROR']
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What was seen, why it is so, and what to do: half a sentence, half a sentence, a sentence.
+
+    An OK finding has a symptom alone.
+    """
+
+    level: Level
+    symptom: str
+    cause: str = ''
+    remedy: str = ''
+
+    @property
+    def sentence(self) -> str:
+        """Return symptom and cause as one sentence."""
+        return f'{self.symptom}: {self.cause}.' if self.cause else f'{self.symptom}.'
+
+    def __str__(self) -> str:
+        return f'{self.sentence} {self.remedy}'.rstrip()
+
+
+def worst(findings: Sequence[Finding]) -> Level:
+    """Return the highest level, OK for none."""
+    levels: tuple[Level, ...] = ('OK', 'WARN', 'ERROR')
+    return max((f.level for f in findings), key=levels.index, default='OK')
+
+
+def parted(fault: str, cause: str, remedy: str) -> tuple[str, str]:
+    """Part an error's words into its fault, as half a sentence, and the next step."""
+    first, _, rest = fault.partition('. ')
+    if not first:
+        return cause, remedy
+    return first[:1].lower() + first[1:].rstrip('.'), rest or remedy

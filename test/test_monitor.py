@@ -1,0 +1,48 @@
+"""When the node takes its output for overdue."""
+
+import pytest
+
+pytest.importorskip('rclpy', reason='needs ROS 2')
+
+from fusion_perception.ros.monitor import Monitor
+
+
+class Watched:
+    """A monitor whose clock is set by hand."""
+
+    def __init__(self):
+        self.now_s = 100.0
+        self.monitor = Monitor(lambda: self.now_s)
+
+    def outputs(self, *after_s):
+        for interval_s in after_s:
+            self.now_s += interval_s
+            self.monitor.published('fusion', 5.0, 2.0)
+
+    def overdue(self, in_s, after_s=0.5):
+        self.now_s += in_s
+        return self.monitor.overdue(after_s)
+
+
+def test_output_is_overdue_before_the_first_one():
+    assert Monitor().overdue(0.5)
+
+
+def test_output_is_overdue_after_the_time_to_a_dropout():
+    watched = Watched()
+    watched.outputs(0.1, 0.1, 0.1)
+    assert not watched.overdue(0.49)
+    assert watched.overdue(0.02)
+
+
+def test_what_comes_seldom_is_not_overdue_between_two_outputs():
+    watched = Watched()
+    watched.outputs(1.0, 1.0, 1.0)
+    assert not watched.overdue(1.9)
+    assert watched.overdue(0.2)
+
+
+def test_one_long_gap_does_not_make_the_next_silence_pass_for_usual():
+    watched = Watched()
+    watched.outputs(0.1, 0.1, 30.0)
+    assert watched.overdue(0.6)
