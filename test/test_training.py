@@ -200,28 +200,21 @@ def test_a_loss_that_is_not_finite_ends_the_training_with_advice(settings, monke
         train(settings('run'))
 
 
-def test_fresh_scenes_need_no_folder_and_differ_from_epoch_to_epoch(settings):
-    recipe = settings('run', data=None, fresh_scenes=8, validation=4, epochs=1)
-    data = TrainingData(recipe)
-    [(_, first)], [(_, second)] = list(data.training('rgb', 0)), list(data.training('rgb', 1))
-    [(_, again)] = data.training('rgb', 0)
-    assert torch.equal(first, again) and not torch.equal(first, second)
-    train(recipe)
-    assert (recipe.out / 'bundle.safetensors').is_file()
+def test_a_training_starts_from_the_weights_of_a_bundle(settings):
+    train(settings('first', epochs=1))
+    first = settings('first').out / 'bundle.safetensors'
+    train(settings('second', epochs=1, start_from=str(first), learning_rate=1e-12))
+    weights = [
+        dict(load_bundle(path).model.named_parameters())
+        for path in (first, settings('second').out / 'bundle.safetensors')
+    ]
+    for name, value in weights[0].items():
+        torch.testing.assert_close(weights[1][name], value, atol=1e-6, rtol=0)
 
 
-def test_asked_for_scenes_with_hidden_objects_come_more_often(settings):
-    def least_points(part):
-        recipe = settings(
-            'run', data=None, fresh_scenes=64, batch_size=64, validation=4, hidden_scenes=part
-        )
-        [(observation, centers)] = TrainingData(recipe).training('rgb', 0)
-        points = observation.xyza[:, :3].flatten(2).transpose(1, 2)
-        near = torch.cdist(points, centers) < 2.0
-        return (near & (observation.xyza[:, 3].flatten(1) > 0)[..., None]).sum(1).amin(1)
-
-    few = [int((least_points(part) < 20).sum()) for part in (0.0, 1.0)]
-    assert few[1] > 2 * few[0]
+def test_a_training_does_not_start_from_the_weights_of_another_model(settings):
+    with pytest.raises(ValueError, match=r'are those of dense_fusion .* not of rgb'):
+        train(settings('run', start_from='shapes'))
 
 
 def test_hidden_sensors_are_absent_and_zero_and_never_both(settings):

@@ -48,6 +48,19 @@ def fingerprint(scenes: SceneSet) -> str:
     return digest.hexdigest()
 
 
+def refuse_other_objects(recipe: Recipe, rig: Rig) -> None:
+    """Raise ValueError where simulated scenes show other objects than the folder's."""
+    shown = recipe.scene.class_names()
+    # Folders may have names of their own for the same objects.
+    another_task = rig.classes in TASK_CLASSES.values() and rig.classes != shown
+    if another_task or len(rig.classes) != len(shown):
+        raise ValueError(
+            f'{recipe.data} is to validate {", ".join(rig.classes)}, but the fresh scenes show '
+            f'{", ".join(shown)}. Set `task` or `kinds` under `scene`, or leave out one of --data '
+            'and --fresh-scenes.'
+        )
+
+
 @dataclass(frozen=True)
 class Share:
     """Which of how many equal processes this one is."""
@@ -78,8 +91,10 @@ class TrainingData:
             self.scenes = len(pool)
             if recipe.fresh_scenes is None:
                 self._pool = folder
+            else:
+                refuse_other_objects(recipe, self.rig)
         elif recipe.fresh_scenes is not None:
-            self.rig = Rig(classes=TASK_CLASSES[recipe.scene.task])
+            self.rig = Rig(classes=recipe.scene.class_names())
             self.lidar = UniformGrid().lidar().to(self._device)
             # The same whatever the run's seed and device, so that runs can be compared.
             valid = self._simulate(recipe.validation, derive_seed('validation'), device='cpu')

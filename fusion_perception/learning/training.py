@@ -94,7 +94,7 @@ def train(settings: TrainSettings) -> str:
             run.save_bundle(
                 model, settings.model, data.rig, data.lidar, checkpoint, None, data.examples()
             )
-        raise KeyboardInterrupt(farewell(run, checkpoint)) from None
+        raise KeyboardInterrupt(farewell(run, checkpoint, model)) from None
     finally:
         run.close(checkpoint)
     return report(run, checkpoint, stages[-1].name) if fabric.is_global_zero else ''
@@ -227,17 +227,20 @@ def refuse_divergence(
         raise ValueError(
             f'In epoch {epoch + 1} the loss of {stage} became {train_loss} in training and '
             f'{valid_loss} in validation. Lower --learning-rate (it was '
-            f'{recipe.learning_rate:g}) or set clip_norm; the epochs before are kept.'
+            f'{recipe.learning_rate:g}) or set clip_norm, and give another --out'
+            + (f'; this one keeps the {epoch} epochs before.' if epoch else '.')
         )
 
 
-def farewell(run: RunFolder, checkpoint: Checkpoint) -> str:
+def farewell(run: RunFolder, checkpoint: Checkpoint, model: FusionModel) -> str:
     """Say where an interrupted run stands and how it goes on."""
     if checkpoint.rows:
         stage = str(checkpoint.rows[-1]['stage'])
         best = best_of(checkpoint.epochs_of(stage))
         assert best is not None
         holds = f'{run.bundle} holds {stage} after epoch {best["epoch"]}'
+        if 'covariance_scale' in type(model.config).model_fields:
+            holds += ', its covariances not calibrated yet'
     else:
         holds = f'no epoch was finished, {run.bundle} holds untrained weights'
     return (

@@ -36,7 +36,9 @@ Place = Callable[[Tensor], Tensor]
 class DenseFusionConfig(ModelConfig):
     """Settings of dense fusion."""
 
-    lidar_widths: tuple[int, ...] = Field((32, 48, 64), description='Channels per LiDAR level')
+    lidar_widths: tuple[int, ...] = Field(
+        (32, 48, 64), min_length=1, description='Channels per LiDAR level'
+    )
     camera_widths: tuple[int, ...] = Field(
         (16, 32, 64), min_length=2, description='Channels per camera level; the second one votes'
     )

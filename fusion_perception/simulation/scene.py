@@ -12,7 +12,7 @@ from pydantic import Field, field_validator
 from torch import Tensor
 
 from fusion_perception.sensing.geometry import transform_points
-from fusion_perception.sensing.rig import Rig, Task
+from fusion_perception.sensing.rig import TASK_CLASSES, Rig, Task
 from fusion_perception.sensing.settings import Settings
 from fusion_perception.simulation.rotations import random_rotations, rotations_about
 from fusion_perception.simulation.spans import Draw, FractionSpan, Span
@@ -96,6 +96,16 @@ class SceneSettings(Settings):
     def object_kinds(self) -> tuple[Kind, ...]:
         """Return the kind of each object, in class order."""
         return self.kinds if self.kinds is not None else TASK_KINDS[self.task]
+
+    def class_names(self) -> tuple[str, ...]:
+        """Return the name of each object: the task's, or its kind, numbered where it recurs."""
+        if self.kinds is None or self.kinds == TASK_KINDS[self.task]:
+            return TASK_CLASSES[self.task]
+        names = []
+        for index, kind in enumerate(self.kinds):
+            number = self.kinds[: index + 1].count(kind)
+            names.append(kind if self.kinds.count(kind) == 1 else f'{kind}{number}')
+        return tuple(names)
 
 
 @dataclass(frozen=True)

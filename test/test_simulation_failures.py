@@ -1,0 +1,75 @@
+"""How sensors of simulated frames fail."""
+
+import torch
+
+from fusion_perception.sensing.lidars import UniformGrid
+from fusion_perception.sensing.rig import Rig
+from fusion_perception.simulation.failures import fail_sensors
+from fusion_perception.simulation.render import render
+from fusion_perception.simulation.scene import SceneSettings, sample_scenes
+
+RIG, LIDAR = Rig(), UniformGrid().lidar()
+COUNT = 400
+WHOLE = render(
+    sample_scenes(COUNT, SceneSettings(), torch.Generator().manual_seed(3), rig=RIG), RIG, LIDAR
+)
+
+
+def failed(share, seed=0):
+    return fail_sensors(WHOLE, share, torch.Generator().manual_seed(seed), LIDAR.max_range)
+
+
+def returns(frames):
+    return (frames.ranges < LIDAR.max_range).flatten(1).sum(1)
+
+
+def changed(before, after):
+    return (before != after).flatten(1).any(1)
+
+
+def test_nothing_fails_unless_asked_for():
+    assert failed(0.0) is WHOLE
+
+
+def test_each_sensor_fails_in_about_its_share_of_the_scenes_and_on_its_own():
+    frames = failed(0.5)
+    camera, lidar = changed(WHOLE.images, frames.images), changed(WHOLE.ranges, frames.ranges)
+    # A LiDAR that fails keeps its scan once in eight; a factor of one changes no image.
+    assert 0.3 < lidar.float().mean() < 0.55 and 0.4 < camera.float().mean() < 0.6
+    assert 0.1 < (camera & lidar).float().mean() < 0.35
+    assert torch.equal(frames.centers, WHOLE.centers)
+
+
+def test_what_is_left_of_a_scan_reaches_from_nothing_to_all_of_it():
+    left = returns(failed(1.0))
+    for least, most in ((0, 0), (1, 9), (10, 99), (100, 249), (250, 4096)):
+        assert ((left >= least) & (left <= most)).any(), (least, most)
+
+
+def test_a_dead_block_is_of_whole_rows_or_columns():
+    lost = (WHOLE.ranges < LIDAR.max_range) & (failed(1.0).ranges >= LIDAR.max_range)
+    kept = (WHOLE.ranges < LIDAR.max_range) & ~lost
+    by_row = lost.any(2) & ~kept.any(2)
+    assert (by_row.sum(1) > 10).any()
+
+
+def test_stray_returns_come_where_nothing_was_and_never_behind_what_was():
+    frames = failed(1.0)
+    assert (frames.ranges <= LIDAR.max_range).all() and (frames.ranges > 0).all()
+    stray = (WHOLE.ranges >= LIDAR.max_range) & (frames.ranges < LIDAR.max_range)
+    counts = stray.flatten(1).sum(1)
+    assert (counts == 1).any() and (counts > 20).any()
+
+
+def test_images_fail_towards_dark_and_bright_and_keep_their_alpha():
+    images = failed(1.0).images
+    brightness = images[..., :3].float().mean((1, 2, 3))
+    usual = WHOLE.images[..., :3].float().mean((1, 2, 3))
+    assert (brightness < 0.2 * usual).any() and (brightness > 3 * usual).any()
+    assert torch.equal(images[..., 3], WHOLE.images[..., 3])
+
+
+def test_one_seed_gives_the_same_failures():
+    first, second, other = failed(0.5, 1), failed(0.5, 1), failed(0.5, 2)
+    assert torch.equal(first.ranges, second.ranges) and torch.equal(first.images, second.images)
+    assert not torch.equal(first.ranges, other.ranges)
