@@ -71,7 +71,12 @@ def rviz(context: LaunchContext) -> list[Action]:
             package='rviz2',
             executable='rviz2',
             namespace=LaunchConfiguration('namespace'),
-            arguments=['-d', PathJoinSubstitution([SHARE, 'rviz', 'fusion.rviz'])],
+            arguments=[
+                '-d',
+                PathJoinSubstitution([SHARE, 'rviz', 'fusion.rviz']),
+                '-f',
+                LaunchConfiguration('rviz_frame'),
+            ],
             parameters=[{'use_sim_time': flag}],
             remappings=[(name, LaunchConfiguration(name)) for name in TOPICS],
         )
@@ -153,6 +158,12 @@ def generate_launch_description() -> LaunchDescription:
                 default_value='false',
                 choices=BOOLEAN,
                 description='Start RViz with image, ranges, centres and names',
+            ),
+            DeclareLaunchArgument(
+                'rviz_frame',
+                default_value='lidar',
+                description="Fixed frame of RViz: the frame_id of the LiDAR's messages, or the "
+                "node's target_frame; in another, without tf between them, it shows nothing",
             ),
             DeclareLaunchArgument(
                 'large_images',

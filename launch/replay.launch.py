@@ -35,6 +35,7 @@ HANDED_ON = (
     'autostart',
     'log_level',
     'rviz',
+    'rviz_frame',
     'large_images',
 )
 
@@ -128,6 +129,12 @@ def generate_launch_description() -> LaunchDescription:
                 default_value='false',
                 choices=['true', 'false'],
                 description='Start RViz with image, ranges, centres and names',
+            ),
+            DeclareLaunchArgument(
+                'rviz_frame',
+                default_value='lidar',
+                description="Fixed frame of RViz: the frame_id of the LiDAR's messages, or the "
+                "node's target_frame",
             ),
             DeclareLaunchArgument(
                 'log_level',

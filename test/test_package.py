@@ -147,6 +147,58 @@ def test_each_settings_file_can_be_read(file):
         assert isinstance(yaml.safe_load(text), dict)
 
 
+def constant(file, name):
+    """Return the expression that a file gives this name to, unevaluated."""
+    for node in ast.parse((ROOT / file).read_text(encoding='utf-8')).body:
+        targets = getattr(node, 'targets', [getattr(node, 'target', None)])
+        if any(isinstance(target, ast.Name) and target.id == name for target in targets):
+            return node.value
+    raise AssertionError(f'{file} has no {name}')
+
+
+def published():
+    """Return what the simulated sensor and the node publish: the message's type by topic.
+
+    Read from the source, so that it needs no ROS.
+    """
+    outputs = constant('fusion_perception/ros/outputs.py', 'TOPICS')
+    pairs = zip(outputs.keys, outputs.values, strict=True)
+    found = {f'fusion_node/{name.value}': kind.id for name, kind in pairs}
+    source = (ROOT / 'fusion_perception/ros/sensor_sim.py').read_text(encoding='utf-8')
+    return found | {
+        topic: kind for kind, topic in re.findall(r"create_publisher\((\w+), '([^']+)'", source)
+    }
+
+
+@pytest.mark.parametrize('file', sorted((ROOT / 'rviz').glob('*.rviz')), ids=lambda p: p.name)
+def test_rviz_shows_topics_that_somebody_publishes_by_displays_that_can(file):
+    # rviz_default_plugins and the message that each of these displays takes; None: no topic.
+    displays = {
+        'Grid': None, 'Axes': None, 'PoseArray': 'PoseArray',
+        'MarkerArray': 'MarkerArray', 'PointCloud2': 'PointCloud2', 'Image': 'Image',
+    }  # fmt: skip
+    names = ast.literal_eval(constant('launch/fusion.launch.py', 'TOPICS'))
+    sensors = ast.literal_eval(constant('launch/demo.launch.py', 'TOPICS'))
+    remapped = {name: sensors[name] for name in names if name in sensors}
+    kinds = published()
+    shown = yaml.safe_load(file.read_text(encoding='utf-8'))['Visualization Manager']['Displays']
+    assert shown
+    for display in shown:
+        package, _, name = display['Class'].partition('/')
+        assert (package, name in displays) == ('rviz_default_plugins', True), display['Class']
+        topic = display.get('Topic', {}).get('Value')
+        kind = kinds.get(remapped.get(topic, topic))
+        assert kind == displays[name], f'{display["Name"]}: {topic}'
+
+
+def test_rviz_takes_its_frame_from_the_launch_argument():
+    # Only the fixed frame can be given to RViz at its start, so nothing else may name a frame.
+    for file in (ROOT / 'rviz').glob('*.rviz'):
+        text = file.read_text(encoding='utf-8')
+        frames = re.findall(r'(?:Reference|Target) Frame: (.+)', text)
+        assert set(frames) == {'<Fixed Frame>'}, file.name
+
+
 def test_release_tools_find_the_changes_to_come():
     changelog = (ROOT / 'CHANGELOG.rst').read_text(encoding='utf-8')
     assert get_forthcoming_label(changelog) == 'Forthcoming'

@@ -110,7 +110,7 @@ def test_the_robot_s_launch_file_has_the_arguments_of_the_documentation():
     assert set(descriptions('fusion.launch.py')) == {
         'bundle', 'params_file', 'namespace', 'image', 'camera_info', 'range_image',
         'points', 'image_type', 'lidar_type', 'use_sim_time', 'log_level', 'autostart', 'rviz',
-        'large_images',
+        'rviz_frame', 'large_images',
     }  # fmt: skip
 
 
