@@ -237,7 +237,7 @@ def sentence(error: Exception, verb: str) -> str:
         if missing in ROS_PACKAGES or missing.endswith('_msgs') or missing.endswith('_srvs'):
             return (
                 f'fusion {verb} needs ROS 2 ({missing} is missing): '
-                'pip install fusion_perception[ros] or source your ROS installation.'
+                "source your ROS installation, or run `pip install '.[ros]'` in the checkout."
             )
         return f"fusion {verb} needs the Python module '{error.name}'. Install it with pip."
     if isinstance(error, OSError) and error.strerror and error.filename:
