@@ -1,10 +1,10 @@
-"""Dense fusion: every LiDAR point and every camera pixel votes for every object's centre.
+"""Dense fusion: small blocks of LiDAR points and camera pixels vote for every object's centre.
 
-A LiDAR point is a point on a surface, so it need only say how far away the centre of its object
-is, and how much to trust it. A camera pixel is a ray, so it says how far along a ray beside its
-own the centre lies. Each sensor's votes are averaged with learned weights and get a covariance;
-the two Gaussians and a weak prior are then combined by their precision, so that a silent sensor
-simply contributes nothing.
+A block of 2x2 LiDAR points is a spot on a surface, so it need only say how far away the centre of
+its object is, and how much to trust it. A block of 4x4 camera pixels is a ray, so it says how far
+along a ray beside its own the centre lies. Each sensor's votes are averaged with learned weights
+and get a covariance; the two Gaussians and a weak prior are then combined by their precision, so
+that a silent sensor simply contributes nothing.
 """
 
 from __future__ import annotations
@@ -48,12 +48,12 @@ class DenseFusionConfig(ModelConfig):
     scene_sigma: float = Field(3.0, gt=0, description='Their standard deviation per axis, metres')
     reach: float = Field(2.0, gt=0, description='Typical offset from a surface to a centre, m')
     near: float = Field(
-        0.05, gt=0, description='Below this an error counts by its square, above as it is, m'
+        0.05, gt=0, description='Up to this size, metres, an error counts by its square'
     )
     expected: float = Field(
         2.0,
         ge=0,
-        description='The same below so many of the standard deviations it is said to have',
+        description='The same, in standard deviations that the model states; the larger counts',
     )
     nll_weight: float = Field(0.05, ge=0, description='Weight of the likelihood in the loss')
     covariance_scale: tuple[float, float, float] = Field(
