@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from fusion_perception.models.dense_fusion import Votes
+from fusion_perception.models.votes import Votes
 from fusion_perception.models.unet import UNet
 
 pytest.importorskip('triton', reason='triton comes with PyTorch for CUDA only')

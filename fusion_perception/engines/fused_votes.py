@@ -8,7 +8,7 @@ import triton.language as tl
 from torch import Tensor, nn
 
 from fusion_perception.engines.fused_unet import FusedConvolution
-from fusion_perception.models.dense_fusion import Place, Votes
+from fusion_perception.models.votes import Place, Votes
 
 # Pixels looked at together, at most: each look costs the way to the memory and back.
 _TILE = 512
