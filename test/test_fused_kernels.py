@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch import nn
 
-from fusion_perception.models.votes import Votes
 from fusion_perception.models.unet import UNet
+from fusion_perception.models.votes import Votes
 
 pytest.importorskip('triton', reason='triton comes with PyTorch for CUDA only')
 from fusion_perception.engines import fused_unet
