@@ -151,7 +151,8 @@ class DenseFusion(FusionModel):
         covariance = invert_symmetric(precisions.sum(0) + prior)
         # Filled on the device: copying numbers there would not do in a CUDA graph.
         scale = torch.stack([covariance.new_full((), s) for s in self.config.covariance_scale])
-        alone = observation.camera.long() + 2 * observation.lidar.long()
+        # 0: neither sensor is there, 1: the camera, 2: the LiDAR, 3: both.
+        presence = observation.camera.long() + 2 * observation.lidar.long()
         # Seen from the prior's centre: float32 keeps a tenth of a millimetre of 25 m times a sharp
         # precision, but more of a few metres.
         offsets = (centers - self.prior_center).unsqueeze(-2)
@@ -159,8 +160,10 @@ class DenseFusion(FusionModel):
         information = (precisions * offsets).sum((0, -1)).unsqueeze(-2)
         combined = self.prior_center + (covariance * information).sum(-1)
         parts = tuple(map(Estimate, centers, precisions))
-        # 0 stands for neither sensor: then only the prior speaks, and it needs no correction.
-        factor = torch.cat((torch.ones_like(scale[:1]), scale[1:], scale[:1]))[alone]
+        # With neither only the prior speaks, and it needs no correction.
+        of_neither, of_each_alone, of_both = torch.ones_like(scale[:1]), scale[1:], scale[:1]
+        scale_by_presence = torch.cat((of_neither, of_each_alone, of_both))
+        factor = scale_by_presence[presence]
         return Estimate(combined, covariance * factor.view(-1, 1, 1, 1), parts)
 
     @torch.inference_mode()
@@ -198,6 +201,17 @@ class DenseFusion(FusionModel):
         return loss
 
     def _score(self, estimate: Tensor, precision: Tensor, truth: Tensor) -> Tensor:
+        """Return the loss (...) of estimates (..., 3) with precisions P (..., 3, 3).
+
+        With the error e = estimate - truth it is, over the three axes i,
+
+            sum_i h_i(|e_i|) / max(s_i, near) + nll_weight * (e^T P e - log det P),
+
+        where s_i = P_ii^-1/2 is the standard deviation that axis i is said to have, and h_i
+        Huber's function: h(a) = a^2 / 2 up to d, and d * (a - d / 2) from there on, with
+        d_i = max(expected * s_i, near). s in the first term and e in the second are constants:
+        neither of them has a gradient there.
+        """
         error = estimate - truth
         # Absolute errors ask for the median of all places where an object may be, squared ones for
         # the mean, which is what an object that nobody sees wants: behind either of two others.

@@ -32,7 +32,9 @@ def precision_from(raw: Tensor) -> Tensor:
 def invert_symmetric(matrix: Tensor) -> Tensor:
     """Invert symmetric positive definite (..., 3, 3) matrices in closed form.
 
-    Exports to every engine, which torch.linalg does not.
+    M^-1 = adj M / det M with adj M[i, j] = M[i+1, j+1] M[i+2, j+2] - M[i+1, j+2] M[i+2, j+1], the
+    indices modulo 3: of a symmetric matrix the cofactors need no transposing. Exports to every
+    engine, which torch.linalg does not.
     """
     # The cofactors all at once, by rows and columns that begin anew: one by one, nine numbers cost
     # an engine more time than a convolution.
