@@ -1,0 +1,80 @@
+"""Each setting of a recipe does what it says to the weights, step by step."""
+
+import pytest
+import torch
+from torch import nn
+
+from fusion_perception.learning.learner import Learner
+from fusion_perception.learning.recipe import Recipe
+from fusion_perception.learning.training import start_fabric
+from fusion_perception.models import Estimate, FusionModel
+from fusion_perception.sensing.observation import Observation
+
+pytestmark = pytest.mark.usefixtures('one_thread')
+
+
+class Guess(FusionModel):
+    """Say that the centres are always at the same place; a weight beside it does nothing."""
+
+    modes = frozenset({'fusion'})
+
+    def __init__(self):
+        super().__init__()
+        self.place = nn.Parameter(torch.zeros(1, 1, 3))
+        self.idle = nn.Parameter(torch.ones(4))
+
+    def forward(self, observation):
+        place = self.place + 0 * self.idle.sum()
+        return Estimate(place.expand(len(observation), 1, 3))
+
+
+NOTHING_SEEN = Observation(
+    rgba=torch.zeros(2, 4, 1, 1),
+    xyza=torch.zeros(2, 4, 1, 1),
+    camera=torch.ones(2, dtype=torch.bool),
+    lidar=torch.ones(2, dtype=torch.bool),
+    intrinsics=torch.eye(3).expand(2, 3, 3),
+    T_camera_lidar=torch.eye(4).expand(2, 4, 4),
+)
+
+
+def learned(*centers, first=0, **recipe):
+    """Return a learner that took a step towards each of the distances, metres."""
+    settings = Recipe(device='cpu', learning_rate=0.1, **recipe)
+    [stage] = Guess().stages()
+    learner = Learner(start_fabric(settings), settings, stage)
+    batches = [(NOTHING_SEEN, torch.full((2, 1, 3), away)) for away in centers]
+    learner.learn(batches, first=first, steps=first + len(batches))
+    return learner
+
+
+def test_decay_pulls_a_weight_towards_zero_that_nothing_else_moves():
+    kept = learned(1.0, optimiser='adamw').model.idle
+    pulled = learned(1.0, optimiser='adamw', weight_decay=0.5).model.idle
+    assert torch.equal(kept, torch.ones(4))
+    # AdamW takes off the learning rate times the decay.
+    torch.testing.assert_close(pulled, torch.full((4,), 1 - 0.1 * 0.5))
+
+
+@pytest.mark.parametrize('away', [1e6, 1e-3])
+def test_a_gradient_longer_than_its_limit_is_shortened_and_another_is_not(away):
+    free, clipped = (learned(away, clip_norm=limit).model.place for limit in (None, 0.5))
+    length = free.grad.norm()
+    assert (length > 0.5) == (away == 1e6)
+    torch.testing.assert_close(clipped.grad, free.grad * min(1.0, 0.5 / float(length)))
+
+
+def test_after_one_odd_batch_only_a_clipped_model_soon_goes_on_learning():
+    odd, usual = 1e6, [-1.0] * 30
+    # Adam divides by the largest gradients it remembers, and it remembers them for long.
+    assert (learned(odd, *usual).model.place > 0).all()
+    assert (learned(odd, *usual, clip_norm=1.0).model.place < -0.5).all()
+
+
+@pytest.mark.parametrize(('step', 'share'), [(0, 0.9), (10**6, 0.001)])
+def test_the_running_mean_takes_over_the_first_weights_at_once_and_later_ones_slowly(step, share):
+    learner = learned(1.0, first=step, ema=0.999)
+    now = learner.model.place
+    assert now.norm() > 0.1
+    # It begins at the initial weights, which are zero.
+    torch.testing.assert_close(learner.kept.place, share * now)
