@@ -15,6 +15,9 @@ from fusion_perception.simulation.render import render
 from fusion_perception.simulation.scene import SceneSettings, sample_scenes
 
 TASKS = ('shapes', 'cubes')
+# Median and mean error on the scenes below, metres. A quarter more than the bundles have: room for
+# another training, and none for one that is worse by half.
+MOST_M = {'shapes': (0.044, 0.115), 'cubes': (0.048, 0.078)}
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures('one_thread')]
 
 
@@ -54,10 +57,10 @@ def test_a_bundle_says_how_it_was_made(bundle):
     assert {'seed', 'git_commit', 'seconds'} <= set(made)
 
 
-def test_centres_of_unseen_scenes_are_found_to_a_tenth_of_a_metre_in_the_median(bundle, unseen):
-    errors = errors_of(bundle, *unseen)
-    assert errors.median() < 0.1
-    assert errors.mean() < 0.25
+def test_centres_of_unseen_scenes_are_found_to_a_few_centimetres(bundle, unseen):
+    errors, (median, mean) = errors_of(bundle, *unseen), MOST_M[bundle.path.stem]
+    assert errors.median() < median
+    assert errors.mean() < mean
 
 
 def test_noise_and_lost_rays_cost_little(bundle):
