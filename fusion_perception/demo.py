@@ -231,7 +231,7 @@ def _report(witness: Witness, bundle: Bundle, settings: DemoSettings) -> tuple[s
         'latency_ms': latency_ms,
         'node_latency_ms': group(values, 'latency_ms'),
         'bare_latency_ms': spread(witness.bare_ms) if witness.bare_ms else {},
-        'bundle': str(bundle.path),
+        'bundle': bundle.identity(),
         'device': next((pair.value for pair in values if pair.key == 'device'), ''),
         'versions': dict(versions()),
     }

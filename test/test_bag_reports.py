@@ -11,6 +11,7 @@ from fusion_perception import cli
 from fusion_perception.learning.evaluation import EvaluateSettings, evaluate
 from fusion_perception.learning.timeline import MOST_BINS, Timeline
 from fusion_perception.learning.to_bag import TRUTH
+from fusion_perception.sensing.ledger import CAUSES
 
 pytestmark = pytest.mark.usefixtures('one_thread')
 
@@ -60,7 +61,10 @@ def test_several_bags_have_a_row_each_and_a_total(tmp_path, report):
     assert said['pairs'] == said['scenes'] == 12
     rows = [row['error_m']['mean'] * row['scenes'] for row in said['bags']]
     assert said['error_m']['mean'] == pytest.approx(sum(rows) / 12)
-    assert said['streams']['camera']['received'] == 12
+    for counts in (said, *said['bags']):
+        camera = counts['streams']['camera']
+        assert camera['received'] == camera['used'] == counts['pairs']
+        assert camera['dropped'] == dict.fromkeys(CAUSES, 0)
     assert code == 0
     lines = (tmp_path / 'report' / 'predictions.csv').read_text().splitlines()
     assert len(lines) == 13

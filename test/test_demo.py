@@ -15,6 +15,8 @@ from rosbags.highlevel import AnyReader
 from small_bundles import small_bundle
 
 from fusion_perception.cli import main
+from fusion_perception.models.bundle import load_bundle
+from fusion_perception.sensing.ledger import CAUSES
 
 pytestmark = pytest.mark.ros
 
@@ -26,7 +28,8 @@ def fusion_demo(*arguments):
 
 def test_the_demo_judges_the_node_and_leaves_summary_picture_and_bag(tmp_path):
     out = tmp_path / 'out'
-    ran = fusion_demo('--seconds', 2, '--bundle', small_bundle(tmp_path), '--out', out)
+    bundle = small_bundle(tmp_path)
+    ran = fusion_demo('--seconds', 2, '--bundle', bundle, '--out', out)
     assert ran.returncode == 0, ran.stderr + (out / 'fusion_node.log').read_text()
     summary = json.loads((out / 'summary.json').read_text())
     assert summary['scenes'] > 5
@@ -37,6 +40,8 @@ def test_the_demo_judges_the_node_and_leaves_summary_picture_and_bag(tmp_path):
         counts = summary['streams'][stream]
         told = counts['used'] + counts['pending'] + sum(counts['dropped'].values())
         assert counts['received'] == told > 0
+        assert set(counts['dropped']) == set(CAUSES)
+    assert summary['bundle'] == load_bundle(bundle).identity()
     for latencies in ('latency_ms', 'node_latency_ms', 'bare_latency_ms'):
         assert set(summary[latencies]) == {'p50', 'p95', 'p99', 'max'}
     assert summary['bare_latency_ms']['p50'] < summary['latency_ms']['p50']
@@ -68,7 +73,7 @@ def test_at_60_hz_no_message_is_lost(tmp_path):
         lost.append((summary['missed'], *dropped))
         sent.append(summary['scenes'] + summary['missed'])
         # What comes first and last has its partner before or after the node listens.
-        alone = [causes.get('no_partner', 0) for causes in dropped]
+        alone = [causes['no_partner'] for causes in dropped]
         others = sum(sum(causes.values()) for causes in dropped) - sum(alone)
         if sent[-1] > enough and summary['missed'] == others == 0 and max(alone) <= 2:
             return

@@ -13,6 +13,7 @@ from fusion_perception.learning.simulate import SimulateSettings, simulate
 from fusion_perception.models import build
 from fusion_perception.models.bundle import load_bundle, save_bundle
 from fusion_perception.runtime import Runtime
+from fusion_perception.sensing.ledger import CAUSES
 from fusion_perception.sensing.lidars import UniformGrid
 from fusion_perception.sensing.rig import TASK_CLASSES, Rig
 
@@ -69,10 +70,12 @@ def test_the_report_has_the_agreed_keys(bundle, report):
     assert set(said['error_m']) == {'mean', 'median', 'p95', 'max', 'per_class'}
     assert set(said['hit_rate']) == {'0.1', '0.25', '0.5'}
     assert set(said['latency_ms']) == {'p50', 'p95', 'p99', 'max'}
-    everything = {'received': 12, 'used': 12, 'pending': 0, 'dropped': {}}
+    nothing = dict.fromkeys(CAUSES, 0)
+    everything = {'received': 12, 'used': 12, 'pending': 0, 'dropped': nothing}
     assert said['streams'] == {'camera': everything, 'lidar': everything}
     assert said['scenes'] == said['pairs'] == 12
     assert said['modes'] == {'fusion': 12}
+    assert set(said['bundle']) == {'path', 'model', 'weights_sha256', 'package_version'}
 
 
 @pytest.mark.parametrize(

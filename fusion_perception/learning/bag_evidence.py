@@ -23,7 +23,7 @@ from fusion_perception.learning.evidence import Evidence, score_of
 from fusion_perception.learning.judging import MODES, WORST, Judged
 from fusion_perception.models.bundle import load_bundle
 from fusion_perception.runtime import Device, EngineName, Precision, Runtime
-from fusion_perception.sensing.ledger import STREAMS, Stream, StreamCounts
+from fusion_perception.sensing.ledger import CAUSES, STREAMS, Stream, StreamCounts
 from fusion_perception.sensing.observation import Mode, Prediction
 from fusion_perception.sensing.recording_files import find_recordings
 
@@ -245,14 +245,12 @@ def _summed(streams: Sequence[Mapping[Stream, StreamCounts]]) -> dict[Stream, St
     total: dict[Stream, StreamCounts] = {}
     for stream in STREAMS:
         counts = [one[stream] for one in streams]
-        dropped: Counter[str] = Counter()
-        for one in counts:
-            for cause, n in one['dropped'].items():
-                dropped[cause] += n
         total[stream] = {
             'received': sum(one['received'] for one in counts),
             'used': sum(one['used'] for one in counts),
             'pending': sum(one['pending'] for one in counts),
-            'dropped': dict(dropped),
+            'dropped': {
+                str(cause): sum(one['dropped'][cause] for one in counts) for cause in CAUSES
+            },
         }
     return total

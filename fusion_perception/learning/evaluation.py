@@ -37,7 +37,7 @@ from fusion_perception.learning.stress import stressed
 from fusion_perception.models.bundle import Bundle, explain_difference, load_bundle
 from fusion_perception.models.examples import left_by
 from fusion_perception.runtime import Device, EngineChoice, Precision, Runtime
-from fusion_perception.sensing.ledger import StreamCounts
+from fusion_perception.sensing.ledger import CAUSES, StreamCounts
 from fusion_perception.sensing.observation import Mode, Prediction
 
 log = logging.getLogger(__name__)
@@ -169,7 +169,13 @@ def from_folder(runtime: Runtime, data: Path, settings: EvaluateSettings) -> Evi
                 alone = predict(runtime, scenes, mode, settings.batch_size)
             by_mode[mode] = score_of(alone, scenes.centers)
     count = len(scenes)
-    all_used: StreamCounts = {'received': count, 'used': count, 'pending': 0, 'dropped': {}}
+    nothing_dropped = {str(cause): 0 for cause in CAUSES}
+    all_used: StreamCounts = {
+        'received': count,
+        'used': count,
+        'pending': 0,
+        'dropped': nothing_dropped,
+    }
     return Evidence(
         source=str(data),
         prediction=prediction,
@@ -260,7 +266,6 @@ def as_report(
     evidence: Evidence, runtime: Runtime, settings: EvaluateSettings, seconds: float
 ) -> dict[str, object]:
     """Return the content of report.json. Only `latency_ms` and `time` differ between two runs."""
-    manifest = runtime.bundle.manifest
     scores = evidence.scores()
     nothing: dict[str, object] = {'scenes': 0, 'mse': None, 'error_m': None, 'hit_rate': None}
     values = nothing if scores is None else scores.as_json()
@@ -274,12 +279,7 @@ def as_report(
         'latency_ms': spread(evidence.latency_ms),
         'time': {'seconds': seconds, 'pairs_per_s': evidence.pairs / seconds},
         'source': evidence.source,
-        'bundle': {
-            'path': str(runtime.bundle.path),
-            'model': manifest.model,
-            'weights_sha256': manifest.weights_sha256,
-            'package_version': manifest.package_version,
-        },
+        'bundle': runtime.bundle.identity(),
         'device': device_name(runtime.device),
         'engine': runtime.engine,
         'versions': versions(),

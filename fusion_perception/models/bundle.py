@@ -69,6 +69,15 @@ class Bundle:
         """Return the sensors and classes the model was trained for."""
         return self.manifest.rig
 
+    def identity(self) -> dict[str, str]:
+        """Return what a report calls this bundle: file, model, weights and who wrote it."""
+        return {
+            'path': str(self.path),
+            'model': self.manifest.model,
+            'weights_sha256': self.manifest.weights_sha256,
+            'package_version': self.manifest.package_version,
+        }
+
 
 def save_bundle(
     path: Path,
