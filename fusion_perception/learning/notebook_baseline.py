@@ -24,7 +24,7 @@ Loader = DataLoader[Sample]
 # What a network takes of the RGBA and the XYZA images of a batch.
 Inputs = Callable[[Tensor, Tensor], tuple[Tensor, ...]]
 
-IMAGE_SIZE, MAX_RANGE, BATCH_SIZE, VALIDATION, LEARNING_RATE = 64, 50.0, 32, 320, 1e-4
+IMAGE_SIZE, MAX_RANGE, BATCH_SIZE, LEARNING_RATE = 64, 50.0, 32, 1e-4
 
 
 class NotebookData(Dataset[Sample]):

@@ -78,8 +78,6 @@ class Stopwatch:
         for owner, name, stage in (
             (pipeline, 'take', 'callback (decode, pair, hand over)'),
             (pipeline.intake, 'take', 'decode and pair'),
-            (pipeline.runtime, 'observe', 'observe'),
-            (pipeline.runtime, 'predict', 'predict'),
             (pipeline.runtime, 'predict_frame', 'observe and predict'),
             (pipeline, '_publish', 'publish'),
         ):
