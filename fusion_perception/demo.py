@@ -8,10 +8,10 @@ import math
 import os
 import shutil
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 import torch
@@ -25,6 +25,7 @@ from fusion_perception.learning.plots import scene_figure, write_png
 from fusion_perception.learning.run import versions
 from fusion_perception.models.bundle import Bundle, load_bundle
 from fusion_perception.runtime import Device
+from fusion_perception.sensing.ledger import StreamCounts
 from fusion_perception.sensing.rig import TASK_CLASSES, Task
 from fusion_perception.sensing.settings import Settings
 
@@ -158,7 +159,7 @@ def _watch(witness: Witness, children: Sequence[Child], seconds: float) -> str |
     return None
 
 
-def _spin_until(witness: Witness, done: Any, timeout_s: float) -> None:
+def _spin_until(witness: Witness, done: Callable[[], bool], timeout_s: float) -> None:
     import rclpy
 
     end = time.monotonic() + timeout_s
@@ -167,7 +168,8 @@ def _spin_until(witness: Witness, done: Any, timeout_s: float) -> None:
 
 
 @contextmanager
-def _live() -> Iterator[Any]:
+def _live() -> Iterator[Callable[[str], None]]:
+    """Yield what shows a line: in place on a terminal, elsewhere once a second in the log."""
     console = Console(stderr=True)
     if console.is_terminal:
         with Live(console=console, refresh_per_second=5, transient=True) as live:
@@ -220,7 +222,8 @@ def _report(witness: Witness, bundle: Bundle, settings: DemoSettings) -> tuple[s
     scores = score(torch.from_numpy(predicted), torch.from_numpy(truth), classes)
     values = [] if witness.status is None else witness.status.values
     latency_ms = spread([judged.latency_ms for judged in witness.judged])
-    streams, missed = streams_of(values), witness.missed()
+    streams = cast('dict[str, StreamCounts]', streams_of(values))
+    missed = witness.missed()
     modes = {mode: int(count) for mode, count in group(values, 'modes').items()}
     summary = {
         **scores.as_json(),
@@ -254,7 +257,7 @@ def _report(witness: Witness, bundle: Bundle, settings: DemoSettings) -> tuple[s
     )
 
 
-def _fates(streams: Mapping[str, Mapping[str, Any]]) -> str:
+def _fates(streams: Mapping[str, StreamCounts]) -> str:
     """Say what became of the messages that reached the node."""
     told = []
     for stream, counts in streams.items():

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from collections.abc import Mapping
+from typing import NamedTuple
 
 from fusion_perception.models.base import Estimate, FusionModel, ModelConfig, Stage
 from fusion_perception.models.dense_fusion import DenseFusion, DenseFusionConfig
@@ -19,7 +19,7 @@ __all__ = ['MODELS', 'Estimate', 'FusionModel', 'ModelConfig', 'Stage', 'build']
 class Entry(NamedTuple):
     """A model and the settings it is built from."""
 
-    model: Callable[[Any], FusionModel]
+    model: type[FusionModel]
     config: type[ModelConfig]
 
 
