@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import threading
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from typing import ClassVar, Literal, NamedTuple
 
 import numpy as np
@@ -27,19 +28,42 @@ class UnavailableError(ValueError):
     """An engine cannot be had here; the message says why and what to do."""
 
 
-@contextmanager
-def whole_float32() -> Iterator[None]:
+class _WholeFloat32:
+    """The process's switch for TF32 in cuDNN: off while anybody is inside, then as it was.
+
+    Threads come and go in any order: the first one in switches, the last one out restores.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._inside = 0
+        self._before = False
+
+    def __enter__(self) -> None:
+        with self._lock:
+            if not self._inside:
+                self._before = torch.backends.cudnn.allow_tf32
+                torch.backends.cudnn.allow_tf32 = False
+            self._inside += 1
+
+    def __exit__(self, *_: object) -> None:
+        with self._lock:
+            self._inside -= 1
+            if not self._inside:
+                torch.backends.cudnn.allow_tf32 = self._before
+
+
+_WHOLE_FLOAT32 = _WholeFloat32()
+
+
+def whole_float32() -> AbstractContextManager[None]:
     """Let a GPU compute float32 convolutions with all 24 digits, as a CPU does.
 
     By default cuDNN takes eleven of them (TF32): this moves centres by up to a centimetre. The
-    switch is the process's own; another thread's convolutions meanwhile are as exact.
+    switch is the process's own: while one thread is inside, all threads compute so, and what it
+    was before comes back when none is inside any more.
     """
-    before = torch.backends.cudnn.allow_tf32
-    torch.backends.cudnn.allow_tf32 = False
-    try:
-        yield
-    finally:
-        torch.backends.cudnn.allow_tf32 = before
+    return _WHOLE_FLOAT32
 
 
 class View(NamedTuple):
