@@ -1,12 +1,35 @@
 """What engines keep from call to call, and what of the process they leave as it was."""
 
+import gc
 import threading
+import weakref
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
+from small_bundles import small_bundle
 
-from fusion_perception.engines.base import whole_float32
+from fusion_perception.engines.base import TorchEngine, whole_float32
+from fusion_perception.engines.onnx_graph import export, keep, kept_graph
+from fusion_perception.engines.onnx_runtime import OnnxEngine
+from fusion_perception.models.bundle import load_bundle
+from fusion_perception.models.examples import made_up_examples
+
+CPU = torch.device('cpu')
+
+pytestmark = pytest.mark.usefixtures('one_thread', 'private_cache')
+
+
+@pytest.fixture
+def bundle(tmp_path):
+    return load_bundle(small_bundle(tmp_path))
+
+
+def seen(bundle, count):
+    scenes = made_up_examples(bundle.rig.camera, bundle.lidar)
+    return TorchEngine(bundle, CPU).observe(
+        scenes.images[:count].numpy(), scenes.ranges[:count].numpy()
+    )
 
 
 @pytest.mark.parametrize('before', [True, False])
@@ -41,3 +64,31 @@ def test_whole_float32_within_whole_float32_and_after_a_fault_leaves_the_switch_
     with pytest.raises(KeyError), whole_float32(), whole_float32():
         raise KeyError
     assert torch.backends.cudnn.allow_tf32
+
+
+def test_an_engine_that_is_let_go_is_freed_at_once(bundle):
+    engine = OnnxEngine(bundle, CPU)
+    for count in (1, 2):
+        engine.estimate(seen(bundle, count))
+    gone = weakref.ref(engine)
+    gc.disable()  # Without the cycle collector.
+    try:
+        del engine
+        assert gone() is None
+    finally:
+        gc.enable()
+
+
+def test_a_batch_of_another_size_leaves_the_graph_of_the_first_one_as_it_was(bundle):
+    engine = OnnxEngine(bundle, CPU)
+    before = engine.estimate(seen(bundle, 1)).centers
+    # Another model in the place that the graph of one observation was read from.
+    moved = load_bundle(bundle.path)
+    with torch.no_grad():
+        moved.model.prior_center.add_(10.0)
+    kept_graph(bundle, 'observation').unlink()
+    keep(bundle, 'observation', export(moved, batch=1))
+    engine.estimate(seen(bundle, 2))
+    assert torch.equal(engine.estimate(seen(bundle, 1)).centers, before)
+    anew = OnnxEngine(bundle, CPU).estimate(seen(bundle, 1)).centers
+    assert not torch.allclose(anew, before, atol=0.1), 'the other model is what a new engine reads'

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import threading
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
-from typing import ClassVar, Literal, NamedTuple
+from functools import lru_cache
+from typing import ClassVar, Literal, NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -22,6 +23,9 @@ from fusion_perception.sensing.observation import Camera, Observation
 EngineName = Literal['torch', 'onnxruntime', 'cuda_graph', 'tensorrt']
 EngineChoice = Literal['auto', 'torch', 'onnxruntime', 'cuda_graph', 'tensorrt']
 Precision = Literal['float32', 'bfloat16']
+Graph = TypeVar('Graph')
+# Graphs of so many batch sizes stay in memory.
+_MOST_SIZES = 8
 
 
 class UnavailableError(ValueError):
@@ -64,6 +68,15 @@ def whole_float32() -> AbstractContextManager[None]:
     was before comes back when none is inside any more.
     """
     return _WHOLE_FLOAT32
+
+
+def kept_by_size(make: Callable[[int], Graph]) -> Callable[[int], Graph]:
+    """Return what gives the graph for a number of frames; the ones used last stay in memory.
+
+    `make` must not hold the engine that keeps the result, so it is no method of it: the two would
+    hold each other, and graphs and their memory would wait for the cycle collector.
+    """
+    return lru_cache(_MOST_SIZES)(make)
 
 
 class View(NamedTuple):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Callable, Iterator
-from functools import lru_cache
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -19,21 +19,20 @@ from fusion_perception.engines.base import (
     FrameArrays,
     UnavailableError,
     View,
+    kept_by_size,
     whole_float32,
 )
 from fusion_perception.models.base import Estimate
 from fusion_perception.models.bundle import Bundle
 from fusion_perception.models.dense_fusion import DenseFusion
 from fusion_perception.sensing.assembly import CameraMatrices, observe, observe_flagged
-from fusion_perception.sensing.observation import Camera, Observation
+from fusion_perception.sensing.observation import Camera, Lidar, Observation
 
 log = logging.getLogger(__name__)
 
 # What precedes the ranges, in float32: two flags, intrinsics, pose, and room to stay aligned.
 _CAMERA_AT, _LIDAR_AT, _INTRINSICS_AT, _POSE_AT, _HEAD = 0, 1, 2, 11, 32
 _WARM_UPS = 3
-# Graphs of so many batch sizes stay in memory.
-_MOST_SIZES = 8
 
 OfFrames = Callable[[Tensor, Tensor, Tensor], Estimate]
 OfBatch = Callable[[Observation], Estimate]
@@ -61,8 +60,9 @@ class CudaGraphEngine(Engine):
         super().__init__(bundle, device)
         bundle.model.to(device).eval()
         self._way, self._frame = self._quickest() if way is None else (way, self._of_frame(way))
-        self._frames = lru_cache(_MOST_SIZES)(self._of_frames)
-        self._batches = lru_cache(_MOST_SIZES)(self._of_batch)
+        seen = (self._way, bundle, self.lidar, self._view)
+        self._frames = kept_by_size(partial(_of_frames, *seen))
+        self._batches = kept_by_size(partial(_of_batch, *seen))
 
     def estimate(self, observation: Observation) -> Estimate:
         """Return the estimate of a batch, float32 on the CPU."""
@@ -107,43 +107,48 @@ class CudaGraphEngine(Engine):
                 log.info('Engine cuda_graph takes a simpler way here: %s', error)
             else:
                 fused = FusedDenseFusion(model, self.device)
-                yield Way(fused.compiled(self._assembled), fused, pinned.copy)
-                yield Way(self._assembling(fused), fused, pinned.copy)
-        yield Way(self._assembling(model), model, _copy)
+                yield Way(fused.compiled(partial(_assembled, self.lidar)), fused, pinned.copy)
+                yield Way(_assembling(self.lidar, fused), fused, pinned.copy)
+        yield Way(_assembling(self.lidar, model), model, _copy)
 
     def _of_frame(self, way: Way) -> _FrameGraph:
         return _FrameGraph(way.of_frame, way.copy, self.bundle, 1, self._view)
 
-    def _of_frames(self, count: int) -> _FrameGraph:
-        # To compile it for each number would take longer than most recordings to evaluate.
-        work = self._assembling(self._way.of_batch)
-        return _FrameGraph(work, self._way.copy, self.bundle, count, self._view)
 
-    def _of_batch(self, count: int) -> _BatchGraph:
-        (height, width), scan = self._image_size, self._scan_size
-        like = observe(
-            torch.zeros(count, height, width, 4, dtype=torch.uint8, device=self.device),
-            torch.zeros(count, *scan, device=self.device),
-            self._view.camera,
-            self.lidar,
-            self._view.matrices,
-        )
-        return _BatchGraph(self._way, like, len(self.bundle.rig.classes))
+def _of_frames(way: Way, bundle: Bundle, lidar: Lidar, view: View, count: int) -> _FrameGraph:
+    # To compile it for each number would take longer than most recordings to evaluate.
+    return _FrameGraph(_assembling(lidar, way.of_batch), way.copy, bundle, count, view)
 
-    def _assembling(self, of_batch: OfBatch) -> OfFrames:
-        return lambda *sent: of_batch(self._assembled(*sent))
 
-    def _assembled(self, head: Tensor, ranges: Tensor, images: Tensor) -> Observation:
-        frames = _named(head, ranges, images)
-        matrices = CameraMatrices(frames['intrinsics'], frames['T_camera_lidar'])
-        return observe_flagged(
-            frames['image'],
-            frames['ranges'],
-            frames['camera'],
-            frames['lidar'],
-            matrices,
-            self.lidar,
-        )
+def _of_batch(way: Way, bundle: Bundle, lidar: Lidar, view: View, count: int) -> _BatchGraph:
+    device = view.matrices.intrinsics.device
+    like = observe(
+        torch.zeros(
+            count, view.camera.height, view.camera.width, 4, dtype=torch.uint8, device=device
+        ),
+        torch.zeros(count, *lidar.shape, device=device),
+        view.camera,
+        lidar,
+        view.matrices,
+    )
+    return _BatchGraph(way, like, len(bundle.rig.classes))
+
+
+def _assembling(lidar: Lidar, of_batch: OfBatch) -> OfFrames:
+    return lambda *sent: of_batch(_assembled(lidar, *sent))
+
+
+def _assembled(lidar: Lidar, head: Tensor, ranges: Tensor, images: Tensor) -> Observation:
+    frames = _named(head, ranges, images)
+    matrices = CameraMatrices(frames['intrinsics'], frames['T_camera_lidar'])
+    return observe_flagged(
+        frames['image'],
+        frames['ranges'],
+        frames['camera'],
+        frames['lidar'],
+        matrices,
+        lidar,
+    )
 
 
 class _Recorded:

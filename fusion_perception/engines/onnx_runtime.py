@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import threading
-from functools import lru_cache, partial
+from functools import partial
 from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from fusion_perception.engines.base import Engine, EngineName, FrameArrays, UnavailableError, View
+from fusion_perception.engines.base import (
+    Engine,
+    EngineName,
+    FrameArrays,
+    UnavailableError,
+    View,
+    kept_by_size,
+)
 from fusion_perception.engines.onnx_graph import export, graph_of
 from fusion_perception.models.base import Estimate
 from fusion_perception.models.bundle import Bundle
@@ -20,8 +27,6 @@ if TYPE_CHECKING:
     import onnxruntime
 
 _INSTALL = 'Install it with `pip install onnx onnxruntime`, or use engine auto or torch.'
-# Graphs of so many batch sizes stay in memory.
-_MOST_SIZES = 8
 _SPIN_US = 50
 
 
@@ -36,8 +41,7 @@ class OnnxEngine(Engine):
         super().__init__(bundle, torch.device('cpu'))
         self._threads = torch.get_num_threads()
         self._exporting, self._framing = threading.Lock(), threading.Lock()
-        # Not a method of this engine: it would keep the engine alive.
-        self._sessions = lru_cache(_MOST_SIZES)(
+        self._sessions = kept_by_size(
             partial(_session_for, bundle, self._providers, self._threads)
         )
         session = open_session(graph_of(bundle, 'frame'), self._providers, self._threads)
