@@ -1,19 +1,24 @@
 """Several processes pack a data folder to the same bytes as one, whatever becomes of them."""
 
+import os
 import shutil
+import signal
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image, PngImagePlugin
 
-from fusion_perception.learning import packing_crew
 from fusion_perception.learning.dataset import PACKED, read_folder
+from fusion_perception.learning.folder import DataFolder
+from fusion_perception.learning.packing import Packing
+from fusion_perception.learning.packing_crew import _Helper, pack_scenes
 from fusion_perception.learning.plain_packing import Places, PlainPacking
 from fusion_perception.learning.simulate import SimulateSettings, simulate
 
-COUNT = 24
+COUNT, CHUNK = 24, 3
 
 
 @pytest.fixture(scope='module')
@@ -29,49 +34,71 @@ def folder(simulated: Path, tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def helpers(monkeypatch: pytest.MonkeyPatch) -> list[packing_crew._Helper]:
-    """Call two helpers for a few scenes, and note which there were."""
-    seen: list[packing_crew._Helper] = []
-    begin = packing_crew._Helper.__init__
-
-    def noted(self: packing_crew._Helper, places: Places) -> None:
-        begin(self, places)
-        seen.append(self)
-
-    monkeypatch.setattr(packing_crew._Helper, '__init__', noted)
-    monkeypatch.setattr(packing_crew, '_WORTH_HELP', 2)
-    monkeypatch.setattr(packing_crew, '_CHUNK', 3)
-    monkeypatch.setattr(packing_crew.os, 'cpu_count', lambda: 3)
-    return seen
+def odd_folder(folder: Path) -> Path:
+    """Return a folder in which each chunk begins with files that are not plain."""
+    extra = PngImagePlugin.PngInfo()
+    extra.add_text('a', 'b')
+    for index in range(0, COUNT, CHUNK):
+        path = folder / f'rgb/{index:04d}.png'
+        with Image.open(path) as image:
+            image.convert('RGBA').save(path, pnginfo=extra)
+        scan = folder / f'lidar/{index:04d}.npy'
+        np.save(scan, np.load(scan).astype(np.float64))
+    return folder
 
 
-def packed(folder: Path) -> bytes:
-    (folder / PACKED).unlink(missing_ok=True)
-    read_folder(folder)
-    return (folder / PACKED).read_bytes()
+def packed(folder: Path, helpers: int, at_odd: Callable[[], object] = lambda: None) -> bytes:
+    """Return the packed file of a folder; `at_odd` is called at every file that is not plain."""
+    data, file = DataFolder.open(folder), folder.parent / 'packed'
+    images, ranges = data.shapes()
+    layout = {'images': (np.uint8, images), 'ranges': (np.float32, ranges)}
+    with Packing(file, layout, {}) as packing:
+
+        def put_scene(index: int) -> None:
+            at_odd()
+            image, scan = data.read_scene(index)
+            packing.put('images', image, index)
+            packing.put('ranges', scan, index)
+
+        places = Places(
+            str(file),
+            (str(data.images.folder), str(data.ranges.folder)),
+            (images[1:3], ranges[1:]),
+            (packing.begin_of('images'), packing.begin_of('ranges')),
+        )
+        names = tuple(zip(data.images.names, data.ranges.names, strict=True))
+        pack_scenes(places, names, put_scene, helpers, CHUNK)
+    return file.read_bytes()
 
 
-def alone(folder: Path) -> bytes:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(packing_crew, '_WORTH_HELP', 10**6)
-        return packed(folder)
+def living() -> set[int]:
+    """Return the helpers of this process (Linux); one that has ended has no command line."""
+    threads = Path('/proc/self/task').glob('*/children')
+    children = {int(child) for thread in threads for child in thread.read_text().split()}
+    files = {child: Path(f'/proc/{child}/cmdline') for child in children}
+    return {child for child, file in files.items() if b'plain_packing' in file.read_bytes()}
 
 
-def ended(helper: packing_crew._Helper) -> bool:
-    return helper._process.poll() is not None
+def test_helpers_pack_the_same_bytes_and_end(odd_folder: Path) -> None:
+    seen: set[int] = set()
+    assert packed(odd_folder, 2, lambda: seen.update(living())) == packed(odd_folder, 0)
+    assert len(seen) == 2
+    assert not living()
 
 
-def test_helpers_pack_the_same_bytes_and_end(folder: Path, helpers: list) -> None:
-    assert packed(folder) == alone(folder)
-    assert len(helpers) == 2
-    assert all(map(ended, helpers))
+def test_a_folder_is_read_as_its_files_say(odd_folder: Path) -> None:
+    scenes, data = read_folder(odd_folder), DataFolder.open(odd_folder)
+    for index in range(COUNT):
+        image, scan = data.read_scene(index)
+        assert np.array_equal(scenes.images[index], image)
+        assert np.array_equal(scenes.ranges[index], scan)
 
 
 def test_a_helper_does_what_it_is_asked(folder: Path, tmp_path: Path) -> None:
     size, sides = 64 * 64 * 4, ((64, 64), (64, 64))
     names = [(f'{index:04d}.png', f'{index:04d}.npy') for index in range(COUNT)]
     written = []
-    for way in (packing_crew._Helper, PlainPacking):
+    for way in (_Helper, PlainPacking):
         file = tmp_path / way.__name__
         file.write_bytes(bytes(2 * COUNT * size))
         folders = (str(folder / 'rgb'), str(folder / 'lidar'))
@@ -84,62 +111,44 @@ def test_a_helper_does_what_it_is_asked(folder: Path, tmp_path: Path) -> None:
     assert written[0][(COUNT + 7) * size : (COUNT + 8) * size] == expected
 
 
-def test_files_that_are_not_plain_are_packed_all_the_same(folder: Path, helpers: list) -> None:
-    extra = PngImagePlugin.PngInfo()
-    extra.add_text('a', 'b')
-    for index in (0, 7, COUNT - 1):
-        path = folder / f'rgb/{index:04d}.png'
-        with Image.open(path) as image:
-            image.convert('RGBA').save(path, pnginfo=extra)
-        scan = folder / f'lidar/{index:04d}.npy'
-        np.save(scan, np.load(scan).astype(np.float64))
-    together = packed(folder)
-    assert len(helpers) == 2
-    assert together == alone(folder)
-
-
 def test_helpers_that_die_at_once_leave_their_share_to_this_process(
-    folder: Path, helpers: list, monkeypatch: pytest.MonkeyPatch
+    folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    expected = alone(folder)
+    expected = packed(folder, 0)
     monkeypatch.setattr(sys, 'executable', shutil.which('false'))
-    assert packed(folder) == expected
-    assert len(helpers) == 2
+    assert packed(folder, 2) == expected
 
 
 def test_without_an_interpreter_to_start_this_process_does_all(
-    folder: Path, helpers: list, monkeypatch: pytest.MonkeyPatch
+    folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    expected = alone(folder)
+    expected = packed(folder, 0)
     monkeypatch.setattr(sys, 'executable', str(folder / 'nothing'))
-    assert packed(folder) == expected
-    assert not helpers
+    assert packed(folder, 2) == expected
 
 
-def test_a_helper_killed_half_way_leaves_its_share_to_this_process(
-    folder: Path, helpers: list, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    expected, ask = alone(folder), packing_crew._Helper.pack
+def test_helpers_killed_at_work_leave_their_share_to_this_process(odd_folder: Path) -> None:
+    killed: set[int] = set()
 
-    def killed(self: packing_crew._Helper, first: int, names: object) -> list[int]:
-        self._process.kill()
-        self._process.wait()
-        return ask(self, first, names)
+    def kill() -> None:
+        for helper in living():
+            os.kill(helper, signal.SIGKILL)
+            killed.add(helper)
 
-    monkeypatch.setattr(packing_crew._Helper, 'pack', killed)
-    assert packed(folder) == expected
-    assert len(helpers) == 2
+    assert packed(odd_folder, 2, kill) == packed(odd_folder, 0)
+    assert len(killed) == 2
 
 
 @pytest.mark.parametrize('index', [0, 11, COUNT - 1])
-def test_a_torn_file_is_named_and_no_process_stays(
-    folder: Path, helpers: list, index: int
-) -> None:
+def test_a_torn_file_is_named_and_no_process_stays(folder: Path, index: int) -> None:
     path = folder / f'lidar/{index:04d}.npy'
     path.write_bytes(path.read_bytes()[:-5])
+    seen: set[int] = set()
+    with pytest.raises(ValueError, match=rf'{index:04d}\.npy is torn'):
+        packed(folder, 2, lambda: seen.update(living()))
+    assert len(seen) == 2
+    assert not living()
     with pytest.raises(ValueError, match=rf'{index:04d}\.npy is torn'):
         read_folder(folder)
-    assert len(helpers) == 2
-    assert all(map(ended, helpers))
     assert not list(folder.glob('.packing-*'))
     assert not (folder / PACKED).exists()

@@ -27,14 +27,22 @@ _CHUNK = 128
 _MOST_HELPERS = 7
 
 
-def pack_scenes(places: Places, names: Names, put_scene: Callable[[int], None]) -> None:
+def pack_scenes(
+    places: Places,
+    names: Names,
+    put_scene: Callable[[int], None],
+    helpers: int | None = None,
+    chunk: int = _CHUNK,
+) -> None:
     """Decode all scenes into the packed file: plain ones by the short way, others by `put_scene`.
 
     `put_scene` gets a scene's number, in any order and from several threads. What it raises is
-    raised here, and ends the rest. A helper that cannot start, or dies, leaves its share to this
-    process.
+    raised here, and ends the rest. So many processes help (by default as many as there are cores,
+    where it is worth it), and each gets a chunk of scenes at a time. One that cannot start, or
+    dies, leaves its share to this process.
     """
-    chunks = iter(range(0, len(names), _CHUNK))
+    wanted = _helpers_for(len(names)) if helpers is None else helpers
+    chunks = iter(range(0, len(names), chunk))
     taking, failed = threading.Lock(), threading.Event()
 
     def starts() -> Iterator[int]:
@@ -48,20 +56,20 @@ def pack_scenes(places: Places, names: Names, put_scene: Callable[[int], None]) 
     def work(pack: Callable[[int, Names], list[int]]) -> None:
         try:
             for start in starts():
-                for number in pack(start, names[start : start + _CHUNK]):
+                for number in pack(start, names[start : start + chunk]):
                     put_scene(number)
         except BaseException:
             failed.set()
             raise
 
     with ExitStack() as open_until_done:
-        helpers = []
+        crew = []
         with suppress(OSError):  # No interpreter to start, or no more processes: do it here.
-            for _ in range(_helpers_for(len(names))):
-                helpers.append(open_until_done.enter_context(_Helper(places)))
+            for _ in range(wanted):
+                crew.append(open_until_done.enter_context(_Helper(places)))
         here = open_until_done.enter_context(PlainPacking(places))
-        pool = open_until_done.enter_context(ThreadPoolExecutor(max(1, len(helpers))))
-        asked = [pool.submit(work, helper.pack) for helper in helpers]
+        pool = open_until_done.enter_context(ThreadPoolExecutor(max(1, len(crew))))
+        asked = [pool.submit(work, helper.pack) for helper in crew]
         work(here.pack)
         for done in asked:
             done.result()
