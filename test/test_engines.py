@@ -1,6 +1,5 @@
 """Every engine says what eager torch says, or is refused and another one taken."""
 
-import logging
 import sys
 from concurrent.futures import ThreadPoolExecutor
 
@@ -176,7 +175,7 @@ def shift_votes(model, metres):
     votes.ballot.bias[votes.objects :] += metres / model.config.reach
 
 
-def test_a_graph_that_is_a_centimetre_off_is_refused_and_the_next_taken(bundle, caplog):
+def test_a_graph_that_is_a_centimetre_off_is_refused_and_the_next_taken(bundle):
     moved = load_bundle(bundle.path)
     with torch.no_grad():
         shift_votes(moved.model, 0.01)
@@ -186,10 +185,8 @@ def test_a_graph_that_is_a_centimetre_off_is_refused_and_the_next_taken(bundle, 
     assert 0.005 < trial.apart_m < 0.03
     assert 'mm' in trial.fault
     assert str(kept_graph(bundle, 'frame')) in trial.remedy
-    with caplog.at_level(logging.WARNING):
-        assert Runtime(bundle, 'cpu', engine='onnxruntime').engine == 'torch'
-        assert Runtime(bundle, 'cpu', engine='auto').engine == 'torch'
-    assert len(caplog.records) == 2
+    for choice in ('onnxruntime', 'auto'):
+        assert Runtime(bundle, 'cpu', engine=choice).engine == 'torch'
 
 
 def test_a_graph_of_observations_is_held_to_the_same(bundle):

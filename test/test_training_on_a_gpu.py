@@ -56,16 +56,21 @@ def test_recorded_steps_learn_what_plain_steps_learn(settings, monkeypatch, prec
             assert found[key] == pytest.approx(expected[key], rel=0.02)
 
 
-def test_a_step_that_waits_for_the_gpu_is_taken_plainly(settings, monkeypatch, caplog):
-    loss_of = FusionModel.training_loss
-    monkeypatch.setattr(
-        FusionModel,
-        'training_loss',
-        lambda model, *given: loss_of(model, *given) * (1 + 0 * loss_of(model, *given).item()),
-    )
+@pytest.mark.parametrize('waits', [True, False])
+def test_a_step_that_waits_for_the_gpu_is_taken_plainly_each_time(settings, monkeypatch, waits):
+    loss_of, steps, taken = FusionModel.training_loss, 2 * 4, 0
+
+    def counted(model, *given):
+        nonlocal taken
+        taken += torch.is_grad_enabled()
+        loss = loss_of(model, *given)
+        return loss * (1 + 0 * loss.item()) if waits else loss
+
+    monkeypatch.setattr(FusionModel, 'training_loss', counted)
     train(settings('run', device='cuda'))
-    assert 'without a CUDA graph' in caplog.text
     assert len(rows_of(settings('run').out)) == 2
+    # A recorded step is repeated without Python.
+    assert (taken >= steps) == waits
 
 
 def test_the_validation_of_fresh_scenes_is_that_of_a_cpu(settings):

@@ -54,6 +54,10 @@ def test_the_gif_turns_once_at_30_frames_a_second(data: Path, tmp_path: Path) ->
     assert len(set(frames)) == 4
 
 
+def test_by_default_the_gif_turns_by_a_degree_a_frame(data: Path) -> None:
+    assert ViewSettings(data=data).frames == 360
+
+
 def test_a_folder_without_distances_is_drawn_without_them(data: Path, tmp_path: Path) -> None:
     copy = Path(shutil.copytree(data, tmp_path / 'copy'))
     shutil.rmtree(copy / 'distance')

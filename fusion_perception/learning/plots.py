@@ -90,7 +90,7 @@ def write_png(figure: Figure, path: Path, dpi: int = 120) -> None:
 
 
 def write_turning_gif(
-    points: Floats, box: Box, path: Path, frames: int = 360, elevation: float = 30.0
+    points: Floats, box: Box, path: Path, frames: int, elevation: float = 30.0
 ) -> None:
     """Write a GIF of the points turning once around, 30 frames a second."""
     figure = scatter_figure(points, box, elevation, 0.0, pixels=400)
