@@ -154,8 +154,14 @@ def test_a_frame_that_does_not_fit_is_refused_alike_by_every_engine(exported):
     image, ranges = exported.examples.images[0].numpy(), exported.examples.ranges[0].numpy()
     for engine in ('torch', 'onnxruntime'):
         ready = Runtime(exported, 'cpu', engine=engine)
-        for frame in ((image, ranges[:10]), (image.astype(np.float32), ranges)):
-            with pytest.raises(ValueError, match=r'range image|uint8'):
+        for frame in (
+            (image, ranges[:10]),
+            (image, ranges[None]),
+            (image, (1000 * ranges).astype(np.uint16)),
+            (image.astype(np.float32), ranges),
+            (image[:0], ranges),
+        ):
+            with pytest.raises(ValueError, match=r'[Rr]ange image|uint8|Nothing is in'):
                 ready.predict_frame(*frame)
         with pytest.raises(ValueError, match='1 images came with 2 range images'):
             ready.predict_frames(image[None], np.stack((ranges, ranges)))

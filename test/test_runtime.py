@@ -155,3 +155,13 @@ def test_resizing_changes_no_pixel_by_more_than_one_of_255():
     sized = resize(large.permute(0, 2, 3, 1), 64, 64)
     assert sized.dtype == torch.uint8
     assert (sized.permute(0, 3, 1, 2).float() - exact).abs().max() <= 1.001
+
+
+def test_a_graph_refuses_observations_of_other_sizes_than_it_was_made_for(tmp_path):
+    bundle = load_bundle(small_bundle(tmp_path, 'dense_fusion'))
+    camera = bundle.rig.camera.resized(128, 128)
+    image, ranges = torch.zeros(1, 128, 128, 4, dtype=torch.uint8), torch.from_numpy(RANGES)[None]
+    seen = observe(image, ranges, camera, bundle.lidar)
+    assert Runtime(bundle, 'cpu', engine='torch').predict(seen).centers.isfinite().all()
+    with pytest.raises(ValueError, match=r'\(128, 128\) pixels .* takes \(64, 64\)'):
+        Runtime(bundle, 'cpu', engine='onnxruntime').predict(seen)

@@ -168,9 +168,19 @@ class Engine(ABC):
         """Return how many frames these are, 0 unless they are as the bundle knows them."""
         counts = {len(part) for part in (images, ranges) if part is not None}
         fit = (images is None or _are_images(images)) and (
-            ranges is None or ranges.shape[1:] == self._scan_size
+            ranges is None or (ranges.shape[1:] == self._scan_size and ranges.dtype.kind == 'f')
         )
         return counts.pop() if fit and len(counts) == 1 else 0
+
+    def _refuse_other_sizes(self, observation: Observation) -> None:
+        """Raise ValueError for an observation that a graph of the bundle's sizes cannot take."""
+        sizes = tuple(observation.rgba.shape[2:]), tuple(observation.xyza.shape[2:])
+        if sizes != (self._image_size, self._scan_size):
+            raise ValueError(
+                f'An observation of {sizes[0]} pixels and {sizes[1]} beams came, and engine '
+                f'{self.name} takes {self._image_size} and {self._scan_size} (rows, columns). '
+                'Predict frames, which are resized, or use engine torch.'
+            )
 
     def twin(self) -> Self:
         """Return an engine of the same weights that another thread may call."""
@@ -183,7 +193,8 @@ class Engine(ABC):
 
 
 def _are_images(images: NDArray[np.uint8]) -> bool:
-    return images.dtype == np.uint8 and images.ndim == 4 and images.shape[3] in (1, 3, 4)
+    known = images.dtype == np.uint8 and images.ndim == 4 and images.shape[3] in (1, 3, 4)
+    return known and images.size > 0
 
 
 def _paint(images: NDArray[np.uint8], rgba: NDArray[np.generic]) -> None:

@@ -66,6 +66,7 @@ class CudaGraphEngine(Engine):
 
     def estimate(self, observation: Observation) -> Estimate:
         """Return the estimate of a batch, float32 on the CPU."""
+        self._refuse_other_sizes(observation)
         return self._batches(len(observation))(observation.to(self.device))
 
     def estimate_frames(

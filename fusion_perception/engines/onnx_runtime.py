@@ -78,6 +78,7 @@ class OnnxEngine(Engine):
 
     def estimate(self, observation: Observation) -> Estimate:
         """Return the estimate of a batch, float32 on the CPU."""
+        self._refuse_other_sizes(observation)
         with self._exporting:  # Tracing a model is no matter for two threads.
             session = self._sessions(len(observation))
         given = {

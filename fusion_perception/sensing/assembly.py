@@ -37,17 +37,24 @@ def observe(
     camera's are resized to it: their field of view is taken to be the camera's.
     Both must be on one device, and the observation stays there. `matrices` are the camera's on
     that device, where they are at hand.
-    Raises ValueError when neither is given, the counts differ or a shape does not fit.
+    Raises ValueError when neither is given, the counts differ or a shape or dtype does not fit.
     """
     if images is None and ranges is None:
         raise ValueError('Neither an image nor a range image was given. Give at least one.')
-    if images is not None and ranges is not None and len(images) != len(ranges):
+    if ranges is not None and (ranges.ndim != 3 or not ranges.is_floating_point()):
         raise ValueError(
-            f'{len(images)} images came with {len(ranges)} range images. Give as many of each.'
+            f'Range images of shape {tuple(ranges.shape)} and {ranges.dtype} came; (B, R, C) '
+            'floating-point metres are needed.'
         )
     given = images if images is not None else ranges
     assert given is not None
     count, device = len(given), given.device
+    if ranges is not None and len(ranges) != count:
+        raise ValueError(
+            f'{count} images came with {len(ranges)} range images. Give as many of each.'
+        )
+    if not given.numel():
+        raise ValueError(f'Nothing is in an input of shape {tuple(given.shape)}. Give a frame.')
     if images is None:
         rgba = torch.zeros(count, 4, camera.height, camera.width, device=device)
     else:
