@@ -1,0 +1,130 @@
+"""Say how far a bundle is off, and how far it says it is, while its sensors fail.
+
+    python docs/examples/failing_sensors.py --bundle shapes
+"""
+
+from collections.abc import Callable
+
+import torch
+import tyro
+from torch import Tensor
+
+from fusion_perception.models.bundle import load_bundle
+from fusion_perception.runtime import Runtime
+from fusion_perception.sensing.assembly import observe
+from fusion_perception.sensing.rig import TASK_CLASSES
+from fusion_perception.simulation.noise import NoiseSettings, add_noise
+from fusion_perception.simulation.render import Frames, render
+from fusion_perception.simulation.scene import SceneSettings, sample_scenes
+
+BATCH = 128
+# Squared Mahalanobis distances in three dimensions: 95 % lie below.
+IN_95 = 7.815
+
+Change = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
+
+
+def main(bundle: str = 'shapes', count: int = 512, seed: int = 4242) -> None:
+    """Simulate scenes with the original look, let sensors fail, and print a table."""
+    runtime = Runtime(load_bundle(bundle))
+    rig, lidar = runtime.bundle.rig, runtime.bundle.lidar
+    task = next(task for task, classes in TASK_CLASSES.items() if classes == rig.classes)
+
+    def frames(look: SceneSettings, noise: NoiseSettings) -> Frames:
+        generator = torch.Generator().manual_seed(seed)
+        rendered = render(sample_scenes(count, look, generator, rig=rig), rig, lidar)
+        return add_noise(rendered, noise, generator, lidar.max_range)
+
+    whole = frames(SceneSettings(task=task), NoiseSettings())
+    varied = frames(SceneSettings.robust(task), NoiseSettings.robust())
+    print('| sensors | mean error, m | says, m per axis | d²/3 | truth in 95 % |')
+    print('| --- | ---: | ---: | ---: | ---: |')
+    _row(runtime, 'both', whole)
+    _row(runtime, 'both, everything varied as in half of the training', varied)
+    generator = torch.Generator().manual_seed(seed)
+    for name, change in failures(lidar.max_range, generator).items():
+        images, ranges = change(whole.images, whole.ranges)
+        _row(runtime, name, Frames(images, ranges, whole.distances, whole.centers))
+
+
+def failures(max_range: float, generator: torch.Generator) -> dict[str, Change]:
+    """Return what befalls images (N, H, W, 4) and ranges (N, R, C), by its name."""
+
+    def chance(ranges: Tensor) -> Tensor:
+        return torch.rand(ranges.shape, generator=generator)
+
+    def lost(share: float) -> Change:
+        return lambda images, ranges: (
+            images,
+            ranges.masked_fill(chance(ranges) < share, max_range),
+        )
+
+    def left(number: int) -> Change:
+        def keep(images: Tensor, ranges: Tensor) -> tuple[Tensor, Tensor]:
+            order = (chance(ranges) * (ranges < max_range)).flatten(1)
+            fewest = order.topk(number, dim=1).values[:, -1].view(-1, 1, 1)
+            return images, ranges.masked_fill(order.view_as(ranges) < fewest, max_range)
+
+        return keep
+
+    def stray(number: int, among: bool) -> Change:
+        def add(images: Tensor, ranges: Tensor) -> tuple[Tensor, Tensor]:
+            order = chance(ranges).flatten(1)
+            fewest = order.topk(number, dim=1).values[:, -1].view(-1, 1, 1)
+            dust = 1 + (max_range - 1) * chance(ranges)
+            seen = ranges if among else torch.full_like(ranges, max_range)
+            hit = order.view_as(ranges) >= fewest
+            return images, torch.where(hit, dust.minimum(seen), seen)
+
+        return add
+
+    def dead(images: Tensor, ranges: Tensor) -> tuple[Tensor, Tensor]:
+        half = ranges.clone()
+        half[:, ranges.shape[1] // 2 :] = max_range
+        return images, half
+
+    def brightness(factor: float) -> Change:
+        def scale(images: Tensor, ranges: Tensor) -> tuple[Tensor, Tensor]:
+            scaled = (images.float() * factor).round().clamp(0, 255).to(torch.uint8)
+            scaled[..., 3] = images[..., 3]
+            return scaled, ranges
+
+        return scale
+
+    return {
+        'LiDAR: half of the rays lost': lost(0.5),
+        'LiDAR: nine of ten lost': lost(0.9),
+        'LiDAR: ten returns left': left(10),
+        'LiDAR: one return left': left(1),
+        'LiDAR: half of the rows dead': dead,
+        'LiDAR: 40 stray returns among the others': stray(40, among=True),
+        'LiDAR: nothing but one stray return': stray(1, among=False),
+        'LiDAR: nothing but ten stray returns': stray(10, among=False),
+        'LiDAR: no return': lost(1.1),
+        'camera: a tenth of the light': brightness(0.1),
+        'camera: ten times the light': brightness(10.0),
+    }
+
+
+def _row(runtime: Runtime, name: str, frames: Frames) -> None:
+    rig, lidar = runtime.bundle.rig, runtime.bundle.lidar
+    error, covariance = [], []
+    for first in range(0, len(frames), BATCH):
+        part = slice(first, first + BATCH)
+        seen = observe(frames.images[part], frames.ranges[part], rig.camera, lidar)
+        found = runtime.predict(seen)
+        assert found.covariance is not None
+        error.append(found.centers - frames.centers[part])
+        covariance.append(found.covariance)
+    off, said = torch.cat(error).double(), torch.cat(covariance).double()
+    squared = (off * torch.linalg.solve(said, off)).sum(-1)
+    sigma = said.diagonal(dim1=-2, dim2=-1).mean(-1).sqrt().median()
+    inside = (squared < IN_95).double().mean()
+    print(
+        f'| {name} | {off.norm(dim=-1).mean():.2f} | {sigma:.3f} | {squared.mean() / 3:.2f} '
+        f'| {inside:.0%} |'
+    )
+
+
+if __name__ == '__main__':
+    tyro.cli(main)
