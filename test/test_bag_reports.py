@@ -8,9 +8,13 @@ from recordings import record
 from small_bundles import small_bundle
 
 from fusion_perception import cli
+from fusion_perception.learning.bag_evidence import outcome_of
+from fusion_perception.learning.bag_pairs import BagSettings
 from fusion_perception.learning.evaluation import EvaluateSettings, evaluate
 from fusion_perception.learning.timeline import MOST_BINS, Timeline
 from fusion_perception.learning.to_bag import TRUTH
+from fusion_perception.models.bundle import load_bundle
+from fusion_perception.runtime import Runtime
 from fusion_perception.sensing.ledger import CAUSES
 
 pytestmark = pytest.mark.usefixtures('one_thread')
@@ -91,6 +95,26 @@ def test_a_bag_that_cannot_be_read_is_named_beside_the_others(tmp_path, report):
     assert said['pairs'] == 4
     assert list(said['failed']) == [str(bad)]
     assert 'does not begin as an .mcap file' in text
+
+
+@pytest.mark.parametrize(
+    ('fault', 'said'),
+    [
+        (ZeroDivisionError('by zero'), '{} cannot be evaluated (ZeroDivisionError: by zero).'),
+        (OSError('The disk is full.'), '{}: The disk is full.'),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_whatever_fault_a_recording_meets_is_said_of_it_and_ends_no_other(
+    tmp_path, bundle, fault, said
+):
+    bag = record(tmp_path / 'bag', 2)
+
+    def fails(read, total):
+        raise fault
+
+    outcome = outcome_of(Runtime(load_bundle(bundle), 'cpu'), bag, BagSettings(), 4, fails)
+    assert outcome == said.format(bag)
 
 
 @pytest.mark.parametrize('content', [b'', bytes(5000), b'\x89MCAP0\r\n'])

@@ -11,7 +11,7 @@ from rosbags.interfaces import MessageDefinition, MessageDefinitionFormat
 
 from fusion_perception.learning.to_bag import CAMERA_INFO, IMAGE, RANGES, TRUTH
 from fusion_perception.sensing.decode import decode_range, stamp_ns
-from fusion_perception.sensing.message_types import MessageTypes
+from fusion_perception.sensing.message_types import MessageTypes, known_types
 from fusion_perception.sensing.recorded import Recorded
 from fusion_perception.sensing.recording import Recording
 from fusion_perception.sensing.recording_files import find_recordings
@@ -206,6 +206,59 @@ def test_a_definition_that_nobody_understands_harms_no_other_type(tmp_path):
         recorded = next(iter(recording.messages([TRUTH])))
     types.learn(recorded.type, MessageDefinition(MessageDefinitionFormat.MSG, '???'))
     assert len(types.deserialize(recorded.data, recorded.type).poses) == 3
+
+
+@pytest.mark.parametrize(
+    ('whole', 'flipped'),
+    [
+        (b'uint32 height', b'uint32 ieight'),
+        (b'uint32 nanosec', b'uint32 nanosdc'),
+        (b'MSG: std_msgs/Header', b'MSG: std_msgs/Ieader'),
+        (b'uint8[] data', b'uint0[] data'),
+    ],
+)
+def test_a_flipped_bit_in_a_definition_of_a_known_type_costs_no_message(tmp_path, whole, flipped):
+    bag = record(tmp_path / 'bag', 4)
+    file = storage_of(bag)
+    content = file.read_bytes()
+    assert whole in content
+    file.write_bytes(content.replace(whole, flipped))
+    messages, counts, _ = contents(bag)
+    assert counts == dict.fromkeys((IMAGE, CAMERA_INFO, RANGES, TRUTH), 4)
+    ranges = [m for recorded, m in messages if recorded.topic == RANGES]
+    assert decode_range(ranges[0]).shape == (64, 64)
+    assert all(stamp_ns(m) > 0 for m in ranges)
+
+
+def test_a_definition_with_more_fields_than_are_known_is_believed():
+    known = known_types()
+    longer = known.generate_msgdef('std_msgs/msg/Header')[0].replace(
+        'string frame_id', 'string frame_id\nint32 seq', 1
+    )
+    notes = []
+    types = MessageTypes(note=notes.append)
+    types.learn('std_msgs/msg/Header', MessageDefinition(MessageDefinitionFormat.MSG, longer))
+    # CDR: encapsulation, seconds, nanoseconds, length and text of the frame, padding, seq.
+    data = struct.pack('<4sIII4sI', b'\0\1\0\0', 1, 2, 4, b'abc\0', 7)
+    assert types.deserialize(data, 'std_msgs/msg/Header').seq == 7
+    assert notes == []
+
+
+@pytest.mark.parametrize('column', ['name', 'type'])
+def test_a_topic_without_a_name_or_a_type_is_passed_over_and_said(tmp_path, column):
+    bag = record(tmp_path / 'bag', 4, storage='sqlite3')
+    with sqlite3.connect(storage_of(bag)) as database:
+        # The schema forbids it, and damage does not ask.
+        database.execute('PRAGMA writable_schema = ON')
+        database.execute("UPDATE sqlite_master SET sql = replace(sql, ' NOT NULL', '')")
+    database.close()
+    with sqlite3.connect(storage_of(bag)) as database:
+        change = f'UPDATE topics SET {column} = NULL WHERE name = ?'
+        assert database.execute(change, [CAMERA_INFO]).rowcount == 1
+    database.close()
+    _, counts, unread = contents(bag)
+    assert counts == dict.fromkeys((IMAGE, RANGES, TRUTH), 4)
+    assert any(f'the {column} None' in sentence for sentence in unread), unread
 
 
 def test_folders_globs_and_files_lead_to_recordings_once_each(tmp_path):

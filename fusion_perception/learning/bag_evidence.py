@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import multiprocessing
 import os
 from collections import Counter
@@ -26,6 +27,8 @@ from fusion_perception.runtime import Device, EngineName, Precision, Runtime
 from fusion_perception.sensing.ledger import CAUSES, STREAMS, Stream, StreamCounts
 from fusion_perception.sensing.observation import Mode, Prediction
 from fusion_perception.sensing.recording_files import find_recordings
+
+log = logging.getLogger(__name__)
 
 # Reading keeps no more than so many threads busy.
 MOST_WORKERS = 4
@@ -174,7 +177,7 @@ def _run_here(
 
         with _one_thread_each() as threads:
             workers = min(MOST_WORKERS, threads) if runtime.device.type == 'cpu' else 1
-            return _run(runtime, path, settings, batch_size, progress, workers)
+            return outcome_of(runtime, path, settings, batch_size, progress, workers)
 
 
 @contextmanager
@@ -193,7 +196,7 @@ def _one_thread_each() -> Iterator[int]:
 
 
 def _run_there(engine: Engine, path: Path, settings: BagSettings, batch_size: int) -> BagRun | str:
-    return _run(_runtime(engine), path, settings, batch_size)
+    return outcome_of(_runtime(engine), path, settings, batch_size)
 
 
 @lru_cache(maxsize=1)
@@ -203,7 +206,7 @@ def _runtime(engine: Engine) -> Runtime:
     return Runtime(bundle, device, engine.precision, engine.engine)
 
 
-def _run(
+def outcome_of(
     runtime: Runtime,
     path: Path,
     settings: BagSettings,
@@ -211,11 +214,15 @@ def _run(
     progress: Progress | None = None,
     workers: int = 1,
 ) -> BagRun | str:
-    """Return what came of a recording, or the sentence that says why nothing did."""
+    """Return what came of a recording, or the sentence that names it and says why nothing did."""
     try:
         return run_bag(runtime, path, settings, batch_size, progress, workers=workers)
     except (ValueError, OSError) as fault:
-        return str(fault)
+        said = str(fault)
+    except Exception as fault:  # What nobody foresaw in one recording must not end the others.
+        log.debug('%s cannot be evaluated', path, exc_info=True)
+        said = f'{path} cannot be evaluated ({type(fault).__name__}: {fault}).'
+    return said if str(path) in said else f'{path}: {said}'
 
 
 def _row(run: BagRun, classes: tuple[str, ...]) -> dict[str, object]:

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
-from rosbags.interfaces import MessageDefinition, MessageDefinitionFormat
+from collections.abc import Callable, Iterator
+from typing import cast
+
+from rosbags.interfaces import MessageDefinition, MessageDefinitionFormat, Nodetype
 from rosbags.typesys import Stores, get_types_from_idl, get_types_from_msg, get_typestore
 from rosbags.typesys.store import Typestore
+
+Note = Callable[[str], object]
 
 # vision_msgs 4, which rosbags does not know and recordings before Iron do not bring along.
 _DETECTIONS = """std_msgs/Header header
@@ -40,15 +45,24 @@ def known_types(distribution: str | None = None) -> Typestore:
 
 
 class MessageTypes:
-    """Deserialises messages; a type whose definition is broken harms no other type."""
+    """Deserialises messages; a type whose definition is broken harms no other type.
 
-    def __init__(self, distribution: str | None = None) -> None:
-        self._distribution = distribution
-        self._known: Typestore | None = None
+    What of a recorded definition is not believed goes to `note`.
+    """
+
+    def __init__(
+        self, distribution: str | None = None, note: Note = lambda sentence: None
+    ) -> None:
+        self._known = known_types(distribution)
+        self._note = note
         self._stores: dict[str, Typestore] = {}
 
     def learn(self, name: str, definition: MessageDefinition) -> None:
-        """Take the definition of a type from a recording, if it can be understood."""
+        """Take the definition of a type from a recording, if it can be understood.
+
+        What is known of a type is what its readers ask for: a definition without one of these
+        fields, or with another kind of it, is damaged or of another version.
+        """
         if name in self._stores or definition.format == MessageDefinitionFormat.NONE:
             return
         store = get_typestore(Stores.EMPTY)
@@ -62,23 +76,48 @@ class MessageTypes:
                         store.register(get_types_from_idl(text))
         except Exception:  # rosbags raises many kinds for what it cannot parse.
             return
-        if name in store.fielddefs:
+        if name not in store.fielddefs:
+            return
+        if _has_fields_of(store, self._known, name):
             self._stores[name] = store
+        else:
+            self._note(
+                f'The definition of {name} in it lacks fields that are known of this type: it '
+                'was read by the known one.'
+            )
 
     def deserialize(self, data: bytes, name: str) -> object:
         """Return the message; raise ValueError for one that is none of its type."""
-        store = self._stores.get(name)
-        if store is None:
-            if self._known is None:
-                self._known = known_types(self._distribution)
-            store = self._known
-            if name not in store.fielddefs:
-                raise ValueError(
-                    f'the type {name} is unknown and the recording does not define it'
-                )
+        store = self._stores.get(name, self._known)
+        if name not in store.fielddefs:
+            raise ValueError(f'the type {name} is unknown and the recording does not define it')
         try:
             message: object = store.deserialize_cdr(data, name)
         except Exception as fault:  # Of damaged data it raises many kinds.
             what = ' '.join(str(fault).split()) or type(fault).__name__
             raise ValueError(f'{len(data)} bytes are no {name} ({what})') from None
         return message
+
+
+def _has_fields_of(store: Typestore, known: Typestore, name: str) -> bool:
+    """Return whether a type has all that is known of it, down to the types of its fields."""
+    if name not in known.fielddefs:
+        return True
+    if name not in store.fielddefs:
+        return False
+    fields = dict(store.fielddefs[name][1])
+    return all(
+        fields.get(field) == kind
+        and all(_has_fields_of(store, known, inner) for inner in _messages_in(kind))
+        for field, kind in known.fielddefs[name][1]
+    )
+
+
+def _messages_in(kind: tuple[Nodetype, object]) -> Iterator[str]:
+    """Yield the type of a field that is a message, or holds several."""
+    node, detail = kind
+    if node == Nodetype.NAME:
+        yield cast('str', detail)
+    elif node in (Nodetype.ARRAY, Nodetype.SEQUENCE):
+        inner, _ = cast('tuple[tuple[Nodetype, object], int]', detail)
+        yield from _messages_in(inner)

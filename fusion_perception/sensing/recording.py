@@ -53,7 +53,7 @@ class Recording:
         self._storages: list[_Storage] = []
         self._failed: Counter[tuple[str, str]] = Counter()
         found = files_of(path, self._note)
-        self._types = MessageTypes(found.distribution)
+        self._types = MessageTypes(found.distribution, self._note)
         try:
             for file in found.files:
                 self._storages.append(_Storage(file, self._stack, self._note))
@@ -82,7 +82,8 @@ class Recording:
         """Yield the messages of these topics in the order in which they were recorded."""
         for storage in self._storages:
             for recorded in storage.messages(topics):
-                if recorded.type != self.topics[recorded.topic].type:
+                topic = self.topics.get(recorded.topic)
+                if topic is None or recorded.type != topic.type:
                     continue
                 if recorded.data[:4] != ZSTD_MAGIC:  # CDR begins with a zero byte.
                     yield recorded
@@ -129,6 +130,12 @@ class Recording:
         for storage in self._storages:
             counts.update(storage.counts)
             for channel in storage.channels:
+                if not (isinstance(channel.topic, str) and isinstance(channel.type, str)):
+                    self._note(
+                        f'A topic has the name {channel.topic!r} and the type {channel.type!r}: '
+                        'its messages were not read.'
+                    )
+                    continue
                 self._types.learn(channel.type, channel.definition)
                 if types.setdefault(channel.topic, channel.type) != channel.type:
                     self._note(
