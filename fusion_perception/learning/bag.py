@@ -59,7 +59,9 @@ def run_bag(
         if topics.truth is not None:
             truth = read_truth(recording, topics.truth, bundle.rig.classes, notes.append)
         needs = Needs(bundle.path.name, bundle.lidar, bundle.model.modes)
-        pairs = BagPairs(recording, topics, needs, settings, bundle.rig.camera, progress)
+        pairs = BagPairs(
+            recording, topics, needs, settings, bundle.rig.camera, 'the bundle', progress
+        )
         slop_ns = round(settings.truth_slop * 1e9)
         runtime.warm_up(frames=1)
         checked = settings.same_frames
@@ -118,8 +120,6 @@ def _about(topics: Topics, judged: Judged, settings: BagSettings) -> list[str]:
     notes = []
     if topics.image is None:
         notes.append('There are no camera images in it.')
-    elif topics.camera_info is None:
-        notes.append("There is no camera_info in it: the bundle's intrinsics were used.")
     if topics.ranges is None:
         notes.append('There are no range images in it.')
     without = int((~judged.scored).sum())

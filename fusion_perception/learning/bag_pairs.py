@@ -19,7 +19,7 @@ from fusion_perception.sensing.decode import (
     RangeScale,
 )
 from fusion_perception.sensing.intake import Frame, Intake, Message, Needs, Refused
-from fusion_perception.sensing.ledger import STREAMS, Stream
+from fusion_perception.sensing.ledger import STREAMS, Cause, Stream
 from fusion_perception.sensing.observation import Camera
 from fusion_perception.sensing.pairing import Pair, PairingSettings
 from fusion_perception.sensing.recording import Recording
@@ -48,9 +48,11 @@ class BagSettings(TopicSettings):
 
 @dataclass(frozen=True)
 class BagPair:
-    """A pair, the camera as its camera_info described it by then, and when it was complete.
+    """A pair, the camera as camera_info described it by then, and when it was complete.
 
-    `time_s` counts from the first message that was recorded.
+    Before the first usable camera_info it is the one that this describes: an image often comes
+    before the camera_info of the same stamp. It is None where there is no usable one, and after
+    an unusable one. `time_s` counts from the first message that was recorded.
     """
 
     pair: Pair[Frame]
@@ -61,8 +63,9 @@ class BagPair:
 class BagPairs:
     """The pairs of a recording, in order; iterate once.
 
-    `intake` keeps the counts, `timeline` when what was lost, and `notes` says afterwards what
-    could not be used.
+    `mounted` gives the camera's pose, and `whose` camera that is: its intrinsics are to be used
+    where no camera_info tells others. `intake` keeps the counts, `timeline` when what was lost,
+    and `notes` says afterwards what could not be used.
     """
 
     def __init__(
@@ -72,6 +75,7 @@ class BagPairs:
         needs: Needs,
         settings: BagSettings,
         mounted: Camera,
+        whose: str,
         progress: Progress | None = None,
     ) -> None:
         self.intake = Intake(
@@ -80,9 +84,12 @@ class BagPairs:
         self.timeline = Timeline()
         self.now_s = 0.0
         self._recording, self._topics = recording, topics
-        self._mounted, self._progress = mounted, progress
+        self._mounted, self._whose, self._progress = mounted, whose, progress
         self._camera: Camera | None = None
-        self._faults: dict[tuple[str, str], str] = {}
+        self._calibrated = False
+        self._infos_unusable, self._info_fault = 0, ''
+        self._pairs_without = 0
+        self._faults: dict[tuple[Stream, Cause], str] = {}
         self._heard: dict[str, tuple[float, float]] = {}
 
     def __iter__(self) -> Iterator[BagPair]:
@@ -90,6 +97,7 @@ class BagPairs:
         streams: dict[str | None, Stream] = {topics.image: 'camera', topics.ranges: 'lidar'}
         wanted = [name for name in (*streams, topics.camera_info) if name is not None]
         total = sum(self._recording.topics[name].count for name in wanted)
+        self._camera = self._first_camera()
         begin_ns: int | None = None
         for number, recorded in enumerate(self._recording.messages(wanted), start=1):
             begin_ns = recorded.log_ns if begin_ns is None else begin_ns
@@ -117,11 +125,12 @@ class BagPairs:
         counters = self.intake.ledger.counters()
         notes = []
         for (stream, cause), fault in self._faults.items():
-            count = counters[stream]['dropped'][cause] if stream in STREAMS else 0
+            count = counters[stream]['dropped'][cause]
             notes.append(f'{count:,} {stream} messages were dropped ({cause}): {fault}')
         for stream in STREAMS:
             if count := counters[stream]['dropped']['unstamped']:
                 notes.append(f'{count:,} {stream} messages were dropped: their stamp is zero.')
+        notes += self._about_camera()
         for topic, (first, last) in sorted(self._heard.items()):
             if first > SILENT_S:
                 notes.append(f'{topic} begins {first:.1f} s after the recording.')
@@ -144,6 +153,7 @@ class BagPairs:
             except Refused as fault:
                 self._note(fault)
             else:
+                self._pairs_without += pair.camera is not None and self._camera is None
                 yield BagPair(pair, self._camera, self.now_s)
 
     def _note(self, fault: Refused) -> None:
@@ -152,5 +162,35 @@ class BagPairs:
     def _calibrate(self, message: CameraInfoMessage) -> None:
         try:
             self._camera = camera_from_info(message, self._mounted)
+            self._calibrated = True
         except ValueError as fault:
-            self._faults.setdefault(('camera_info', 'unusable'), str(fault))
+            self._infos_unusable += 1
+            self._info_fault = self._info_fault or str(fault)
+            if self._calibrated:
+                # As on the robot: what an earlier one said is of another camera.
+                self._camera = None
+
+    def _about_camera(self) -> Iterator[str]:
+        if count := self._infos_unusable:
+            yield f'{count:,} camera_info messages cannot be used: {self._info_fault}'
+        if count := self._pairs_without:
+            lacking = 'no' if self._topics.camera_info is None else 'no usable'
+            yield (
+                f'{count:,} pairs have {lacking} camera_info: the intrinsics of {self._whose} '
+                'were used.'
+            )
+
+    def _first_camera(self) -> Camera | None:
+        """Return the camera of the first usable camera_info, None where there is none."""
+        cameras: list[Camera] = []
+
+        def usable(message: object) -> bool:
+            try:
+                cameras.append(camera_from_info(cast('CameraInfoMessage', message), self._mounted))
+            except ValueError:
+                return False
+            return True
+
+        if self._topics.camera_info is not None:
+            self._recording.first(self._topics.camera_info, usable)
+        return cameras[0] if cameras else None

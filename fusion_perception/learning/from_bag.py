@@ -84,7 +84,15 @@ def from_bag(settings: FromBagSettings) -> str:
                 bar.total = total
                 bar.update(read - bar.n)
 
-            pairs = BagPairs(recording, topics, needs, settings, rig.camera, progress)
+            pairs = BagPairs(
+                recording,
+                topics,
+                needs,
+                settings,
+                rig.camera,
+                settings.tables or 'the original camera',
+                progress,
+            )
             scenes = _Scenes(settings, rig, lidar, truth)
             for pair in pairs:
                 scenes.add(pair)
@@ -141,21 +149,19 @@ class _Scenes:
         if centers is None:
             self._left[f'have no ground truth within {self._settings.truth_slop:g} s'] += 1
             return
+        camera = given.camera or self._rig.camera
         if self._folder is None:
             if not self._settings.same_frames:
                 check_frames(self._settings.bag, self._truth, given.pair.lidar.frame_id)
             size = (image.shape[1], image.shape[0])
-            self._camera = (given.camera or self._rig.camera).resized(*size)
+            self._camera = camera.resized(*size)
             rig = self._rig.model_copy(update={'camera': self._camera})
             self._folder = FolderWriter(self._settings.out, rig, self._lidar)
         assert self._camera is not None
         if image.shape[:2] != (self._camera.height, self._camera.width):
             self._left['have an image of another size than the first'] += 1
             return
-        if (
-            given.camera is not None
-            and given.camera.resized(self._camera.width, self._camera.height) != self._camera
-        ):
+        if camera.resized(self._camera.width, self._camera.height) != self._camera:
             self._left['have another camera_info than the first'] += 1
             return
         self._folder.write(self.count, _rgba(image), ranges)

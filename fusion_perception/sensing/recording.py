@@ -7,7 +7,7 @@ temporary folder.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -102,13 +102,17 @@ class Recording:
             self._fail(recorded, str(fault))
             return None
 
-    def first(self, topic: str) -> object | None:
-        """Return the first message of a topic that can be read, None where there is none."""
+    def first(
+        self, topic: str, usable: Callable[[object], bool] = lambda message: True
+    ) -> object | None:
+        """Return the first message of a topic that can be read and used, None without one."""
         for recorded in self.messages([topic]):
             try:
-                return self._types.deserialize(recorded.data, recorded.type)
+                message = self._types.deserialize(recorded.data, recorded.type)
             except ValueError:
                 continue
+            if usable(message):
+                return message
         return None
 
     def _fail(self, recorded: Recorded, why: str) -> None:

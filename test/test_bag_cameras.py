@@ -1,0 +1,97 @@
+"""The camera of a recording is the one that its camera_info describes, whenever that comes."""
+
+import numpy as np
+import pytest
+from recordings import at, frames
+from small_bundles import small_bundle
+
+from fusion_perception.learning.bag import run_bag
+from fusion_perception.learning.bag_pairs import BagSettings
+from fusion_perception.learning.bag_writing import BagWriter
+from fusion_perception.learning.dataset import read_folder
+from fusion_perception.learning.from_bag import FromBagSettings, from_bag
+from fusion_perception.learning.to_bag import CAMERA_INFO, IMAGE, RANGES, TRUTH
+from fusion_perception.models.bundle import load_bundle
+from fusion_perception.runtime import Runtime
+from fusion_perception.sensing.rig import Rig
+
+pytestmark = pytest.mark.usefixtures('one_thread')
+
+COUNT = 20
+CAMERA = Rig().camera.model_copy(update={'fx': 1.2 * 73.3})
+UNCALIBRATED = CAMERA.model_copy(update={'fx': 0.0})
+OF_THE_BUNDLE = Rig().camera
+
+
+@pytest.fixture(scope='module')
+def runtime(tmp_path_factory):
+    return Runtime(load_bundle(small_bundle(tmp_path_factory.mktemp('bundle'))), 'cpu')
+
+
+def record(path, cameras):
+    """Write each scan, then its image, then what camera_info says of it (None: nothing)."""
+    seen = frames(COUNT, 10)
+    with BagWriter(path) as bag:
+        for index in range(COUNT):
+            bag.ranges(RANGES, at(index), seen.ranges[index].numpy())
+            bag.image(IMAGE, at(index), seen.images[index].numpy())
+            if cameras[index] is not None:
+                bag.camera_info(CAMERA_INFO, at(index), cameras[index])
+            bag.centers(TRUTH, at(index), seen.centers[index].double().numpy())
+    return path
+
+
+def assert_predicted_with(cameras, judged, runtime):
+    seen = frames(COUNT, 10)
+    for index, camera in enumerate(cameras):
+        image, ranges = seen.images[index, ..., :3].numpy(), seen.ranges[index].numpy()
+        wanted = runtime.predict(runtime.observe(image, ranges, camera)).centers[0].numpy()
+        np.testing.assert_allclose(judged.centers[index], wanted, atol=1e-4)
+
+
+def test_every_pair_has_the_camera_of_a_camera_info_that_comes_after_its_image(tmp_path, runtime):
+    done = run_bag(runtime, record(tmp_path / 'bag', [CAMERA] * COUNT), BagSettings())
+    assert_predicted_with([CAMERA] * COUNT, done.judged, runtime)
+    assert done.unread == ()
+
+
+def test_a_data_folder_has_every_scene_and_the_camera_of_such_a_recording(tmp_path):
+    bag = record(tmp_path / 'bag', [CAMERA] * COUNT)
+    from_bag(FromBagSettings(bag=bag, out=tmp_path / 'out'))
+    scenes = read_folder(tmp_path / 'out')
+    assert (len(scenes), scenes.rig.camera) == (COUNT, CAMERA)
+
+
+def test_a_camera_that_is_calibrated_late_is_taken_from_the_beginning(tmp_path, runtime):
+    cameras = [UNCALIBRATED, None, UNCALIBRATED, *[CAMERA] * (COUNT - 3)]
+    done = run_bag(runtime, record(tmp_path / 'bag', cameras), BagSettings())
+    assert_predicted_with([CAMERA] * COUNT, done.judged, runtime)
+    (sentence,) = done.unread
+    assert sentence.startswith('2 camera_info messages cannot be used: ')
+
+
+def test_a_camera_that_is_never_calibrated_is_counted_and_the_bundle_s_is_said(tmp_path, runtime):
+    done = run_bag(runtime, record(tmp_path / 'bag', [UNCALIBRATED] * COUNT), BagSettings())
+    assert_predicted_with([OF_THE_BUNDLE] * COUNT, done.judged, runtime)
+    first, second = done.unread
+    assert first.startswith(f'{COUNT} camera_info messages cannot be used: ')
+    assert second == (
+        f'{COUNT} pairs have no usable camera_info: the intrinsics of the bundle were used.'
+    )
+
+
+def test_after_a_camera_info_that_cannot_be_used_the_bundle_s_camera_counts(tmp_path, runtime):
+    cameras = [CAMERA] * 10 + [UNCALIBRATED] * 10
+    done = run_bag(runtime, record(tmp_path / 'bag', cameras), BagSettings())
+    assert_predicted_with([CAMERA] * 11 + [OF_THE_BUNDLE] * 9, done.judged, runtime)
+    assert any(sentence.startswith('9 pairs have no usable') for sentence in done.unread)
+
+
+@pytest.mark.parametrize(
+    ('camera', 'lacking'), [(None, 'no camera_info'), (UNCALIBRATED, 'no usable camera_info')]
+)
+def test_a_data_folder_with_the_original_camera_is_said_to_have_it(tmp_path, camera, lacking):
+    bag = record(tmp_path / 'bag', [camera] * COUNT)
+    said = from_bag(FromBagSettings(bag=bag, out=tmp_path / 'out'))
+    assert f'{lacking}: the intrinsics of the original camera were used.' in said
+    assert read_folder(tmp_path / 'out').rig.camera == OF_THE_BUNDLE
