@@ -97,6 +97,39 @@ def test_a_bag_that_cannot_be_read_is_named_beside_the_others(tmp_path, report):
     assert 'does not begin as an .mcap file' in text
 
 
+def test_nothing_is_written_into_a_recording_that_is_read(tmp_path, bundle, capsys):
+    bag, elsewhere = record(tmp_path / 'bag', 2), tmp_path / 'elsewhere'
+    link = tmp_path / 'link'
+    link.symlink_to(bag)
+    file = next(bag.glob('*.mcap'))
+    before = {path: path.read_bytes() for path in bag.iterdir()}
+    evaluation = ['evaluate', '--bundle', str(bundle), '--device', 'cpu', '--bag']
+    for call in (
+        [*evaluation, str(bag), '--out', str(bag)],
+        [*evaluation, str(tmp_path), '--out', str(link / 'deep' / 'out')],
+        [*evaluation, str(file), '--out', str(bag / 'out')],
+        [*evaluation, str(bag), '--out', str(elsewhere), '--write-baseline', str(bag / 'b.json')],
+        [*evaluation, str(file), '--out', str(elsewhere), '--write-baseline', str(file)],
+        ['from-bag', str(bag), '--out', str(bag / 'data')],
+    ):
+        assert cli.main(call) == 2
+        assert 'lies in the recording' in capsys.readouterr().err
+    assert {path: path.read_bytes() for path in bag.iterdir()} == before
+    assert not elsewhere.exists()
+
+
+def test_results_that_have_no_place_are_said_before_anything_is_read(tmp_path, bundle, capsys):
+    taken, unread = tmp_path / 'report', tmp_path / 'bad.mcap'
+    taken.write_text('mine')
+    unread.write_bytes(bytes(1000))
+    flags = ['evaluate', '--bundle', str(bundle), '--bag', str(unread), '--out']
+    assert cli.main([*flags, str(taken)]) == 2
+    assert capsys.readouterr().err == f'{taken} is a file. Choose a folder for the report.\n'
+    assert taken.read_text() == 'mine'
+    assert cli.main([*flags, str(tmp_path / 'out'), '--write-baseline', str(tmp_path)]) == 2
+    assert capsys.readouterr().err.startswith(f'{tmp_path} is a folder.')
+
+
 @pytest.mark.parametrize(
     ('fault', 'said'),
     [

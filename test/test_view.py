@@ -121,3 +121,11 @@ def test_a_scene_is_drawn_with_predicted_and_true_centres(
     assert 'centres, mean error 0.50 m' in [axes.get_title() for axes in figure.axes]
     write_png(figure, tmp_path / 'scene.png')
     assert (tmp_path / 'scene.png').stat().st_size > 10_000
+
+
+@pytest.mark.parametrize('place', ['rgb', 'lidar/pictures', 'distance'])
+def test_pictures_do_not_go_among_the_scenes_they_show(data: Path, place: str) -> None:
+    before = sorted(data.rglob('*'))
+    with pytest.raises(ValueError, match="lies among the scenes' files"):
+        view(ViewSettings(data=data, out=data / place, frames=1))
+    assert sorted(data.rglob('*')) == before

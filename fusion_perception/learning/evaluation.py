@@ -7,7 +7,8 @@ import logging
 import sys
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import cast
@@ -39,6 +40,7 @@ from fusion_perception.models.examples import left_by
 from fusion_perception.runtime import Device, EngineChoice, Precision, Runtime
 from fusion_perception.sensing.ledger import CAUSES, StreamCounts
 from fusion_perception.sensing.observation import Mode, Prediction
+from fusion_perception.sensing.recording_files import check_is_outside, find_recordings
 
 log = logging.getLogger(__name__)
 
@@ -87,26 +89,50 @@ def evaluate(settings: EvaluateSettings) -> tuple[str, int]:
     ValueError when they do not fit each other.
     """
     bundle = load_bundle(settings.bundle)
+    for target in filter(None, (settings.out, settings.write_baseline)):
+        check_is_outside(target, find_recordings(settings.bag))
+    if settings.write_baseline is not None and settings.write_baseline.is_dir():
+        raise ValueError(f'{settings.write_baseline} is a folder. Name a file for the baseline.')
     baseline = None
     if settings.baseline is not None:
         baseline = read_baseline(settings.baseline, bundle.rig.classes)
     runtime = Runtime(bundle, settings.device, settings.precision, settings.engine)
-    began = time.perf_counter()
-    if settings.data is not None:
-        evidence = from_folder(runtime, settings.data, settings)
-    else:
-        evidence = from_bags(runtime, settings.bag, settings, settings.batch_size, settings.jobs)
-    seconds = time.perf_counter() - began
-    broken = broken_limits(settings, evidence, baseline)
-    report = {**as_report(evidence, runtime, settings, seconds), 'broken_limits': broken}
-    settings.out.mkdir(parents=True, exist_ok=True)
-    (settings.out / 'report.json').write_text(json.dumps(report, indent=2) + '\n')
-    write_html(settings.out / 'report.html', report, evidence, bundle)
-    if evidence.runs:
-        write_predictions(settings.out / 'predictions.csv', evidence.runs, bundle.rig.classes)
+    with _made_beforehand(settings.out) as out:
+        began = time.perf_counter()
+        if (data := settings.data) is not None:
+            evidence = from_folder(runtime, data, settings)
+        else:
+            size, jobs = settings.batch_size, settings.jobs
+            evidence = from_bags(runtime, settings.bag, settings, size, jobs)
+        seconds = time.perf_counter() - began
+        broken = broken_limits(settings, evidence, baseline)
+        report = {**as_report(evidence, runtime, settings, seconds), 'broken_limits': broken}
+        (out / 'report.json').write_text(json.dumps(report, indent=2) + '\n')
+        write_html(out / 'report.html', report, evidence, bundle)
+        if evidence.runs:
+            write_predictions(out / 'predictions.csv', evidence.runs, bundle.rig.classes)
     if settings.write_baseline is not None and not broken:
         write_baseline(settings.write_baseline, report, evidence)
     return in_short(evidence, settings, bundle, baseline, broken)
+
+
+@contextmanager
+def _made_beforehand(out: Path) -> Iterator[Path]:
+    """Make a folder before the work whose results it takes; leave no new one when that fails.
+
+    Raises ValueError or OSError when it cannot be made.
+    """
+    if out.exists() and not out.is_dir():
+        raise ValueError(f'{out} is a file. Choose a folder for the report.')
+    is_new = not out.exists()
+    out.mkdir(parents=True, exist_ok=True)
+    try:
+        yield out
+    except BaseException:
+        if is_new:
+            with suppress(OSError):  # It is not empty: what is there may be of use.
+                out.rmdir()
+        raise
 
 
 def in_short(

@@ -29,6 +29,7 @@ from fusion_perception.sensing.lidars import (
 )
 from fusion_perception.sensing.observation import Camera, Lidar, Mode
 from fusion_perception.sensing.recording import Recording
+from fusion_perception.sensing.recording_files import check_is_outside
 from fusion_perception.sensing.rig import Rig
 
 # A scene needs both sensors.
@@ -60,6 +61,7 @@ def from_bag(settings: FromBagSettings) -> str:
     when no scene comes of them.
     """
     check_is_new(settings.out)
+    check_is_outside(settings.out, [settings.bag])
     rig, lidar = sensor_of(settings.tables)
     if settings.classes:
         values = {**rig.model_dump(), 'classes': settings.classes}

@@ -58,6 +58,20 @@ def find_recordings(given: Iterable[str | Path]) -> list[Path]:
     return list(found)
 
 
+def check_is_outside(path: Path, recordings: Iterable[Path]) -> None:
+    """Raise ValueError for a path to write to that is, or lies in, a recording that is read."""
+    target = path.expanduser().resolve()
+    for recording in recordings:
+        place = recording.resolve()
+        if place.is_file() and (place.parent / METADATA).exists():
+            place = place.parent
+        if target == place or place in target.parents:
+            raise ValueError(
+                f'{path} lies in the recording {recording}, which is read and stays as it is. '
+                'Choose another place.'
+            )
+
+
 def is_storage(path: Path) -> bool:
     """Say whether a file is named as a storage file of a recording is."""
     return _NAME.fullmatch(path.name) is not None and path.is_file()
