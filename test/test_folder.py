@@ -320,6 +320,21 @@ def test_scans_in_millimetres_are_refused(folder: Path) -> None:
         read_folder(folder)
 
 
+@pytest.mark.parametrize('max_range', [40.1, 33.3])
+def test_a_maximum_range_that_float32_rounds_down_fits_its_own_scans(
+    tmp_path: Path, max_range: float
+) -> None:
+    rig, lidar = Rig(max_range=max_range), UniformGrid(max_range=max_range).lidar()
+    assert float(np.float32(max_range)) < max_range
+    generator = torch.Generator().manual_seed(0)
+    frames = render(sample_scenes(8, SceneSettings(), generator, rig=rig), rig, lidar)
+    write_folder(tmp_path / 'data', [frames], rig, lidar)
+    scenes = read_folder(tmp_path / 'data')
+    hit = scenes.lidar.xyza(scenes.ranges)[:, 3] > 0
+    assert torch.equal(hit, frames.ranges < frames.ranges.max())
+    assert 0 < hit.float().mean() < 0.9
+
+
 def test_a_scene_that_does_not_exist_is_named(simulated: Path) -> None:
     with pytest.raises(ValueError, match=r'no scene 8\. Choose one of 0 to 7'):
         DataFolder.open(simulated).scene(COUNT)
