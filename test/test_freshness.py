@@ -72,6 +72,33 @@ def make_read_only(folder: Path) -> None:
     (folder / 'rgb/0000.png').chmod(stat.S_IRUSR)
 
 
+def exchanged(path: Path, copied_from: Path) -> None:
+    """Do as `rsync -t` does: write beside it, give it its date, rename it over the former."""
+    seen, beside = path.stat(), path.with_name('.beside')
+    shutil.copyfile(copied_from, beside)
+    assert beside.stat().st_size == seen.st_size
+    os.utime(beside, ns=(seen.st_atime_ns, seen.st_mtime_ns))
+    beside.rename(path)
+
+
+def exchange_a_scan(folder: Path) -> None:
+    exchanged(folder / 'lidar/0000.npy', folder / 'lidar/0003.npy')
+
+
+def exchange_the_labels(folder: Path) -> None:
+    other = folder.parent / 'other.csv'
+    header, *rows = (folder / 'positions.csv').read_text().splitlines()
+    other.write_text('\n'.join((header, *reversed(rows), '')))
+    exchanged(folder / 'positions.csv', other)
+
+
+def swap_two_scans_of_one_date(folder: Path) -> None:
+    one, other, aside = (folder / f'lidar/{name}' for name in ('0000.npy', '0003.npy', 'aside'))
+    one.rename(aside)
+    other.rename(one)
+    aside.rename(other)
+
+
 EVERY_CHANGE = [
     write_in_place,
     write_and_restore_the_date,
@@ -82,6 +109,9 @@ EVERY_CHANGE = [
     remove_a_whole_folder,
     describe_another_rig,
     make_read_only,
+    exchange_a_scan,
+    exchange_the_labels,
+    swap_two_scans_of_one_date,
 ]
 
 
@@ -105,6 +135,43 @@ def test_a_change_at_once_after_the_look_is_seen(folder: Path, change) -> None:
     state = folder_state(folder)
     change(folder)
     assert not is_untouched(folder, state)
+
+
+@pytest.mark.parametrize(
+    'change', [write_in_place, exchange_a_scan, swap_two_scans_of_one_date, exchange_the_labels]
+)
+@pytest.mark.parametrize('with_find', [True, False])
+def test_scenes_are_never_those_of_files_that_were_exchanged_for_others_of_their_size_and_date(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, change, with_find: bool
+) -> None:
+    for path in (folder / 'lidar').iterdir():
+        os.utime(path, ns=(10**18 + 1, 10**18 + 1))
+    before = read_folder(folder)
+    before = before.ranges.clone(), before.centers.clone()
+    change(folder)
+    if not with_find:
+        monkeypatch.setenv('PATH', '')
+    try:
+        scenes = read_folder(folder)
+    except ValueError as fault:  # Labels of other scenes do not fit the scans.
+        assert change == exchange_the_labels, fault
+        return
+    scans = np.stack([np.load(path) for path in sorted((folder / 'lidar').iterdir())])
+    np.testing.assert_array_equal(scenes.ranges.numpy(), scans)
+    assert not (scenes.ranges.equal(before[0]) and scenes.centers.equal(before[1]))
+
+
+def test_a_copied_folder_gives_its_own_scenes_whatever_packed_file_came_along(
+    folder: Path,
+) -> None:
+    before = read_folder(folder).ranges.clone()
+    copy = Path(shutil.copytree(folder, folder.parent / 'copy'))
+    assert (copy / PACKED).is_file()
+    assert read_folder(copy).ranges.equal(before)
+    other = Path(shutil.copytree(folder, folder.parent / 'other'))
+    exchange_a_scan(other)
+    assert np.array_equal(read_folder(other).ranges[0], np.load(other / 'lidar/0000.npy'))
+    assert read_folder(folder).ranges.equal(before)
 
 
 def test_a_file_that_a_link_stands_for_is_looked_at(folder: Path) -> None:

@@ -112,7 +112,8 @@ def read_folder(path: Path, device: torch.device | str = 'cpu') -> SceneSet:
     """Read a whole data folder, from its packed file where that is up to date.
 
     The packed file stands in the folder, or in the user's cache where the folder cannot be
-    written; it is memory-mapped, and rebuilt when a file of the folder changed.
+    written; it is memory-mapped, and rebuilt when a file of the folder changed or was exchanged,
+    be it for one of the same size and date. That of a copied folder is rebuilt as well.
     Raises FileNotFoundError or ValueError for a folder that cannot be used.
     """
     state: FolderState | None = None

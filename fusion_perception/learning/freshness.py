@@ -1,8 +1,10 @@
 """Tell whether the files of a data folder are still those that were packed.
 
-Sizes and dates of all files tell it for certain, but asking for them takes Python twice as long as
-the system needs to answer. Quicker is a question whose answer is short: whether the system noted
-a change of any file outside the time in which it had noted the last ones.
+Sizes and dates do not tell it: rsync and cp give a copy the date of the original. What tells it is
+which file it is and when the system noted its last change (inode and ctime), which no program
+sets; but asking that of all files takes Python twice as long as the system needs to answer.
+Quicker is a question whose answer is short: whether the system noted a change of any file outside
+the time in which it had noted the last ones.
 """
 
 from __future__ import annotations
@@ -20,21 +22,24 @@ from pathlib import Path
 from fusion_perception.learning.folder import IMAGES, RANGES
 
 # Raise it whenever the content or the checks of a packed file change: older ones are rebuilt.
-PACKED_VERSION = '1'
+PACKED_VERSION = '2'
 _TABLES = ('.csv', '.yaml', '.npy')
 # A file system may note times by a clock that ticks a hundred times a second.
 _TICK_NS = 20_000_000
+# Some file systems number their files with all 64 bits; an array of signed numbers holds 63.
+_INODES = 1 << 63
 
 
 @dataclass(frozen=True)
 class FolderState:
     """What the files of a data folder were like at a time.
 
-    `fingerprint` is the sha256 of names, sizes and modification times of all that is packed.
-    `top` is one of the little that is quickly looked at: the files beside the scenes' folders and
-    these folders themselves, which change with every file that comes, goes or is renamed. The
-    system noted the changes of the scenes' files from `first_ns` to `last_ns` (their ctimes),
-    which no program can set; zeros stand for not known.
+    `fingerprint` is the sha256 of names, sizes, modification times, inodes and change times of
+    all that is packed: another one may mean no more than a copied folder. `top` is one of the
+    little that is quickly looked at: the same of the files beside the scenes' folders, and these
+    folders themselves, which change with every file that comes, goes or is renamed. The system
+    noted the changes of the scenes' files from `first_ns` to `last_ns` (their ctimes); zeros
+    stand for not known.
     """
 
     fingerprint: str
@@ -57,9 +62,10 @@ def folder_state(path: Path) -> FolderState:
     top, newest_ns = _top(path)
     digest = hashlib.sha256(PACKED_VERSION.encode())
     looks = (_looked_at(path, _TABLES), *(_looked_at(*each) for each in _scene_folders(path)))
-    for names, numbers, _ in looks:
+    for names, numbers, changed in looks:
         digest.update('\0'.join((str(len(names)), *names)).encode(errors='surrogateescape'))
         digest.update(numbers)
+        digest.update(changed)
     first_ns, last_ns = span_of([ns for _, _, times in looks[1:] for ns in times])
     # What changes once this is known must bear a later time than what was seen.
     wait_ns = max(newest_ns, last_ns) + _TICK_NS - time.time_ns()
@@ -117,19 +123,19 @@ def _search_for_changes(folder: Path, ending: str, state: FolderState) -> subpro
 
 
 def _top(path: Path) -> tuple[str, int]:
-    """Return the sha256 of what is quickly looked at, and when its folders last changed, ns."""
-    names, numbers, _ = _looked_at(path, _TABLES)
+    """Return the sha256 of what is quickly looked at, and when any of it last changed, ns."""
+    names, numbers, changed = _looked_at(path, _TABLES)
     folders = [folder.stat() for folder, _ in _scene_folders(path) if folder.is_dir()]
     identities = [(folder.st_ino, folder.st_ctime_ns) for folder in folders]
-    seen = json.dumps((PACKED_VERSION, names, numbers.tolist(), identities))
-    newest_ns = max((folder.st_ctime_ns for folder in folders), default=0)
+    seen = json.dumps((PACKED_VERSION, names, [*numbers, *changed], identities))
+    newest_ns = max((*changed, *(folder.st_ctime_ns for folder in folders)), default=0)
     return hashlib.sha256(seen.encode()).hexdigest(), newest_ns
 
 
 def _looked_at(
     folder: Path, endings: str | tuple[str, ...]
 ) -> tuple[list[str], array[int], array[int]]:
-    """Return the names in a folder, sorted; size and modification time of each; change times.
+    """Return the names in a folder, sorted; size, modification time and inode of each; ctimes.
 
     Times are in ns. Nothing but what the system takes to answer should stay. Where there is no
     such folder, there are no files.
@@ -147,6 +153,7 @@ def _looked_at(
             found = stat(name, dir_fd=handle)
             add(found.st_size)
             add(found.st_mtime_ns)
+            add(found.st_ino % _INODES)
             note(found.st_ctime_ns)
     finally:
         os.close(handle)
