@@ -184,6 +184,35 @@ def test_a_missing_part_is_named_and_the_others_are_read(tmp_path):
     assert unread == ['bag_1.mcap, which metadata.yaml lists, is missing.']
 
 
+@pytest.mark.parametrize('storage', ['mcap', 'sqlite3'])
+def test_a_recording_whose_file_was_renamed_is_read_and_it_is_said(tmp_path, storage):
+    bag = record(tmp_path / 'bag', 4, storage=storage)
+    file = storage_of(bag)
+    file.rename(bag / f'monday{file.suffix}')
+    _, counts, unread = contents(bag)
+    assert counts == dict.fromkeys((IMAGE, CAMERA_INFO, RANGES, TRUTH), 4)
+    assert unread == [
+        f'metadata.yaml lists {file.name}, of which nothing is there: every storage file in the '
+        'folder was read.'
+    ]
+
+
+def test_a_file_that_was_packed_after_the_recording_is_read(tmp_path):
+    bag = record(tmp_path / 'bag', 4, compression='file')
+    (packed,) = bag.glob('*.zstd')
+    metadata = bag / 'metadata.yaml'
+    metadata.write_text(metadata.read_text().replace(packed.name, packed.stem))
+    _, counts, unread = contents(bag)
+    assert (counts[RANGES], unread) == (4, [])
+
+
+def test_a_recording_without_any_file_is_said_to_have_none(tmp_path):
+    bag = record(tmp_path / 'bag', 4)
+    storage_of(bag).unlink()
+    with pytest.raises(ValueError, match=r'it has no \.mcap and no \.db3 file'):
+        Recording(bag)
+
+
 def test_a_message_that_is_none_of_its_type_is_counted_and_the_others_are_read(tmp_path):
     bag = record(tmp_path / 'bag', 4)
     with Recording(bag) as recording:
@@ -259,31 +288,6 @@ def test_a_topic_without_a_name_or_a_type_is_passed_over_and_said(tmp_path, colu
     _, counts, unread = contents(bag)
     assert counts == dict.fromkeys((IMAGE, RANGES, TRUTH), 4)
     assert any(f'the {column} None' in sentence for sentence in unread), unread
-
-
-def test_folders_globs_and_files_lead_to_recordings_once_each(tmp_path):
-    for name in ('b', 'a', 'deep/c'):
-        record(tmp_path / name, 1)
-    loose = tmp_path / 'loose.mcap'
-    shutil.copy(storage_of(tmp_path / 'a'), loose)
-    (tmp_path / 'notes.txt').write_text('none')
-    found = find_recordings([tmp_path])
-    assert found == [loose, tmp_path / 'a', tmp_path / 'b', tmp_path / 'deep' / 'c']
-    assert find_recordings([tmp_path / 'a', f'{tmp_path}/[ab]']) == [
-        tmp_path / 'a',
-        tmp_path / 'b',
-    ]
-    assert find_recordings([loose]) == [loose]
-
-
-@pytest.mark.parametrize(
-    ('name', 'complaint'),
-    [('nowhere', 'No recording at'), ('empty', 'There is no recording'), ('*', 'is no recording')],
-)
-def test_a_path_that_leads_to_no_recording_is_refused(tmp_path, name, complaint):
-    (tmp_path / 'empty').mkdir()
-    with pytest.raises(FileNotFoundError, match=complaint):
-        find_recordings([tmp_path / name])
 
 
 def test_a_file_of_another_kind_is_refused(tmp_path):

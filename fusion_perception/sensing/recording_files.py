@@ -34,10 +34,10 @@ class RecordingFiles:
 def find_recordings(given: Iterable[str | Path]) -> list[Path]:
     """Return the recordings that folders of recordings, recordings, files and globs name.
 
-    Each once, in the order given and sorted within. Raises FileNotFoundError for a path or
-    pattern that leads to none.
+    Each once, whatever ways lead to it, by the first of them, in the order given and sorted
+    within. Raises FileNotFoundError for a path or pattern that leads to none.
     """
-    found: dict[Path, None] = {}
+    found: dict[Path, Path] = {}
     for name in map(str, given):
         path = Path(name).expanduser()
         places = [path]
@@ -47,15 +47,15 @@ def find_recordings(given: Iterable[str | Path]) -> list[Path]:
             places = [place for place in matches if place.is_dir() or is_storage(place)]
         elif not path.exists():
             raise FileNotFoundError(f'No recording at {path}. Check the path.')
-        before = len(found)
-        for place in places:
-            found.update(dict.fromkeys(_recordings_in(place)))
-        if len(found) == before and not any(place in found for place in places):
+        recordings = [one for place in places for one in _recordings_in(place, set())]
+        if not recordings:
             raise FileNotFoundError(
                 f'There is no recording (.mcap, .db3) in {path}. Give a folder that '
                 '`ros2 bag record` wrote, or one that holds such folders.'
             )
-    return list(found)
+        for recording in recordings:
+            found.setdefault(recording.resolve(), recording)
+    return list(found.values())
 
 
 def check_is_outside(path: Path, recordings: Iterable[Path]) -> None:
@@ -101,15 +101,23 @@ def files_of(path: Path, note: Note) -> RecordingFiles:
     distribution = distribution if isinstance(distribution, str) else None
     if not isinstance(listed, list) or not listed:
         return RecordingFiles(_without_twins(there), distribution)
-    files = []
+    files, missing = [], []
     for name in (Path(str(entry)).name for entry in listed):
-        # `ros2 bag play` leaves the unpacked file beside the packed one.
-        twins = (path / name, path / name.removesuffix('.zstd'))
-        file = next((file for file in twins if is_storage(file)), None)
+        # `ros2 bag play` leaves the unpacked file beside the packed one; `zstd` packs it.
+        twins = (name, name.removesuffix('.zstd'), f'{name}.zstd')
+        file = next(filter(is_storage, (path / twin for twin in twins)), None)
         if file is None:
-            note(f'{name}, which {METADATA} lists, is missing.')
+            missing.append(name)
         else:
             files.append(file)
+    if there and not files:
+        note(
+            f'{METADATA} lists {", ".join(missing)}, of which nothing is there: every storage '
+            'file in the folder was read.'
+        )
+        return RecordingFiles(_without_twins(there), distribution)
+    for name in missing:
+        note(f'{name}, which {METADATA} lists, is missing.')
     named = {file.name.removesuffix('.zstd') for file in files}
     for file in there:
         if file.name.removesuffix('.zstd') not in named:
@@ -146,20 +154,24 @@ def readable_copy(file: Path, stack: ExitStack, note: Note) -> Path:
     return copy
 
 
-def _recordings_in(place: Path) -> list[Path]:
-    """Return the recordings at or below a path."""
+def _recordings_in(place: Path, entered: set[Path]) -> list[Path]:
+    """Return the recordings at or below a path, through links too.
+
+    No folder that was `entered` is entered again: a link may lead to where it lies.
+    """
     if place.name == METADATA:
         return [place.parent]
     if not place.is_dir():
         return [place]
     if (place / METADATA).exists():
         return [place]
+    entered.add(place.resolve())
     files = sorted(filter(is_storage, place.iterdir()), key=_order)
     below = [
         found
         for folder in sorted(place.iterdir())
-        if folder.is_dir() and not folder.is_symlink()
-        for found in _recordings_in(folder)
+        if folder.is_dir() and folder.resolve() not in entered
+        for found in _recordings_in(folder, entered)
     ]
     if not below and len({_stem(file) for file in files}) == 1:
         return [place]  # The parts of one recording.
