@@ -193,6 +193,9 @@ def read_settings(
         )
     except _FlagError as fault:
         raise ValueError(f'{prog}: {fault}') from None
+    except ValidationError as error:
+        # Of settings within the settings, whose flags stand beside the others'.
+        raise ValueError(f'{prog}: {explain(cls, error)}') from None
     return cls.model_construct(**{name: getattr(parsed, name) for name in cls.model_fields})
 
 

@@ -2,15 +2,29 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Annotated
 
 import pytest
-from pydantic import Field
+import tyro
+from pydantic import Field, model_validator
 
 from fusion_perception import cli
 from fusion_perception.sensing.settings import Settings
 
 
+class ToneSettings(Settings):
+    loud: float = Field(0.1, ge=0, description='How loud')
+    loudest: float = Field(0.5, ge=0, description='What can be borne')
+
+    @model_validator(mode='after')
+    def _is_bearable(self):
+        if self.loud > self.loudest:
+            raise ValueError('nobody could bear it')
+        return self
+
+
 class EchoSettings(Settings):
+    tone: Annotated[ToneSettings, tyro.conf.arg(name='')] = Field(ToneSettings(), description='')
     config: Path | None = Field(None, description='YAML with defaults')
     times: int = Field(1, ge=1, description='How often')
     word: str = Field(description='What to say')
@@ -79,6 +93,18 @@ def test_a_value_out_of_range_is_one_sentence(capsys):
     assert cli.main(['echo', '--word', 'a', '--times', '0']) == 2
     fault = capsys.readouterr().err
     assert 'times = 0' in fault and fault.count('\n') == 1
+
+
+@pytest.mark.parametrize(
+    ('flags', 'said'),
+    [
+        (['--loud', '-1'], 'loud = -1.0: input should be greater than or equal to 0.'),
+        (['--loud', '0.6'], 'nobody could bear it.'),
+    ],
+)
+def test_so_is_one_of_the_settings_within_the_settings(flags, said, capsys):
+    assert cli.main(['echo', '--word', 'a', *flags]) == 2
+    assert capsys.readouterr().err == f'fusion echo: {said}\n'
 
 
 def test_an_unknown_flag_exits_with_two():
