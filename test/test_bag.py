@@ -124,10 +124,11 @@ def test_a_camera_that_ends_early_leaves_the_lidar_alone(run):
     assert any(f'{IMAGE} ends 3.0 s before' in sentence for sentence in done.unread)
 
 
-def test_zero_stamps_are_counted_and_said(run):
-    done = run(edit=changed(RANGES, {1, 2}, stamp_ns=0))
+@pytest.mark.parametrize('stamp_ns', [0, -SECOND])
+def test_zero_and_negative_stamps_are_counted_and_said(run, stamp_ns):
+    done = run(edit=changed(RANGES, {1, 2}, stamp_ns=stamp_ns))
     assert len(done.judged) == 6
-    assert '2 lidar messages were dropped: their stamp is zero.' in done.unread
+    assert '2 lidar messages were dropped: their stamp is zero or negative.' in done.unread
 
 
 def test_stamps_that_jump_back_begin_anew(run):

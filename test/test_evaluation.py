@@ -212,7 +212,14 @@ def test_asked_for_noise_makes_the_scenes_harder_and_the_same_each_time(bundle, 
     assert noisy['by_mode'] == again['by_mode']
 
 
-def test_noise_is_for_data_folders_not_for_recordings(bundle, tmp_path, capsys):
+@pytest.mark.parametrize(
+    ('flags', 'said'),
+    [
+        (['--dropout', '0.1'], 'a recording has its own'),
+        (['--last', '5'], 'a recording is evaluated whole'),
+    ],
+)
+def test_what_is_for_data_folders_is_refused_for_recordings(bundle, tmp_path, capsys, flags, said):
     call = ['evaluate', '--bundle', str(bundle()), '--bag', str(tmp_path)]
-    assert cli.main([*call, '--out', str(tmp_path / 'out'), '--dropout', '0.1']) == 2
-    assert 'a recording has its own' in capsys.readouterr().err
+    assert cli.main([*call, '--out', str(tmp_path / 'out'), *flags]) == 2
+    assert said in capsys.readouterr().err

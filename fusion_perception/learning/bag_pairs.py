@@ -129,7 +129,9 @@ class BagPairs:
             notes.append(f'{count:,} {stream} messages were dropped ({cause}): {fault}')
         for stream in STREAMS:
             if count := counters[stream]['dropped']['unstamped']:
-                notes.append(f'{count:,} {stream} messages were dropped: their stamp is zero.')
+                notes.append(
+                    f'{count:,} {stream} messages were dropped: their stamp is zero or negative.'
+                )
         notes += self._about_camera()
         for topic, (first, last) in sorted(self._heard.items()):
             if first > SILENT_S:

@@ -79,6 +79,8 @@ class EvaluateSettings(GateSettings, BagSettings):
             raise ValueError('Give either --data FOLDER or --bag RECORDING')
         if self.bag and (self.range_noise or self.dropout):
             raise ValueError('--range-noise and --dropout are for --data; a recording has its own')
+        if self.bag and self.last is not None:
+            raise ValueError('--last is for --data; a recording is evaluated whole')
         return self
 
 

@@ -77,7 +77,7 @@ def read_truth(recording: Recording, topic: str, classes: Sequence[str], note: N
         values.extend(centers.reshape(-1).tolist())
         frames[cast('StampedMessage', message).header.frame_id] = None
     if unstamped:
-        note(f'{topic}: {unstamped:,} messages have no stamp and were left out.')
+        note(f'{topic}: {unstamped:,} messages have a zero or negative stamp and were left out.')
     if unfit:
         note(f'{topic}: {unfit:,} messages were left out; the first {example}.')
     return _sorted(stamps, values, len(classes), tuple(frames), topic, note)
