@@ -1,5 +1,7 @@
 """Data folders become recordings and come back: nothing is lost but what the documents say."""
 
+import shutil
+
 import numpy as np
 import pytest
 import yaml
@@ -8,6 +10,7 @@ from recordings import at, frames, record
 
 from fusion_perception import cli
 from fusion_perception.learning.dataset import read_folder
+from fusion_perception.learning.folder import DataFolder
 from fusion_perception.learning.from_bag import FromBagSettings, from_bag
 from fusion_perception.learning.simulate import SimulateSettings, simulate
 from fusion_perception.learning.to_bag import (
@@ -86,6 +89,16 @@ def test_the_same_data_makes_the_same_bytes(data, tmp_path):
     for name in 'ab':
         to_bag(ToBagSettings(data=data, out=tmp_path / name / 'bag'))
     assert files(tmp_path / 'a') == files(tmp_path / 'b')
+
+
+def test_a_folder_that_lacks_distance_images_makes_a_recording(data, tmp_path):
+    lacking = shutil.copytree(data, tmp_path / 'lacking')
+    (lacking / 'distance' / '0005.npy').unlink()
+    for folder, name in ((data, 'a'), (lacking, 'b')):
+        to_bag(ToBagSettings(data=folder, out=tmp_path / name / 'bag'))
+    assert files(tmp_path / 'a') == files(tmp_path / 'b')
+    with pytest.raises(FileNotFoundError, match=r'No distance image at .*/distance/0005\.npy'):
+        DataFolder.open(lacking).scene(5)
 
 
 def test_pairs_without_truth_are_left_out_and_said(tmp_path):

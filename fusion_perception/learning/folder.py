@@ -118,14 +118,19 @@ class DataFolder:
                 f'{self.path} has no scene {index}. Choose one of 0 to {len(self) - 1}.'
             )
         path = self.path / DISTANCES[0] / f'{self.ranges[index].stem}.npy'
-        T_lidar_label = self.rig.T_lidar_label().double().numpy()
-        labels = self.positions[index]
         return Scene(
             image=read_image(self.images[index]),
             ranges=self._fitting(read_ranges(self.ranges[index]), self.ranges[index]),
-            distance=read_ranges(path) if path.parent.is_dir() else None,
-            centers=labels @ T_lidar_label[:3, :3].T + T_lidar_label[:3, 3],
+            distance=read_ranges(path, 'distance image') if path.parent.is_dir() else None,
+            centers=self.centers(index),
         )
+
+    def centers(self, index: int) -> NDArray[np.float64]:
+        """Return the centres (K, 3) of one scene in metres, in the LiDAR frame."""
+        T_lidar_label: NDArray[np.float64] = self.rig.T_lidar_label().double().numpy()
+        rotation, translation = T_lidar_label[:3, :3], T_lidar_label[:3, 3]
+        centers: NDArray[np.float64] = self.positions[index] @ rotation.T + translation
+        return centers
 
     def shapes(self) -> tuple[tuple[int, int, int, int], tuple[int, int, int]]:
         """Return the shapes of all images and of all ranges, judging by the first image."""
@@ -255,7 +260,7 @@ def read_image(path: Path) -> NDArray[np.uint8]:
     return pixels
 
 
-def read_ranges(path: Path) -> NDArray[np.float32]:
+def read_ranges(path: Path, what: str = 'range image') -> NDArray[np.float32]:
     """Read a range or distance image, metres, as float32; pickled files are refused."""
     try:
         content = path.read_bytes()
@@ -264,7 +269,7 @@ def read_ranges(path: Path) -> NDArray[np.float32]:
             return np.frombuffer(plain[1], '<f4').reshape(plain[0]).astype(np.float32)
         values = np.load(BytesIO(content), allow_pickle=False)
     except FileNotFoundError:
-        raise FileNotFoundError(f'No range image at {path}. Restore it.') from None
+        raise FileNotFoundError(f'No {what} at {path}. Restore it.') from None
     except (OSError, ValueError, EOFError) as error:
         raise ValueError(
             f'{path} is torn or no plain .npy file ({error}). Restore it or write it again.'
@@ -279,7 +284,7 @@ def read_ranges(path: Path) -> NDArray[np.float32]:
             if isinstance(values, np.ndarray)
             else 'an archive'
         )
-        raise ValueError(f'{path} holds {found}; a range image is (R, C) float metres.')
+        raise ValueError(f'{path} holds {found}; a {what} is (R, C) float metres.')
     return values.astype(np.float32, copy=False)
 
 

@@ -41,13 +41,14 @@ def to_bag(settings: ToBagSettings) -> str:
     folder, out = DataFolder.open(settings.data), settings.out
     with BagWriter(out, settings.storage, settings.compression) as bag:
         for index in tqdm(range(len(folder)), desc='to-bag', unit=' scenes', disable=None):
-            scene = folder.scene(index)
+            # Without the distance images, which do not travel and may be missing.
+            image, ranges = folder.read_scene(index)
             stamp_ns = BEGIN_NS + round(index * SECOND / settings.rate)
-            size = scene.image.shape[1], scene.image.shape[0]
-            bag.image(IMAGE, stamp_ns, scene.image)
+            size = image.shape[1], image.shape[0]
+            bag.image(IMAGE, stamp_ns, image)
             bag.camera_info(CAMERA_INFO, stamp_ns, folder.rig.camera.resized(*size))
-            bag.ranges(RANGES, stamp_ns, scene.ranges)
-            bag.centers(TRUTH, stamp_ns, scene.centers)
+            bag.ranges(RANGES, stamp_ns, ranges)
+            bag.centers(TRUTH, stamp_ns, folder.centers(index))
     return (
         f'{len(folder):,} scenes of {settings.data} are in {out}: {len(folder) / settings.rate:g} '
         f's at {settings.rate:g} Hz. Play it: fusion replay {out}'
