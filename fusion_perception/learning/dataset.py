@@ -6,7 +6,6 @@ import hashlib
 import json
 import logging
 import os
-import tempfile
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -16,6 +15,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from fusion_perception.learning.drafts import draft_in
 from fusion_perception.learning.folder import LABELS, DataFolder
 from fusion_perception.learning.freshness import FolderState, folder_state, is_untouched
 from fusion_perception.learning.packing import Packing
@@ -200,11 +200,10 @@ def _pack(folder: DataFolder, packed: Path, state: FolderState) -> SceneSet:
     if lidar.offsets is not None:
         small['offsets'] = lidar.offsets
     of_images, of_ranges = folder.shapes()
-    packed.parent.mkdir(parents=True, exist_ok=True)
     # In a folder of its own name, whoever reads meanwhile keeps the file it has; of two
     # writers the later one wins.
-    with tempfile.TemporaryDirectory(prefix='.packing-', dir=packed.parent) as unfinished_in:
-        unfinished = Path(unfinished_in) / PACKED
+    with draft_in(packed.parent) as draft:
+        unfinished = draft / PACKED
         layout: dict[str, tuple[type[np.generic], tuple[int, ...]]] = {
             'images': (np.uint8, of_images),
             'ranges': (np.float32, of_ranges),
