@@ -1,4 +1,7 @@
-"""The camera of a recording is the one that its camera_info describes, whenever that comes."""
+"""The camera of a recording is the one that its camera_info describes, whenever that comes.
+
+And its images are those that can be read without ROS.
+"""
 
 import numpy as np
 import pytest
@@ -13,6 +16,7 @@ from fusion_perception.learning.from_bag import FromBagSettings, from_bag
 from fusion_perception.learning.to_bag import CAMERA_INFO, IMAGE, RANGES, TRUTH
 from fusion_perception.models.bundle import load_bundle
 from fusion_perception.runtime import Runtime
+from fusion_perception.sensing.message_types import known_types
 from fusion_perception.sensing.rig import Rig
 
 pytestmark = pytest.mark.usefixtures('one_thread')
@@ -95,3 +99,34 @@ def test_a_data_folder_with_the_original_camera_is_said_to_have_it(tmp_path, cam
     said = from_bag(FromBagSettings(bag=bag, out=tmp_path / 'out'))
     assert f'{lacking}: the intrinsics of the original camera were used.' in said
     assert read_folder(tmp_path / 'out').rig.camera == OF_THE_BUNDLE
+
+
+@pytest.mark.parametrize(
+    ('topic', 'encoding', 'known'), [(IMAGE, 'yuv422', 'rgb8'), (RANGES, '64FC1', '32FC1')]
+)
+def test_what_only_cv_bridge_reads_is_refused_without_advice_that_would_not_help(
+    tmp_path, runtime, topic, encoding, known
+):
+    seen, types = frames(COUNT, 10), known_types()
+    with BagWriter(tmp_path / 'bag') as bag:
+        for index in range(4):
+            if index == 0 or topic == RANGES:
+                bag.image(IMAGE, at(index), seen.images[index].numpy())
+            if index == 0 or topic == IMAGE:
+                bag.ranges(RANGES, at(index), seen.ranges[index].numpy())
+            if index == 0:
+                continue
+            image = types.types['sensor_msgs/msg/Image'](
+                header=bag._header(at(index), 'sensor'),
+                height=64,
+                width=64,
+                encoding=encoding,
+                is_bigendian=0,
+                step=512,
+                data=np.zeros(64 * 512, np.uint8),
+            )
+            bag.write(topic, 'sensor_msgs/msg/Image', at(index), image)
+    unread = run_bag(runtime, tmp_path / 'bag', BagSettings()).unread
+    (said,) = (sentence for sentence in unread if encoding in sentence)
+    assert said.startswith('3 ') and 'without cv_bridge' in said and known in said
+    assert 'install' not in said

@@ -6,7 +6,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Annotated, cast
 
+import numpy as np
 import tyro
+from numpy.typing import NDArray
 from pydantic import Field
 
 from fusion_perception.learning.bag_topics import Topics, TopicSettings
@@ -15,6 +17,7 @@ from fusion_perception.sensing.camera_info import CameraInfoMessage, camera_from
 from fusion_perception.sensing.decode import (
     INVALID_VALUES,
     RANGE_SCALE,
+    ImageMessage,
     InvalidValues,
     RangeScale,
 )
@@ -60,6 +63,11 @@ class BagPair:
     time_s: float
 
 
+def _no_cv_bridge(message: ImageMessage) -> NDArray[np.generic]:
+    """Refuse what the robot leaves to cv_bridge: here no ROS package is at hand."""
+    raise ValueError('recordings are read without cv_bridge')
+
+
 class BagPairs:
     """The pairs of a recording, in order; iterate once.
 
@@ -79,7 +87,12 @@ class BagPairs:
         progress: Progress | None = None,
     ) -> None:
         self.intake = Intake(
-            needs, settings.pairing, settings.range_scale, settings.invalid_values
+            needs,
+            settings.pairing,
+            settings.range_scale,
+            settings.invalid_values,
+            image_fallback=_no_cv_bridge,
+            range_fallback=_no_cv_bridge,
         )
         self.timeline = Timeline()
         self.now_s = 0.0
