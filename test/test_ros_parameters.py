@@ -1,6 +1,7 @@
 """Parameters come from the settings models: defaults, ranges, words, and faults that can heal."""
 
 from pathlib import Path
+from typing import Annotated
 
 import pytest
 import yaml
@@ -26,6 +27,10 @@ class Inner(Settings):
     slop_s: float = Field(0.02, ge=0, le=1, description='How far apart')
 
 
+class Lists(Settings):
+    marks: tuple[Annotated[int, Field(ge=0)], ...] = Field((0, 9), description='Counts')
+
+
 class Outer(Settings):
     name: str = Field('a', description='A name')
     count: int = Field(3, gt=0, description='A count')
@@ -36,12 +41,12 @@ class Outer(Settings):
 def declare():
     with_ros = None
 
-    def declare(*arguments, **options):
+    def declare(*arguments, model=Outer, **options):
         nonlocal with_ros
         with_ros = ros(*arguments)
         with_ros.__enter__()
         node = Node('parameters')
-        return node, Parameters(node, Outer, **options)
+        return node, Parameters(node, model, **options)
 
     yield declare
     with_ros.__exit__(None, None, None)
@@ -146,3 +151,60 @@ def test_in_use_only_live_parameters_change_and_are_told(declare):
 def test_a_read_only_parameter_never_changes(declare):
     node, _ = declare(read_only=frozenset({'name'}))
     assert not set_one(node, 'name', 'c').successful
+
+
+def empty_list(tmp_path, how):
+    """Return the arguments that give `marks` as an empty list, in a file or without one."""
+    if how == 'flag':
+        return '-p', 'marks:=[]'
+    file = tmp_path / 'params.yaml'
+    file.write_text('/**:\n  ros__parameters:\n    marks: []\n')
+    return '--params-file', str(file)
+
+
+@pytest.mark.parametrize('how', ['flag', 'file'])
+def test_an_empty_list_at_the_start_is_one_and_can_be_filled(tmp_path, declare, how):
+    node, parameters = declare(*empty_list(tmp_path, how), model=Lists)
+    assert parameters.read() == Lists(marks=())
+    assert set_one(node, 'marks', [7]).successful
+    assert parameters.read() == Lists(marks=(7,))
+
+
+# Without elements it comes as a list of bytes from rclpy, of booleans from `ros2 param set`.
+@pytest.mark.parametrize(
+    'kind', [Parameter.Type.BYTE_ARRAY, Parameter.Type.BOOL_ARRAY, Parameter.Type.INTEGER_ARRAY]
+)
+def test_a_list_can_be_emptied_and_filled_again(declare, kind):
+    node, parameters = declare(model=Lists)
+    assert node.set_parameters([Parameter('marks', kind, [])])[0].successful
+    assert parameters.read() == Lists(marks=())
+    assert set_one(node, 'marks', [7]).successful
+    assert parameters.read() == Lists(marks=(7,))
+
+
+@pytest.mark.parametrize(
+    ('given', 'said'),
+    [
+        ('5', 'marks = 5: a list of int is needed.'),
+        ('many', "marks = 'many': a list of int is needed."),
+        ('[a, b]', "marks = ['a', 'b']: a list of int is needed."),
+        ('[0.5]', 'marks = [0.5]: a list of int is needed.'),
+        ('[1, -1]', 'marks.1 = -1: input should be greater than or equal to 0.'),
+    ],
+)
+def test_a_wrong_list_at_the_start_is_told_in_one_sentence_and_heals(declare, given, said):
+    node, parameters = declare('-p', f'marks:={given}', model=Lists)
+    with pytest.raises(ValueError) as caught:
+        parameters.read()
+    assert str(caught.value) == said
+    assert set_one(node, 'marks', []).successful
+    assert parameters.read() == Lists(marks=())
+
+
+@pytest.mark.parametrize('value', [5, 'many', [0.5], [-1]])
+def test_a_wrong_list_is_refused_and_changes_nothing(declare, value):
+    node, parameters = declare(model=Lists)
+    result = set_one(node, 'marks', value)
+    assert not result.successful
+    assert result.reason
+    assert parameters.read() == Lists()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import array
 import math
 import sys
 from collections.abc import Callable, Iterator, Mapping
@@ -76,29 +77,35 @@ class Parameters(Generic[S]):
             self._node.undeclare_parameter(name)
             given[name] = _coerced(value, leaf.default)
         suspects = {
-            name
-            for name, leaf in self._leaves.items()
-            if type(given[name]) is not type(leaf.default)
+            name for name, leaf in self._leaves.items() if not _is_of_type(given[name], leaf)
         }
         try:
             self._model.model_validate(nested(given))
         except ValidationError as error:
-            suspects |= {'.'.join(map(str, fault['loc'])) for fault in error.errors()}
+            faulty = {'.'.join(map(str, fault['loc'])) for fault in error.errors()}
+            # A fault within a list goes by the list's name and the place: invalid_values.0.
+            suspects |= faulty | {name.rpartition('.')[0] for name in faulty}
         for name, leaf in self._leaves.items():
             value = given[name]
             if name in suspects:
                 self._faults[name] = self._sentence(leaf, value)
                 value = leaf.default
+            # The value tells the type of the parameter; an empty list would tell a wrong one.
+            empty = _is_empty(value)
+            first = leaf.default if empty else value
             self._node.declare_parameter(
-                name, value, descriptor(leaf, name in read_only), ignore_override=True
+                name, first, descriptor(leaf, name in read_only), ignore_override=True
             )
+            if empty:
+                self._node.set_parameters([_empty(leaf)])
 
     def _sentence(self, leaf: Leaf, value: object) -> str:
-        try:
-            self._read({leaf.name: value})
-        except ValueError as fault:
-            return str(fault)
-        return f'{leaf.name} = {value!r}: a {type(leaf.default).__name__} is needed.'
+        if not isinstance(leaf.default, list) or _is_of_type(value, leaf):
+            try:
+                self._read({leaf.name: value})
+            except ValueError as fault:
+                return str(fault)
+        return f'{leaf.name} = {value!r}: {_needed(leaf.default)} is needed.'
 
     def _current(self) -> dict[str, object]:
         return {name: self._node.get_parameter(name).value for name in self._leaves}
@@ -107,14 +114,8 @@ class Parameters(Generic[S]):
         return self._model.read(nested(values))
 
     def _coerce(self, parameters: list[Parameter[Any]]) -> list[Parameter[Any]]:
-        # `ros2 param set NODE slop 1` sends an integer; 1 is a fine value for a float.
         return [
-            Parameter(p.name, value=float(p.value))
-            if p.name in self._leaves
-            and isinstance(self._leaves[p.name].default, float)
-            and p.type_ == Parameter.Type.INTEGER
-            else p
-            for p in parameters
+            _as_meant(p, self._leaves[p.name]) if p.name in self._leaves else p for p in parameters
         ]
 
     def _validate(self, parameters: list[Parameter[Any]]) -> SetParametersResult:
@@ -201,9 +202,43 @@ def nested(values: Mapping[str, object]) -> dict[str, object]:
 def _coerced(value: Any, default: Any) -> Any:
     if isinstance(default, float) and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
-    if isinstance(default, list) and not isinstance(value, (str, bytes)):
-        return list(value)
+    if isinstance(default, list):
+        if value is None:  # What an empty list is at the start: it tells of no type.
+            return []
+        if isinstance(value, (array.array, tuple)):
+            return list(value)
     return value
+
+
+def _as_meant(parameter: Parameter[Any], leaf: Leaf) -> Parameter[Any]:
+    # `ros2 param set NODE slop 1` sends an integer; 1 is a fine value for a float. An empty list
+    # comes as one of bytes or of truth values, whatever the parameter holds.
+    if isinstance(leaf.default, float) and parameter.type_ == Parameter.Type.INTEGER:
+        return Parameter(parameter.name, value=float(parameter.value))
+    if isinstance(leaf.default, list) and _is_empty(parameter.value):
+        return _empty(leaf)
+    return parameter
+
+
+def _empty(leaf: Leaf) -> Parameter[Any]:
+    return Parameter(leaf.name, Parameter.Type.from_parameter_value(leaf.default), [])
+
+
+def _is_empty(value: Any) -> bool:
+    return isinstance(value, (list, tuple, array.array)) and not value
+
+
+def _is_of_type(value: Any, leaf: Leaf) -> bool:
+    if isinstance(leaf.default, list) and _is_empty(value):
+        return True
+    kind = Parameter.Type.from_parameter_value
+    return kind(value) == kind(leaf.default)
+
+
+def _needed(default: Any) -> str:
+    if isinstance(default, list):
+        return f'a list of {type(default[0]).__name__}'
+    return f'a {type(default).__name__}'
 
 
 def is_choice(field: FieldInfo) -> bool:
