@@ -17,6 +17,7 @@ from fusion_perception.ros.fusion_node import FusionNode
 from fusion_perception.ros.node_settings import LIVE, READ_ONLY, NodeSettings
 from fusion_perception.ros.parameter_files import as_table, as_yaml
 from fusion_perception.ros.parameters import Parameters, leaves, nested
+from fusion_perception.ros.sensor_sim import SensorSimSettings
 from fusion_perception.sensing.settings import Settings
 
 pytestmark = pytest.mark.ros
@@ -208,3 +209,31 @@ def test_a_wrong_list_is_refused_and_changes_nothing(declare, value):
     assert not result.successful
     assert result.reason
     assert parameters.read() == Lists()
+
+
+@pytest.mark.parametrize(
+    ('given', 'meant'),
+    [('coutn:=4', 'count'), ('inner.slop_sec:=0.5', 'inner.slop_s'), ('iner.slop_s:=1', 'slop_s')],
+)
+def test_a_misspelt_parameter_is_told_with_the_one_that_was_meant(declare, given, meant):
+    _, parameters = declare('-p', given)
+    (said,) = parameters.misspelt()
+    assert f"'{given.split(':=')[0]}'" in said and meant in said
+    assert parameters.read() == Outer()
+
+
+def test_a_value_for_a_whole_group_is_told_with_the_members_of_the_group(declare):
+    _, parameters = declare('-p', 'inner:=3')
+    (said,) = parameters.misspelt()
+    assert "'inner'" in said and 'inner.slop_s' in said
+
+
+@pytest.mark.parametrize('model', [NodeSettings, SensorSimSettings])
+def test_what_is_spelt_well_and_what_other_nodes_have_is_passed_over(tmp_path, declare, model):
+    names = [leaf.name for each in (NodeSettings, SensorSimSettings) for leaf in leaves(each)]
+    others = ['use_sim_time', 'image_topic', 'camera_type', 'num_threads', 'queue_size', 'fps']
+    file = tmp_path / 'params.yaml'
+    values = nested(dict.fromkeys([*names, *others], 1))
+    file.write_text(yaml.safe_dump({'/**': {'ros__parameters': values | {'use_sim_time': False}}}))
+    _, parameters = declare('--params-file', str(file), model=model)
+    assert parameters.misspelt() == []

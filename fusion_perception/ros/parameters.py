@@ -20,9 +20,12 @@ from rcl_interfaces.msg import (
 from rclpy.node import Node
 from rclpy.parameter import Parameter
 
-from fusion_perception.sensing.settings import Settings
+from fusion_perception.sensing.settings import Settings, nearest
 
 S = TypeVar('S', bound=Settings)
+# From this likeness on a name passes for a misspelt one: `bundel` is 0.83 like `bundle`, and
+# `image_topic`, which some other node may have, 0.76 like `image_type`.
+MISSPELT = 0.8
 
 
 class Leaf(NamedTuple):
@@ -57,6 +60,8 @@ class Parameters(Generic[S]):
         self._leaves = {leaf.name: leaf for leaf in leaves(model)}
         self._faults: dict[str, str] = {}
         self._declare(read_only)
+        for sentence in self.misspelt():
+            node.get_logger().warning(sentence)
         node.add_pre_set_parameters_callback(self._coerce)
         node.add_on_set_parameters_callback(self._validate)
         node.add_post_set_parameters_callback(self._accept)
@@ -66,6 +71,30 @@ class Parameters(Generic[S]):
         if self._faults:
             raise ValueError(' '.join(self._faults.values()))
         return self._read(self._current())
+
+    def misspelt(self) -> list[str]:
+        """Return a sentence for each value given at the start under a name like one of ours.
+
+        Others are passed over: a file for all nodes (`/**:`) may name what is meant for another.
+        """
+        # rclpy shows what was given by no other name than this one, on Jazzy as on Kilted.
+        given = self._node._parameter_overrides
+        groups = {name.rpartition('.')[0] for name in self._leaves} - {''}
+        sentences = []
+        for name in sorted(given):
+            if self._node.has_parameter(name):
+                continue
+            if name in groups:
+                members = [leaf for leaf in self._leaves if leaf.startswith(f'{name}.')]
+                sentences.append(
+                    f"'{name}' is no parameter and is ignored. It is a group: "
+                    f'{", ".join(members)}.'
+                )
+            elif meant := nearest(name, list(self._leaves), MISSPELT):
+                sentences.append(
+                    f"There is no parameter '{name}'; it is ignored. Did you mean '{meant}'?"
+                )
+        return sentences
 
     def _declare(self, read_only: frozenset[str]) -> None:
         # Take what was given at the start as it came, whatever its type: rclpy would end the

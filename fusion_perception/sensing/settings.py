@@ -67,8 +67,14 @@ def explain(cls: type[BaseModel], error: ValidationError, leave_out: str = '') -
 
 def closest(name: str, known: list[str]) -> str:
     """Say which known name was probably meant, or list them all."""
-    near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
-    return f"Did you mean '{near[0]}'?" if near else f'Known: {", ".join(sorted(known))}.'
+    near = nearest(name, known, 0.5)
+    return f"Did you mean '{near}'?" if near else f'Known: {", ".join(sorted(known))}.'
+
+
+def nearest(name: str, known: list[str], likeness: float) -> str | None:
+    """Return the known name most like another; None where none is so alike (1: the same)."""
+    near = difflib.get_close_matches(name, known, n=1, cutoff=likeness)
+    return near[0] if near else None
 
 
 def _sentence(cls: type[BaseModel], fault: dict[str, Any]) -> str:
