@@ -203,3 +203,14 @@ def test_a_node_that_was_not_activated_is_told_how(tmp_path):
     assert code == 1, text
     assert 'nowhere.safetensors' in text
     assert 'configure' in text
+
+
+def test_settings_that_contradict_each_other_are_what_the_node_says_of_them(tmp_path):
+    with ros('-p', f'bundle:={small_bundle(tmp_path)}', '-p', 'pairing.slop_s:=0.6'):
+        node = FusionNode()
+        node.start()
+        with spinning(node):
+            text, code = examined()
+        node.destroy_node()
+    assert code == 1, text
+    assert 'The node could not be configured: pairing: a dropout_after_s of 0.5' in text

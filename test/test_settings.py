@@ -1,5 +1,6 @@
 import pytest
-from pydantic import Field
+from pydantic import Field, model_validator
+from typing_extensions import Self
 
 from fusion_perception.sensing.settings import Settings
 
@@ -38,6 +39,32 @@ def test_a_misspelt_key_asks_whether_another_was_meant():
 def test_a_misspelt_key_further_in_is_looked_up_where_it_stands():
     with pytest.raises(ValueError, match=r"^Lens has no 'fokal'. Did you mean 'focal'\?$"):
         Robot.read({'lens': {'fokal': 50, 'name': 'tele'}})
+
+
+class Span(Settings):
+    low: float = Field(0.0, description='From')
+    high: float = Field(1.0, description='To')
+
+    @model_validator(mode='after')
+    def _in_order(self) -> Self:
+        if self.low > self.high:
+            raise ValueError(f'low {self.low} is above high {self.high}')
+        return self
+
+
+class Ranges(Settings):
+    near: Span = Field(Span(), description='Close by')
+
+
+@pytest.mark.parametrize('near', [{'low': 2.0}, Span().model_copy(update={'low': 2.0})])
+def test_a_fault_of_a_whole_model_names_it_without_all_of_its_values(near):
+    with pytest.raises(ValueError, match=r'^near: low 2\.0 is above high 1\.0\.$'):
+        Ranges.read({'near': near})
+
+
+def test_a_mapping_where_a_number_belongs_is_shown():
+    with pytest.raises(ValueError, match=r"^speed = \{'kmh': 5\}: .*valid number\.$"):
+        Robot.read({'speed': {'kmh': 5}})
 
 
 class Fleet(Settings):

@@ -183,7 +183,7 @@ class Examiner(Node):
         return Examined(name, facts, watch, findings + self._unheard(name), status)
 
     def _settings(self, name: str) -> tuple[NodeSettings, bool]:
-        """Return what the node was set to, the defaults where it does not say, and its clock."""
+        """Return what a node was set to, the defaults where that is not valid, and its clock."""
         names = ['use_sim_time', *(leaf.name for leaf in leaves(NodeSettings))]
         request = GetParameters.Request(names=names)
         answer = self._ask(GetParameters, f'{name}/get_parameters', request)
@@ -193,7 +193,10 @@ class Examiner(Node):
         told = {key: v for key, v in zip(names, values, strict=True) if v is not None}
         use_sim_time = bool(told.pop('use_sim_time', False))
         lists = {key: list(v) for key, v in told.items() if isinstance(v, array.array)}
-        return NodeSettings.read(nested({**told, **lists}), name), use_sim_time
+        try:
+            return NodeSettings.read(nested({**told, **lists}), name), use_sim_time
+        except ValueError:
+            return NodeSettings(), use_sim_time  # The node refuses them as well, and says why.
 
     def _inputs(self, name: str, values: Mapping[str, str], settings: NodeSettings) -> list[Input]:
         found = []

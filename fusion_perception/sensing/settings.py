@@ -91,7 +91,10 @@ def _sentence(cls: type[BaseModel], fault: dict[str, Any]) -> str:
     message = str(fault['msg']).removeprefix('Value error, ').rstrip('.')
     if not keys:
         return f'{message}.'
-    return f'{".".join(keys)} = {fault["input"]!r}: {message[:1].lower()}{message[1:]}.'
+    # What a model's own validator refuses is its whole mapping, too long to repeat.
+    whole = fault['type'] == 'value_error' and isinstance(fault['input'], Mapping | BaseModel)
+    value = '' if whole else f' = {fault["input"]!r}'
+    return f'{".".join(keys)}{value}: {message[:1].lower()}{message[1:]}.'
 
 
 def _model_at(cls: type[BaseModel], keys: list[str]) -> type[BaseModel]:
