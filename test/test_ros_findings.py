@@ -1,5 +1,7 @@
 """The node itself says on /diagnostics why nothing comes out."""
 
+import contextlib
+
 import pytest
 
 pytest.importorskip('rclpy', reason='needs rclpy: pip install .[ros]')
@@ -9,11 +11,14 @@ from rclpy.context import Context
 from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from ros_graph import Probe, ros, spinning, wait_until
-from sensor_msgs.msg import CompressedImage
+from sensor_msgs.msg import CameraInfo, CompressedImage
 from small_bundles import small_bundle
 
+from fusion_perception.doctor import DoctorSettings, doctor
 from fusion_perception.ros.fusion_node import FusionNode
+from fusion_perception.ros.messages import camera_info_message, header_message
 from fusion_perception.ros.observed import clash
+from fusion_perception.sensing.observation import Camera
 
 pytestmark = pytest.mark.ros
 BEST_EFFORT = QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT)
@@ -30,19 +35,24 @@ def test_a_clash_names_each_policy_and_what_fits_has_none():
     assert clash(LATCHED, BEST_EFFORT) == clash(RELIABLE, RELIABLE) == ''
 
 
-@pytest.fixture
-def probe(tmp_path):
-    path = small_bundle(tmp_path)
-    # At once: the test asks why, not how patient the node is.
-    with ros('-p', f'bundle:={path}', '-p', 'diagnostics.error_silence_s:=0.1'):
+@contextlib.contextmanager
+def graph(bundle, *arguments):
+    # At once: the tests ask why, not how patient the node is.
+    with ros('-p', f'bundle:={bundle}', '-p', 'diagnostics.error_silence_s:=0.1', *arguments):
         node, probe = FusionNode(), Probe()
         node.start()
         with spinning(node, probe):
-            probe.wait_for_node()
             yield probe
         node.finish()
         node.destroy_node()
         probe.destroy_node()
+
+
+@pytest.fixture
+def probe(tmp_path):
+    with graph(small_bundle(tmp_path)) as probe:
+        probe.wait_for_node()
+        yield probe
 
 
 def said(probe, *words):
@@ -87,3 +97,17 @@ def test_stamps_too_far_apart_are_measured(probe):
 
     # Stamps run ahead of the clock here, which is nobody's concern but is told as well.
     assert wait_until(apart, 'the offset')
+
+
+@pytest.mark.parametrize(('image_type', 'known'), [('raw', True), ('compressed', False)])
+def test_only_a_raw_image_is_known_to_be_too_large_by_its_camera_info(tmp_path, image_type, known):
+    camera = Camera(width=1920, height=1080, fx=900.0, fy=900.0, cx=960.0, cy=540.0)
+    info = camera_info_message(header_message(1, 'camera'), camera)
+    with graph(small_bundle(tmp_path), '-p', f'image_type:={image_type}') as probe:
+        probe.create_publisher(CompressedImage, 'image/compressed', 1)
+        infos = probe.create_publisher(CameraInfo, 'camera_info', 1)
+        probe.create_timer(0.05, lambda: infos.publish(info))
+        wait_until(lambda: said(probe, 'Nothing arrives on /image'), 'the fault')
+        text, _ = doctor(DoctorSettings(live=True, seconds=1.0))  # It brings news of the node too.
+        told = said(probe, 'Nothing arrives on /image')
+    assert ('one message takes 6.2 MB' in told) == ('one message takes 6.2 MB' in text) == known

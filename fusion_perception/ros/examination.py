@@ -28,6 +28,7 @@ from fusion_perception.ros.observed import (
     TYPES,
     clash,
     full_name,
+    image_bytes,
     publishers,
     stream_of,
     type_name,
@@ -111,7 +112,7 @@ class Examiner(Node):
         self._spinner.add_node(self)
         self._statuses: dict[str, DiagnosticStatus] = {}
         self._last: dict[Stream, float] = {}
-        self._camera_bytes = 0
+        self._image_size = (0, 0)
         self._infos = 0
         self.create_subscription(DiagnosticArray, '/diagnostics', self._on_diagnostics, 10)
 
@@ -163,8 +164,9 @@ class Examiner(Node):
             sources[stream].append(Source(topic, kind, publishers(self, topic, qos)))
         now = time.monotonic()
         silent_s = {stream: now - at for stream, at in self._last.items()}
+        camera_bytes = image_bytes(sources['camera'], *self._image_size)
         streams = watch.inputs(
-            sources, silent_s, {'camera': self._camera_bytes}, {'camera': self._infos}
+            sources, silent_s, {'camera': camera_bytes}, {'camera': self._infos}
         )
         lifecycle = '' if state is None else state.current_state.label
         facts = Facts(
@@ -278,7 +280,7 @@ class Examiner(Node):
 
     def _on_camera_info(self, message: CameraInfo) -> None:
         self._infos += 1
-        self._camera_bytes = 3 * message.width * message.height
+        self._image_size = (message.width, message.height)
 
 
 def _as_the_node_hears(

@@ -73,6 +73,12 @@ def stream_of(topic: str, kind: str, range_topic: str | None) -> Stream | None:
     return 'lidar' if topic == range_topic or kind == type_name(PointCloud2) else 'camera'
 
 
+def image_bytes(sources: Iterable[Source], width: int, height: int) -> int:
+    """Return what one camera message takes; 0, unknown, where it may be compressed."""
+    raw = all(source.type == type_name(Image) for source in sources)
+    return 3 * width * height if raw else 0
+
+
 def waits_for_clock(node: Node) -> bool:
     """Say whether a node's time is simulated and has not begun."""
     simulated = node.get_parameter('use_sim_time').value
@@ -122,7 +128,9 @@ def _inputs(pipeline: Pipeline, sources: dict[Stream, list[Source]]) -> Sequence
     rows, columns = pipeline.runtime.bundle.lidar.shape
     camera = pipeline.camera
     size = {
-        'camera': 0 if camera is None else 3 * camera.width * camera.height,
+        'camera': 0
+        if camera is None
+        else image_bytes(sources['camera'], camera.width, camera.height),
         'lidar': 4 * rows * columns,
     }
     return [
