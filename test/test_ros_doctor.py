@@ -205,6 +205,22 @@ def test_a_node_that_was_not_activated_is_told_how(tmp_path):
     assert 'configure' in text
 
 
+def test_a_node_whose_diagnostics_are_remapped_is_heard_all_the_same(tmp_path):
+    remapped = ('-r', '/diagnostics:=/robot/diagnostics')
+    with ros('-p', f'bundle:={small_bundle(tmp_path)}', *remapped):
+        node, probe = FusionNode(), Probe()
+        node.start()
+        with spinning(node, probe):
+            probe.wait_for_node()
+            with Sensors(probe):
+                text, code = examined()
+        node.finish()
+        node.destroy_node()
+        probe.destroy_node()
+    assert code == 0, text
+    assert '/image: ' in text and '/range_image: ' in text
+
+
 def test_settings_that_contradict_each_other_are_what_the_node_says_of_them(tmp_path):
     with ros('-p', f'bundle:={small_bundle(tmp_path)}', '-p', 'pairing.slop_s:=0.6'):
         node = FusionNode()

@@ -124,3 +124,45 @@ def test_the_newest_camera_info_counts_and_one_without_calibration_changes_nothi
         node.finish()
         node.destroy_node()
         probe.destroy_node()
+
+
+@pytest.mark.parametrize(
+    ('remapping', 'topic'),
+    [
+        (('-r', 'image:=front'), '/front/compressed'),
+        (('-r', 'image/compressed:=front/jpeg'), '/front/jpeg'),
+    ],
+    ids=['image', 'image/compressed'],
+)
+def test_the_topic_of_compressed_images_is_told_as_it_was_remapped(tmp_path, remapping, topic):
+    kind = ('-p', 'image_type:=compressed')
+    with ros('-p', f'bundle:={small_bundle(tmp_path)}', *kind, *remapping):
+        node, probe = FusionNode(), Probe()
+        images = probe.create_publisher(CompressedImage, topic, qos_profile_sensor_data)
+        node.start()
+        with spinning(node, probe):
+            wait_until(images.get_subscription_count, 'the node to subscribe')
+            # Inactive, it tells what it will listen to.
+            expected = {'camera.topic': topic, 'camera.publishers': '1'}.items()
+            for state in ('active', 'inactive'):
+                assert state == 'active' or probe.change_state('deactivate')
+
+                def told(state=state):
+                    said = {v.key: v.value for s in probe.diagnostics[-1:] for v in s.values}
+                    return said.items() >= {*expected, ('lifecycle', state)}
+
+                wait_until(told, f'the topic of the {state} node')
+        node.finish()
+        node.destroy_node()
+        probe.destroy_node()
+
+
+def test_inputs_whose_names_are_swapped_are_each_remapped_once(tmp_path):
+    swapped = ('-r', 'image:=range_image', '-r', 'range_image:=image')
+    with ros('-p', f'bundle:={small_bundle(tmp_path)}', *swapped):
+        node = FusionNode()
+        node.start()
+        topics = [subscription.topic_name for subscription in node._inputs]
+        assert topics == ['/camera_info', '/range_image', '/image']
+        node.finish()
+        node.destroy_node()

@@ -141,6 +141,9 @@ class Examiner(Node):
         settings, use_sim_time = self._settings(name)
         if use_sim_time:
             self.set_parameters([Parameter('use_sim_time', value=True)])
+        for topic, kind, _ in self._topics(name, 'publishers'):
+            if kind == type_name(DiagnosticArray) and topic != '/diagnostics':  # Remapped.
+                self.create_subscription(DiagnosticArray, topic, self._on_diagnostics, 10)
         self._spin(2.5, lambda: name in self._statuses)
         before = values_of(self._statuses.get(name))
         rows, _, columns = before.get('lidar_shape', '').partition('x')

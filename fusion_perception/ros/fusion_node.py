@@ -199,11 +199,17 @@ class FusionNode(Startable, LifecycleNode):
         return self.create_subscription(kind, topic, take, NEWEST, event_callbacks=events)
 
     def _source(self, stream: Stream, settings: NodeSettings) -> tuple[Any, str]:
-        """Return the type and the full topic on which a stream comes."""
+        """Return the type and the topic on which a stream comes, the latter before remapping."""
         message, topic, suffix = SOURCES[
             settings.image_type if stream == 'camera' else settings.lidar_type
         ]
-        return message, self.resolve_topic_name(topic) + suffix
+        # What image_transport appends follows what `image` is remapped to; the whole may be
+        # remapped as well.
+        return message, self.resolve_topic_name(topic) + suffix if suffix else topic
+
+    def _topic(self, stream: Stream, settings: NodeSettings) -> str:
+        """Return the full topic on which a stream comes."""
+        return self.resolve_topic_name(self._source(stream, settings)[1])
 
     def _stop_listening(self) -> None:
         for subscription in self._inputs:
@@ -292,7 +298,7 @@ class FusionNode(Startable, LifecycleNode):
             mode = 'none'
             self._note_mode(mode)
         latency_ms, inference_ms = monitor.times()
-        topics = {stream: self._source(stream, pipeline.settings)[1] for stream in STREAMS}
+        topics = {stream: self._topic(stream, pipeline.settings) for stream in STREAMS}
         return NodeState(
             lifecycle='active' if self._active else 'inactive',
             listening_s=monitor.listening_s(),
@@ -331,5 +337,5 @@ class FusionNode(Startable, LifecycleNode):
     def _findings(self, pipeline: Pipeline) -> list[Finding]:
         if not self._inputs:
             return []
-        _, lidar = self._source('lidar', pipeline.settings)
+        lidar = self._topic('lidar', pipeline.settings)
         return diagnose(facts_of(self, pipeline, self._inputs, lidar))
