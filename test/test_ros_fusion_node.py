@@ -7,6 +7,7 @@ import pytest
 
 pytest.importorskip('rclpy', reason='needs rclpy: pip install .[ros]')
 
+from diagnostic_msgs.msg import DiagnosticStatus
 from ros_graph import RANGES, Probe, ros, spinning, wait_until
 from small_bundles import small_bundle
 from std_srvs.srv import SetBool
@@ -173,6 +174,20 @@ def test_an_impossible_transition_is_refused_and_harms_nothing(tmp_path):
         assert not probe.change_state('configure')
         assert probe.change_state('shutdown')
         assert probe.state() == 'finalized'
+
+
+@pytest.mark.parametrize('bundle', [small_bundle, lambda folder: folder / 'absent.safetensors'])
+def test_a_node_that_was_shut_down_says_that_it_waits_for_nothing(tmp_path, bundle):
+    with Graph(bundle(tmp_path)) as probe:
+        assert probe.change_state('shutdown')
+
+        def last():
+            told = probe.diagnostics[-1:]
+            return told and told[0].message.startswith('Finalized') and told[0]
+
+        status = wait_until(last, 'the state')
+        assert status.level == DiagnosticStatus.WARN
+        assert {v.key: v.value for v in status.values}['lifecycle'] == 'finalized'
 
 
 def test_settings_that_may_change_do_so_while_it_runs(tmp_path):

@@ -77,6 +77,8 @@ class NodeState:
 
 def verdict(state: NodeState, thresholds: Thresholds) -> tuple[bytes, str]:
     """Return the level and one sentence that says why."""
+    if state.lifecycle == 'finalized':
+        return WARN, 'Finalized: it was shut down for good. Start the node again.'
     if state.lifecycle != 'active':
         if state.fault:
             return ERROR, f'Not configured: {state.fault}'

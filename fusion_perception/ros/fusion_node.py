@@ -279,7 +279,9 @@ class FusionNode(Startable, LifecycleNode):
         header = messages.header_message(self.get_clock().now().nanoseconds, '')
         name, thresholds = self.get_fully_qualified_name(), NodeSettings().diagnostics
         if self._pipeline is None:
-            state = NodeState('unconfigured', fault=self._fault, enabled=self._enabled)
+            # rclpy tells its state by a service only, which a node does not ask of itself.
+            lifecycle = self._state_machine.current_state[1]
+            state = NodeState(lifecycle, fault=self._fault, enabled=self._enabled)
         else:
             state = self._state_of(self._pipeline)
             if self._outputs is not None and state.mode == 'none':
