@@ -4,10 +4,20 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import torch
+from rosbags.interfaces import (
+    Qos,
+    QosDurability,
+    QosHistory,
+    QosLiveliness,
+    QosReliability,
+    QosTime,
+)
+from rosbags.rosbag2 import StoragePlugin, Writer
 
 from fusion_perception.learning.bag_writing import SECOND, BagWriter
 from fusion_perception.learning.to_bag import BEGIN_NS, CAMERA_INFO, IMAGE, RANGES, TRUTH
 from fusion_perception.sensing.lidars import UniformGrid
+from fusion_perception.sensing.message_types import known_types
 from fusion_perception.sensing.rig import Rig
 from fusion_perception.simulation.motion import MovingScene
 from fusion_perception.simulation.render import render
@@ -60,4 +70,34 @@ def record(path, count=8, rate=10, edit=None, storage='mcap', compression='none'
             }[event.topic]
             topic = names.get(event.topic, event.topic)
             write(topic, event.stamp_ns, values, log_ns=event.log_ns)
+    return path
+
+
+LATCHED, SPOKEN = '/robot_description', '/chat'
+
+
+def profile(durability, depth):
+    """Return the QoS that a recording notes of one publisher."""
+    never = QosTime(0, 0)
+    kept = QosHistory.KEEP_LAST if depth else QosHistory.UNKNOWN
+    reliable, lively = QosReliability.RELIABLE, QosLiveliness.AUTOMATIC
+    return Qos(kept, depth, reliable, durability, never, never, lively, never, False)
+
+
+def record_latched(path, depths=(2,), spoken=1, storage='mcap', version=9):
+    """Write three texts on a topic that was latched with these depths, then some on another.
+
+    They come at 20 Hz. Version 8 writes policies as numbers.
+    """
+    types, text = known_types('jazzy'), 'std_msgs/msg/String'
+    latched = [profile(QosDurability.TRANSIENT_LOCAL, depth) for depth in depths]
+    with Writer(path, version=version, storage_plugin=StoragePlugin[storage.upper()]) as bag:
+        for topic, first, count, profiles in (
+            (LATCHED, 0, 3, [*latched, profile(QosDurability.VOLATILE, 7)]),
+            (SPOKEN, 3, spoken, [profile(QosDurability.VOLATILE, 7)]),
+        ):
+            to = bag.add_connection(topic, text, typestore=types, offered_qos_profiles=profiles)
+            for index in range(count):
+                data = types.serialize_cdr(types.types[text](str(index)), text)
+                bag.write(to, at(first + index, rate=20), data)
     return path

@@ -6,7 +6,7 @@ import struct
 from collections import Counter
 
 import pytest
-from recordings import record
+from recordings import LATCHED, SPOKEN, record, record_latched
 from rosbags.interfaces import MessageDefinition, MessageDefinitionFormat
 
 from fusion_perception.learning.to_bag import CAMERA_INFO, IMAGE, RANGES, TRUTH
@@ -63,6 +63,23 @@ def test_without_metadata_the_files_are_read_all_the_same(tmp_path, storage, com
     assert counts[RANGES] == 4
     assert unread == ['metadata.yaml is missing: every storage file in the folder was read.']
     assert find_recordings([bag]) == [bag]
+
+
+@pytest.mark.parametrize('torn', [False, True])
+@pytest.mark.parametrize('storage', ['mcap', 'sqlite3'])
+@pytest.mark.parametrize('version', [8, 9])
+def test_a_latched_topic_is_known_with_what_its_publishers_kept(tmp_path, torn, storage, version):
+    # A depth of 0 is one that the recorder did not learn.
+    bag = record_latched(tmp_path / 'bag', (2, 0), 2000, storage, version)
+    if torn:
+        file = storage_of(bag)
+        file.write_bytes(file.read_bytes()[: file.stat().st_size * 2 // 3])
+    with Recording(bag) as recording:
+        assert any('torn' in said or 'damaged' in said for said in recording.unread) == torn
+        assert recording.topics[LATCHED].latched == 12
+        assert recording.topics[SPOKEN].latched == 0
+        texts = [recording.read(message).data for message in recording.messages([LATCHED])]
+    assert texts == ['0', '1', '2']
 
 
 @pytest.mark.parametrize('compression', ['none', 'file', 'message'])

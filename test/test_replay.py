@@ -13,12 +13,13 @@ import pytest
 pytest.importorskip('rclpy', reason='needs rclpy: pip install .[ros]')
 
 from rclpy.node import Node
-from rclpy.qos import QoSProfile
-from recordings import at, record
+from rclpy.qos import DurabilityPolicy, QoSProfile
+from recordings import LATCHED, SPOKEN, at, record, record_latched
 from ros_graph import PATIENCE_S, Probe, RosProcess, ros, spinning, wait_until
 from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import Image
 from small_bundles import small_bundle
+from std_msgs.msg import String
 
 from fusion_perception import cli
 from fusion_perception.learning.bag_writing import SECOND
@@ -27,6 +28,7 @@ from fusion_perception.sensing.decode import stamp_ns
 from fusion_perception.sensing.rep103 import centers_of
 
 pytestmark = pytest.mark.ros
+KEPT = QoSProfile(depth=10, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 LINKS = [
     part
     for name, topic in (('image', IMAGE), ('camera_info', CAMERA_INFO), ('range_image', RANGES))
@@ -137,6 +139,39 @@ def test_a_loop_goes_on_until_it_is_stopped(tmp_path):
     assert said.endswith('published. Stopped.\n') and 'Traceback' not in complaints
     assert listener.stamps[:5] == listener.stamps[5:10]
     assert any(later < sooner for sooner, later in pairwise(listener.clock))
+
+
+@pytest.mark.parametrize('version', [8, 9])
+def test_a_latched_topic_brings_late_subscribers_what_was_kept_of_it(tmp_path, version):
+    bag = record_latched(tmp_path / 'bag', spoken=1200, version=version)
+    with ros():
+        node, spoken, latched = Node('listener'), [], []
+        node.create_subscription(String, SPOKEN, spoken.append, 10)
+        with spinning(node), replaying(bag) as replay:
+            wait_until(lambda: spoken, 'the replay', 3 * PATIENCE_S)
+            node.create_subscription(String, LATCHED, latched.append, KEPT)
+            wait_until(lambda: latched, 'what was kept')
+            before = len(spoken)
+            wait_until(lambda: len(spoken) > before + 5, 'all there is')
+            replay.send_signal(signal.SIGINT)
+            replay.communicate(timeout=PATIENCE_S)
+    assert [message.data for message in latched] == ['1', '2']
+
+
+def test_a_latched_topic_in_a_loop_goes_on_from_what_was_kept_of_it(tmp_path):
+    bag = record_latched(tmp_path / 'bag', spoken=10)
+    with ros():
+        node, spoken, latched = Node('listener'), [], []
+        node.create_subscription(String, SPOKEN, spoken.append, 10)
+        with spinning(node), replaying(bag, '--loop') as replay:
+            wait_until(lambda: len(spoken) > 12, 'the second round', 3 * PATIENCE_S)
+            node.create_subscription(String, LATCHED, latched.append, KEPT)
+            wait_until(lambda: len(latched) > 8, 'two more rounds')
+            replay.send_signal(signal.SIGINT)
+            _, complaints = replay.communicate(timeout=PATIENCE_S)
+    assert replay.returncode == 0, complaints
+    numbers = [int(message.data) for message in latched]
+    assert all(later == (sooner + 1) % 3 for sooner, later in pairwise(numbers))
 
 
 @pytest.mark.parametrize(

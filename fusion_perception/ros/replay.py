@@ -18,18 +18,19 @@ from pydantic import Field
 from rclpy.duration import Duration
 from rclpy.node import Node
 from rclpy.publisher import Publisher
-from rclpy.qos import QoSProfile
+from rclpy.qos import DurabilityPolicy, QoSProfile
 from rclpy.signals import SignalHandlerOptions
 from rosgraph_msgs.msg import Clock
 from tqdm import tqdm
 
 from fusion_perception.ros.messages import NANOSECONDS, stamp_message
 from fusion_perception.sensing.recorded import Recorded
-from fusion_perception.sensing.recording import Recording
+from fusion_perception.sensing.recording import Recording, Topic
 from fusion_perception.sensing.settings import Settings, closest
 
 LOGGER = logging.getLogger(__name__)
-# Reliable publishers reach reliable and best-effort subscribers alike.
+# Reliable publishers reach reliable and best-effort subscribers alike, and those that were
+# transient local will reach late ones as well.
 QOS = QoSProfile(depth=20)
 CLOCK_PERIOD_S = 0.01
 # Subscribers count as complete when none has come for so long.
@@ -73,7 +74,7 @@ class Player(Node):
                 LOGGER.warning('%s is left out: %s is not installed here.', topic.name, package)
             else:
                 self._publishers_of[topic.name] = self.create_publisher(
-                    message_type, topic.name, QOS
+                    message_type, topic.name, _qos(topic)
                 )
         if not self._publishers_of:
             raise ValueError(f'{recording.path} holds no message of a type installed here.')
@@ -153,6 +154,13 @@ def replay(settings: ReplaySettings) -> str:
         return '\n'.join(
             (f'{sent:,} messages of {settings.bag} published.{stopped}', *recording.unread)
         )
+
+
+def _qos(topic: Topic) -> QoSProfile:
+    if not topic.latched:
+        return QOS
+    depth = min(topic.latched, topic.count)
+    return QoSProfile(depth=depth, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 
 
 def _message_type(name: str) -> Any:

@@ -21,6 +21,7 @@ from fusion_perception.sensing.recorded import (
     Channel,
     Recorded,
     decompressed,
+    latched_in,
 )
 
 MAGIC = b'\x89MCAP0\r\n'
@@ -91,7 +92,8 @@ class DamagedMcap:
                 key, schema = struct.unpack_from('<HH', content)
                 (topic,) = _strings(content[4:], 1)
                 name, definition = self._schemas.get(schema, ('', NO_DEFINITION))
-                self._channels[key] = Channel(topic, name, definition)
+                latched = latched_in(_metadata(content).get('offered_qos_profiles', ''))
+                self._channels[key] = Channel(topic, name, definition, latched)
             elif opcode == MESSAGE:
                 key, _, log_ns, _ = struct.unpack_from('<HIQQ', content)
                 if key in self._channels:
@@ -138,6 +140,22 @@ def _records(file: BinaryIO, end: int) -> Iterator[tuple[int, bytes, int]]:
         content = file.read(length) if needed else b''
         file.seek(min(after, end))
         yield opcode, content, max(0, after - end)
+
+
+def _metadata(channel: bytes) -> dict[str, str]:
+    """Return what a channel's record holds besides; nothing where that is damaged."""
+    try:
+        topic, encoding = _strings(channel[4:], 2)
+        at = 12 + len(topic.encode()) + len(encoding.encode())
+        (size,) = struct.unpack_from('<I', channel, at)
+        left, pairs = channel[at + 4 : at + 4 + size], {}
+        while left:
+            key, value = _strings(left, 2)
+            pairs[key] = value
+            left = left[8 + len(key.encode()) + len(value.encode()) :]
+    except (struct.error, UnicodeDecodeError):
+        return {}
+    return pairs
 
 
 def _strings(content: bytes, count: int) -> list[str]:

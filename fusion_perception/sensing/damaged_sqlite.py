@@ -15,6 +15,7 @@ from fusion_perception.sensing.recorded import (
     NO_DEFINITION,
     Channel,
     Recorded,
+    latched_in,
 )
 
 # So many ids in a row that lead to no message are taken for the end of the table.
@@ -38,8 +39,12 @@ class DamagedSqlite:
             # Without it, SQLite refuses a file that is shorter than its header says.
             self._database.execute('PRAGMA writable_schema = ON')
             definitions = self._definitions()
+            profiles = self._profiles()
             for key, name, kind in self._database.execute('SELECT id, name, type FROM topics'):
-                self._topics[key] = Channel(name, kind, definitions.get(kind, NO_DEFINITION))
+                definition = definitions.get(kind, NO_DEFINITION)
+                self._topics[key] = Channel(
+                    name, kind, definition, latched_in(profiles.get(key, ''))
+                )
         except sqlite3.Error as error:
             self.faults.append(f'its list of topics cannot be read ({error})')
             return
@@ -68,6 +73,13 @@ class DamagedSqlite:
             for name, encoding, text in rows
             if encoding in DEFINITION_FORMATS
         }
+
+    def _profiles(self) -> dict[int, str]:
+        try:
+            rows = self._database.execute('SELECT id, offered_qos_profiles FROM topics').fetchall()
+        except sqlite3.Error:
+            return {}  # As above.
+        return {key: text for key, text in rows if isinstance(text, str)}
 
     def _rows(self, topics: Collection[int]) -> Iterator[tuple[Channel, int, bytes]]:
         lost = 0

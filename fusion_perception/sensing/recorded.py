@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+import yaml
 from lz4.frame import LZ4FrameDecompressor
 from rosbags.interfaces import MessageDefinition, MessageDefinitionFormat
 
@@ -23,6 +24,9 @@ DEFINITION_FORMATS = {
     'omgidl': MessageDefinitionFormat.IDL,
 }
 NO_DEFINITION = MessageDefinition(MessageDefinitionFormat.NONE, '')
+LATCHED = 'transient_local'
+# What `ros2 bag play` takes as well: DDS tells who records nothing of a publisher's depth.
+UNKNOWN_DEPTH = 10
 _BLOCK = 1 << 16
 
 
@@ -38,11 +42,16 @@ class Recorded:
 
 @dataclass(frozen=True)
 class Channel:
-    """What a file says of a topic."""
+    """What a file says of a topic.
+
+    `latched` is how many of the last messages its publishers kept for late subscribers (the
+    depths of those that were transient local), 0 for none.
+    """
 
     topic: str
     type: str
     definition: MessageDefinition
+    latched: int = 0
 
 
 class DamagedFile(Protocol):
@@ -60,6 +69,23 @@ class DamagedFile(Protocol):
 
     def close(self) -> None:
         """Release the file."""
+
+
+def latched(profiles: Iterable[tuple[str, int]]) -> int:
+    """Return `Channel.latched` by durability and depth of each publisher's QoS."""
+    return sum(depth or UNKNOWN_DEPTH for durability, depth in profiles if durability == LATCHED)
+
+
+def latched_in(profiles: str) -> int:
+    """Return `Channel.latched` by a file's offered_qos_profiles, 0 where they cannot be read."""
+    try:
+        return latched(
+            # Up to Iron the policies were numbers.
+            (LATCHED if entry['durability'] == 1 else entry['durability'], int(entry['depth']))
+            for entry in yaml.safe_load(profiles) or ()
+        )
+    except (yaml.YAMLError, KeyError, TypeError, ValueError):
+        return 0
 
 
 def decompressed(compression: str, data: bytes, size: int) -> tuple[bytes, bool]:

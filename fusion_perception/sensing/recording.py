@@ -12,6 +12,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
+from rosbags.interfaces import Connection, ConnectionExtRosbag2
 from rosbags.rosbag2 import Reader
 from typing_extensions import Self
 
@@ -24,6 +25,7 @@ from fusion_perception.sensing.recorded import (
     DamagedFile,
     Recorded,
     decompressed,
+    latched,
 )
 from fusion_perception.sensing.recording_files import Note, files_of, readable_copy
 
@@ -32,11 +34,12 @@ _LARGEST_MESSAGE = 1 << 30
 
 @dataclass(frozen=True)
 class Topic:
-    """A topic of a recording, with the number of its messages."""
+    """A topic of a recording, with the number of its messages; `latched` as in `Channel`."""
 
     name: str
     type: str
     count: int
+    latched: int = 0
 
 
 class Recording:
@@ -131,6 +134,7 @@ class Recording:
     def _merged_topics(self) -> dict[str, Topic]:
         counts: Counter[str] = Counter()
         types: dict[str, str] = {}
+        kept: dict[str, int] = {}
         for storage in self._storages:
             counts.update(storage.counts)
             for channel in storage.channels:
@@ -141,12 +145,13 @@ class Recording:
                     )
                     continue
                 self._types.learn(channel.type, channel.definition)
+                kept[channel.topic] = max(kept.get(channel.topic, 0), channel.latched)
                 if types.setdefault(channel.topic, channel.type) != channel.type:
                     self._note(
                         f'{channel.topic} has messages of {types[channel.topic]} and of '
                         f'{channel.type}; only the former are read.'
                     )
-        return {name: Topic(name, types[name], counts[name]) for name in sorted(types)}
+        return {name: Topic(name, types[name], counts[name], kept[name]) for name in sorted(types)}
 
 
 class _Storage:
@@ -164,7 +169,8 @@ class _Storage:
                 raise ValueError('its path has characters with a meaning to SQLite')
             self._reader = stack.enter_context(Reader(self._file))
             self.channels = [
-                Channel(c.topic, c.msgtype, c.msgdef) for c in self._reader.connections
+                Channel(c.topic, c.msgtype, c.msgdef, _latched(c))
+                for c in self._reader.connections
             ]
             self.counts: Counter[str] = Counter()
             for connection in self._reader.connections:
@@ -209,3 +215,10 @@ class _Storage:
             read = sum(damaged.counts.values())
             rest = f' {read:,} messages in it can be read.' if read else ''
             self._note(f'{self._name} is damaged: {", ".join(damaged.faults)}.{rest}')
+
+
+def _latched(connection: Connection) -> int:
+    if not isinstance(connection.ext, ConnectionExtRosbag2):
+        return 0
+    offered = connection.ext.offered_qos_profiles
+    return latched((qos.durability.name.lower(), qos.depth) for qos in offered)
