@@ -129,6 +129,8 @@ def generate_launch_description() -> LaunchDescription:
                     'rviz': LaunchConfiguration('rviz'),
                     'log_level': LaunchConfiguration('log_level'),
                     'large_images': LaunchConfiguration('large_images'),
+                    # A robot's file may say otherwise; the simulated sensor has no other clock.
+                    'use_sim_time': 'false',
                     **TOPICS,
                 }.items(),
             ),

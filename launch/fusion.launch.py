@@ -1,6 +1,7 @@
 """Start the fusion node on a robot's camera and LiDAR topics."""
 
 import os
+from typing import Any
 
 from ament_index_python.packages import PackageNotFoundError, get_package_prefix
 from launch import LaunchContext, LaunchDescription
@@ -28,29 +29,35 @@ BOOLEAN = ['true', 'false']
 LEVELS = ['debug', 'info', 'warn', 'error', 'fatal']
 # The node and RViz find the sensors under these names.
 TOPICS = ('image', 'camera_info', 'range_image', 'points')
+# Arguments that are parameters too. What the file may name as well is handed on only when it is
+# given: it comes after the file, and would override it.
+PARAMETERS = {
+    'bundle': str,
+    'image_type': str,
+    'lidar_type': str,
+    'use_sim_time': bool,
+    'autostart': bool,
+}
+
+
+def parameters(context: LaunchContext, *names: str) -> list[Any]:
+    """Return the parameter file, and these parameters as far as they are given as arguments."""
+    given = {
+        name: ParameterValue(LaunchConfiguration(name), value_type=PARAMETERS[name])
+        for name in names
+        if LaunchConfiguration(name).perform(context)
+    }
+    return [LaunchConfiguration('params_file'), *([given] if given else [])]
 
 
 def fusion_node(context: LaunchContext) -> list[Action]:
-    """Return the node. What the file may name as well is handed on only when it is given."""
-    given = {
-        name: ParameterValue(value, value_type=str)
-        for name in ('bundle', 'image_type', 'lidar_type')
-        if (value := LaunchConfiguration(name).perform(context))
-    }
-    flags = {
-        name: ParameterValue(LaunchConfiguration(name), value_type=bool)
-        for name in ('use_sim_time', 'autostart')
-    }
+    """Return the node."""
     return [
         Node(
             package='fusion_perception',
             executable='fusion_node',
             namespace=LaunchConfiguration('namespace'),
-            parameters=[
-                LaunchConfiguration('params_file'),
-                flags,
-                given,
-            ],
+            parameters=parameters(context, *PARAMETERS),
             remappings=[(name, LaunchConfiguration(name)) for name in TOPICS],
             arguments=['--ros-args', '--log-level', LaunchConfiguration('log_level')],
             output='screen',
@@ -65,7 +72,6 @@ def rviz(context: LaunchContext) -> list[Action]:
         get_package_prefix('rviz2')
     except PackageNotFoundError:
         return [LogInfo(msg='RViz is not installed: sudo apt install ros-$ROS_DISTRO-rviz2')]
-    flag = ParameterValue(LaunchConfiguration('use_sim_time'), value_type=bool)
     return [
         Node(
             package='rviz2',
@@ -77,7 +83,7 @@ def rviz(context: LaunchContext) -> list[Action]:
                 '-f',
                 LaunchConfiguration('rviz_frame'),
             ],
-            parameters=[{'use_sim_time': flag}],
+            parameters=parameters(context, 'use_sim_time'),  # Of the file it takes no other.
             remappings=[(name, LaunchConfiguration(name)) for name in TOPICS],
         )
     ]
@@ -137,15 +143,17 @@ def generate_launch_description() -> LaunchDescription:
             ),
             DeclareLaunchArgument(
                 'use_sim_time',
-                default_value='false',
-                choices=BOOLEAN,
-                description='Take the time from /clock (bags played with --clock, simulators)',
+                default_value='',
+                choices=['', *BOOLEAN],
+                description='Take the time from /clock (bags played with --clock, simulators); '
+                'empty: as params_file says',
             ),
             DeclareLaunchArgument(
                 'autostart',
-                default_value='true',
-                choices=BOOLEAN,
-                description='Configure and activate at the start; false waits for lifecycle calls',
+                default_value='',
+                choices=['', *BOOLEAN],
+                description='Configure and activate at the start; false waits for lifecycle '
+                'calls; empty: as params_file says',
             ),
             DeclareLaunchArgument(
                 'log_level',

@@ -120,9 +120,10 @@ def generate_launch_description() -> LaunchDescription:
             ),
             DeclareLaunchArgument(
                 'autostart',
-                default_value='true',
-                choices=['true', 'false'],
-                description='Configure and activate at the start; false waits for lifecycle calls',
+                default_value='',
+                choices=['', 'true', 'false'],
+                description='Configure and activate at the start; false waits for lifecycle '
+                'calls; empty: as params_file says',
             ),
             DeclareLaunchArgument(
                 'rviz',

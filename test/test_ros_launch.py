@@ -15,6 +15,7 @@ pytest.importorskip('rclpy', reason='needs rclpy: pip install .[ros]')
 # The folder launch/ of a checkout would pass for the package launch.
 pytest.importorskip('launch_ros.actions', reason='needs launch_ros, of a ROS installation')
 
+from rcl_interfaces.srv import GetParameters
 from rclpy.serialization import serialize_message
 from recordings import record
 from ros_graph import PATIENCE_S, Probe, ros, spinning, wait_until
@@ -143,6 +144,34 @@ def test_without_autostart_the_node_waits_to_be_configured(tmp_path, launch):
             assert probe.change_state('configure')
             assert probe.change_state('activate')
             probe.wait_for_node()
+
+
+@pytest.mark.parametrize(
+    ('arguments', 'autostart', 'use_sim_time'),
+    [((), False, True), (('autostart:=true', 'use_sim_time:=false'), True, False)],
+    ids=['the file alone', 'arguments as well'],
+)
+def test_the_parameter_file_counts_where_no_argument_says_otherwise(
+    tmp_path, launch, arguments, autostart, use_sim_time
+):
+    params = tmp_path / 'params.yaml'
+    params.write_text(
+        '/**:\n  ros__parameters:\n'
+        f'    bundle: "{small_bundle(tmp_path)}"\n'
+        '    autostart: false\n'
+        '    use_sim_time: true\n'
+    )
+    launch('fusion.launch.py', f'params_file:={params}', *arguments)
+    with ros():
+        probe = Probe()
+        with spinning(probe):
+            wait_until(lambda: probe.diagnostics, 'the node', 2 * PATIENCE_S)
+            request = GetParameters.Request(names=['autostart', 'use_sim_time'])
+            told = probe.call(GetParameters, 'get_parameters', request).values
+            assert [value.bool_value for value in told] == [autostart, use_sim_time]
+            if autostart:
+                probe.wait_for_node()
+            assert probe.state() == ('active' if autostart else 'unconfigured')
 
 
 def test_large_images_reach_the_node_with_the_profile(tmp_path, launch):
