@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -30,6 +31,7 @@ pytestmark = pytest.mark.ros
 ROOT = Path(__file__).parents[1]
 RUN = """
 import sys
+from contextlib import suppress
 from launch import LaunchDescription, LaunchService
 from launch.actions import IncludeLaunchDescription
 from launch.launch_description_sources import AnyLaunchDescriptionSource
@@ -81,6 +83,7 @@ def launch(prefix, tmp_path):
                 stdout=output,
                 stderr=output,
                 env=environment,
+                start_new_session=True,
             )
         started.append(process)
         return process
@@ -89,7 +92,10 @@ def launch(prefix, tmp_path):
     for process in started:
         if process.poll() is None:
             process.send_signal(signal.SIGINT)
-            process.wait(PATIENCE_S)
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(PATIENCE_S)
+        with suppress(ProcessLookupError):  # Nothing of it may live on, whatever failed.
+            os.killpg(process.pid, signal.SIGKILL)
 
 
 def descriptions(name):
