@@ -3,6 +3,7 @@ import re
 
 import pytest
 import torch
+from training_runs import tiny_recipe
 
 from fusion_perception import cli
 from fusion_perception.learning.compare import CompareSettings, compare
@@ -10,6 +11,7 @@ from fusion_perception.learning.dataset import read_folder
 from fusion_perception.learning.evaluation import EvaluateSettings, evaluate
 from fusion_perception.learning.metrics import score
 from fusion_perception.learning.simulate import SimulateSettings, simulate
+from fusion_perception.learning.training import train
 from fusion_perception.models import build
 from fusion_perception.models.bundle import load_bundle, save_bundle
 from fusion_perception.runtime import Runtime
@@ -96,6 +98,19 @@ def test_each_mode_that_a_model_serves_is_scored(bundle, report, model, config, 
 
 def test_only_the_last_scenes_are_evaluated_when_asked(bundle, report):
     assert report(bundle(), last=5)['scenes'] == 5
+
+
+def test_scenes_that_the_bundle_learned_from_are_told_from_others(scenes, tmp_path):
+    recipe = tiny_recipe(scenes, tmp_path / 'run', epochs=1)
+    train(recipe)
+    learned = {'bundle': str(recipe.out / 'bundle.safetensors'), 'data': scenes}
+
+    def said(**changes):
+        return evaluate(EvaluateSettings(**{**learned, 'out': tmp_path / 'report', **changes}))[0]
+
+    assert 'learned from' in said() and '--last 1' in said()
+    assert 'learned from' not in said(last=1)
+    assert 'learned from' not in said(bundle='shapes')
 
 
 def test_a_mean_error_beyond_the_limit_exits_with_three(bundle, scenes, tmp_path, capsys):

@@ -20,6 +20,7 @@ from typing_extensions import Self
 
 from fusion_perception.learning.bag_evidence import from_bags, write_predictions
 from fusion_perception.learning.bag_pairs import BagSettings
+from fusion_perception.learning.batches import fingerprint
 from fusion_perception.learning.dataset import SceneSet, read_folder
 from fusion_perception.learning.evidence import Evidence, score_of, spread
 from fusion_perception.learning.gates import (
@@ -157,7 +158,8 @@ def in_short(
             f'MSE {scores.mse:.4f} m2.'
         ]
     lines[0] += f' Open {settings.out / "report.html"}'
-    lines += cast('list[str]', evidence.about.get('unread', []))
+    for key in ('warnings', 'unread'):
+        lines += cast('list[str]', evidence.about.get(key, []))
     failed = cast('dict[str, str]', evidence.about.get('failed', {}))
     lines += failed.values()
     code = UNREAD if failed else 0
@@ -174,7 +176,9 @@ def from_folder(runtime: Runtime, data: Path, settings: EvaluateSettings) -> Evi
 
     Raises ValueError when the folder's sensors or classes are not the bundle's.
     """
-    scenes = as_seen_by(runtime.bundle, read_folder(data), data)
+    folder = read_folder(data)
+    warnings = learned_from(runtime.bundle, folder, data, settings.last)
+    scenes = as_seen_by(runtime.bundle, folder, data)
     if (last := settings.last) is not None:
         if last > len(scenes):
             raise ValueError(
@@ -214,7 +218,22 @@ def from_folder(runtime: Runtime, data: Path, settings: EvaluateSettings) -> Evi
         pairs=count,
         latency_ms=time_frames(runtime, scenes),
         worst=worst_frames(scenes, prediction),
+        about={'warnings': warnings} if warnings else {},
     )
+
+
+def learned_from(bundle: Bundle, scenes: SceneSet, data: Path, last: int | None) -> list[str]:
+    """Return a warning when a bundle is to be judged on scenes that it learned from."""
+    learned = cast('dict[str, object]', bundle.manifest.training.get('data', {}))
+    held_out = cast('int', learned.get('validation', 0))
+    if learned.get('source') != 'folder' or (last or len(scenes)) <= held_out:
+        return []
+    if learned.get('fingerprint') != fingerprint(scenes):
+        return []
+    return [
+        f'{bundle.path} learned from {data} itself, all but the last {held_out} scenes: on others '
+        f'it is further off. Judge it with --last {held_out}, or on scenes of another --seed.'
+    ]
 
 
 def worst_frames(scenes: SceneSet, prediction: Prediction) -> list[JudgedFrame]:
