@@ -234,6 +234,12 @@ def test_too_few_messages_measure_nothing():
     assert rate_hz(arrivals(0.05)) == pytest.approx(20.0)
 
 
+def test_a_node_that_was_shut_down_is_to_be_started_again():
+    found = only(node(lifecycle='finalized'))
+    assert 'Start it again' in found.remedy
+    assert 'ros2 lifecycle set' not in found.remedy
+
+
 def test_no_offset_is_advised_where_the_stamps_fit_and_one_sensor_only_comes_late():
     camera = stream('camera', arrivals=arrivals(0.0333, delay_s=0.005, count=60))
     lidar = stream('lidar', arrivals=arrivals(0.1, delay_s=0.08))

@@ -99,7 +99,6 @@ class BagPairs:
         self._recording, self._topics = recording, topics
         self._mounted, self._whose, self._progress = mounted, whose, progress
         self._camera: Camera | None = None
-        self._calibrated = False
         self._infos_unusable, self._info_fault = 0, ''
         self._pairs_without = 0
         self._faults: dict[tuple[Stream, Cause], str] = {}
@@ -177,13 +176,10 @@ class BagPairs:
     def _calibrate(self, message: CameraInfoMessage) -> None:
         try:
             self._camera = camera_from_info(message, self._mounted)
-            self._calibrated = True
         except ValueError as fault:
+            # As on the robot, the last one that could be used counts on.
             self._infos_unusable += 1
             self._info_fault = self._info_fault or str(fault)
-            if self._calibrated:
-                # As on the robot: what an earlier one said is of another camera.
-                self._camera = None
 
     def _about_camera(self) -> Iterator[str]:
         if count := self._infos_unusable:

@@ -259,8 +259,7 @@ class FusionNode(Startable, LifecycleNode):
             pipeline.camera = camera_from_info(message, pipeline.runtime.bundle.rig.camera)
             pipeline.camera_fault = ''
         except ValueError as fault:
-            # What an earlier one said is of another camera: the bundle's is the better guess.
-            pipeline.camera, pipeline.camera_fault = None, str(fault)
+            pipeline.camera_fault = str(fault)  # The last one that could be used counts on.
             self.get_logger().warning(str(fault), throttle_duration_sec=5.0)
 
     # Output; _publish runs on the thread that predicts.

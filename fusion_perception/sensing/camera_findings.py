@@ -18,10 +18,13 @@ def of_camera(facts: Facts) -> Iterator[Finding]:
         return
     images = '{}x{}'.format(*camera.images)
     if camera.fault:
+        instead = 'what it said before counts' if camera.told else "the bundle's intrinsics count"
+        cause, remedy = parted(camera.fault, 'it describes no camera', 'Look at its driver.')
         yield Finding(
             'WARN',
-            f'{camera.topic} cannot be used',
-            *parted(camera.fault, 'it describes no camera', 'Look at its driver.'),
+            f'The last message on {camera.topic} cannot be used',
+            f'{cause}; {instead}',
+            remedy,
         )
     elif camera.told is None:
         # Images of the size that the bundle learned from are taken to be of its own camera.

@@ -49,6 +49,13 @@ def _of_node(facts: Facts) -> Iterator[Finding]:
             'Correct that with `ros2 param set`, then `ros2 lifecycle set NODE configure` and '
             '`... activate`.',
         )
+    elif facts.lifecycle == 'finalized':
+        yield Finding(
+            'WARN',
+            'The node is finalized',
+            'it was shut down through its lifecycle',
+            'Start it again: no transition leads back.',
+        )
     elif facts.lifecycle not in ('', 'active'):
         steps = 'activate' if facts.lifecycle == 'inactive' else 'configure` and `... activate'
         yield Finding(

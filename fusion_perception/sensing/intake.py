@@ -36,7 +36,7 @@ from fusion_perception.sensing.pairing import Pair, Pairer, PairingSettings
 Message = ImageMessage | CompressedImageMessage | PointCloudMessage
 Values = NDArray[np.uint8] | NDArray[np.float32]
 
-# To decode these is to look at the message's own bytes.
+# To decode images of these is to look at the message's own bytes.
 _VIEWS = frozenset({*IMAGE_ENCODINGS, *RANGE_ENCODINGS})
 
 
@@ -144,7 +144,7 @@ class Intake:
         Raises Refused for a message that cannot be used, after counting it.
         """
         frame = Frame(stream, message.header.frame_id, lambda: self._decode(stream, message))
-        if stream not in self._trusted or getattr(message, 'encoding', '') in _VIEWS:
+        if stream not in self._trusted or self._takes_no_time(stream, message):
             try:
                 self._look_into(frame)
             except Refused as fault:
@@ -210,6 +210,13 @@ class Intake:
             else:
                 self.lose(pair, 'no_partner')
         return usable
+
+    def _takes_no_time(self, stream: Stream, message: Message) -> bool:
+        """Say whether a message is soon decoded, or refused."""
+        if not hasattr(message, 'encoding'):
+            return False
+        fallback = self._image_fallback if stream == 'camera' else self._range_fallback
+        return message.encoding in _VIEWS or fallback is None
 
     @staticmethod
     def _look_into(frame: Frame) -> None:
