@@ -178,6 +178,13 @@ def test_what_cannot_be_measured_or_recorded_is_refused(tmp_path, changes, compl
         benchmark(settings)
 
 
+def test_what_is_no_data_folder_is_told_by_the_path_that_was_given(tmp_path):
+    empty = tmp_path / 'empty'
+    empty.mkdir()
+    with pytest.raises(FileNotFoundError, match=f'^{empty} is empty'):
+        benchmark(BenchmarkSettings(out=tmp_path / 'out', data=empty))
+
+
 def test_the_working_copy_holds_the_same_scenes_and_no_packed_file(scenes, tmp_path):
     (scenes / PACKED).touch()
     copy = linked(scenes, tmp_path / 'copy')

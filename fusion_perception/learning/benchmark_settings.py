@@ -13,7 +13,7 @@ from typing import Literal, get_args
 import torch
 from pydantic import Field
 
-from fusion_perception.learning.folder import DISTANCES, IMAGES, RANGES
+from fusion_perception.learning.folder import DISTANCES, IMAGES, RANGES, DataFolder
 from fusion_perception.learning.simulate import SimulateSettings, simulate
 from fusion_perception.runtime import Device, EngineChoice, Precision, choose_device
 from fusion_perception.sensing.settings import Settings
@@ -113,12 +113,11 @@ def prepared(settings: BenchmarkSettings) -> Iterator[Bench]:
 
 
 def linked(data: Path, folder: Path) -> Path:
-    """Make a data folder that shares the scenes of another one, but not its packed file."""
-    if not data.is_dir():
-        raise FileNotFoundError(
-            f'No data folder at {data}. Make one with `fusion simulate {data} --task shapes '
-            '--count 9999`, or leave out --data.'
-        )
+    """Make a data folder that shares the scenes of another one, but not its packed file.
+
+    Raises FileNotFoundError or ValueError for what is no data folder.
+    """
+    DataFolder.open(data)  # Faults are to be told of this one, not of the copy.
     folder.mkdir(parents=True)
     for kind, _ in (IMAGES, RANGES, DISTANCES):
         if (data / kind).is_dir():
