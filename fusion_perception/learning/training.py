@@ -48,7 +48,7 @@ def train(settings: TrainSettings) -> str:
     run = RunFolder(settings.out, settings.resume, writes=fabric.is_global_zero)
     torch.manual_seed(settings.seed)
     model = build(settings.model, settings.architecture)
-    if settings.start_from is not None:
+    if settings.start_from is not None and not settings.resume:
         take_weights(model, settings)
     refuse_useless_dropout(settings, model)
     fabric.launch()
