@@ -98,8 +98,11 @@ def test_errors_are_as_large_as_the_covariance_says(bundle, unseen, silent):
         estimate = bundle.model(seen)
     error = (estimate.centers - truth).unsqueeze(-1)
     squared = (error.mT @ torch.linalg.solve(estimate.covariance, error)).flatten()
-    # Chi-squared with three degrees of freedom: 95 % lie below 7.815.
-    assert 0.91 < float((squared < 7.815).float().mean()) < 0.99
+    # Chi-squared with three degrees of freedom: the mean is 3, and 95 % lie below 7.815.
+    assert 2.2 < float(squared.mean()) < 4.0
+    # A cube of the three, nobody knows which: such errors have an end, as Gaussian ones do not.
+    unknown = bundle.path.stem == 'cubes' and silent == 'camera'
+    assert 0.91 < float((squared < 7.815).float().mean()) < (1.0 if unknown else 0.99)
 
 
 @pytest.mark.parametrize(
