@@ -109,6 +109,7 @@ def test_scenes_that_the_bundle_learned_from_are_told_from_others(scenes, tmp_pa
         return evaluate(EvaluateSettings(**{**learned, 'out': tmp_path / 'report', **changes}))[0]
 
     assert 'learned from' in said() and '--last 1' in said()
+    assert 'learned from' in (tmp_path / 'report' / 'report.html').read_text()
     assert 'learned from' not in said(last=1)
     assert 'learned from' not in said(bundle='shapes')
 

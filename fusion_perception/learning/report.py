@@ -51,6 +51,8 @@ def _opening(report: Report, evidence: Evidence) -> Iterator[str]:
         f'({text(bundle["weights_sha256"][:12])})</p>'
     )
     yield headline(_figures_to_see_first(report, evidence))
+    for warning in cast('Sequence[str]', report.get('warnings', ())):
+        yield f'<p class="verdict bad">{text(warning)}</p>'
     broken = cast('Sequence[str]', report.get('broken_limits', ()))
     if broken:
         yield f'<p class="verdict bad"><b>Limits broken:</b> {text("; ".join(broken))}.</p>'
