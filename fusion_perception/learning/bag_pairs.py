@@ -54,8 +54,8 @@ class BagPair:
     """A pair, the camera as camera_info described it by then, and when it was complete.
 
     Before the first usable camera_info it is the one that this describes: an image often comes
-    before the camera_info of the same stamp. It is None where there is no usable one, and after
-    an unusable one. `time_s` counts from the first message that was recorded.
+    before the camera_info of the same stamp. It is None where there is no usable one. `time_s`
+    counts from the first message that was recorded.
     """
 
     pair: Pair[Frame]

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
+import fcntl
 import logging
 import os
 import shutil
-import sys
 import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-
-if sys.platform != 'win32':
-    import fcntl
 
 log = logging.getLogger(__name__)
 
@@ -40,14 +37,11 @@ def draft_in(folder: Path) -> Iterator[Path]:
             yield Path(name)
         finally:
             # Before the folder goes: NFS keeps a file for as long as it is open.
-            if lock is not None:
-                os.close(lock)
+            os.close(lock)
 
 
-def _held(draft: Path) -> int | None:
-    """Lock a draft and return the file to close; None where there are no locks."""
-    if sys.platform == 'win32':
-        return None
+def _held(draft: Path) -> int:
+    """Lock a draft, where there are locks, and return the file to close."""
     # Under its name the lock is there only once it is taken.
     lock = os.open(draft / f'{_LOCK}.new', os.O_RDWR | os.O_CREAT, 0o600)
     with suppress(OSError):
@@ -58,7 +52,7 @@ def _held(draft: Path) -> int | None:
 
 def _is_abandoned(draft: Path) -> bool:
     try:
-        if sys.platform != 'win32' and (draft / _LOCK).exists():
+        if (draft / _LOCK).exists():
             return _is_free(draft / _LOCK)
         touched_s = max(path.stat().st_mtime for path in (draft, *draft.iterdir()))
     except OSError:  # It has just been removed, or is another user's.

@@ -92,8 +92,9 @@ def evaluate(settings: EvaluateSettings) -> tuple[str, int]:
     ValueError when they do not fit each other.
     """
     bundle = load_bundle(settings.bundle)
+    recordings = find_recordings(settings.bag)
     for target in filter(None, (settings.out, settings.write_baseline)):
-        check_is_outside(target, find_recordings(settings.bag))
+        check_is_outside(target, recordings)
     if settings.write_baseline is not None and settings.write_baseline.is_dir():
         raise ValueError(f'{settings.write_baseline} is a folder. Name a file for the baseline.')
     baseline = None
@@ -227,6 +228,9 @@ def learned_from(bundle: Bundle, scenes: SceneSet, data: Path, last: int | None)
     learned = cast('dict[str, object]', bundle.manifest.training.get('data', {}))
     held_out = cast('int', learned.get('validation', 0))
     if learned.get('source') != 'folder' or (last or len(scenes)) <= held_out:
+        return []
+    # Of as many scenes only: to take their fingerprint is to read all of them.
+    if cast('int', learned.get('scenes', 0)) + held_out != len(scenes):
         return []
     if learned.get('fingerprint') != fingerprint(scenes):
         return []

@@ -148,17 +148,13 @@ def _seen(bench: Bench, batch: int, edge: int, objects: int) -> tuple[Observatio
 def _scenes(bench: Bench, count: int, edge: int, objects: int) -> tuple[Scenes, Rig, Lidar]:
     """Return scenes of some objects, and sensors of edge x edge pixels with one field of view."""
     kinds = tuple(OBJECTS[index % len(OBJECTS)] for index in range(objects))
-    plain = Rig()
+    settings, plain = SceneSettings(kinds=kinds), Rig()
     rig = plain.model_copy(
-        update={
-            'camera': plain.camera.resized(edge, edge),
-            'classes': tuple(f'{kind}{index}' for index, kind in enumerate(kinds)),
-        }
+        update={'camera': plain.camera.resized(edge, edge), 'classes': settings.class_names()}
     )
     step = 0.5 * 64 / edge
     grid = UniformGrid(rows=edge, columns=edge, azimuth_step_deg=step, zenith_step_deg=step)
     generator = torch.Generator(bench.device).manual_seed(0)
-    settings = SceneSettings(kinds=kinds)
     return sample_scenes(count, settings, generator, bench.device, rig=rig), rig, grid.lidar()
 
 

@@ -51,16 +51,17 @@ def decode_points(message: PointCloudMessage) -> NDArray[np.float32]:
     float32 numbers, else a copy. Points that are NaN stay so. Raises BadEncoding or BadShape.
     """
     axes = [_axis(message, name) for name in COORDINATES]
-    if not _data(message):
+    data = _data(message)
+    if not data:
         # NumPy lays no array into a buffer that ends before the array begins.
         return np.empty((message.height, message.width, 3), np.float32)
     (first, kind), gaps = axes[0], {axes[1][0] - axes[0][0], axes[2][0] - axes[1][0]}
     if len(gaps) == 1 and {kind} == {other for _, other in axes}:
         evenly = (message.row_step, message.point_step, gaps.pop())
         shape = (message.height, message.width, 3)
-        points = np.ndarray(shape, kind, _data(message), first, evenly)
+        points = np.ndarray(shape, kind, data, first, evenly)
     else:
-        points = np.stack([_column(message, *axis) for axis in axes], axis=-1)
+        points = np.stack([_column(message, data, *axis) for axis in axes], axis=-1)
     metres: NDArray[np.float32] = points.astype(np.float32, copy=False)
     return metres
 
@@ -94,10 +95,10 @@ def _axis(message: PointCloudMessage, name: str) -> tuple[int, np.dtype[np.float
 
 
 def _column(
-    message: PointCloudMessage, offset: int, kind: np.dtype[np.floating]
+    message: PointCloudMessage, data: memoryview, offset: int, kind: np.dtype[np.floating]
 ) -> NDArray[np.floating]:
     steps = (message.row_step, message.point_step)
-    return np.ndarray((message.height, message.width), kind, _data(message), offset, steps)
+    return np.ndarray((message.height, message.width), kind, data, offset, steps)
 
 
 def _data(message: PointCloudMessage) -> memoryview:

@@ -95,6 +95,12 @@ def arrays_of(
     return cast('NDArray[np.uint8] | None', image), cast('NDArray[np.float32] | None', ranges)
 
 
+def _frames_of(pair: Pair[Frame]) -> dict[Stream, Frame]:
+    """Return the frames of the sensors that are not silent."""
+    frames = {stream: getattr(pair, stream) for stream in STREAMS}
+    return {stream: frame for stream, frame in frames.items() if frame is not None}
+
+
 class Intake:
     """Pair messages, and decode those that found a partner.
 
@@ -160,8 +166,7 @@ class Intake:
         Raises Refused when one cannot be used, after counting it as dropped, and the other, whose
         partner it was, as well.
         """
-        frames = {stream: getattr(pair, stream) for stream in STREAMS}
-        present = {stream: frame for stream, frame in frames.items() if frame is not None}
+        present = _frames_of(pair)
         for stream, frame in present.items():
             try:
                 self._look_into(frame)
@@ -193,9 +198,8 @@ class Intake:
 
     def lose(self, pair: Pair[Frame], cause: Cause) -> None:
         """Count the messages of a pair that came out, and then came to nothing, as dropped."""
-        for stream in STREAMS:
-            if getattr(pair, stream) is not None:
-                self.ledger.reclassify(stream, cause)
+        for stream in _frames_of(pair):
+            self.ledger.reclassify(stream, cause)
 
     def _served(self, pairing: PairingSettings) -> PairingSettings:
         # A sensor that the model cannot use alone shall wait for its partner.

@@ -20,7 +20,7 @@ from fusion_perception.sensing.decode import (
     stamp_ns,
 )
 from fusion_perception.sensing.facts import InputFacts, Source
-from fusion_perception.sensing.intake import Message
+from fusion_perception.sensing.intake import Message, Refused
 from fusion_perception.sensing.ledger import STREAMS, Cause, Stream
 from fusion_perception.sensing.offsets import Arrival, rate_hz
 from fusion_perception.sensing.pairing import Pairer, PairingSettings
@@ -68,9 +68,9 @@ class Watch:
         try:
             self.kinds[stream][self._read(stream, message)] += 1
         except (BadEncoding, BadShape) as fault:
-            cause: Cause = 'bad_encoding' if isinstance(fault, BadEncoding) else 'bad_shape'
-            self._dropped[stream][cause] += 1
-            self._faults[stream] = str(fault)
+            refused = Refused(stream, fault)
+            self._dropped[stream][refused.cause] += 1
+            self._faults[stream] = str(refused)
             return
         if stamp <= 0:
             self._dropped[stream]['unstamped'] += 1
