@@ -42,3 +42,21 @@ def one_thread():
 def private_cache(tmp_path, monkeypatch):
     """Keep graphs that no folder beside a bundle takes where the test alone sees them."""
     monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path / 'cache'))
+
+
+@pytest.fixture(scope='module')
+def forty_scenes(tmp_path_factory):
+    """Write a data folder to train on, which no test changes."""
+    from fusion_perception.learning.simulate import SimulateSettings, simulate
+
+    folder = tmp_path_factory.mktemp('data') / 'scenes'
+    simulate(SimulateSettings(out=folder, count=40))
+    return folder
+
+
+@pytest.fixture
+def settings(forty_scenes, tmp_path):
+    """Return what gives the settings of a training that takes a moment, by the name of its run."""
+    from training_runs import tiny_recipe
+
+    return lambda run, **changes: tiny_recipe(forty_scenes, tmp_path / run, **changes)

@@ -2,26 +2,12 @@
 
 import pytest
 import torch
-from training_runs import tiny_recipe
 
 from fusion_perception.learning.batches import TrainingData
-from fusion_perception.learning.simulate import SimulateSettings, simulate
 from fusion_perception.learning.training import train
 from fusion_perception.models.bundle import load_bundle
 
 pytestmark = pytest.mark.usefixtures('one_thread')
-
-
-@pytest.fixture(scope='module')
-def scenes(tmp_path_factory):
-    folder = tmp_path_factory.mktemp('data') / 'scenes'
-    simulate(SimulateSettings(out=folder, count=40))
-    return folder
-
-
-@pytest.fixture
-def settings(scenes, tmp_path):
-    return lambda run, **changes: tiny_recipe(scenes, tmp_path / run, **changes)
 
 
 def test_fresh_scenes_need_no_folder_and_differ_from_epoch_to_epoch(settings):

@@ -80,6 +80,17 @@ def examined(**settings):
     return doctor(DoctorSettings(live=True, seconds=2.0, **settings))
 
 
+def examined_alone(*parameters):
+    """Examine a node with these parameters that nobody sends anything."""
+    with ros(*(part for parameter in parameters for part in ('-p', parameter))):
+        node = FusionNode()
+        node.start()
+        with spinning(node):
+            said = examined()
+        node.destroy_node()
+    return said
+
+
 def test_a_graph_that_works_is_found_well(graph):
     with Sensors(graph):
         text, code = examined()
@@ -194,12 +205,7 @@ def test_a_publisher_whose_qos_offers_less_than_the_node_asks_for_is_named():
 
 
 def test_a_node_that_was_not_activated_is_told_how(tmp_path):
-    with ros('-p', 'bundle:=nowhere.safetensors'):
-        node = FusionNode()
-        node.start()
-        with spinning(node):
-            text, code = examined()
-        node.destroy_node()
+    text, code = examined_alone('bundle:=nowhere.safetensors')
     assert code == 1, text
     assert 'nowhere.safetensors' in text
     assert 'configure' in text
@@ -222,11 +228,6 @@ def test_a_node_whose_diagnostics_are_remapped_is_heard_all_the_same(tmp_path):
 
 
 def test_settings_that_contradict_each_other_are_what_the_node_says_of_them(tmp_path):
-    with ros('-p', f'bundle:={small_bundle(tmp_path)}', '-p', 'pairing.slop_s:=0.6'):
-        node = FusionNode()
-        node.start()
-        with spinning(node):
-            text, code = examined()
-        node.destroy_node()
+    text, code = examined_alone(f'bundle:={small_bundle(tmp_path)}', 'pairing.slop_s:=0.6')
     assert code == 1, text
     assert 'The node could not be configured: pairing: a dropout_after_s of 0.5' in text

@@ -3,7 +3,7 @@ import signal
 import pytest
 import torch
 from safetensors.torch import load_file
-from training_runs import TINY, rows_of, tiny_recipe
+from training_runs import TINY, rows_of
 
 from fusion_perception.learning.batches import Share, TrainingData
 from fusion_perception.learning.checkpoint import Checkpoint
@@ -18,18 +18,6 @@ from fusion_perception.models.rgb import Rgb
 from fusion_perception.sensing.settings import load_yaml_mapping
 
 pytestmark = pytest.mark.usefixtures('one_thread')
-
-
-@pytest.fixture(scope='module')
-def scenes(tmp_path_factory):
-    folder = tmp_path_factory.mktemp('data') / 'scenes'
-    simulate(SimulateSettings(out=folder, count=40))
-    return folder
-
-
-@pytest.fixture
-def settings(scenes, tmp_path):
-    return lambda run, **changes: tiny_recipe(scenes, tmp_path / run, **changes)
 
 
 def assert_same_run(one, other):
