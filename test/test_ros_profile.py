@@ -10,18 +10,21 @@ pytestmark = [pytest.mark.ros, pytest.mark.slow]
 
 
 def test_every_message_is_accounted_for_and_every_stage_is_timed(tmp_path):
-    options = ('--seconds', '1', '--hz', '5', '--executors', 'single', '--out', str(tmp_path))
+    options = ('--seconds', '1', '--hz', '5', '--executors', 'single', '--threads', '1', '2')
     command = [sys.executable, '-m', 'fusion_perception.cli', 'profile', *options]
+    command += ['--out', str(tmp_path)]
     run = subprocess.run(command, capture_output=True, text=True, timeout=240)
     assert run.returncode == 0, run.stderr
     assert (tmp_path / 'profile.md').read_text().strip() in run.stdout
-    [found] = json.loads((tmp_path / 'profile.json').read_text())['runs']
-    assert found['accounted']
-    assert found['predictions'] > 0
-    stages = found['stages']
-    assert set(stages) == {
-        *('callback (decode, pair, hand over)', 'decode and pair'),
-        *('observe and predict', 'publish'),
-    }
-    assert min(stages[name]['calls'] for name in stages) >= found['predictions'] - 1
-    assert found['latency_ms']['p50'] <= found['latency_ms']['max']
+    runs = json.loads((tmp_path / 'profile.json').read_text())['runs']
+    assert [run['threads'] for run in runs] == [1, 2]
+    for found in runs:
+        assert found['accounted']
+        assert found['predictions'] > 0
+        stages = found['stages']
+        assert set(stages) == {
+            *('callback (decode, pair, hand over)', 'decode and pair'),
+            *('observe and predict', 'publish'),
+        }
+        assert min(stages[name]['calls'] for name in stages) >= found['predictions'] - 1
+        assert found['latency_ms']['p50'] <= found['latency_ms']['max']

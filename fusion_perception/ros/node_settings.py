@@ -36,7 +36,12 @@ class NodeSettings(Settings):
         'auto',
         description='What computes the model; auto takes the quickest that agrees with torch',
     )
-    threads: int = Field(2, ge=1, le=256, description='CPU threads of one inference')
+    threads: int = Field(
+        1,
+        ge=1,
+        le=256,
+        description='CPU threads of one inference; `fusion profile --threads 1 2` compares',
+    )
     autostart: bool = Field(
         True, description='Configure and activate at the start; false waits for the services'
     )

@@ -1,4 +1,4 @@
-"""Say where the node's time goes, with each of rclpy's executors: `fusion profile`."""
+"""Say where the node's time goes, by rclpy's executors and by threads: `fusion profile`."""
 
 from __future__ import annotations
 
@@ -11,8 +11,9 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
+from itertools import product
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import rclpy
@@ -28,12 +29,14 @@ from rclpy.signals import SignalHandlerOptions
 from fusion_perception.ros.child import Child, links, parameters, terminable, undisturbed
 from fusion_perception.ros.domain import Domain
 from fusion_perception.ros.fusion_node import FusionNode
+from fusion_perception.ros.node_settings import NodeSettings
 from fusion_perception.ros.pipeline import Pipeline
 from fusion_perception.runtime import Device, EngineChoice
 from fusion_perception.sensing.settings import Settings
 
 LOGGER = logging.getLogger(__name__)
 ExecutorName = Literal['single', 'multi']
+Threads = Annotated[int, Field(ge=1, le=256)]
 EXECUTORS: dict[ExecutorName, Callable[[], Executor]] = {
     'single': SingleThreadedExecutor,
     'multi': lambda: MultiThreadedExecutor(num_threads=2),
@@ -46,9 +49,14 @@ class ProfileSettings(Settings):
 
     out: Path = Field(Path('runs/profile'), description='Folder for profile.json and profile.md')
     hz: float = Field(60.0, gt=0, le=1000, description='Images and range images per second')
-    seconds: float = Field(10.0, gt=0, description='How long each executor is watched')
+    seconds: float = Field(10.0, gt=0, description='How long each of them is watched')
     executors: tuple[ExecutorName, ...] = Field(
         ('single', 'multi'), min_length=1, description="rclpy's executors to compare"
+    )
+    threads: tuple[Threads, ...] = Field(
+        (NodeSettings().threads,),
+        min_length=1,
+        description='CPU threads of one inference to compare, each with each executor',
     )
     bundle: str = Field('shapes', description='A bundle file, or one that ships')
     device: Device = Field('auto', description='Where to predict')
@@ -85,16 +93,17 @@ class Stopwatch:
 
 
 def profile(settings: ProfileSettings) -> tuple[str, int]:
-    """Run the node between simulated sensors once with each executor, and lay the times out.
+    """Run the node between simulated sensors once in each way, and lay the times out.
 
     Exit code 1 when a message is not accounted for, or nothing was predicted.
     """
     settings.out.mkdir(parents=True, exist_ok=True)
     runs = []
     with closing(Domain()) as domain, simulated_sensors(settings, domain):
-        for name in settings.executors:
-            LOGGER.info('Watching the node with the executor %s ...', name)
-            runs.append({'executor': name, **watched(settings, EXECUTORS[name])})
+        for threads, name in product(settings.threads, settings.executors):
+            LOGGER.info('Watching the node: executor %s, threads: %d ...', name, threads)
+            run = watched(settings, EXECUTORS[name], threads)
+            runs.append({'executor': name, 'threads': threads, **run})
     text = as_markdown(settings, runs)
     values = {'settings': settings.model_dump(mode='json', exclude={'out'}), 'runs': runs}
     (settings.out / 'profile.json').write_text(json.dumps(values, indent=2) + '\n')
@@ -120,7 +129,9 @@ def simulated_sensors(settings: ProfileSettings, domain: Domain) -> Iterator[Non
                 sensor.end(10.0)
 
 
-def watched(settings: ProfileSettings, create: Callable[[], Executor]) -> dict[str, Any]:
+def watched(
+    settings: ProfileSettings, create: Callable[[], Executor], threads: int
+) -> dict[str, Any]:
     """Run a node of its own with an executor and return what became of messages and time.
 
     Raises ValueError when the node cannot be configured or nothing is heard.
@@ -129,6 +140,7 @@ def watched(settings: ProfileSettings, create: Callable[[], Executor]) -> dict[s
         'bundle': settings.bundle,
         'device': settings.device,
         'engine': settings.engine,
+        'threads': threads,
     }
     quiet = ('--ros-args', '--log-level', 'warn')
     arguments = [*quiet, *parameters(chosen), '-p', 'autostart:=false', *links()]
@@ -183,8 +195,9 @@ def as_markdown(settings: ProfileSettings, runs: list[dict[str, Any]]) -> str:
         f'Both sensors at {settings.hz:g} Hz, {settings.bundle} by {settings.engine}, '
         f'{settings.seconds:g} s each.',
         '',
-        '| executor | predictions/s | latency p50 | p95 | p99 | max | cores | camera | LiDAR |',
-        '| --- | ---: | ---: | ---: | ---: | ---: | ---: | --- | --- |',
+        '| executor | threads | predictions/s | latency p50 | p95 | p99 | max | cores | camera '
+        '| LiDAR |',
+        '| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | --- | --- |',
     ]
     for run in runs:
         latency = ' | '.join(
@@ -192,19 +205,20 @@ def as_markdown(settings: ProfileSettings, runs: list[dict[str, Any]]) -> str:
         )
         told = ' | '.join(_told(run['streams'][stream]) for stream in ('camera', 'lidar'))
         lines.append(
-            f'| {run["executor"]} | {run["predictions_per_s"]:.1f} | {latency} '
+            f'| {run["executor"]} | {run["threads"]} | {run["predictions_per_s"]:.1f} | {latency} '
             f'| {run["cpu_cores"]:.2f} | {told} |'
         )
     lines += [
         '',
-        '| stage | executor | calls | p50 | p95 | per prediction |',
-        '| --- | --- | ---: | ---: | ---: | ---: |',
+        '| stage | executor | threads | calls | p50 | p95 | per prediction |',
+        '| --- | --- | ---: | ---: | ---: | ---: | ---: |',
     ]
     for run in runs:
         for stage, times in run['stages'].items():
             lines.append(
-                f'| {stage} | {run["executor"]} | {times["calls"]} | {times["p50_ms"]:.3f} ms '
-                f'| {times["p95_ms"]:.3f} ms | {times["per_prediction_ms"]:.3f} ms |'
+                f'| {stage} | {run["executor"]} | {run["threads"]} | {times["calls"]} '
+                f'| {times["p50_ms"]:.3f} ms | {times["p95_ms"]:.3f} ms '
+                f'| {times["per_prediction_ms"]:.3f} ms |'
             )
     return '\n'.join(lines)
 
