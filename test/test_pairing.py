@@ -199,6 +199,14 @@ def test_a_sensor_that_never_spoke_counts_as_silent_too():
     assert len(feed(pairing, *(('camera', t) for t in range(1000, 1400, 100)))) == 4
 
 
+def test_an_image_that_comes_after_a_later_scan_went_out_does_not_pass_alone():
+    pairing = pairer(allow_single=True, dropout_after_s=0.25)
+    assert both(feed(pairing, ('camera', 990), ('lidar', 1000), ('camera', 1012))) == [(990, 1000)]
+    alone = feed(pairing, ('camera', 995), *(('camera', t) for t in range(1100, 1400, 100)))
+    assert [pair.stamp_ns // MS for pair in alone] == [1012, 1100, 1200, 1300]
+    assert dropped(pairing, 'camera') == {'stale': 1}
+
+
 def test_a_partner_that_comes_back_with_an_older_stamp_is_stale():
     pairing = pairer(allow_single=True, dropout_after_s=0.25)
     feed(pairing, ('camera', 1000), ('camera', 1300), ('lidar', 1290))
