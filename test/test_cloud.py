@@ -183,14 +183,20 @@ def test_the_points_of_a_range_image_in_any_order_give_it_back(lidar, beams, see
     assert (placed.outside, placed.hidden) == (0, 0)
 
 
-@pytest.mark.parametrize('lidar', LIDARS[:5], ids=LIDAR_NAMES[:5])
-def test_a_point_goes_to_the_beam_with_the_closest_direction(lidar):
+# Between beams that stand in no grid, points half-way are left to either of two.
+@pytest.mark.parametrize(
+    ('number', 'share'), [(0, 0.4), (1, 0.4), (2, 0.4), (3, 0.1), (4, 0.1), (5, 0.4)]
+)
+def test_a_point_goes_to_the_beam_with_the_closest_direction(number, share):
     # Oracle: all beams against all points.
+    lidar, beams = LIDARS[number], BEAMS[number]
     rng = np.random.default_rng(3)
     unit = torch.nn.functional.normalize(lidar.directions, dim=-1).reshape(-1, 3).double().numpy()
-    near = unit[rng.integers(len(unit), size=500)] + rng.normal(scale=0.002, size=(500, 3))
+    cosines = unit @ unit.T - 2 * np.eye(len(unit))
+    step = np.median(np.arccos(cosines.max(axis=1)))
+    near = unit[rng.integers(len(unit), size=800)]
+    near = near + rng.normal(scale=share * step, size=near.shape)
     offsets = np.zeros(3) if lidar.offsets is None else lidar.offsets.reshape(-1, 3).numpy()
-    beams = Beams(lidar)
     wrong = 0
     for point in 20 * near.astype(np.float32):
         placed = beams.place(point[:, None])
@@ -200,7 +206,7 @@ def test_a_point_goes_to_the_beam_with_the_closest_direction(lidar):
         to_point = to_point / np.linalg.norm(to_point, axis=-1, keepdims=True)
         angles = np.arccos(np.clip((to_point * unit).sum(axis=-1), -1, 1))
         (seen,) = np.flatnonzero(placed.ranges.reshape(-1) < lidar.max_range)
-        wrong += angles[seen] > angles.min() + 1e-3
+        wrong += angles[seen] > angles.min() + 0.1 * step
     assert wrong == 0
 
 
