@@ -8,7 +8,7 @@ from recordings import record
 from small_bundles import small_bundle
 
 from fusion_perception import cli
-from fusion_perception.learning.bag_evidence import outcome_of
+from fusion_perception.learning.bag import outcome_of
 from fusion_perception.learning.bag_pairs import BagSettings
 from fusion_perception.learning.evaluation import EvaluateSettings, evaluate
 from fusion_perception.learning.timeline import MOST_BINS, Timeline

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,8 @@ from fusion_perception.runtime import Runtime
 from fusion_perception.sensing.intake import Needs
 from fusion_perception.sensing.ledger import Stream, StreamCounts
 from fusion_perception.sensing.recording import Recording
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -103,6 +106,25 @@ def run_bag(
         worst=judge.worst(),
         unread=unread,
     )
+
+
+def outcome_of(
+    runtime: Runtime,
+    path: Path,
+    settings: BagSettings,
+    batch_size: int,
+    progress: Progress | None = None,
+    workers: int = 1,
+) -> BagRun | str:
+    """Return what came of a recording, or the sentence that names it and says why nothing did."""
+    try:
+        return run_bag(runtime, path, settings, batch_size, progress, workers=workers)
+    except (ValueError, OSError) as fault:
+        said = str(fault)
+    except Exception as fault:  # What nobody foresaw in one recording must not end the others.
+        log.debug('%s cannot be evaluated', path, exc_info=True)
+        said = f'{path} cannot be evaluated ({type(fault).__name__}: {fault}).'
+    return said if str(path) in said else f'{path}: {said}'
 
 
 def check_frames(path: Path, truth: Truth, lidar_frame: str) -> None:

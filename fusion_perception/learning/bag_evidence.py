@@ -2,46 +2,29 @@
 
 from __future__ import annotations
 
-import logging
-import multiprocessing
 import os
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
-from functools import lru_cache
+from dataclasses import asdict
 from pathlib import Path
-from typing import cast
 
 import numpy as np
 import torch
 from tqdm import tqdm
 
-from fusion_perception.learning.bag import BagRun, run_bag
-from fusion_perception.learning.bag_pairs import BagSettings, Progress
+from fusion_perception.learning.bag import BagRun, outcome_of
+from fusion_perception.learning.bag_crew import Task, run_apart
+from fusion_perception.learning.bag_pairs import BagSettings
 from fusion_perception.learning.evidence import Evidence, score_of
 from fusion_perception.learning.judging import MODES, WORST, Judged
-from fusion_perception.models.bundle import load_bundle
-from fusion_perception.runtime import Device, EngineName, Precision, Runtime
+from fusion_perception.runtime import Runtime
 from fusion_perception.sensing.ledger import CAUSES, STREAMS, Stream, StreamCounts
 from fusion_perception.sensing.observation import Mode, Prediction
 from fusion_perception.sensing.recording_files import find_recordings
 
-log = logging.getLogger(__name__)
-
 # Reading keeps no more than so many threads busy.
 MOST_WORKERS = 4
-
-
-@dataclass(frozen=True)
-class Engine:
-    """What another process needs to make the same runtime."""
-
-    bundle: Path
-    device: str
-    precision: Precision
-    engine: EngineName
 
 
 def from_bags(
@@ -151,19 +134,15 @@ def _run_all(
     jobs = min(len(paths), jobs or os.cpu_count() or 1)
     if jobs == 1:
         return [_run_here(runtime, path, settings, batch_size) for path in paths]
-    engine = Engine(runtime.bundle.path, str(runtime.device), runtime.precision, runtime.engine)
-    # Processes that are started anew: torch's threads and CUDA do not survive a fork.
-    context = multiprocessing.get_context('spawn')
-    with ProcessPoolExecutor(jobs, context, torch.set_num_threads, (1,)) as pool:
-        tasks = [pool.submit(_run_there, engine, path, settings, batch_size) for path in paths]
-        try:
-            return [
-                task.result()
-                for task in tqdm(tasks, desc='evaluate', unit='bag', leave=False, disable=None)
-            ]
-        except BaseException:
-            pool.shutdown(cancel_futures=True)
-            raise
+    task = Task(
+        bundle=runtime.bundle.path,
+        device=str(runtime.device),
+        precision=runtime.precision,
+        engine=runtime.engine,
+        settings=settings,
+        batch_size=batch_size,
+    )
+    return run_apart(task, paths, jobs)
 
 
 def _run_here(
@@ -193,36 +172,6 @@ def _one_thread_each() -> Iterator[int]:
         yield before
     finally:
         torch.set_num_threads(before)
-
-
-def _run_there(engine: Engine, path: Path, settings: BagSettings, batch_size: int) -> BagRun | str:
-    return outcome_of(_runtime(engine), path, settings, batch_size)
-
-
-@lru_cache(maxsize=1)
-def _runtime(engine: Engine) -> Runtime:
-    """Make the runtime of a process that runs one recording after the other."""
-    bundle, device = load_bundle(engine.bundle), cast('Device', engine.device)
-    return Runtime(bundle, device, engine.precision, engine.engine)
-
-
-def outcome_of(
-    runtime: Runtime,
-    path: Path,
-    settings: BagSettings,
-    batch_size: int,
-    progress: Progress | None = None,
-    workers: int = 1,
-) -> BagRun | str:
-    """Return what came of a recording, or the sentence that names it and says why nothing did."""
-    try:
-        return run_bag(runtime, path, settings, batch_size, progress, workers=workers)
-    except (ValueError, OSError) as fault:
-        said = str(fault)
-    except Exception as fault:  # What nobody foresaw in one recording must not end the others.
-        log.debug('%s cannot be evaluated', path, exc_info=True)
-        said = f'{path} cannot be evaluated ({type(fault).__name__}: {fault}).'
-    return said if str(path) in said else f'{path}: {said}'
 
 
 def _row(run: BagRun, classes: tuple[str, ...]) -> dict[str, object]:
