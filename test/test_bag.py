@@ -12,7 +12,6 @@ from fusion_perception.learning.bag import run_bag
 from fusion_perception.learning.bag_pairs import BagSettings
 from fusion_perception.learning.bag_writing import SECOND, BagWriter
 from fusion_perception.learning.to_bag import CAMERA_INFO, IMAGE, RANGES, TRUTH
-from fusion_perception.learning.truth import Truth
 from fusion_perception.models.bundle import load_bundle
 from fusion_perception.runtime import Runtime
 from fusion_perception.sensing.message_types import known_types
@@ -166,14 +165,6 @@ def test_a_truth_that_ends_early_is_said(run):
     done = run(edit=without(TRUTH, range(10, 30)), count=30)
     assert done.judged.scored.sum() == 10
     assert any('20 of 30 predictions have no ground truth' in s for s in done.unread)
-
-
-def test_the_closest_truth_wins_and_the_earlier_of_two():
-    truth = Truth(np.array([10, 20, 30]), np.arange(9.0).reshape(3, 1, 3))
-    assert truth.at(24, 5)[0, 0] == 3
-    assert truth.at(25, 5)[0, 0] == 3
-    assert truth.at(26, 5)[0, 0] == 6
-    assert truth.at(36, 5) is None
 
 
 def test_truth_in_another_frame_is_refused_unless_both_are_one(tmp_path, runtime):

@@ -227,6 +227,15 @@ def test_a_center_behind_the_camera_is_not_marked_in_the_image():
     assert ['<circle' in view for view in views] == [False, False, True]
 
 
+@pytest.mark.parametrize('away', [1.0, 1e4, 1e12])
+def test_the_view_from_above_has_few_lines_however_far_a_centre_is(away):
+    lidar = UniformGrid().lidar()
+    truth = np.array([[0.0, away, 0.0]], np.float32)
+    frame = JudgedFrame('Scene 0', 'camera_only', away, None, None, truth / 2, truth, None)
+    above = frame_views(1, frame, ('ball',), lidar, Camera()).split('<svg')[3]
+    assert 4 <= above.count('<text') <= 18
+
+
 @pytest.mark.parametrize(('squared', 'share'), [(0.0, 0.0), (2.365974, 0.5), (7.814728, 0.95)])
 def test_the_share_within_an_ellipsoid_is_that_of_chi_square(squared, share):
     assert share_within(np.array([[squared]]))[0, 0] == pytest.approx(share, abs=1e-6)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 from collections.abc import Iterator, Sequence
 from io import BytesIO
+from itertools import count
 
 import numpy as np
 import torch
@@ -142,7 +143,7 @@ def _above(frame: JudgedFrame) -> str:
 
 def _grid(left: float, near: float, half: float, size: float, margin: float) -> Iterator[str]:
     scale, end = (size - margin) / (2 * half), size - margin
-    step = next(s for s in (0.5, 1, 2, 5, 10, 20, 50, 100, 1e9) if 2 * half / s <= 7)
+    step = next(s * 10**n for n in count() for s in (0.5, 1, 2) if 2 * half / (s * 10**n) <= 7)
     words = 'font-size="11" fill="#2a3038" font-family="sans-serif"'
     yield f'<rect x="{margin}" y="0" width="{end}" height="{end}" fill="#fff" stroke="#5b6470"/>'
     for value in _ticks(left, left + 2 * half, step):
