@@ -3,6 +3,8 @@
 import base64
 import io
 import re
+import shutil
+import subprocess
 from html.parser import HTMLParser
 from xml.etree import ElementTree
 
@@ -150,6 +152,29 @@ def test_every_picture_decodes_and_is_told_in_words(page):
     for given in images:
         png = base64.b64decode(given['href'].removeprefix('data:image/png;base64,'))
         assert Image.open(io.BytesIO(png)).convert('RGB').size == (64, 64)
+
+
+@pytest.mark.skipif(shutil.which('chromium') is None, reason='needs a browser: chromium')
+def test_a_narrow_window_shows_figures_as_they_are_and_breaks_no_words(page, tmp_path):
+    measure = """<script>
+        const heights = [...document.querySelectorAll('tr')].map(row => row.offsetHeight);
+        const widths = [...document.images].map(image => image.offsetWidth);
+        document.title = [Math.max(...heights), Math.min(...widths),
+          document.documentElement.scrollWidth];
+    </script></body>"""
+    narrow = tmp_path / 'narrow.html'
+    narrow.write_text(page.replace('</body>', measure), encoding='utf-8')
+    browser = ['chromium', '--headless', '--no-sandbox', '--disable-gpu', '--window-size=500,900']
+    dumped = subprocess.run(
+        [*browser, f'--user-data-dir={tmp_path}', '--dump-dom', narrow.as_uri()],
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+    highest, least_wide, scrolled = map(int, re.search('<title>([^<]*)', dumped)[1].split(','))
+    assert highest < 120
+    assert least_wide > 1000
+    assert scrolled <= 500
 
 
 def test_several_recordings_have_rows_a_total_and_what_failed(pages):

@@ -66,8 +66,8 @@ table { border-collapse: collapse; width: 100%; font-size: .92rem }
 th, td { text-align: right; padding: .32rem .65rem; border-bottom: 1px solid var(--line);
   font-variant-numeric: tabular-nums; vertical-align: top }
 thead th { border-bottom: 1.5px solid var(--soft); font-weight: 600; vertical-align: bottom }
-tbody th { font-weight: 400; min-width: 9.5rem } tbody th, th.text, td.text { text-align: left;
-  overflow-wrap: anywhere }
+tbody th { font-weight: 400 } tbody th, th.text, td.text { text-align: left;
+  overflow-wrap: anywhere; min-width: 9.5rem }
 tr.total th, tr.total td { font-weight: 650; border-top: 1.5px solid var(--soft) }
 figure { margin: .8rem 0 1.2rem } figure img, figure svg { display: block; max-width: 100%;
   height: auto } figcaption { color: var(--soft); font-size: .9rem; margin-top: .3rem;
@@ -84,7 +84,8 @@ dl.facts dt { color: var(--soft) } dl.facts dd { margin: 0; text-align: right;
   overflow-wrap: anywhere }
 li { overflow-wrap: anywhere } code { overflow-wrap: anywhere }
 @media screen and (max-width: 760px) { .views { grid-template-columns: 1fr }
-  dl.facts { columns: 1 } }
+  dl.facts { columns: 1 } td { white-space: nowrap } td.text { white-space: normal }
+  figure { overflow-x: auto } figure img { max-width: none } }
 @page { size: A4; margin: 13mm 12mm 14mm }
 @media print { * { print-color-adjust: exact; -webkit-print-color-adjust: exact }
   body { font-size: 9pt; line-height: 1.4; max-width: none; padding: 0 } nav { display: none }
@@ -101,7 +102,7 @@ li { overflow-wrap: anywhere } code { overflow-wrap: anywhere }
   .frame { margin-top: .4rem; padding-top: 0 } .frame h3 { font-size: 8.4pt; margin-top: .3rem }
   .views { width: 128mm } .headline { padding-right: 1px }
   #worst > p, .key { break-after: avoid } dl.facts { break-inside: avoid }
-  tbody th { min-width: 0 } }
+  tbody th, th.text, td.text { min-width: 0 } }
 """
 _NEEDLESS = re.compile(r'<\?xml[^>]*\?>|<!DOCTYPE[^>]*>', re.DOTALL)
 
