@@ -19,7 +19,11 @@ from fusion_perception.learning.bag_pairs import BagSettings
 from fusion_perception.learning.evaluation import EvaluateSettings, evaluate
 from fusion_perception.learning.judging import JudgedFrame
 from fusion_perception.learning.report_errors import Axis, Errors, share_within
-from fusion_perception.learning.report_figures import error_against_range, error_over_time
+from fusion_perception.learning.report_figures import (
+    error_against_range,
+    error_distribution,
+    error_over_time,
+)
 from fusion_perception.learning.report_frames import frame_views
 from fusion_perception.learning.report_html import drawing
 from fusion_perception.learning.report_timeline import rates
@@ -275,6 +279,21 @@ def test_rates_over_time_lose_no_message(made):
     for stream, counts in evidence.streams.items():
         came = float((found[f'{stream}.received'] * np.diff(edges)).sum())
         assert came == pytest.approx(counts['received'])
+
+
+@pytest.mark.parametrize('count', [1, 3, 5000])
+def test_the_share_of_centres_nearer_than_a_distance_is_drawn_from_none_to_all(count):
+    away = np.linspace(0.2, 0.8, 2 * count)[:, None] if count > 1 else np.array([[0.2]])
+    errors = Errors(('a',), away, away, np.arange(len(away)), ('fusion',) * len(away), None)
+    _, nearer = error_distribution(errors).axes
+    at, shares = nearer.lines[0].get_data()
+    assert (at[0], at[-1]) == pytest.approx(nearer.get_xlim())
+    assert (shares[0], shares[-1]) == (0, 100)
+    # A share holds until the next centre.
+    assert nearer.lines[0].get_drawstyle() == 'steps-post'
+    assert shares[np.searchsorted(at, 0.5, side='right') - 1] == pytest.approx(
+        100 * (away < 0.5).mean(), abs=0.5
+    )
 
 
 def test_figures_do_not_grow_with_the_recording():

@@ -24,6 +24,8 @@ WIDTH = 10.75
 # Below it an error is as good as none; a logarithmic axis needs some floor.
 _FLOOR_M = 0.001
 _RANGE_BINS = 10
+# Fewer predictions have no quantiles by range, and are drawn as dots to be seen one by one.
+_FEW = 3 * _RANGE_BINS
 # More numbers than these would run into each other.
 _MOST_NUMBERED = 25
 MODE_NAMES: dict[Mode, str] = {
@@ -73,7 +75,11 @@ def error_over_time(errors: Errors, axis: Axis) -> Figure:
         colour, _, marker = look_of(number)
         if single:
             axes.plot(errors.at, away[:, number], color=colour, lw=0.5, alpha=0.5)
-            axes.plot(errors.at, away[:, number], marker, color=colour, ms=2.6, mew=0)
+            # The first and the last lie on the edges, where they would be cut.
+            size = 4.5 if len(errors) < _FEW else 2.6
+            axes.plot(
+                errors.at, away[:, number], marker, color=colour, ms=size, mew=0, clip_on=False
+            )
         else:
             middle, most = quantiles_by_bin(bins, away[:, number], MOST_POINTS, (0.5, 1.0))
             there = ~np.isnan(middle)
@@ -109,9 +115,10 @@ def error_distribution(errors: Errors) -> Figure:
         if number == 0:
             histogram.stairs(_shares(away, bins), bins, fill=True, color='#e3e6ea', label='all')
         histogram.stairs(_shares(mine, bins), bins, color=colour, ls=dashes, lw=1.7, label=name)
-        share = 100 * np.arange(1, len(mine) + 1) / len(mine)
-        at, shown = _thinned(np.sort(mine), share)
-        nearer.plot(at, shown, color=colour, ls=dashes, lw=1.7, label=name)
+        share = 100 * np.arange(len(mine) + 1) / len(mine)
+        at, shown = _thinned(np.concatenate(([low], np.sort(mine))), share)
+        at, shown = np.append(at, high), np.append(shown, 100)
+        nearer.step(at, shown, where='post', color=colour, ls=dashes, lw=1.7, label=name)
     for radius, side in zip(HIT_RADII_M, ('right', 'center', 'left'), strict=True):
         nearer.axvline(radius, color='#2a3038', lw=0.8, ls=(0, (2, 2)))
         nearer.annotate(
@@ -139,15 +146,16 @@ def error_against_range(errors: Errors) -> Figure:
     panels = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
     away = np.maximum(errors.away, _FLOOR_M)
     some = np.linspace(0, len(errors) - 1, min(len(errors), 400)).astype(np.intp)
+    size, alpha = (4.5, 0.9) if len(errors) < _FEW else (2.4, 0.35)
     for number, axes in enumerate(panels.ravel()):
         if number >= objects:
             axes.set_visible(False)
             continue
         colour, _, marker = look_of(number)
         reach, mine = errors.reach[:, number], away[:, number]
-        axes.plot(reach[some], mine[some], marker, color=colour, ms=2.4, mew=0, alpha=0.35)
+        axes.plot(reach[some], mine[some], marker, color=colour, ms=size, mew=0, alpha=alpha)
         edges = np.unique(np.quantile(reach, np.linspace(0, 1, _RANGE_BINS + 1)))
-        if len(errors) >= 3 * _RANGE_BINS and len(edges) > 2:
+        if len(errors) >= _FEW and len(edges) > 2:
             bins = np.clip(np.digitize(reach, edges) - 1, 0, len(edges) - 2)
             low, middle, high = quantiles_by_bin(bins, mine, len(edges) - 1, (0.1, 0.5, 0.9))
             for value, thick in ((low, 0.8), (middle, 2.2), (high, 0.8)):
