@@ -126,6 +126,8 @@ def test_results_that_have_no_place_are_said_before_anything_is_read(tmp_path, b
     assert cli.main([*flags, str(taken)]) == 2
     assert capsys.readouterr().err == f'{taken} is a file. Choose a folder for the report.\n'
     assert taken.read_text() == 'mine'
+    assert cli.main([*flags, '/proc/self']) == 2
+    assert capsys.readouterr().err.startswith('Nothing can be written into /proc/self (')
     assert cli.main([*flags, str(tmp_path / 'out'), '--write-baseline', str(tmp_path)]) == 2
     assert capsys.readouterr().err.startswith(f'{tmp_path} is a folder.')
 

@@ -7,8 +7,7 @@ import logging
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import cast
@@ -34,6 +33,7 @@ from fusion_perception.learning.gates import (
 from fusion_perception.learning.judging import WORST, JudgedFrame
 from fusion_perception.learning.metrics import distances
 from fusion_perception.learning.report import write_html
+from fusion_perception.learning.report_folder import made_beforehand
 from fusion_perception.learning.run import versions
 from fusion_perception.learning.stress import stressed
 from fusion_perception.models.bundle import Bundle, explain_difference, load_bundle
@@ -101,7 +101,7 @@ def evaluate(settings: EvaluateSettings) -> tuple[str, int]:
     if settings.baseline is not None:
         baseline = read_baseline(settings.baseline, bundle.rig.classes)
     runtime = Runtime(bundle, settings.device, settings.precision, settings.engine)
-    with _made_beforehand(settings.out) as out:
+    with made_beforehand(settings.out) as out:
         began = time.perf_counter()
         if (data := settings.data) is not None:
             evidence = from_folder(runtime, data, settings)
@@ -118,25 +118,6 @@ def evaluate(settings: EvaluateSettings) -> tuple[str, int]:
     if settings.write_baseline is not None and not broken:
         write_baseline(settings.write_baseline, report, evidence)
     return in_short(evidence, settings, bundle, baseline, broken)
-
-
-@contextmanager
-def _made_beforehand(out: Path) -> Iterator[Path]:
-    """Make a folder before the work whose results it takes; leave no new one when that fails.
-
-    Raises ValueError or OSError when it cannot be made.
-    """
-    if out.exists() and not out.is_dir():
-        raise ValueError(f'{out} is a file. Choose a folder for the report.')
-    is_new = not out.exists()
-    out.mkdir(parents=True, exist_ok=True)
-    try:
-        yield out
-    except BaseException:
-        if is_new:
-            with suppress(OSError):  # It is not empty: what is there may be of use.
-                out.rmdir()
-        raise
 
 
 def in_short(
