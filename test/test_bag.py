@@ -106,6 +106,18 @@ def test_only_stamps_within_the_slop_pair(tmp_path, runtime):
         assert len(run_bag(runtime, bag, settings).judged) == pairs
 
 
+def test_clocks_too_far_apart_for_any_pair_are_left_to_the_doctor(tmp_path, run):
+    def late(events):
+        return [
+            event.stamped(event.stamp_ns + 50_000_000) if event.topic == IMAGE else event
+            for event in events
+        ]
+
+    with pytest.raises(ValueError, match='8 of 8 camera messages no_partner') as fault:
+        run(edit=late)
+    assert str(fault.value).endswith(f'fusion doctor --bag {tmp_path / "bag"}')
+
+
 def test_every_message_is_accounted_for(run):
     done = run(edit=without(IMAGE, {2, 3}))
     for counts in done.streams.values():

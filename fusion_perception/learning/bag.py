@@ -162,8 +162,11 @@ def _no_pair(path: Path, streams: Mapping[Stream, StreamCounts], unread: tuple[s
         for cause in counts['dropped']
         if counts['dropped'][cause]
     )
-    why = ' '.join(unread)
-    return (
-        f'Nothing in {path} can be evaluated: no image and range image make a pair '
-        f'({lost or "no messages"}). {why}'.rstrip()
+    return ' '.join(
+        (
+            f'Nothing in {path} can be evaluated: no image and range image make a pair '
+            f'({lost or "no messages"}).',
+            *unread,
+            f'Ask why: fusion doctor --bag {path}',
+        )
     )
