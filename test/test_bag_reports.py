@@ -1,6 +1,7 @@
 """A report of recordings has a row for each, and names those that cannot be read."""
 
 import json
+import os
 import re
 
 import pytest
@@ -84,6 +85,15 @@ def test_parallel_processes_say_the_same(tmp_path, report):
     together, _ = report(*bags, jobs=2)
     assert alone['error_m'] == together['error_m']
     assert table == (tmp_path / 'report' / 'predictions.csv').read_text()
+
+
+def test_a_recording_whose_name_is_no_utf_8_is_named_as_far_as_that_goes(tmp_path, report):
+    bag = record(tmp_path / 'bag', 2)
+    odd = bag.rename(tmp_path / os.fsdecode(b'h\xf6he'))
+    said, _ = report(odd)
+    assert said['bags'][0]['source'] == str(odd)
+    for name in ('report.html', 'predictions.csv'):
+        assert r'h\udcf6he' in (tmp_path / 'report' / name).read_text(encoding='utf-8')
 
 
 def test_a_bag_that_cannot_be_read_is_named_beside_the_others(tmp_path, report):

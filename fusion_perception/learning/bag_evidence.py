@@ -103,7 +103,8 @@ def write_predictions(path: Path, runs: Sequence[BagRun], classes: Sequence[str]
     """Write every prediction as a row: metres, LiDAR frame; nothing where there is no truth."""
     axes = [f'{name}_{axis}' for name in classes for axis in 'xyz']
     header = ['bag', 'stamp_ns', 'mode', 'apart_ms', *axes, *(f'true_{axis}' for axis in axes)]
-    with path.open('w', encoding='utf-8') as file:
+    # The name of a recording need not be UTF-8.
+    with path.open('w', encoding='utf-8', errors='backslashreplace') as file:
         file.write(','.join(header) + '\n')
         for run in runs:
             file.writelines(_lines(run))

@@ -38,6 +38,7 @@ def write_html(path: Path, report: Report, evidence: Evidence, bundle: Bundle) -
         f'<nav aria-label="Contents">{contents}</nav>\n<main>\n'
         + '\n'.join(sections) + '\n</main>\n</body>\n</html>\n',
         encoding='utf-8',
+        errors='backslashreplace',  # A path need not be UTF-8.
     )  # fmt: skip
 
 
