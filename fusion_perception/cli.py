@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import io
 import logging
 import os
 import sys
@@ -111,6 +112,9 @@ VERBS: dict[str, Verb] = {
 
 def main(args: Sequence[str] | None = None) -> int:
     """Run one verb and return the exit code: 0, 2 for a fault, 130 for Ctrl-C, or the verb's."""
+    if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == 'strict':
+        # As stderr always does: what cannot be written, of a path perhaps, is no fault.
+        sys.stdout.reconfigure(errors='backslashreplace')
     try:
         code = run(list(sys.argv[1:] if args is None else args))
         sys.stdout.flush()

@@ -1,3 +1,4 @@
+import io
 import os
 import subprocess
 import sys
@@ -148,3 +149,15 @@ def test_a_reader_that_leaves_early_is_met_in_silence():
     )
     os.close(write)
     assert (done.returncode, done.stderr) == (1, '')
+
+
+@pytest.mark.parametrize(
+    ('encoding', 'shown'),
+    [('utf-8', b'20 m\xc2\xb2, h\\udcf6he\n'), ('ascii', b'20 m\\xb2, h\\udcf6he\n')],
+)
+def test_what_the_terminal_cannot_show_is_no_fault(monkeypatch, encoding, shown):
+    out = io.TextIOWrapper(io.BytesIO(), encoding)
+    monkeypatch.setattr(sys, 'stdout', out)
+    path = os.fsdecode(b'h\xf6he')
+    assert cli.main(['echo', '--word', f'20 m², {path}']) == 3
+    assert out.buffer.getvalue() == shown
