@@ -246,6 +246,14 @@ def test_a_report_with_odd_figures_is_no_baseline(evaluate, baseline, change, co
     assert complaint in said and '\n' not in said
 
 
+def test_a_report_is_not_held_to_the_one_that_it_overwrites(evaluate, folder, capsys):
+    report = folder / 'out' / 'report.json'
+    before = report.read_bytes()
+    assert evaluate('--baseline', report) == 2
+    assert f'The baseline {report} would be overwritten' in capsys.readouterr().err
+    assert report.read_bytes() == before
+
+
 def test_a_folder_is_no_baseline(evaluate, tmp_path, capsys):
     assert evaluate('--baseline', tmp_path) == 2
     assert 'is a folder. Name the report.json in it.' in capsys.readouterr().err

@@ -99,6 +99,11 @@ def evaluate(settings: EvaluateSettings) -> tuple[str, int]:
         raise ValueError(f'{settings.write_baseline} is a folder. Name a file for the baseline.')
     baseline = None
     if settings.baseline is not None:
+        if settings.baseline.resolve() == (settings.out / 'report.json').resolve():
+            raise ValueError(
+                f'The baseline {settings.baseline} would be overwritten, and the next evaluation '
+                'held to this one. Choose another --out, or keep the baseline elsewhere.'
+            )
         baseline = read_baseline(settings.baseline, bundle.rig.classes)
     runtime = Runtime(bundle, settings.device, settings.precision, settings.engine)
     with made_beforehand(settings.out) as out:
