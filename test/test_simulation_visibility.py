@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+import pytest
 import torch
 
 from fusion_perception.sensing.lidars import UniformGrid
@@ -43,6 +44,18 @@ def test_a_coarse_look_counts_its_share_of_the_beams():
     scenes = sample_scenes(20, SceneSettings(), torch.Generator().manual_seed(5))
     fine, coarse = visible_beams(scenes, LIDAR).sum(), visible_beams(scenes, LIDAR, 2).sum()
     assert abs(4 * coarse / fine - 1) < 0.05
+
+
+@pytest.mark.parametrize('wide', ['azimuth', 'zenith', 'azimuth and zenith'])
+def test_a_coarse_look_takes_the_same_beams_of_tables_by_row_and_by_pixel(wide):
+    tables = {
+        'azimuth': LIDAR.azimuth[:, None].expand(LIDAR.shape),
+        'zenith': LIDAR.zenith.expand(LIDAR.shape),
+    }
+    by_pixel = {name: table for name, table in tables.items() if name in wide}
+    lidar = replace(LIDAR, **by_pixel, offsets=torch.zeros(*LIDAR.shape, 3))
+    scenes = sample_scenes(20, SceneSettings(), torch.Generator().manual_seed(5))
+    assert torch.equal(visible_beams(scenes, lidar, 2), visible_beams(scenes, LIDAR, 2))
 
 
 def test_joined_scenes_keep_what_each_holds():

@@ -18,8 +18,8 @@ def visible_beams(scenes: Scenes, lidar: Lidar, step: int = 1) -> Tensor:
     `step` looks at every step-th row and column only, which is faster by its square.
     """
     device = scenes.centers.device
-    angles = (lidar.azimuth[::step].double(), lidar.zenith[::step].double())
-    beams = direction_table(*angles, 'spherical').reshape(-1, 3).to(device, torch.float32)
+    table = direction_table(lidar.azimuth.double(), lidar.zenith.double(), 'spherical')
+    beams = table[::step, ::step].reshape(-1, 3).to(device, torch.float32)
     begins = None
     if lidar.offsets is not None:
         begins = lidar.offsets[::step, ::step].reshape(-1, 3).to(device)
