@@ -10,7 +10,8 @@ from fusion_perception.learning.checkpoint import Checkpoint
 from fusion_perception.learning.learner import learning_rate
 from fusion_perception.learning.recipe import Recipe
 from fusion_perception.learning.simulate import SimulateSettings, simulate
-from fusion_perception.learning.training import TrainSettings, train
+from fusion_perception.learning.training import TrainSettings, take_weights, train
+from fusion_perception.models import build
 from fusion_perception.models.base import FusionModel
 from fusion_perception.models.bundle import load_bundle
 from fusion_perception.models.dense_fusion import DenseFusion
@@ -198,6 +199,14 @@ def test_a_training_starts_from_the_weights_of_a_bundle(settings):
     ]
     for name, value in weights[0].items():
         torch.testing.assert_close(weights[1][name], value, atol=1e-6, rtol=0)
+
+
+def test_a_training_starts_where_the_bundle_stood(settings):
+    bundle, model = load_bundle('shapes'), build('dense_fusion').eval()
+    take_weights(model, settings('run', model='dense_fusion', start_from='shapes'))
+    seen = bundle.examples.seen_by('fusion', bundle.rig.camera, bundle.lidar)
+    with torch.inference_mode():
+        assert torch.equal(model(seen).centers, bundle.model(seen).centers)
 
 
 def test_a_training_does_not_start_from_the_weights_of_another_model(settings):

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, cast
 
 import torch
 from pydantic import Field
-from torch import Tensor
+from torch import Tensor, nn
 
 from fusion_perception.learning.batches import Share, TrainingData, derive_seed
 from fusion_perception.learning.checkpoint import Checkpoint, Row, moments_of, restore_moments
@@ -186,7 +186,7 @@ def start_fabric(recipe: Recipe) -> Fabric:
 
 
 def take_weights(model: FusionModel, recipe: TrainSettings) -> None:
-    """Give a model the learned weights of the bundle that the recipe starts from.
+    """Give a model the weights of the bundle that the recipe starts from, and its normalisation.
 
     Raises FileNotFoundError when there is none and ValueError when its weights do not fit.
     """
@@ -204,6 +204,11 @@ def take_weights(model: FusionModel, recipe: TrainSettings) -> None:
     with torch.no_grad():
         for name, value in wanted.items():
             value.copy_(given[name])
+    # The weights are for inputs as they were normalised; a short training would not measure anew
+    # what all batches look like.
+    for ours, theirs in zip(model.modules(), bundle.model.modules(), strict=True):
+        if isinstance(ours, nn.BatchNorm2d):
+            ours.load_state_dict(theirs.state_dict())
 
 
 def refuse_useless_dropout(recipe: Recipe, model: FusionModel) -> None:
