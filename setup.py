@@ -65,12 +65,15 @@ setup(
         'pydantic>=2.7',
         'pyyaml>=6',
         'rich>=13',
-        'rosbags>=0.11',
+        # Older ones leave checksums unread, and what mcap files say of latched topics.
+        'rosbags>=0.11.6',
         'safetensors>=0.4.3',
-        'tensorboard>=2.16',
+        # Releases before ask for TensorFlow.
+        'tensorboard>=2.16.2',
         'tqdm>=4.66',
         'typing_extensions>=4.6',
-        'tyro>=0.9',
+        # Older ones end in an error of their own where a setting within settings is wrong.
+        'tyro>=1',
     ],
     extras_require={
         'ros': [f'ros-{name}>={kilted}' for name, (kilted, _) in ros_wheels.items()],
