@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import importlib
 import io
 import logging
@@ -247,8 +248,10 @@ def sentence(error: Exception, verb: str) -> str:
                 "source your ROS installation, or run `pip install '.[ros]'` in the checkout."
             )
         return f"fusion {verb} needs the Python module '{error.name}'. Install it with pip."
-    if isinstance(error, OSError) and error.strerror and error.filename:
-        return f'{error.filename}: {error.strerror}.'
+    if isinstance(error, OSError) and error.strerror:
+        where = f'{error.filename}: ' if error.filename else ''
+        room = ' Make room and start again.' if error.errno == errno.ENOSPC else ''
+        return f'{where}{error.strerror}.{room}'
     return str(error)
 
 

@@ -1,4 +1,6 @@
+import resource
 import signal
+from contextlib import contextmanager
 
 import pytest
 import torch
@@ -181,6 +183,28 @@ def test_a_torn_checkpoint_is_named(settings):
     file.write_bytes(file.read_bytes()[:1000])
     with pytest.raises(ValueError, match='torn or no checkpoint'):
         Checkpoint.read(file)
+
+
+@contextmanager
+def no_file_larger_than(size):
+    _, hard = before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def test_a_run_that_cannot_be_written_says_so_and_goes_on_from_where_it_was(settings):
+    train(settings('whole'))
+    half = settings('half', epochs=1)
+    train(half)
+    files = {file.name for file in half.out.iterdir()}
+    with no_file_larger_than(50_000), pytest.raises(OSError, match='tensors cannot be written'):
+        train(settings('half', resume=True))
+    assert {file.name for file in half.out.iterdir()} == files
+    train(settings('half', resume=True))
+    assert_same_run(settings('whole').out, half.out)
 
 
 def test_a_loss_that_is_not_finite_ends_the_training_with_advice(settings, monkeypatch):

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import json
-import os
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from fusion_perception.learning.recipe import Recipe
+from fusion_perception.models.tensor_file import write_tensors
 
 Row = dict[str, float | int | str]
 Weights = dict[str, Tensor]
@@ -50,14 +48,7 @@ class Checkpoint:
             for key, value in getattr(self, group).items()
         }
         state = {'settings': self.settings, 'data': self.data, 'rows': self.rows}
-        handle, draft = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix='.part')
-        os.close(handle)
-        try:
-            save_file(tensors, draft, {'training': json.dumps(state)})
-            Path(draft).chmod(0o644)
-            Path(draft).replace(path)
-        finally:
-            Path(draft).unlink(missing_ok=True)
+        write_tensors(path, tensors, {'training': json.dumps(state)})
 
     @classmethod
     def read(cls, path: Path) -> Checkpoint:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,12 +11,12 @@ from pathlib import Path
 import torch
 from pydantic import Field
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
 import fusion_perception
 from fusion_perception.models import FusionModel, build
 from fusion_perception.models.examples import Examples, take_examples
+from fusion_perception.models.tensor_file import write_tensors
 from fusion_perception.sensing.observation import Lidar
 from fusion_perception.sensing.rig import Rig
 from fusion_perception.sensing.settings import Settings
@@ -91,7 +89,7 @@ def save_bundle(
     """Write a bundle in one step: a reader sees the old file or the new one, never half of it.
 
     `name` is the model's name in MODELS; `training` must be JSON values. Of `examples` the first
-    few are kept, with what the model says of them.
+    few are kept, with what the model says of them. Raises OSError where it cannot be written.
     """
     tensors = {
         _WEIGHTS + key: value.detach().cpu().contiguous()
@@ -115,14 +113,7 @@ def save_bundle(
     text = json.dumps(manifest.model_dump(mode='json'), sort_keys=True)
     metadata = {'manifest': text, 'manifest_sha256': hashlib.sha256(text.encode()).hexdigest()}
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, draft = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix='.part')
-    os.close(handle)
-    try:
-        save_file(tensors, draft, metadata)
-        Path(draft).chmod(0o644)
-        Path(draft).replace(path)
-    finally:
-        Path(draft).unlink(missing_ok=True)
+    write_tensors(path, tensors, metadata)
 
 
 def find_bundle(name: str | Path) -> Path:
