@@ -129,6 +129,26 @@ def test_ctrl_c_leaves_a_usable_bundle_and_the_run_goes_on_as_if_nothing_was(
     assert_same_run(settings('whole').out, halves.out)
 
 
+def test_what_a_stage_leaves_is_its_own_though_the_next_one_was_stopped_before_its_checkpoint(
+    settings, monkeypatch
+):
+    write = Checkpoint.write
+
+    def stopped_write(self, path):
+        if self.rows and self.rows[-1]['stage'] == 'lidar':
+            signal.raise_signal(signal.SIGINT)
+        write(self, path)
+
+    late = settings('late', model='late_fusion', epochs=1)
+    with monkeypatch.context() as patch:
+        patch.setattr(Checkpoint, 'write', stopped_write)
+        with pytest.raises(KeyboardInterrupt, match='--resume'):
+            train(late)
+    train(settings('late', model='late_fusion', epochs=1, resume=True))
+    assert load_bundle(late.out / 'rgb.safetensors').manifest.model == 'rgb'
+    assert load_bundle(late.out / 'lidar.safetensors').manifest.model == 'lidar'
+
+
 def test_late_fusion_trains_both_networks_and_then_only_the_head(settings):
     run = settings('run', model='late_fusion')
     train(run)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import platform
-import shutil
 import subprocess
 from collections.abc import Mapping
 from pathlib import Path
@@ -87,14 +86,18 @@ class RunFolder:
         checkpoint: Checkpoint,
         row: Row | None,
         examples: Examples | None = None,
+        path: Path | None = None,
     ) -> None:
-        """Write the bundle with how it came about; `row` is the epoch whose weights it has."""
+        """Write the bundle with how it came about; `row` is the epoch whose weights it has.
+
+        Unless `path` says another place it is the run's own, which each stage overwrites.
+        """
         if not self.writes:
             return
         self.path.mkdir(parents=True, exist_ok=True)
         private = ('data', 'out', 'config', 'resume')  # Paths mean nothing on another machine.
         save_bundle(
-            self.bundle,
+            path or self.bundle,
             model,
             name,
             rig,
@@ -110,11 +113,6 @@ class RunFolder:
             },
             examples,
         )
-
-    def keep_stage(self, stage: str) -> None:
-        """Keep the bundle of a finished stage under its name; the next one overwrites it."""
-        if self.writes and self.bundle.is_file():
-            shutil.copyfile(self.bundle, self.path / f'{stage}.safetensors')
 
     def close(self, checkpoint: Checkpoint) -> None:
         """Draw the losses and close the TensorBoard events."""

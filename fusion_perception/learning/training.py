@@ -83,17 +83,14 @@ def train(settings: TrainSettings) -> str:
                 if checkpoint.best:
                     stage.model.load_state_dict(checkpoint.best)
                 if stage is not stages[-1]:
-                    run.keep_stage(stage.name)
+                    # Not a copy of the run's bundle: it may be the next stage's already.
+                    path = run.path / f'{stage.name}.safetensors'
+                    save_best(run, stage.model, stage.name, data, checkpoint, path)
         model.calibrate(data.unseen())
-        best = best_of(checkpoint.epochs_of(stages[-1].name))
-        run.save_bundle(
-            model, settings.model, data.rig, data.lidar, checkpoint, best, data.examples()
-        )
+        save_best(run, model, settings.model, data, checkpoint)
     except KeyboardInterrupt:
         if not checkpoint.rows:
-            run.save_bundle(
-                model, settings.model, data.rig, data.lidar, checkpoint, None, data.examples()
-            )
+            save_best(run, model, settings.model, data, checkpoint)
         raise KeyboardInterrupt(farewell(run, checkpoint, model)) from None
     finally:
         run.close(checkpoint)
@@ -154,9 +151,7 @@ def train_stage(
         checkpoint.mean = {} if learner.mean is None else learner.mean.state_dict()
         if best_of(checkpoint.epochs_of(stage.name)) is row:
             checkpoint.best = {k: v.clone() for k, v in learner.kept.state_dict().items()}
-            run.save_bundle(
-                learner.kept, stage.name, data.rig, data.lidar, checkpoint, row, data.examples()
-            )
+            save_best(run, learner.kept, stage.name, data, checkpoint)
         run.save_epoch(checkpoint)
         if fabric.is_global_zero:
             speed = data.steps * settings.batch_size / float(row['seconds'])
@@ -164,6 +159,19 @@ def train_stage(
                 '%s: train %.4f, valid %.4f, mean error %.3f m, %.1f s (%.0f scenes/s)',
                 *(title, train_loss, valid_loss, scores.error_m.mean, row['seconds'], speed),
             )
+
+
+def save_best(
+    run: RunFolder,
+    model: FusionModel,
+    name: str,
+    data: TrainingData,
+    checkpoint: Checkpoint,
+    path: Path | None = None,
+) -> None:
+    """Write the bundle of a model with the weights of its best epoch, if it has finished any."""
+    best = best_of(checkpoint.epochs_of(name))
+    run.save_bundle(model, name, data.rig, data.lidar, checkpoint, best, data.examples(), path)
 
 
 def start_fabric(recipe: Recipe) -> Fabric:
