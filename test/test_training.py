@@ -129,6 +129,23 @@ def test_ctrl_c_leaves_a_usable_bundle_and_the_run_goes_on_as_if_nothing_was(
     assert_same_run(settings('whole').out, halves.out)
 
 
+def test_a_run_that_was_given_more_epochs_goes_on_from_its_own_folder(settings):
+    train(settings('run', epochs=1))
+    longer = settings('run', epochs=3, resume=True)
+    train(longer)
+    recipe = load_yaml_mapping(longer.out / 'config.yaml')
+    assert TrainSettings.read({**recipe, 'out': longer.out, 'resume': True}) == longer
+
+
+def test_a_run_that_was_killed_before_it_told_of_its_last_epoch_tells_of_it(settings):
+    run = settings('run')
+    train(run)
+    told = rows_of(run.out)
+    (run.out / 'metrics.json').unlink()
+    train(settings('run', resume=True))
+    assert rows_of(run.out) == told
+
+
 def test_what_a_stage_leaves_is_its_own_though_the_next_one_was_stopped_before_its_checkpoint(
     settings, monkeypatch
 ):

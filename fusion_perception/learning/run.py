@@ -48,14 +48,14 @@ class RunFolder:
             )
 
     def begin(self, recipe: Recipe) -> None:
-        """Write the recipe, so that the run can be repeated from its own folder."""
+        """Write the recipe, so that the run can go on, or be repeated, from its own folder."""
         if not self.writes:
             return
         self.path.mkdir(parents=True, exist_ok=True)
         values = recipe.model_dump(mode='json', exclude={'config', 'out', 'resume'})
         if recipe.data is not None:
             values['data'] = str(recipe.data.resolve())
-        (self.path / 'config.yaml').write_text(yaml.safe_dump(values, sort_keys=False))
+        _write_whole(self.path / 'config.yaml', yaml.safe_dump(values, sort_keys=False))
 
     def save_epoch(self, checkpoint: Checkpoint) -> None:
         """Write what a finished epoch leaves, the checkpoint first: it is what counts."""
@@ -65,7 +65,7 @@ class RunFolder:
         if not checkpoint.rows:
             return
         row, step = checkpoint.rows[-1], len(checkpoint.rows)
-        (self.path / 'metrics.json').write_text(json.dumps(summary(checkpoint), indent=2) + '\n')
+        _write_whole(self.path / 'metrics.json', json.dumps(summary(checkpoint), indent=2) + '\n')
         if self._events is None:
             # Only a run that writes events waits for this import.
             from torch.utils.tensorboard import SummaryWriter
@@ -160,6 +160,16 @@ def versions() -> Mapping[str, str]:
         'torch': torch.__version__,
         'python': platform.python_version(),
     }
+
+
+def _write_whole(path: Path, text: str) -> None:
+    """Write a text in one step: whoever cannot finish it leaves the one before."""
+    draft = path.with_name(f'.{path.name}')
+    try:
+        draft.write_text(text)
+        draft.replace(path)
+    finally:
+        draft.unlink(missing_ok=True)
 
 
 def git_commit() -> str | None:

@@ -72,8 +72,9 @@ def train(settings: TrainSettings) -> str:
     else:
         checkpoint = Checkpoint(settings.model_dump(mode='json'), data.describe())
         checkpoint.model = model.state_dict()
-        run.begin(settings)
-        run.save_epoch(checkpoint)
+    run.begin(settings)
+    # Also of a run that goes on: what stopped it may have come before the last epoch was told.
+    run.save_epoch(checkpoint)
 
     try:
         for stage in stages:
