@@ -1,0 +1,178 @@
+"""A training that stops, for whatever reason, goes on as if nothing had been."""
+
+import resource
+import signal
+from contextlib import contextmanager
+
+import pytest
+import torch
+from training_runs import assert_same_run, rows_of
+
+from fusion_perception.learning.checkpoint import Checkpoint
+from fusion_perception.learning.simulate import SimulateSettings, simulate
+from fusion_perception.learning.training import TrainSettings, train
+from fusion_perception.models.base import FusionModel
+from fusion_perception.models.bundle import load_bundle
+from fusion_perception.models.dense_fusion import DenseFusion
+from fusion_perception.sensing.settings import load_yaml_mapping
+
+pytestmark = pytest.mark.usefixtures('one_thread')
+
+
+@pytest.mark.parametrize(
+    'recipe',
+    [{}, {'optimiser': 'adamw', 'weight_decay': 0.1, 'ema': 0.9, 'clip_norm': 1.0}],
+    ids=['adam', 'adamw with a running mean'],
+)
+def test_two_epochs_and_two_more_equal_four(settings, recipe):
+    train(settings('whole', epochs=4, **recipe))
+    train(settings('halves', epochs=2, **recipe))
+    train(settings('halves', epochs=4, resume=True, **recipe))
+    assert_same_run(settings('whole').out, settings('halves').out)
+
+
+FLAGSHIP = {
+    'optimiser': 'adamw',
+    'schedule': 'one_cycle',
+    'clip_norm': 5.0,
+    'ema': 0.99,
+    'drop_camera': 0.2,
+    'drop_lidar': 0.2,
+    'precision': 'bfloat16',
+    'architecture': {'lidar_widths': [4, 4], 'camera_widths': [4, 4]},
+}
+
+
+@pytest.mark.parametrize(
+    ('model', 'recipe', 'step'),
+    [
+        ('late_fusion', {}, 2),
+        ('late_fusion', {}, 8),
+        ('late_fusion', {}, 22),
+        ('dense_fusion', FLAGSHIP, 6),
+    ],
+)
+def test_ctrl_c_leaves_a_usable_bundle_and_the_run_goes_on_as_if_nothing_was(
+    settings, monkeypatch, model, recipe, step
+):
+    train(settings('whole', model=model, **recipe))
+    steps = 0
+    learner = DenseFusion if model == 'dense_fusion' else FusionModel
+    loss = learner.training_loss
+
+    def interrupted_loss(self, *args):
+        nonlocal steps
+        steps += torch.is_grad_enabled()
+        if steps == step:
+            signal.raise_signal(signal.SIGINT)
+        return loss(self, *args)
+
+    halves = settings('halves', model=model, **recipe)
+    with monkeypatch.context() as patch:
+        patch.setattr(learner, 'training_loss', interrupted_loss)
+        with pytest.raises(KeyboardInterrupt, match='--resume'):
+            train(halves)
+    load_bundle(halves.out / 'bundle.safetensors')
+    train(settings('halves', model=model, resume=True, **recipe))
+    assert_same_run(settings('whole').out, halves.out)
+
+
+def test_a_run_that_was_given_more_epochs_goes_on_from_its_own_folder(settings):
+    train(settings('run', epochs=1))
+    longer = settings('run', epochs=3, resume=True)
+    train(longer)
+    recipe = load_yaml_mapping(longer.out / 'config.yaml')
+    assert TrainSettings.read({**recipe, 'out': longer.out, 'resume': True}) == longer
+
+
+def test_a_run_that_was_killed_before_it_told_of_its_last_epoch_tells_of_it(settings):
+    run = settings('run')
+    train(run)
+    told = rows_of(run.out)
+    (run.out / 'metrics.json').unlink()
+    train(settings('run', resume=True))
+    assert rows_of(run.out) == told
+
+
+def test_what_a_stage_leaves_is_its_own_though_the_next_one_was_stopped_before_its_checkpoint(
+    settings, monkeypatch
+):
+    write = Checkpoint.write
+
+    def stopped_write(self, path):
+        if self.rows and self.rows[-1]['stage'] == 'lidar':
+            signal.raise_signal(signal.SIGINT)
+        write(self, path)
+
+    late = settings('late', model='late_fusion', epochs=1)
+    with monkeypatch.context() as patch:
+        patch.setattr(Checkpoint, 'write', stopped_write)
+        with pytest.raises(KeyboardInterrupt, match='--resume'):
+            train(late)
+    train(settings('late', model='late_fusion', epochs=1, resume=True))
+    assert load_bundle(late.out / 'rgb.safetensors').manifest.model == 'rgb'
+    assert load_bundle(late.out / 'lidar.safetensors').manifest.model == 'lidar'
+
+
+def test_a_folder_that_holds_a_run_is_not_overwritten(settings):
+    train(settings('run', epochs=1))
+    with pytest.raises(ValueError, match=r'already holds a run. Add --resume'):
+        train(settings('run', epochs=1))
+
+
+def test_there_must_be_a_run_to_resume(settings):
+    with pytest.raises(FileNotFoundError, match='No run to resume'):
+        train(settings('run', resume=True))
+
+
+@pytest.mark.parametrize(
+    ('change', 'named'),
+    [
+        ({'batch_size': 4}, 'batch_size was 8 and is now 4'),
+        ({'seed': 9}, 'seed was 0 and is now 9'),
+        ({'validation': 2}, 'validation was 320 and is now 2'),
+        ({'schedule': 'one_cycle'}, "schedule was 'constant'"),
+    ],
+)
+def test_a_run_is_not_resumed_with_another_recipe(settings, change, named):
+    train(settings('run', epochs=1))
+    with pytest.raises(ValueError, match=named):
+        train(settings('run', epochs=2, resume=True, **change))
+
+
+def test_a_run_is_not_resumed_on_other_data(settings, tmp_path):
+    train(settings('run', epochs=1))
+    simulate(SimulateSettings(out=tmp_path / 'other', count=40, seed=5))
+    with pytest.raises(ValueError, match='data fingerprint was'):
+        train(settings('run', epochs=2, resume=True, data=tmp_path / 'other'))
+
+
+def test_a_torn_checkpoint_is_named(settings):
+    run = settings('run', epochs=1)
+    train(run)
+    file = run.out / 'checkpoint.safetensors'
+    file.write_bytes(file.read_bytes()[:1000])
+    with pytest.raises(ValueError, match='torn or no checkpoint'):
+        Checkpoint.read(file)
+
+
+@contextmanager
+def no_file_larger_than(size):
+    _, hard = before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def test_a_run_that_cannot_be_written_says_so_and_goes_on_from_where_it_was(settings):
+    train(settings('whole'))
+    half = settings('half', epochs=1)
+    train(half)
+    files = {file.name for file in half.out.iterdir()}
+    with no_file_larger_than(50_000), pytest.raises(OSError, match='tensors cannot be written'):
+        train(settings('half', resume=True))
+    assert {file.name for file in half.out.iterdir()} == files
+    train(settings('half', resume=True))
+    assert_same_run(settings('whole').out, half.out)
