@@ -58,6 +58,12 @@ def test_scenes_to_validate_do_not_fail(settings):
     assert whole == failing
 
 
+@pytest.mark.parametrize('part', ['plain_scenes', 'hidden_scenes', 'failing_scenes'])
+def test_a_part_of_no_fresh_scenes_is_refused(settings, part):
+    with pytest.raises(ValueError, match=f'{part} = 0.5 is a part of the fresh scenes'):
+        settings('run', **{part: 0.5})
+
+
 def test_fresh_scenes_show_the_objects_that_the_folder_validates(settings):
     cubes = {'task': 'cubes'}
     with pytest.raises(ValueError, match=r'but the fresh scenes show cube1, cube2, cube3'):

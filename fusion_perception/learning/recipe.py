@@ -88,6 +88,12 @@ class Recipe(Settings):
 
     @model_validator(mode='after')
     def _is_possible(self) -> Recipe:
+        for part in ('plain_scenes', 'hidden_scenes', 'failing_scenes'):
+            if self.fresh_scenes is None and getattr(self, part):
+                raise ValueError(
+                    f'{part} = {getattr(self, part)} is a part of the fresh scenes, and there are '
+                    f'none; set fresh_scenes, or leave {part} out'
+                )
         if self.drop_camera + self.drop_lidar >= 1:
             raise ValueError('drop_camera + drop_lidar must stay below 1, or nothing is left')
         if self.batch_size % self.devices:
