@@ -5,6 +5,7 @@ from training_runs import TINY, assert_same_run, rows_of
 from fusion_perception.learning.batches import Share, TrainingData
 from fusion_perception.learning.learner import learning_rate
 from fusion_perception.learning.recipe import Recipe
+from fusion_perception.learning.simulate import SimulateSettings
 from fusion_perception.learning.training import TrainSettings, take_weights, train
 from fusion_perception.models import build
 from fusion_perception.models.bundle import load_bundle
@@ -164,6 +165,13 @@ def test_an_unknown_model_and_an_unknown_key_are_answered_with_the_meant_one(set
         train(settings('run', model='late_fuson'))
     with pytest.raises(ValueError, match="Did you mean 'hidden'"):
         train(settings('run', architecture={'hiden': [3]}))
+
+
+def test_a_seed_that_no_generator_takes_is_refused(settings, tmp_path):
+    with pytest.raises(ValueError, match=r'seed = \d+: input should be less than'):
+        settings('run', seed=2**64)
+    with pytest.raises(ValueError, match=r'seed = \d+: input should be less than'):
+        SimulateSettings.read({'out': tmp_path / 'scenes', 'seed': 2**64})
 
 
 def test_to_compile_needs_a_gpu(settings):

@@ -62,7 +62,7 @@ class Recipe(Settings):
     start_from: str | None = Field(
         None, description='Bundle whose weights the training starts from, a path or a name'
     )
-    seed: int = Field(0, ge=0, description='Start of all random numbers')
+    seed: int = Field(0, ge=0, lt=2**63, description='Start of all random numbers')
     device: Device = Field('auto', description='auto takes CUDA where it is')
     devices: int = Field(1, ge=1, description='Number of devices to train on')
     memory_share: float = Field(

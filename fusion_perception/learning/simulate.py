@@ -35,7 +35,7 @@ class SimulateSettings(Settings):
     )
     task: Task = Field('shapes', description='Cube, sphere and torus, or three coloured cubes')
     count: int = Field(1000, ge=1, description='Scenes to write; the original data has 9,999')
-    seed: int = Field(0, ge=0, description='The same seed writes the same bytes')
+    seed: int = Field(0, ge=0, lt=2**63, description='The same seed writes the same bytes')
     tables: Path | None = Field(
         None,
         description='Whose LiDAR to simulate: a folder with azimuth.npy and zenith.npy, or the '
