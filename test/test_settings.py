@@ -1,7 +1,10 @@
+import re
+
 import pytest
 from pydantic import Field, model_validator
 from typing_extensions import Self
 
+from fusion_perception.models import build
 from fusion_perception.sensing.settings import Settings
 
 
@@ -171,3 +174,16 @@ def test_yaml_never_builds_objects(tmp_path):
     path = written(tmp_path, 'speed: !!python/object/apply:os.getcwd []')
     with pytest.raises(ValueError, match='not valid YAML'):
         Robot.read_yaml(path)
+
+
+@pytest.mark.parametrize(
+    ('model', 'config', 'said'),
+    [
+        ('rgb', {'channels': (4, 0)}, 'channels.1 = 0: input should be greater than 0'),
+        ('dense_fusion', {'lidar_widths': (8, -8)}, 'lidar_widths.1 = -8: input should be'),
+        ('lidar', {'size': 7}, '3 convolutions halve 7 pixels to nothing; give fewer channels'),
+    ],
+)
+def test_a_network_that_cannot_be_is_refused_in_words(model, config, said):
+    with pytest.raises(ValueError, match=re.escape(said)):
+        build(model, config)

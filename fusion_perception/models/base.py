@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import ClassVar, NamedTuple
+from typing import Annotated, ClassVar, NamedTuple
 
 from pydantic import Field
 from torch import Tensor, nn
 
 from fusion_perception.sensing.observation import Mode, Observation
 from fusion_perception.sensing.settings import Settings
+
+Width = Annotated[int, Field(gt=0)]
 
 
 class ModelConfig(Settings):

@@ -5,23 +5,34 @@ from __future__ import annotations
 from itertools import pairwise
 
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor, nn
 from torch.nn.functional import conv2d, max_pool2d, pad
 
-from fusion_perception.models.base import ModelConfig
+from fusion_perception.models.base import ModelConfig, Width
 
 
 class ConvNetConfig(ModelConfig):
     """The notebook's widths; `size` is the height and width of its square input."""
 
-    channels: tuple[int, ...] = Field((50, 100, 200), description='Channels of each convolution')
-    hidden: tuple[int, ...] = Field((1000, 100), description='Widths of the hidden linear layers')
+    channels: tuple[Width, ...] = Field((50, 100, 200), description='Channels of each convolution')
+    hidden: tuple[Width, ...] = Field(
+        (1000, 100), description='Widths of the hidden linear layers'
+    )
     size: int = Field(64, gt=0, description='Height and width of the input in pixels')
     origin: tuple[float, float, float] = Field(
         (0.0, 25.0, 0.0),
         description='Where the labels the network learns have their origin, LiDAR frame, metres',
     )
+
+    @model_validator(mode='after')
+    def _leaves_a_pixel(self) -> ConvNetConfig:
+        if self.size < 2 ** len(self.channels):
+            raise ValueError(
+                f'{len(self.channels)} convolutions halve {self.size} pixels to nothing; give '
+                'fewer channels, or a larger size'
+            )
+        return self
 
 
 class ConvNet(nn.Module):

@@ -17,7 +17,7 @@ from pydantic import Field
 from torch import Tensor
 from torch.nn.functional import avg_pool2d, grid_sample, interpolate, pad
 
-from fusion_perception.models.base import Estimate, FusionModel, ModelConfig
+from fusion_perception.models.base import Estimate, FusionModel, ModelConfig, Width
 from fusion_perception.models.gaussian import (
     invert_symmetric,
     log_determinant,
@@ -35,10 +35,10 @@ _LEAST_CONTRAST = 0.02
 class DenseFusionConfig(ModelConfig):
     """Settings of dense fusion."""
 
-    lidar_widths: tuple[int, ...] = Field(
+    lidar_widths: tuple[Width, ...] = Field(
         (32, 48, 64), min_length=1, description='Channels per LiDAR level'
     )
-    camera_widths: tuple[int, ...] = Field(
+    camera_widths: tuple[Width, ...] = Field(
         (16, 32, 64), min_length=2, description='Channels per camera level; the second one votes'
     )
     scene_center: tuple[float, float, float] = Field(
