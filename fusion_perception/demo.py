@@ -63,10 +63,10 @@ def demo(settings: DemoSettings) -> tuple[str, int]:
     Writes summary.json, scene.png, bag/ (rosbag2, mcap) and the logs of both processes.
     """
     import rclpy
-    from rclpy.signals import SignalHandlerOptions
 
     from fusion_perception.ros.child import terminable, undisturbed
     from fusion_perception.ros.domain import Domain
+    from fusion_perception.ros.joining import join
     from fusion_perception.ros.witness import Bag, Witness
 
     bundle = load_bundle(settings.bundle or settings.task)
@@ -85,8 +85,8 @@ def demo(settings: DemoSettings) -> tuple[str, int]:
     LOGGER.info('Starting sensor_sim and fusion_node on ROS_DOMAIN_ID=%d ...', domain.number)
     children: list[Child] = []
     bag = Bag(out / 'bag')
-    rclpy.init(args=[], signal_handler_options=SignalHandlerOptions.NO)
     try:
+        join()
         with terminable():
             witness = Witness(bag)
             with undisturbed():

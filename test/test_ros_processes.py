@@ -1,5 +1,6 @@
 """Sensor and node as processes: they talk, and end with code 0 whenever a signal comes."""
 
+import re
 import signal
 from pathlib import Path
 
@@ -8,9 +9,11 @@ import pytest
 pytest.importorskip('rclpy', reason='needs rclpy: pip install .[ros]')
 
 from geometry_msgs.msg import PoseArray
+from rclpy.context import Context
 from ros_graph import PATIENCE_S, Probe, RosProcess, ros, spinning, wait_until
 from small_bundles import small_bundle
 
+from fusion_perception.ros.joining import join
 from fusion_perception.sensing.decode import stamp_ns
 from fusion_perception.sensing.rep103 import centers_of
 
@@ -90,6 +93,47 @@ def test_a_wrong_setting_of_the_sensor_is_said_in_one_sentence(tmp_path):
         assert process.process.wait(PATIENCE_S) == 2
     assert 'spheres' in process.output()
     assert 'Traceback' not in process.output()
+
+
+@pytest.mark.parametrize(
+    ('arguments', 'remedy'),
+    [
+        # ROS itself passes over these two, and the scene would be of shapes.
+        (('--task', 'cubes'), '--ros-args -p NAME:=VALUE'),
+        (('-p', 'task:=cubes'), '--ros-args -p NAME:=VALUE'),
+        (('--ros-args', '-p', 'task=cubes'), '-p NAME:=VALUE'),
+        (('--ros-args', '-r', 'image=camera'), '-r FROM:=TO'),
+        (('--ros-args', '--params-file', 'nowhere.yaml'), 'Check the path'),
+        (('--ros-args', '--log-level', 'loud'), 'debug, info'),
+        (('--ros-args', '--parameters', 'nowhere.yaml'), 'Leave it out'),
+    ],
+)
+def test_arguments_that_are_not_ros_s_are_refused_with_a_remedy(arguments, remedy):
+    with pytest.raises(ValueError, match=re.escape(remedy)) as fault:
+        join(arguments, Context())
+    # Where in the sources of ROS it was found tells a user nothing.
+    assert '.c:' not in str(fault.value)
+
+
+def test_a_process_that_cannot_join_ros_says_so_in_one_sentence(tmp_path):
+    with RosProcess('sensor_sim', tmp_path / 'log', '-p', 'task=cubes') as process:
+        assert process.process.wait(PATIENCE_S) == 2
+    assert 'task=cubes' in process.output()
+    assert 'Traceback' not in process.output()
+
+
+@pytest.mark.parametrize(
+    ('variable', 'value', 'remedy'),
+    [
+        ('ROS_DOMAIN_ID', 'mine', 'number from 0 to 101'),
+        # Where the home directory is missing or cannot be written, as in many containers.
+        ('ROS_LOG_DIR', '/dev/null/log', 'Set ROS_LOG_DIR'),
+    ],
+)
+def test_a_wrong_environment_is_named_with_a_remedy(monkeypatch, variable, value, remedy):
+    monkeypatch.setenv(variable, value)
+    with pytest.raises(ValueError, match=remedy):
+        join(context=Context())
 
 
 def handles(pid, number):

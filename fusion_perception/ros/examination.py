@@ -19,10 +19,10 @@ from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.parameter import Parameter, parameter_value_to_python
 from rclpy.qos import QoSProfile, ReliabilityPolicy
-from rclpy.signals import SignalHandlerOptions
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image, PointCloud2
 
 from fusion_perception.ros.bridge import cv_bridge_fallback
+from fusion_perception.ros.joining import join
 from fusion_perception.ros.node_settings import NodeSettings
 from fusion_perception.ros.observed import (
     TYPES,
@@ -94,7 +94,7 @@ def examiner() -> Iterator[Examiner]:
     """Join the graph of this environment's ROS_DOMAIN_ID, and leave it again."""
     context = Context()
     # Ctrl-C belongs to the command.
-    rclpy.init(args=[], context=context, signal_handler_options=SignalHandlerOptions.NO)
+    join(context=context)
     node = Examiner(context)
     try:
         yield node

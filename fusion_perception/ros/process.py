@@ -33,7 +33,8 @@ class Startable:
 def run(name: str, args: list[str] | None = None) -> int:
     """Run one of NODES until SIGINT or SIGTERM, and return exit code 0.
 
-    A node that cannot be created (ValueError) ends with its sentence in the log and exit code 2.
+    What ROS cannot begin with, and a node that cannot be created (ValueError), end with a sentence
+    in the log and exit code 2.
     The main thread only waits for signals, so that no KeyboardInterrupt hits a callback half-way;
     rclpy's own handlers would invalidate the context before the node could say goodbye.
     A fault in a callback ends the process with its traceback.
@@ -47,12 +48,13 @@ def run(name: str, args: list[str] | None = None) -> int:
     import rclpy
     from rclpy.executors import SingleThreadedExecutor
     from rclpy.logging import get_logger
-    from rclpy.signals import SignalHandlerOptions
+
+    from fusion_perception.ros.joining import join
 
     ended = threading.Event()
     _on_signals(lambda number, frame: ended.set())
-    rclpy.init(args=args, signal_handler_options=SignalHandlerOptions.NO)
     try:
+        join(sys.argv[1:] if args is None else args)
         node = node_class()
     except ValueError as fault:
         get_logger(name).fatal(str(fault))

@@ -24,11 +24,11 @@ from rclpy.executors import (
     MultiThreadedExecutor,
     SingleThreadedExecutor,
 )
-from rclpy.signals import SignalHandlerOptions
 
 from fusion_perception.ros.child import Child, links, parameters, terminable, undisturbed
 from fusion_perception.ros.domain import Domain
 from fusion_perception.ros.fusion_node import FusionNode
+from fusion_perception.ros.joining import join
 from fusion_perception.ros.node_settings import NodeSettings
 from fusion_perception.ros.pipeline import Pipeline
 from fusion_perception.runtime import Device, EngineChoice
@@ -144,7 +144,7 @@ def watched(
     }
     quiet = ('--ros-args', '--log-level', 'warn')
     arguments = [*quiet, *parameters(chosen), '-p', 'autostart:=false', *links()]
-    rclpy.init(args=arguments, signal_handler_options=SignalHandlerOptions.NO)
+    join(arguments)
     node, executor = FusionNode(), create()
     thread = threading.Thread(target=_spin, args=(executor,), name='executor', daemon=True)
     try:

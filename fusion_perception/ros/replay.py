@@ -19,10 +19,10 @@ from rclpy.duration import Duration
 from rclpy.node import Node
 from rclpy.publisher import Publisher
 from rclpy.qos import DurabilityPolicy, QoSProfile
-from rclpy.signals import SignalHandlerOptions
 from rosgraph_msgs.msg import Clock
 from tqdm import tqdm
 
+from fusion_perception.ros.joining import join
 from fusion_perception.ros.messages import NANOSECONDS, stamp_message
 from fusion_perception.sensing.recorded import Recorded
 from fusion_perception.sensing.recording import Recording, Topic
@@ -135,8 +135,8 @@ def replay(settings: ReplaySettings) -> str:
     Raises FileNotFoundError or ValueError when it cannot be read, or nothing in it published.
     """
     with Recording(settings.bag) as recording, _interruptible():
-        rclpy.init(args=[], signal_handler_options=SignalHandlerOptions.NO)
         try:
+            join()
             player = Player(recording, settings)
             stopped = ''
             try:
