@@ -19,6 +19,7 @@ from fusion_perception.sensing.settings import Settings, closest, explain, load_
 
 Outcome = int | str | tuple[str, int] | None
 INTERRUPTED = 130
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
 ROS_PACKAGES = ('rclpy', 'launch', 'launch_ros', 'ament_index_python', 'sensor_msgs_py')
 
 
@@ -249,9 +250,9 @@ def sentence(error: Exception, verb: str) -> str:
             )
         return f"fusion {verb} needs the Python module '{error.name}'. Install it with pip."
     if isinstance(error, OSError) and error.strerror:
-        where = f'{error.filename}: ' if error.filename else ''
-        room = ' Make room and start again.' if error.errno == errno.ENOSPC else ''
-        return f'{where}{error.strerror}.{room}'
+        # What is written bit by bit is a full disk's without the name of the file.
+        remedy = ' Make room, or write elsewhere.' if error.errno in NO_ROOM else ''
+        return f'{error.filename or f"fusion {verb}"}: {error.strerror}.{remedy}'
     return str(error)
 
 

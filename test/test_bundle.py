@@ -1,6 +1,7 @@
 """A bundle is one file that rebuilds a model, and that is refused when it is not whole."""
 
 import json
+import resource
 from dataclasses import replace
 
 import pytest
@@ -47,6 +48,20 @@ def test_a_missing_bundle_says_how_to_get_one(tmp_path):
 
 def test_saving_leaves_no_draft_behind(saved):
     assert [file.name for file in saved[0].parent.iterdir()] == ['bundle.safetensors']
+
+
+def test_a_bundle_for_which_there_is_no_room_leaves_the_one_before(saved):
+    path, model = saved
+    before = path.read_bytes()
+    usual, most = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (len(before) // 2, most))
+    try:
+        with pytest.raises(OSError, match='Make room'):
+            save_bundle(path, model, 'early_fusion', Rig(), UniformGrid().lidar(), {'seed': 8})
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (usual, most))
+    assert path.read_bytes() == before
+    assert list(path.parent.iterdir()) == [path]
 
 
 @pytest.mark.parametrize('share', [0.0, 0.1, 0.5, 0.99])

@@ -40,8 +40,8 @@ def echo(settings: EchoSettings) -> tuple[str, int]:
         __import__(settings.need)
     if settings.word == 'missing':
         raise FileNotFoundError('No word at hand. Say one.')
-    if settings.word == 'lasting':
-        Path('/dev/full').write_text(settings.word)
+    if settings.word == 'much':
+        Path('/dev/full').write_text('much')  # Linux's always full disk.
     return ' '.join([settings.word] * settings.times), 3
 
 
@@ -121,9 +121,10 @@ def test_a_fault_is_one_sentence_on_stderr_and_exit_code_two(capsys):
     assert capsys.readouterr().err == 'No word at hand. Say one.\n'
 
 
-def test_a_full_disk_is_one_sentence_too(capsys):
-    assert cli.main(['echo', '--word', 'lasting']) == 2
-    assert capsys.readouterr().err == 'No space left on device. Make room and start again.\n'
+def test_a_full_disk_is_one_sentence_with_a_remedy(capsys):
+    assert cli.main(['echo', '--word', 'much']) == 2
+    said = 'fusion echo: No space left on device. Make room, or write elsewhere.\n'
+    assert capsys.readouterr().err == said
 
 
 def test_debug_shows_the_traceback_of_a_fault():

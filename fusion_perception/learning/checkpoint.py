@@ -41,7 +41,10 @@ class Checkpoint:
         return [row for row in self.rows if row['stage'] == stage]
 
     def write(self, path: Path) -> None:
-        """Write in one step: whoever is interrupted keeps the file of the epoch before."""
+        """Write in one step: whoever is interrupted keeps the file of the epoch before.
+
+        Raises OSError where it cannot be written, as on a full disk.
+        """
         tensors = {
             f'{group}/{key}': value.detach().cpu().contiguous()
             for group in ('model', 'moments', 'best', 'mean')
