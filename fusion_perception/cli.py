@@ -114,8 +114,8 @@ VERBS: dict[str, Verb] = {
 
 def main(args: Sequence[str] | None = None) -> int:
     """Run one verb and return the exit code: 0, 2 for a fault, 130 for Ctrl-C, or the verb's."""
-    if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == 'strict':
-        # As stderr always does: what cannot be written, of a path perhaps, is no fault.
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # A path may hold letters that are none of the terminal's; stderr escapes them by itself.
         sys.stdout.reconfigure(errors='backslashreplace')
     try:
         code = run(list(sys.argv[1:] if args is None else args))

@@ -90,7 +90,7 @@ def keep_growth(curves: list[Curve], machine: Machine, out: Path) -> str:
         ],
     }
     (out / 'growth.json').write_text(json.dumps(values, indent=2) + '\n')
-    (out / 'growth.md').write_text(text + '\n')
+    (out / 'growth.md').write_text(text + '\n', encoding='utf-8')
     draw(curves, out / 'growth.png')
     return f'{text}\n\n{out}: growth.json, growth.md, growth.png.'
 
@@ -123,4 +123,4 @@ def recorded(settings: BenchmarkSettings, machine: Machine) -> Result | None:
 def write(result: Result, stem: Path, text: str) -> None:
     """Write a result and its table as STEM.json and STEM.md."""
     result.write(stem.with_name(f'{stem.name}.json'))
-    stem.with_name(f'{stem.name}.md').write_text(text + '\n')
+    stem.with_name(f'{stem.name}.md').write_text(text + '\n', encoding='utf-8')

@@ -119,7 +119,7 @@ def write_comparison(settings: CompareSettings, data: Path, hosts: dict[str, str
         )
     comparison_plot(losses, errors, settings.out / 'losses.png')
     text = as_markdown(table)
-    (settings.out / 'table.md').write_text(text + '\n')
+    (settings.out / 'table.md').write_text(text + '\n', encoding='utf-8')
     values = {
         'models': table,
         'settings': settings.model_dump(mode='json'),

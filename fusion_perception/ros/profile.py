@@ -107,7 +107,7 @@ def profile(settings: ProfileSettings) -> tuple[str, int]:
     text = as_markdown(settings, runs)
     values = {'settings': settings.model_dump(mode='json', exclude={'out'}), 'runs': runs}
     (settings.out / 'profile.json').write_text(json.dumps(values, indent=2) + '\n')
-    (settings.out / 'profile.md').write_text(text + '\n')
+    (settings.out / 'profile.md').write_text(text + '\n', encoding='utf-8')
     good = all(run['predictions'] and run['accounted'] for run in runs)
     return f'{text}\n\n{settings.out}: profile.json, profile.md.', 0 if good else 1
 
