@@ -1,5 +1,6 @@
 """Data folders become recordings and come back: nothing is lost but what the documents say."""
 
+import shlex
 import shutil
 
 import numpy as np
@@ -147,3 +148,18 @@ def test_tables_of_another_lidar_are_refused(data, tmp_path):
         np.save(tables / name, np.load(data / name)[:32])
     with pytest.raises(ValueError, match=r'No scene comes of .*\(64, 64\).*\(32, 32\).*--tables'):
         from_bag(FromBagSettings(bag=bag, out=tmp_path / 'out', tables=str(tables)))
+
+
+def test_what_a_command_advises_can_be_pasted_whatever_the_path(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+
+    def advised(*arguments):
+        assert cli.main(list(arguments)) == 0
+        command = shlex.split(capsys.readouterr().out.rpartition(': fusion ')[2])
+        return command[0], command[1]
+
+    assert cli.main(['view', 'my scenes']) == 2
+    assert "`fusion simulate 'my scenes' --task" in capsys.readouterr().err
+    assert advised('simulate', 'my scenes', '--count', '2') == ('view', 'my scenes')
+    assert advised('to-bag', 'my scenes', '--out', "Bo's drive") == ('replay', "Bo's drive")
+    assert advised('from-bag', "Bo's drive", '--out', 'the same') == ('view', 'the same')

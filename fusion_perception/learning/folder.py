@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from io import BytesIO
 from pathlib import Path
+from shlex import quote
 
 import numpy as np
 import torch
@@ -86,14 +87,14 @@ class DataFolder:
     def open(cls, path: Path) -> DataFolder:
         """Open a data folder; raise FileNotFoundError or ValueError for what does not fit."""
         if not path.is_dir():
-            kind, out = ('a file', 'OUT') if path.exists() else ('missing', path)
+            kind, out = ('a file', 'OUT') if path.exists() else ('missing', quote(str(path)))
             raise FileNotFoundError(
                 f'{path} is {kind}; a data folder is needed. Make one with '
                 f'`fusion simulate {out} --task shapes --count 1000`.'
             )
         if not any(path.iterdir()):
             raise FileNotFoundError(
-                f'{path} is empty. Fill it with `fusion simulate {path} --task shapes '
+                f'{path} is empty. Fill it with `fusion simulate {quote(str(path))} --task shapes '
                 '--count 1000`.'
             )
         classes, positions = read_positions(path / LABELS)

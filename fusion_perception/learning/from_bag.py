@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from pathlib import Path
+from shlex import quote
 from typing import Annotated
 
 import numpy as np
@@ -104,7 +105,7 @@ def from_bag(settings: FromBagSettings) -> str:
     scenes.finish()
     done = (
         f'{scenes.count:,} scenes of {settings.bag} are in {settings.out}. Look at one: '
-        f'fusion view {settings.out} --index 0 --out pictures'
+        f'fusion view {quote(str(settings.out))} --index 0 --out pictures'
     )
     return '\n'.join((done, *notes))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from shlex import quote
 from typing import Annotated
 
 import numpy as np
@@ -67,7 +68,7 @@ def simulate(settings: SimulateSettings) -> str:
         write_folder(settings.out, frames, rig, lidar, bar.update)
     return (
         f'{settings.count:,} scenes of {settings.task} (seed {settings.seed}) are in '
-        f'{settings.out}. Look at one: fusion view {settings.out} --index 0'
+        f'{settings.out}. Look at one: fusion view {quote(str(settings.out))} --index 0'
     )
 
 

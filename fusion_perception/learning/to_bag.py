@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from shlex import quote
 from typing import Annotated
 
 import tyro
@@ -51,5 +52,5 @@ def to_bag(settings: ToBagSettings) -> str:
             bag.centers(TRUTH, stamp_ns, folder.centers(index))
     return (
         f'{len(folder):,} scenes of {settings.data} are in {out}: {len(folder) / settings.rate:g} '
-        f's at {settings.rate:g} Hz. Play it: fusion replay {out}'
+        f's at {settings.rate:g} Hz. Play it: fusion replay {quote(str(out))}'
     )

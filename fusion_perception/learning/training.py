@@ -6,6 +6,7 @@ import logging
 import math
 import time
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING, cast
 
 import torch
@@ -259,7 +260,8 @@ def farewell(run: RunFolder, checkpoint: Checkpoint, model: FusionModel) -> str:
         holds = f'no epoch was finished, {run.bundle} holds untrained weights'
     return (
         f'Stopped: {holds}. Go on with '
-        f'`fusion train --config {run.path / "config.yaml"} --out {run.path} --resume`.'
+        f'`fusion train --config {quote(str(run.path / "config.yaml"))} '
+        f'--out {quote(str(run.path))} --resume`.'
     )
 
 
