@@ -19,6 +19,7 @@ from fusion_perception.sensing.settings import Settings, closest, explain, load_
 
 Outcome = int | str | tuple[str, int] | None
 INTERRUPTED = 130
+OPTIONS = ['--debug', '--help', '--version']
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
 ROS_PACKAGES = ('rclpy', 'launch', 'launch_ros', 'ament_index_python', 'sensor_msgs_py')
 
@@ -161,11 +162,13 @@ def run(args: list[str]) -> int:
 def call(name: str, args: Sequence[str]) -> Outcome:
     """Import the verb's module, read its settings from the flags, and call its function."""
     if name not in VERBS:
-        what = 'option' if name.startswith('-') else 'verb'
-        raise ValueError(
-            f"fusion has no {what} '{name}'. {closest(name, list(VERBS))} "
-            'See all with `fusion --help`.'
-        )
+        if name.startswith('-'):
+            fault = (
+                f"fusion has no option '{name}'. {closest(name, OPTIONS)} Others follow a verb."
+            )
+        else:
+            fault = f"fusion has no verb '{name}'. {closest(name, list(VERBS))}"
+        raise ValueError(f'{fault} See all with `fusion --help`.')
     verb = VERBS[name]
     module = importlib.import_module(verb.module)
     settings = read_settings(getattr(module, verb.settings), args, f'fusion {name}', verb.help)

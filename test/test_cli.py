@@ -72,6 +72,18 @@ def test_a_mistyped_verb_is_answered_with_the_meant_one(capsys):
     assert "Did you mean 'train'?" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ('option', 'said'),
+    [
+        ('--vresion', "Did you mean '--version'?"),
+        ('--word', 'Known: --debug, --help, --version. Others follow a verb.'),
+    ],
+)
+def test_an_option_is_not_taken_for_a_verb(option, said, capsys):
+    assert cli.main([option, 'hello']) == 2
+    assert said in capsys.readouterr().err
+
+
 def test_a_verb_s_text_goes_to_stdout_and_its_code_to_the_shell(capsys):
     assert cli.main(['echo', '--word', 'hello', '--times', '2']) == 3
     assert capsys.readouterr().out == 'hello hello\n'
