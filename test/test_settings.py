@@ -170,6 +170,18 @@ def test_a_file_without_keys_says_what_it_holds(tmp_path, text, kind):
         Robot.read_yaml(written(tmp_path, text))
 
 
+@pytest.mark.parametrize('text', ['speed: 1\nspeed: 2\n', 'lens:\n  focal: 1\n  focal: 1\n'])
+def test_a_key_that_stands_twice_in_yaml_is_refused_with_its_line(tmp_path, text):
+    line = text.count('\n')
+    with pytest.raises(ValueError, match=f'robot.yaml .* stands there twice .* line {line}'):
+        Robot.read_yaml(written(tmp_path, text))
+
+
+def test_yaml_merges_what_another_mapping_holds(tmp_path):
+    path = written(tmp_path, 'lens: {<<: {name: tele, focal: 50}, focal: 80}\n')
+    assert Robot.read_yaml(path) == Robot(lens=Lens(name='tele', focal=80))
+
+
 def test_yaml_never_builds_objects(tmp_path):
     path = written(tmp_path, 'speed: !!python/object/apply:os.getcwd []')
     with pytest.raises(ValueError, match='not valid YAML'):

@@ -46,7 +46,7 @@ def load_yaml_mapping(path: Path) -> dict[str, object]:
     if not path.is_file():
         raise FileNotFoundError(f'No settings file at {path}. Check the path.')
     try:
-        values = yaml.safe_load(path.read_text(encoding='utf-8'))
+        values = yaml.load(path.read_text(encoding='utf-8'), _UniqueKeys)
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         where = ' '.join(str(error).split())
         raise ValueError(f'{path} is not valid YAML: {where}. Correct the file.') from None
@@ -57,6 +57,20 @@ def load_yaml_mapping(path: Path) -> dict[str, object]:
             f'{path} holds a {type(values).__name__}, not `key: value` lines. Correct the file.'
         )
     return {str(key): value for key, value in values.items()}
+
+
+class _UniqueKeys(yaml.SafeLoader):
+    """Refuse a key that stands twice in a mapping; the first would be lost in silence."""
+
+    def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
+        node = super().compose_mapping_node(anchor)
+        seen: set[str] = set()
+        for key in (key for key, _ in node.value if isinstance(key, yaml.ScalarNode)):
+            if key.value in seen:
+                fault = f"'{key.value}' stands there twice"
+                raise yaml.MarkedYAMLError(problem=fault, problem_mark=key.start_mark)
+            seen.add(key.value)
+        return node
 
 
 def explain(cls: type[BaseModel], error: ValidationError, leave_out: str = '') -> str:
