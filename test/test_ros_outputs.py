@@ -235,6 +235,22 @@ def test_with_tf2_a_frame_nobody_publishes_is_told_and_heals_when_it_comes(graph
         assert ahead == pytest.approx(24.0 * directions[30, 30, 1], abs=0.01)
 
 
+def test_with_tf2_a_node_that_was_cleaned_up_survives_a_jump_of_the_clock(tmp_path, monkeypatch):
+    pytest.importorskip('tf2_ros', reason='needs tf2_ros, of a ROS installation')
+    monkeypatch.setenv('PYTHONMALLOC', 'debug')  # Who still uses what was freed will not get far.
+    parameters = ('-p', f'bundle:={small_bundle(tmp_path)}', '-p', 'target_frame:=map')
+    with RosProcess('fusion_node', tmp_path / 'log', *parameters) as process, ros():
+        probe = Probe()
+        with spinning(probe):
+            probe.wait_for_node()
+            # What the first one leaves behind is collected by the second.
+            for transition in ('deactivate', 'cleanup', 'configure', 'cleanup'):
+                assert probe.change_state(transition), transition
+            assert probe.set('use_sim_time', True).successful
+            assert probe.state() == 'unconfigured'
+            assert process.end() == 0, process.output()
+
+
 def test_a_late_listener_learns_the_names_of_the_classes(graph):
     vision_msgs = pytest.importorskip('vision_msgs.msg', reason='needs vision_msgs')
     probe = graph()

@@ -68,6 +68,8 @@ class TargetFrame:
         """Stop listening."""
         self._listener.unregister()
         self._node.destroy_service(self._buffer.srv)
+        # The clock calls it when time jumps, also when it is gone: that would end the process.
+        self._buffer.jump_handle.unregister()
 
 
 def _rotation(w: float, x: float, y: float, z: float) -> NDArray[np.float64]:
