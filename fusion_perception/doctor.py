@@ -207,7 +207,7 @@ def examine_bag(settings: DoctorSettings) -> list[Finding]:
         sources = {s: [Source(t, recording.topics[t].type)] for t, s in streams.items()}
         heard: dict[Stream, float] = {s: 0.0 for s in STREAMS if watch.received[s]}
         facts = Facts(
-            inputs=watch.inputs(sources, heard, {}, {}),
+            inputs=watch.inputs(sources, heard, {}, {}, {}),
             pairs=watch.pairs,
             pairing=settings.pairing,
             returns=watch.returns,

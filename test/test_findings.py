@@ -102,6 +102,12 @@ def test_a_sensor_that_fell_silent_is_named_with_the_time_since(publishers):
     assert ('gone' in found.cause) == (not publishers)
 
 
+@pytest.mark.parametrize(('silent_s', 'is_named'), [(2.9, False), (3.1, True)])
+def test_a_slow_sensor_is_silent_after_two_of_its_periods(silent_s, is_named):
+    slow = stream('lidar', received=3, silent_s=silent_s, period_s=1.5)
+    assert bool(diagnose(node(lidar=slow))) == is_named
+
+
 def test_a_refused_message_is_explained_by_what_came_and_what_is_needed():
     fault = "Encoding 'yuv422' is not supported. Publish one of rgb8, bgr8."
     found = only(node(stream('camera', dropped={'bad_encoding': 20}, fault=fault)))

@@ -1,4 +1,4 @@
-"""When the node takes its output for overdue."""
+"""When the node takes its output for overdue, and how often its inputs come."""
 
 import pytest
 
@@ -40,6 +40,16 @@ def test_what_comes_seldom_is_not_overdue_between_two_outputs():
     watched.outputs(1.0, 1.0, 1.0)
     assert not watched.overdue(1.9)
     assert watched.overdue(0.2)
+
+
+def test_the_period_of_a_stream_is_its_shortest_lately():
+    watched = Watched()
+    assert watched.monitor.period_s('lidar') == 0.0
+    for interval_s in (1.5, 30.0, 1.4, 1.5):
+        watched.monitor.heard('lidar', 0, 0)
+        watched.now_s += interval_s
+    assert watched.monitor.period_s('lidar') == pytest.approx(1.4)
+    assert watched.monitor.period_s('camera') == 0.0
 
 
 def test_one_long_gap_does_not_make_the_next_silence_pass_for_usual():

@@ -99,6 +99,14 @@ def test_stamps_too_far_apart_are_measured(probe):
     assert wait_until(apart, 'the offset')
 
 
+def test_sensors_slower_than_a_second_are_not_called_silent(probe):
+    probe.create_timer(1.6, lambda: probe.publish(probe.get_clock().now().nanoseconds))
+    wait_until(lambda: len(probe.centers) >= 3, 'their pace')
+    before = len(probe.diagnostics)
+    wait_until(lambda: len(probe.diagnostics) >= before + 5, 'what is said of them')
+    assert not [s.message for s in probe.diagnostics[before:] if 'silent' in s.message]
+
+
 @pytest.mark.parametrize(('image_type', 'known'), [('raw', True), ('compressed', False)])
 def test_only_a_raw_image_is_known_to_be_too_large_by_its_camera_info(tmp_path, image_type, known):
     camera = Camera(width=1920, height=1080, fx=900.0, fy=900.0, cx=960.0, cy=540.0)

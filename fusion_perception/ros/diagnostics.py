@@ -12,7 +12,7 @@ from pydantic import Field
 from std_msgs.msg import Header
 
 from fusion_perception.sensing.finding import Finding
-from fusion_perception.sensing.findings import SILENT_S
+from fusion_perception.sensing.findings import is_silent
 from fusion_perception.sensing.settings import Settings
 
 OK, WARN, ERROR, STALE = (
@@ -39,12 +39,16 @@ class Thresholds(Settings):
 
 @dataclass(frozen=True)
 class StreamState:
-    """One input: its topic, how many publish on it, and what the ledger says of it."""
+    """One input: its topic, how many publish on it, and what the ledger says of it.
+
+    `age_s` is the time since its last message, `period_s` the shortest between the last ones.
+    """
 
     topic: str
     publishers: int
     age_s: float | None
     rate_hz: float
+    period_s: float = 0.0
     received: int = 0
     used: int = 0
     pending: int = 0
@@ -115,7 +119,7 @@ def _without_partner(state: NodeState) -> str:
     """Say what keeps the node from fusing, although it predicts from one sensor."""
     name, stream = ('LiDAR', 'lidar') if state.mode == 'camera_only' else ('camera', 'camera')
     lacking = state.streams.get(stream)
-    if lacking is None or lacking.age_s is None or lacking.age_s > SILENT_S:
+    if lacking is None or lacking.age_s is None or is_silent(lacking.age_s, lacking.period_s):
         return f'The {name} is silent'
     return f'What the {name} sends finds no partner'
 

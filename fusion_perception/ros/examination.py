@@ -23,6 +23,7 @@ from sensor_msgs.msg import CameraInfo, CompressedImage, Image, PointCloud2
 
 from fusion_perception.ros.bridge import cv_bridge_fallback
 from fusion_perception.ros.joining import join
+from fusion_perception.ros.monitor import Pace
 from fusion_perception.ros.node_settings import NodeSettings
 from fusion_perception.ros.observed import (
     TYPES,
@@ -111,7 +112,7 @@ class Examiner(Node):
         self._spinner = SingleThreadedExecutor(context=context)
         self._spinner.add_node(self)
         self._statuses: dict[str, DiagnosticStatus] = {}
-        self._last: dict[Stream, float] = {}
+        self._heard: dict[Stream, Pace] = {stream: Pace() for stream in STREAMS}
         self._image_size = (0, 0)
         self._infos = 0
         self.create_subscription(DiagnosticArray, '/diagnostics', self._on_diagnostics, 10)
@@ -166,10 +167,11 @@ class Examiner(Node):
         for stream, topic, kind, qos in inputs:
             sources[stream].append(Source(topic, kind, publishers(self, topic, qos)))
         now = time.monotonic()
-        silent_s = {stream: now - at for stream, at in self._last.items()}
+        silent_s = {stream: pace.age_s(now) for stream, pace in self._heard.items()}
+        period_s = {stream: pace.period_s() for stream, pace in self._heard.items()}
         camera_bytes = image_bytes(sources['camera'], *self._image_size)
         streams = watch.inputs(
-            sources, silent_s, {'camera': camera_bytes}, {'camera': self._infos}
+            sources, silent_s, period_s, {'camera': camera_bytes}, {'camera': self._infos}
         )
         lifecycle = '' if state is None else state.current_state.label
         facts = Facts(
@@ -233,7 +235,7 @@ class Examiner(Node):
         for stream, topic, kind, _ in inputs:
 
             def on_message(message: Any, stream: Stream = stream) -> None:
-                self._last[stream] = time.monotonic()
+                self._heard[stream].note(time.monotonic())
                 watch.take(stream, message, self.get_clock().now().nanoseconds)
 
             self.create_subscription(TYPES[kind], topic, on_message, HEARS_ALL)

@@ -312,6 +312,7 @@ class FusionNode(Startable, LifecycleNode):
                     topic=topics[stream],
                     publishers=self.count_publishers(topics[stream]),
                     age_s=monitor.age_s(stream),
+                    period_s=monitor.period_s(stream),
                     rate_hz=rates[stream],
                     **counters[stream],
                 )

@@ -13,6 +13,7 @@ import numpy as np
 from fusion_perception.sensing.ledger import STREAMS, Stream, StreamCounts
 from fusion_perception.sensing.observation import Mode
 from fusion_perception.sensing.offsets import Arrival
+from fusion_perception.sensing.pairing import MISSED
 
 # The camera is often faster than the LiDAR: images left over are no sign of trouble.
 EXPECTED_LOSSES = frozenset({'no_partner'})
@@ -39,15 +40,39 @@ class Window:
         return {'p50': p50, 'p95': p95, 'p99': p99, 'max': max(values)}
 
 
+class Pace:
+    """When something came last, and how often it does, seconds of one clock."""
+
+    def __init__(self) -> None:
+        self._last: float | None = None
+        self._intervals_s: deque[float] = deque(maxlen=8)
+
+    def note(self, now: float) -> None:
+        """Note that it came."""
+        if self._last is not None:
+            self._intervals_s.append(now - self._last)
+        self._last = now
+
+    def age_s(self, now: float) -> float | None:
+        """Return how long ago it came, None before the first time."""
+        return None if self._last is None else now - self._last
+
+    def period_s(self) -> float:
+        """Return the shortest of the last intervals, 0 before there is one.
+
+        The longest would make one long gap pass for usual.
+        """
+        return min(self._intervals_s, default=0.0)
+
+
 class Monitor:
     """What happened when. Times are of a steady clock, `now`; any thread may report."""
 
     def __init__(self, now: Callable[[], float] = time.monotonic) -> None:
         self._now = now
         self._lock = threading.Lock()
-        self._heard: dict[Stream, float] = {}
-        self._output_at: float | None = None
-        self._intervals_s: deque[float] = deque(maxlen=8)  # Between the last outputs.
+        self._heard: dict[Stream, Pace] = {stream: Pace() for stream in STREAMS}
+        self._output = Pace()
         self._mode: Mode | None = None
         self._modes: Counter[str] = Counter()
         self._entered: Mode | Literal['none'] = 'none'
@@ -72,7 +97,7 @@ class Monitor:
     def heard(self, stream: Stream, stamp_ns: int, now_ns: int) -> None:
         """Note that a message of a stream came, its stamp, and the time by the same clock."""
         with self._lock:
-            self._heard[stream] = self._now()
+            self._heard[stream].note(self._now())
             self._arrivals[stream].append(Arrival(stamp_ns, now_ns))
 
     def arrivals(self, stream: Stream) -> list[Arrival]:
@@ -85,10 +110,8 @@ class Monitor:
     ) -> None:
         """Note an output, the time since its stamp, that of inference and between the stamps."""
         with self._lock:
-            now = self._now()
-            if self._output_at is not None:
-                self._intervals_s.append(now - self._output_at)
-            self._output_at, self._mode = now, mode
+            self._output.note(self._now())
+            self._mode = mode
             self._modes[mode] += 1
             self._latency_ms.add(latency_ms)
             self._inference_ms.add(inference_ms)
@@ -104,13 +127,17 @@ class Monitor:
     def age_s(self, stream: Stream) -> float | None:
         """Return how long ago a stream was heard, None before its first message."""
         with self._lock:
-            return self._now() - self._heard[stream] if stream in self._heard else None
+            return self._heard[stream].age_s(self._now())
+
+    def period_s(self, stream: Stream) -> float:
+        """Return the shortest time between the last messages of a stream, 0 before two came."""
+        with self._lock:
+            return self._heard[stream].period_s()
 
     def output(self) -> tuple[float | None, Mode | None, dict[str, int]]:
         """Return the age of the last output, its mode, and how many there were in each mode."""
         with self._lock:
-            age = None if self._output_at is None else self._now() - self._output_at
-            return age, self._mode, dict(self._modes)
+            return self._output.age_s(self._now()), self._mode, dict(self._modes)
 
     def overdue(self, after_s: float) -> bool:
         """Say whether nothing came out for that long, and for two of the shortest last intervals.
@@ -118,10 +145,8 @@ class Monitor:
         A slow sensor, or simulated time that runs slowly, makes them long.
         """
         with self._lock:
-            if self._output_at is None:
-                return True
-            age_s = self._now() - self._output_at
-            return age_s > max(after_s, 2 * min(self._intervals_s, default=0.0))
+            age_s = self._output.age_s(self._now())
+            return age_s is None or age_s > max(after_s, MISSED * self._output.period_s())
 
     def times(self) -> tuple[dict[str, float], dict[str, float]]:
         """Return the percentiles of latency and inference, milliseconds."""

@@ -141,6 +141,7 @@ def _inputs(pipeline: Pipeline, sources: dict[Stream, list[Source]]) -> Sequence
             dropped=lately[stream]['dropped'],
             fault=monitor.faults.get(stream, ''),
             silent_s=monitor.age_s(stream),
+            period_s=monitor.period_s(stream),
             arrivals=monitor.arrivals(stream),
             message_bytes=size[stream],
         )

@@ -37,7 +37,8 @@ class InputFacts:
 
     `sources` are alternatives. `fault` is why the last refused message was refused, `silent_s`
     the time since the last one, `message_bytes` what one message takes (0: unknown), `announced`
-    how many messages there were by what came beside them (camera_info; 0: unknown).
+    how many messages there were by what came beside them (camera_info; 0: unknown). `period_s` is
+    the shortest time between two of the last messages, by the clock of `silent_s`.
     """
 
     stream: Stream
@@ -46,6 +47,7 @@ class InputFacts:
     dropped: Mapping[str, int] = field(default_factory=dict)
     fault: str = ''
     silent_s: float | None = None
+    period_s: float = 0.0
     arrivals: Sequence[Arrival] = ()
     message_bytes: int = 0
     announced: int = 0

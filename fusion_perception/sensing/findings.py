@@ -13,6 +13,7 @@ from fusion_perception.sensing.facts import Facts, InputFacts, Publisher
 from fusion_perception.sensing.finding import Finding, parted
 from fusion_perception.sensing.ledger import Stream
 from fusion_perception.sensing.offsets import age_s, rate_hz
+from fusion_perception.sensing.pairing import MISSED
 from fusion_perception.sensing.pairing_findings import of_pairing
 
 NAMES: dict[Stream, str] = {'camera': 'camera', 'lidar': 'LiDAR'}
@@ -38,6 +39,11 @@ def diagnose(facts: Facts) -> list[Finding]:
         *_of_times(facts),
         *_of_scene(facts),
     ]
+
+
+def is_silent(age_s: float, period_s: float) -> bool:
+    """Say whether a stream is silent whose last message is so old, and which comes so often."""
+    return age_s > max(SILENT_S, MISSED * period_s)
 
 
 def _of_node(facts: Facts) -> Iterator[Finding]:
@@ -97,7 +103,7 @@ def _of_input(facts: InputFacts) -> Iterator[Finding]:
     if not facts.received and facts.silent_s is None:
         yield from _of_nothing(facts)
         return
-    if facts.silent_s is not None and facts.silent_s > SILENT_S:
+    if facts.silent_s is not None and is_silent(facts.silent_s, facts.period_s):
         publishers = [p for source in facts.sources for p in source.publishers]
         yield Finding(
             'ERROR',

@@ -88,13 +88,14 @@ class Watch:
     def inputs(
         self,
         sources: Mapping[Stream, Sequence[Source]],
-        silent_s: Mapping[Stream, float],
+        silent_s: Mapping[Stream, float | None],
+        period_s: Mapping[Stream, float],
         message_bytes: Mapping[Stream, int],
         announced: Mapping[Stream, int],
     ) -> list[InputFacts]:
         """Return the facts of the streams that have sources.
 
-        `silent_s` lacks what was never heard.
+        `silent_s` lacks, or has None for, what was never heard.
         """
         pairing = self._pairer.counters()
         return [
@@ -108,6 +109,7 @@ class Watch:
                 },
                 fault=self._faults.get(stream, ''),
                 silent_s=silent_s.get(stream),
+                period_s=period_s.get(stream, 0.0),
                 arrivals=list(self._arrivals[stream]),
                 message_bytes=message_bytes.get(stream, 0),
                 announced=announced.get(stream, 0),
