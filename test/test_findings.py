@@ -102,6 +102,15 @@ def test_a_sensor_that_fell_silent_is_named_with_the_time_since(publishers):
     assert ('gone' in found.cause) == (not publishers)
 
 
+def test_a_driver_that_comes_back_with_another_type_is_not_said_to_send_nothing():
+    other = Publisher('/driver', COMPRESSED)
+    found = only(node(stream('camera', [other], received=0, silent_s=4.2)))
+    assert '4.2 s' in found.symptom
+    assert COMPRESSED in found.cause
+    beside = only(node(stream('camera', [other, DRIVER], received=0, silent_s=4.2)))
+    assert 'sends nothing' in beside.cause
+
+
 @pytest.mark.parametrize(('silent_s', 'is_named'), [(2.9, False), (3.1, True)])
 def test_a_slow_sensor_is_silent_after_two_of_its_periods(silent_s, is_named):
     slow = stream('lidar', received=3, silent_s=silent_s, period_s=1.5)

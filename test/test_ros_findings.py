@@ -60,21 +60,39 @@ def said(probe, *words):
     return message if all(word in message for word in words) else ''
 
 
-def test_a_topic_without_publisher_and_one_of_another_type_are_named(probe):
-    probe.destroy_publisher(probe.images)
-    probe.destroy_publisher(probe.ranges)
+@contextlib.contextmanager
+def driver_of_compressed_images():
     elsewhere = Context()  # One process takes one type per topic only.
     rclpy.init(context=elsewhere)
     driver = Node('driver', context=elsewhere)
     driver.create_publisher(CompressedImage, 'image', 1)
     try:
+        yield
+    finally:
+        driver.destroy_node()
+        rclpy.shutdown(context=elsewhere)
+
+
+def test_a_topic_without_publisher_and_one_of_another_type_are_named(probe):
+    probe.destroy_publisher(probe.images)
+    probe.destroy_publisher(probe.ranges)
+    with driver_of_compressed_images():
         wait_until(
             lambda: said(probe, 'nobody publishes', '/range_image', '/driver', 'CompressedImage'),
             'both reasons',
         )
-    finally:
-        driver.destroy_node()
-        rclpy.shutdown(context=elsewhere)
+
+
+def test_a_driver_that_comes_back_with_another_type_is_named(probe):
+    def heard():
+        probe.publish(probe.get_clock().now().nanoseconds)
+        return probe.streams().get('camera', {}).get('received')
+
+    wait_until(heard, 'the first images')
+    probe.destroy_publisher(probe.images)
+    with driver_of_compressed_images():
+        words = ('/image has been silent', '/driver', 'CompressedImage')
+        wait_until(lambda: said(probe, *words), 'the reason')
 
 
 def test_zero_stamps_are_named(probe):

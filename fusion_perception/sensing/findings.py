@@ -104,15 +104,21 @@ def _of_input(facts: InputFacts) -> Iterator[Finding]:
         yield from _of_nothing(facts)
         return
     if facts.silent_s is not None and is_silent(facts.silent_s, facts.period_s):
-        publishers = [p for source in facts.sources for p in source.publishers]
-        yield Finding(
-            'ERROR',
-            f'{facts.topics} has been silent for {facts.silent_s:.1f} s',
-            f'{_names(publishers)} is still there and sends nothing'
-            if publishers
-            else 'its publisher is gone',
-            'Look at the log of its driver, the cable and the power.',
-        )
+        symptom = f'{facts.topics} has been silent for {facts.silent_s:.1f} s'
+        fitting = [
+            p for s in facts.sources for p in s.publishers if p.type == s.type and not p.clash
+        ]
+        unheard = [] if fitting else list(_of_unheard(facts, symptom))
+        yield from unheard or [
+            Finding(
+                'ERROR',
+                symptom,
+                f'{_names(fitting)} is still there and sends nothing'
+                if fitting
+                else 'its publisher is gone',
+                'Look at the log of its driver, the cable and the power.',
+            )
+        ]
         return
     dropped = facts.dropped
     if facts.message_bytes >= LARGE_BYTES and facts.received < MOST * facts.announced:
@@ -177,29 +183,9 @@ def _of_nothing(facts: InputFacts) -> Iterator[Finding]:
             '`ros2 topic list`.',
         )
         return
-    explained = False
-    for source in facts.sources:
-        others = [p for p in source.publishers if p.type != source.type]
-        if others:
-            explained = True
-            yield Finding(
-                'ERROR',
-                symptom,
-                f'{_names(others)} publishes {others[0].type} on {source.topic}, and '
-                f'{source.type} is needed',
-                f'Remap the input to a topic of type {source.type}, or convert the messages.',
-            )
-        clashing = [p for p in source.publishers if p.clash and p not in others]
-        if clashing:
-            explained = True
-            yield Finding(
-                'ERROR',
-                symptom,
-                f'the QoS of {_names(clashing)} does not match ({clashing[0].clash})',
-                'Change that policy on one of the two sides: a subscription may ask for no more '
-                'than the publisher offers.',
-            )
-    if explained:
+    unheard = list(_of_unheard(facts, symptom))
+    if unheard:
+        yield from unheard
         return
     if facts.message_bytes >= LARGE_BYTES:
         yield Finding(
@@ -216,6 +202,29 @@ def _of_nothing(facts: InputFacts) -> Iterator[Finding]:
         f'Look at its log, and at `ros2 topic hz {facts.sources[0].topic}`. Messages above 0.5 MB '
         'need large_images:=true.',
     )
+
+
+def _of_unheard(facts: InputFacts, symptom: str) -> Iterator[Finding]:
+    """Yield who publishes there what cannot be heard: another type, or another QoS."""
+    for source in facts.sources:
+        others = [p for p in source.publishers if p.type != source.type]
+        if others:
+            yield Finding(
+                'ERROR',
+                symptom,
+                f'{_names(others)} publishes {others[0].type} on {source.topic}, and '
+                f'{source.type} is needed',
+                f'Remap the input to a topic of type {source.type}, or convert the messages.',
+            )
+        clashing = [p for p in source.publishers if p.clash and p not in others]
+        if clashing:
+            yield Finding(
+                'ERROR',
+                symptom,
+                f'the QoS of {_names(clashing)} does not match ({clashing[0].clash})',
+                'Change that policy on one of the two sides: a subscription may ask for no more '
+                'than the publisher offers.',
+            )
 
 
 def _too_large(facts: InputFacts) -> tuple[str, str]:
