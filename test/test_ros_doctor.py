@@ -100,6 +100,18 @@ def test_a_graph_that_works_is_found_well(graph):
     assert '32FC1 64x64' in text
 
 
+def test_a_node_that_was_started_twice_is_named_and_no_sensor_blamed(graph):
+    namesake = FusionNode()
+    namesake.start()
+    with spinning(namesake), Sensors(graph):
+        text, code = examined()
+    namesake.destroy_node()
+    assert code == 1, text
+    assert '2 nodes are called /fusion_node' in text
+    assert 'repeat' not in text
+    assert '/image: ' in text
+
+
 @pytest.mark.parametrize(
     ('name', 'value'),
     [('invalid_values', [7000]), ('range_scale', 0.01)],

@@ -142,9 +142,8 @@ class Examiner(Node):
         settings, use_sim_time = self._settings(name)
         if use_sim_time:
             self.set_parameters([Parameter('use_sim_time', value=True)])
-        for topic, kind, _ in self._topics(name, 'publishers'):
-            if kind == type_name(DiagnosticArray) and topic != '/diagnostics':  # Remapped.
-                self.create_subscription(DiagnosticArray, topic, self._on_diagnostics, 10)
+        for topic in {*self._diagnostics_topics(name)} - {'/diagnostics'}:  # Remapped.
+            self.create_subscription(DiagnosticArray, topic, self._on_diagnostics, 10)
         self._spin(2.5, lambda: name in self._statuses)
         before = values_of(self._statuses.get(name))
         rows, _, columns = before.get('lidar_shape', '').partition('x')
@@ -187,6 +186,9 @@ class Examiner(Node):
             returns=_returns(watch, values),
         )
         findings = [] if state is not None else [_no_answer(name)]
+        # Each node has one publisher of diagnostics.
+        if (count := len(self._diagnostics_topics(name))) > 1:
+            findings.append(_namesakes(name, count))
         return Examined(name, facts, watch, findings + self._unheard(name), status)
 
     def _settings(self, name: str) -> tuple[NodeSettings, bool]:
@@ -206,10 +208,11 @@ class Examiner(Node):
             return NodeSettings(), use_sim_time  # The node refuses them as well, and says why.
 
     def _inputs(self, name: str, values: Mapping[str, str], settings: NodeSettings) -> list[Input]:
-        found = []
+        found: list[Input] = []
         for topic, kind, qos in self._topics(name, 'subscriptions'):
             stream = stream_of(topic, kind, values.get('lidar.topic'))
-            if stream is not None:
+            # Namesakes listen to the same; what is heard twice would pass for sent twice.
+            if stream is not None and (topic, kind) not in {(i.topic, i.type) for i in found}:
                 found.append(Input(stream, topic, kind, qos))
         if not found:  # It does not listen now; these are what it will listen to.
             comes_as = {'camera': settings.image_type, 'lidar': settings.lidar_type}
@@ -230,6 +233,11 @@ class Examiner(Node):
             for info in ask(topic)
             if full_name(info) == name
         ]
+
+    def _diagnostics_topics(self, name: str) -> list[str]:
+        """Return where nodes of this name publish diagnostics, a topic for each of them."""
+        kind = type_name(DiagnosticArray)
+        return [found.topic for found in self._topics(name, 'publishers') if found.type == kind]
 
     def _listen(self, name: str, inputs: list[Input], watch: Watch) -> None:
         for stream, topic, kind, _ in inputs:
@@ -311,6 +319,15 @@ def _returns(watch: Watch, values: Mapping[str, str]) -> float | None:
 def _fault(status: DiagnosticStatus) -> str:
     start = 'Not configured: '
     return status.message.removeprefix(start) if status.message.startswith(start) else ''
+
+
+def _namesakes(name: str, count: int) -> Finding:
+    return Finding(
+        'WARN',
+        f'{count} nodes are called {name}',
+        'their services, diagnostics and outputs cannot be told apart',
+        'End all but one, or start them in namespaces of their own (`-r __ns:=/left`).',
+    )
 
 
 def _no_answer(name: str) -> Finding:
