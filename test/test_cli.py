@@ -157,19 +157,6 @@ def test_a_verb_that_needs_ros_says_how_to_get_it(capsys):
     assert "pip install '.[ros]'" in fault
 
 
-@pytest.mark.parametrize('encoding', ['ascii', 'latin-1', 'utf-8'])
-def test_a_path_is_told_whatever_letters_it_has(tmp_path, encoding):
-    # The last is no letter at all, but may stand in a name.
-    out = tmp_path / 'жö\udcff'
-    told = subprocess.run(
-        [sys.executable, '-m', 'fusion_perception.cli', 'simulate', out, '--count', '1'],
-        env={**os.environ, 'PYTHONIOENCODING': encoding},
-        capture_output=True,
-    )
-    assert (told.returncode, told.stderr) == (0, b'')
-    assert str(tmp_path) in told.stdout.decode(encoding)
-
-
 def test_a_reader_that_leaves_early_is_met_in_silence():
     read, write = os.pipe()
     os.close(read)
