@@ -6,6 +6,7 @@ import select
 import signal
 import subprocess
 import sys
+import time
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -31,8 +32,15 @@ class Stuck:
         yield end
         os.close(end)
 
-    def readers(self):
-        """Return the processes that have it open."""
+    def reader(self, within_s=30):
+        """Return the process that reads; who is let in has it open a moment later."""
+        end = time.monotonic() + within_s
+        while not (found := self._readers()) and time.monotonic() < end:
+            continue
+        (reader,) = found
+        return reader
+
+    def _readers(self):
         found = set()
         for opened in Path('/proc').glob('[0-9]*/fd/*'):
             try:
@@ -80,8 +88,7 @@ def test_a_process_that_is_killed_costs_its_recording_alone(tmp_path, start):
     evaluation = start(*(one.path for one in stuck), good)
     for one in stuck:
         with one.being_read():
-            (reader,) = one.readers()
-            os.kill(reader, signal.SIGKILL)
+            os.kill(one.reader(), signal.SIGKILL)
     said, _ = evaluation.communicate()
     report = json.loads((tmp_path / 'out' / 'report.json').read_text())
     assert evaluation.returncode == 2

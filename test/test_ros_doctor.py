@@ -105,6 +105,7 @@ def test_a_node_that_was_started_twice_is_named_and_no_sensor_blamed(graph):
     namesake.start()
     with spinning(namesake), Sensors(graph):
         text, code = examined()
+    namesake.finish()
     namesake.destroy_node()
     assert code == 1, text
     assert '2 nodes are called /fusion_node' in text

@@ -33,6 +33,7 @@ class RunFolder:
         self.path, self.resume, self.writes = path, resume, writes
         self.bundle = path / 'bundle.safetensors'
         self.checkpoint = path / 'checkpoint.safetensors'
+        self.metrics = path / 'metrics.json'
         self._events: SummaryWriter | None = None
         self._commit = git_commit() if writes else None
         if path.exists() and not path.is_dir():
@@ -65,7 +66,7 @@ class RunFolder:
         if not checkpoint.rows:
             return
         row, step = checkpoint.rows[-1], len(checkpoint.rows)
-        _write_whole(self.path / 'metrics.json', json.dumps(summary(checkpoint), indent=2) + '\n')
+        _write_whole(self.metrics, _told(checkpoint))
         if self._events is None:
             # Only a run that writes events waits for this import.
             from torch.utils.tensorboard import SummaryWriter
@@ -76,6 +77,12 @@ class RunFolder:
             if key not in ('stage', 'epoch'):
                 self._events.add_scalar(f'{row["stage"]}/{key}', value, step)
         self._events.flush()
+
+    def catch_up(self, checkpoint: Checkpoint) -> None:
+        """Write what the last epoch leaves, unless it is there: a run may stop before that."""
+        there = self.metrics.is_file() and bool(checkpoint.rows)
+        if not there or self.metrics.read_text() != _told(checkpoint):
+            self.save_epoch(checkpoint)
 
     def save_bundle(
         self,
@@ -160,6 +167,10 @@ def versions() -> Mapping[str, str]:
         'torch': torch.__version__,
         'python': platform.python_version(),
     }
+
+
+def _told(checkpoint: Checkpoint) -> str:
+    return json.dumps(summary(checkpoint), indent=2) + '\n'
 
 
 def _write_whole(path: Path, text: str) -> None:

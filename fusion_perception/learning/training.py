@@ -74,8 +74,7 @@ def train(settings: TrainSettings) -> str:
         checkpoint = Checkpoint(settings.model_dump(mode='json'), data.describe())
         checkpoint.model = model.state_dict()
     run.begin(settings)
-    # Also of a run that goes on: what stopped it may have come before the last epoch was told.
-    run.save_epoch(checkpoint)
+    run.catch_up(checkpoint)
 
     try:
         for stage in stages:
