@@ -211,6 +211,7 @@ def test_the_baseline_uses_nothing_of_the_package():
     assert not any(module.startswith('fusion_perception') for module in modules)
 
 
+@pytest.mark.slow
 def test_both_ways_see_the_same_images_points_and_labels(scenes):
     ours = read_folder(linked(scenes, scenes.parent / 'same'))
     theirs = notebook.NotebookData(scenes, CPU, 0, 3)
@@ -231,6 +232,7 @@ def test_both_networks_of_early_fusion_are_one_network(scenes):
     torch.testing.assert_close(turned + torch.tensor([0.0, 25.0, 0.0]), expected)
 
 
+@pytest.mark.slow
 def test_losses_are_compared_after_each_epoch(bench, scenes):
     settings = bench.settings.model_copy(update={'loss_steps': 3, 'quick': False})
     bench = projected_alike(replace(bench, settings=settings))
@@ -333,6 +335,7 @@ def test_the_floor_is_the_longer_of_computing_and_moving_and_the_way_there():
     assert numbers['floor_ms'] == 3_500
 
 
+@pytest.mark.slow
 def test_the_rates_of_this_machine_are_measured(bench):
     rates = rates_of(bench, Cost(1, 1, 10, 10))
     assert rates.operations > 1e6

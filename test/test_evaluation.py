@@ -100,6 +100,7 @@ def test_only_the_last_scenes_are_evaluated_when_asked(bundle, report):
     assert report(bundle(), last=5)['scenes'] == 5
 
 
+@pytest.mark.slow
 def test_scenes_that_the_bundle_learned_from_are_told_from_others(scenes, tmp_path):
     recipe = tiny_recipe(scenes, tmp_path / 'run', epochs=1)
     train(recipe)
@@ -177,6 +178,7 @@ def comparison(scenes, tmp_path):
     return make
 
 
+@pytest.mark.slow
 def test_compared_models_stand_in_one_table_and_one_chart(comparison, tmp_path):
     settings = comparison('rgb', 'late_fusion')
     said = compare(settings)
@@ -190,6 +192,7 @@ def test_compared_models_stand_in_one_table_and_one_chart(comparison, tmp_path):
     assert (tmp_path / 'both' / 'late_fusion' / 'metrics.json').stat().st_mtime_ns == trained
 
 
+@pytest.mark.slow
 def test_a_model_that_late_fusion_trains_is_not_trained_twice(comparison, tmp_path):
     settings = comparison('late_fusion', 'lidar')
     compare(settings)

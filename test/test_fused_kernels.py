@@ -15,7 +15,8 @@ from fusion_perception.engines.pinned import copy
 
 DEVICE = torch.device('cuda' if torch.cuda.is_available() else 'cpu')
 
-pytestmark = pytest.mark.usefixtures('one_thread')
+# Interpreted, a kernel takes a thousand times as long.
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures('one_thread')]
 
 
 @pytest.fixture(autouse=True)

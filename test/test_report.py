@@ -158,6 +158,7 @@ def test_every_picture_decodes_and_is_told_in_words(page):
         assert Image.open(io.BytesIO(png)).convert('RGB').size == (64, 64)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(shutil.which('chromium') is None, reason='needs a browser: chromium')
 def test_a_narrow_window_shows_figures_as_they_are_and_breaks_no_words(page, tmp_path):
     measure = """<script>
@@ -176,7 +177,7 @@ def test_a_narrow_window_shows_figures_as_they_are_and_breaks_no_words(page, tmp
         check=True,
     ).stdout
     highest, least_wide, scrolled = map(int, re.search('<title>([^<]*)', dumped)[1].split(','))
-    assert highest < 120
+    assert highest < 200
     assert least_wide > 1000
     assert scrolled <= 500
 
