@@ -13,7 +13,8 @@ from fusion_perception.engines.onnx_graph import KINDS, graph_of, kept_graph
 from fusion_perception.models.bundle import load_bundle
 from fusion_perception.runtime import Runtime
 
-pytestmark = pytest.mark.usefixtures('one_thread', 'private_cache')
+# Exporting takes half a second each time.
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures('one_thread', 'private_cache')]
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ from fusion_perception.models.bundle import load_bundle
 from fusion_perception.models.dense_fusion import DenseFusion
 from fusion_perception.sensing.settings import load_yaml_mapping
 
-pytestmark = pytest.mark.usefixtures('one_thread')
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures('one_thread')]
 
 
 @pytest.mark.parametrize(
