@@ -88,10 +88,15 @@ def test_threads_that_wait_leave_the_cores_to_others_unless_told_otherwise(
     assert read in line
 
 
-def test_a_wrong_setting_of_the_sensor_is_said_in_one_sentence(tmp_path):
-    with RosProcess('sensor_sim', tmp_path / 'log', '-p', 'task:=spheres') as process:
+@pytest.mark.parametrize(
+    ('given', 'named'),
+    [('task:=spheres', 'spheres'), ('task=cubes', 'task=cubes')],
+    ids=['a wrong setting', 'no setting for ROS'],
+)
+def test_what_a_sensor_cannot_start_with_is_said_in_one_sentence(tmp_path, given, named):
+    with RosProcess('sensor_sim', tmp_path / 'log', '-p', given) as process:
         assert process.process.wait(PATIENCE_S) == 2
-    assert 'spheres' in process.output()
+    assert named in process.output()
     assert 'Traceback' not in process.output()
 
 
@@ -113,13 +118,6 @@ def test_arguments_that_are_not_ros_s_are_refused_with_a_remedy(arguments, remed
         join(arguments, Context())
     # Where in the sources of ROS it was found tells a user nothing.
     assert '.c:' not in str(fault.value)
-
-
-def test_a_process_that_cannot_join_ros_says_so_in_one_sentence(tmp_path):
-    with RosProcess('sensor_sim', tmp_path / 'log', '-p', 'task=cubes') as process:
-        assert process.process.wait(PATIENCE_S) == 2
-    assert 'task=cubes' in process.output()
-    assert 'Traceback' not in process.output()
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from shlex import quote
 
 from fusion_perception.learning.bag_pairs import BagPairs, BagSettings, Progress
 from fusion_perception.learning.bag_topics import Topics, choose_topics
@@ -167,6 +168,6 @@ def _no_pair(path: Path, streams: Mapping[Stream, StreamCounts], unread: tuple[s
             f'Nothing in {path} can be evaluated: no image and range image make a pair '
             f'({lost or "no messages"}).',
             *unread,
-            f'Ask why: fusion doctor --bag {path}',
+            f'Ask why: fusion doctor --bag {quote(str(path))}',
         )
     )

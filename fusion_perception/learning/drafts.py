@@ -40,6 +40,16 @@ def draft_in(folder: Path) -> Iterator[Path]:
             os.close(lock)
 
 
+def write_whole(path: Path, text: str) -> None:
+    """Write a UTF-8 text in one step: whoever cannot finish it leaves the one before."""
+    draft = path.with_name(f'.{path.name}.{os.getpid()}')
+    try:
+        draft.write_text(text, encoding='utf-8')
+        draft.replace(path)
+    finally:
+        draft.unlink(missing_ok=True)
+
+
 def _held(draft: Path) -> int:
     """Lock a draft, where there are locks, and return the file to close."""
     # Under its name the lock is there only once it is taken.

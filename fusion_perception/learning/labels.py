@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import logging
 import math
-import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -15,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from fusion_perception.learning.drafts import write_whole
 from fusion_perception.sensing.geometry import transform_points
 from fusion_perception.sensing.observation import Lidar
 
@@ -76,9 +76,7 @@ def write_positions(path: Path, classes: Sequence[str], positions: NDArray[np.fl
     """Write centres (N, K, 3), metres in label axes; the file appears whole or not at all."""
     header = ','.join(f'{name}_{axis}' for name in classes for axis in 'xyz')
     rows = (','.join(map(repr, row)) for row in positions.reshape(len(positions), -1).tolist())
-    unfinished = path.with_name(f'.{path.name}.{os.getpid()}')
-    unfinished.write_text('\n'.join((header, *rows, '')), encoding='utf-8')
-    unfinished.replace(path)
+    write_whole(path, '\n'.join((header, *rows, '')))
 
 
 def check_labels(

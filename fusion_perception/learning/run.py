@@ -15,6 +15,7 @@ import yaml
 import fusion_perception
 from fusion_perception.learning.checkpoint import Checkpoint, Row
 from fusion_perception.learning.curves import Curves, losses_plot
+from fusion_perception.learning.drafts import write_whole
 from fusion_perception.learning.recipe import Recipe
 from fusion_perception.models import FusionModel
 from fusion_perception.models.bundle import save_bundle
@@ -56,7 +57,7 @@ class RunFolder:
         values = recipe.model_dump(mode='json', exclude={'config', 'out', 'resume'})
         if recipe.data is not None:
             values['data'] = str(recipe.data.resolve())
-        _write_whole(self.path / 'config.yaml', yaml.safe_dump(values, sort_keys=False))
+        write_whole(self.path / 'config.yaml', yaml.safe_dump(values, sort_keys=False))
 
     def save_epoch(self, checkpoint: Checkpoint) -> None:
         """Write what a finished epoch leaves, the checkpoint first: it is what counts."""
@@ -66,7 +67,7 @@ class RunFolder:
         if not checkpoint.rows:
             return
         row, step = checkpoint.rows[-1], len(checkpoint.rows)
-        _write_whole(self.metrics, _told(checkpoint))
+        write_whole(self.metrics, _told(checkpoint))
         if self._events is None:
             # Only a run that writes events waits for this import.
             from torch.utils.tensorboard import SummaryWriter
@@ -171,16 +172,6 @@ def versions() -> Mapping[str, str]:
 
 def _told(checkpoint: Checkpoint) -> str:
     return json.dumps(summary(checkpoint), indent=2) + '\n'
-
-
-def _write_whole(path: Path, text: str) -> None:
-    """Write a text in one step: whoever cannot finish it leaves the one before."""
-    draft = path.with_name(f'.{path.name}')
-    try:
-        draft.write_text(text)
-        draft.replace(path)
-    finally:
-        draft.unlink(missing_ok=True)
 
 
 def git_commit() -> str | None:

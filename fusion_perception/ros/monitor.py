@@ -13,7 +13,7 @@ import numpy as np
 from fusion_perception.sensing.ledger import STREAMS, Stream, StreamCounts
 from fusion_perception.sensing.observation import Mode
 from fusion_perception.sensing.offsets import Arrival
-from fusion_perception.sensing.pairing import MISSED
+from fusion_perception.sensing.pairing import has_stopped
 
 # The camera is often faster than the LiDAR: images left over are no sign of trouble.
 EXPECTED_LOSSES = frozenset({'no_partner'})
@@ -146,7 +146,7 @@ class Monitor:
         """
         with self._lock:
             age_s = self._output.age_s(self._now())
-            return age_s is None or age_s > max(after_s, MISSED * self._output.period_s())
+            return age_s is None or has_stopped(age_s, self._output.period_s(), after_s)
 
     def times(self) -> tuple[dict[str, float], dict[str, float]]:
         """Return the percentiles of latency and inference, milliseconds."""

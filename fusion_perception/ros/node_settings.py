@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import sys
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
@@ -24,6 +24,7 @@ from fusion_perception.sensing.settings import Settings
 
 ImageType = Literal['raw', 'compressed']
 LidarType = Literal['range_image', 'points']
+Threads = Annotated[int, Field(ge=1, le=256)]
 
 
 class NodeSettings(Settings):
@@ -36,11 +37,8 @@ class NodeSettings(Settings):
         'auto',
         description='What computes the model; auto takes the quickest that agrees with torch',
     )
-    threads: int = Field(
-        1,
-        ge=1,
-        le=256,
-        description='CPU threads of one inference; `fusion profile --threads 1 2` compares',
+    threads: Threads = Field(
+        1, description='CPU threads of one inference; `fusion profile --threads 1 2` compares'
     )
     autostart: bool = Field(
         True, description='Configure and activate at the start; false waits for the services'

@@ -13,7 +13,7 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from itertools import product
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
 import rclpy
@@ -29,14 +29,13 @@ from fusion_perception.ros.child import Child, links, parameters, terminable, un
 from fusion_perception.ros.domain import Domain
 from fusion_perception.ros.fusion_node import FusionNode
 from fusion_perception.ros.joining import join
-from fusion_perception.ros.node_settings import NodeSettings
+from fusion_perception.ros.node_settings import NodeSettings, Threads
 from fusion_perception.ros.pipeline import Pipeline
 from fusion_perception.runtime import Device, EngineChoice
 from fusion_perception.sensing.settings import Settings
 
 LOGGER = logging.getLogger(__name__)
 ExecutorName = Literal['single', 'multi']
-Threads = Annotated[int, Field(ge=1, le=256)]
 EXECUTORS: dict[ExecutorName, Callable[[], Executor]] = {
     'single': SingleThreadedExecutor,
     'multi': lambda: MultiThreadedExecutor(num_threads=2),

@@ -13,7 +13,7 @@ from fusion_perception.sensing.facts import Facts, InputFacts, Publisher
 from fusion_perception.sensing.finding import Finding, parted
 from fusion_perception.sensing.ledger import Stream
 from fusion_perception.sensing.offsets import age_s, rate_hz
-from fusion_perception.sensing.pairing import MISSED
+from fusion_perception.sensing.pairing import has_stopped
 from fusion_perception.sensing.pairing_findings import of_pairing
 
 NAMES: dict[Stream, str] = {'camera': 'camera', 'lidar': 'LiDAR'}
@@ -43,7 +43,7 @@ def diagnose(facts: Facts) -> list[Finding]:
 
 def is_silent(age_s: float, period_s: float) -> bool:
     """Say whether a stream is silent whose last message is so old, and which comes so often."""
-    return age_s > max(SILENT_S, MISSED * period_s)
+    return has_stopped(age_s, period_s, SILENT_S)
 
 
 def _of_node(facts: Facts) -> Iterator[Finding]:

@@ -32,8 +32,8 @@ M = TypeVar('M')
 
 # Seconds; a larger distance of two clocks is no offset but a fault.
 MOST_OFFSET_S = 100
-# A slow sensor is not gone before so many of its periods have passed.
-MISSED = 2
+# What comes slowly has not stopped before so many of its periods have passed.
+_MISSED = 2
 
 PARTNER: dict[Stream, Stream] = {'camera': 'lidar', 'lidar': 'camera'}
 
@@ -249,7 +249,7 @@ class Pairer(Generic[M]):
         now = max(line.last for line in self._lines.values())
         line = self._lines[stream]
         since = max(line.last, self._started)
-        return now - since > max(_ns(self.settings.dropout_after_s), MISSED * line.period())
+        return has_stopped(now - since, line.period(), _ns(self.settings.dropout_after_s))
 
     def _pair_heads(self) -> Pair[M]:
         camera, lidar = (self._use(stream) for stream in STREAMS)
@@ -285,6 +285,15 @@ class Pairer(Generic[M]):
     def _drop(self, stream: Stream, cause: Cause) -> None:
         self._lines[stream].pop()
         self.ledger.drop(stream, cause)
+
+
+def has_stopped(age: float, period: float, least: float) -> bool:
+    """Say whether what came last so long ago, and comes so often, has stopped.
+
+    That is when more than `least`, and more than two of its periods, have passed; all three are
+    in one unit of time.
+    """
+    return age > max(least, _MISSED * period)
 
 
 def _ns(seconds: float) -> int:
