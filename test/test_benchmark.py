@@ -251,7 +251,7 @@ def test_all_ways_to_train_see_the_same_points(bench):
     )
     theirs = notebook.loaders(bench.folder, CPU, bench.scenes, bench.scenes // 10)[1]
     ((_, points, _),) = theirs
-    ((observation, _),) = data.validation()
+    (observation,) = map(data.observe, data.validation())
     torch.testing.assert_close(observation.xyza, points, atol=1e-4, rtol=0)
 
 

@@ -13,8 +13,9 @@ pytestmark = pytest.mark.usefixtures('one_thread')
 def test_fresh_scenes_need_no_folder_and_differ_from_epoch_to_epoch(settings):
     recipe = settings('run', data=None, fresh_scenes=8, validation=4, epochs=1)
     data = TrainingData(recipe)
-    [(_, first)], [(_, second)] = list(data.training('rgb', 0)), list(data.training('rgb', 1))
-    [(_, again)] = data.training('rgb', 0)
+    first, second, again = (
+        chosen.centers for epoch in (0, 1, 0) for chosen in data.training('rgb', epoch)
+    )
     assert torch.equal(first, again) and not torch.equal(first, second)
     train(recipe)
     assert (recipe.out / 'bundle.safetensors').is_file()
@@ -25,9 +26,11 @@ def test_asked_for_scenes_with_hidden_objects_come_more_often(settings):
         recipe = settings(
             'run', data=None, fresh_scenes=64, batch_size=64, validation=4, hidden_scenes=part
         )
-        [(observation, centers)] = TrainingData(recipe).training('rgb', 0)
+        data = TrainingData(recipe)
+        [chosen] = data.training('rgb', 0)
+        observation = data.observe(chosen)
         points = observation.xyza[:, :3].flatten(2).transpose(1, 2)
-        near = torch.cdist(points, centers) < 2.0
+        near = torch.cdist(points, chosen.centers) < 2.0
         return (near & (observation.xyza[:, 3].flatten(1) > 0)[..., None]).sum(1).amin(1)
 
     few = [int((least_points(part) < 20).sum()) for part in (0.0, 1.0)]
@@ -39,7 +42,8 @@ def test_asked_for_sensors_fail_in_that_part_of_the_scenes(settings):
         recipe = settings(
             'run', data=None, fresh_scenes=64, batch_size=64, validation=4, failing_scenes=part
         )
-        [(observation, _)] = TrainingData(recipe).training('x', 0)
+        data = TrainingData(recipe)
+        [observation] = map(data.observe, data.training('x', 0))
         returns = observation.xyza[:, 3].sum((1, 2))
         bright = observation.rgba[:, :3].amax((1, 2, 3))
         return int((returns < 100).sum()), int((bright < 0.1).sum())

@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import nn
 
+from fusion_perception.learning.dataset import Chosen
 from fusion_perception.learning.learner import Learner
 from fusion_perception.learning.recipe import Recipe
 from fusion_perception.learning.training import start_fabric
@@ -42,8 +43,11 @@ def learned(*centers, first=0, **recipe):
     """Return a learner that took a step towards each of the distances, metres."""
     settings = Recipe(device='cpu', learning_rate=0.1, **recipe)
     [stage] = Guess().stages()
-    learner = Learner(start_fabric(settings), settings, stage)
-    batches = [(NOTHING_SEEN, torch.full((2, 1, 3), away)) for away in centers]
+    learner = Learner(start_fabric(settings), settings, stage, lambda _: NOTHING_SEEN)
+    nothing = torch.zeros(2, 1, 1)
+    batches = [
+        Chosen(nothing, nothing, torch.full((2, 1, 3), away), nothing, nothing) for away in centers
+    ]
     learner.learn(batches, first=first, steps=first + len(batches))
     return learner
 

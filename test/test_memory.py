@@ -37,8 +37,8 @@ def train_on(folder: Path, share: float = 0.0, device: torch.device = CPU) -> in
     with Peak(device) as peak:
         data = TrainingData(Recipe(data=folder, memory_share=share), device)
         data.describe()
-        for observation, _ in data.training('model', 0):
-            assert observation.rgba.device.type == device.type
+        for chosen in data.training('model', 0):
+            assert data.observe(chosen).rgba.device.type == device.type
     assert peak.bytes is not None
     return peak.bytes
 
@@ -66,10 +66,9 @@ def test_a_set_above_its_share_of_a_gpu_stays_out_of_it(scenes, tmp_path):
 def test_a_streamed_batch_is_the_batch_of_the_whole_set(scenes):
     whole = TrainingData(Recipe(data=scenes, memory_share=1.0, batch_size=8))
     streamed = TrainingData(Recipe(data=scenes, memory_share=0.0, batch_size=8))
-    for one, other in zip(whole.training('a', 1), streamed.training('a', 1), strict=True):
-        assert torch.equal(one[0].rgba, other[0].rgba)
-        assert torch.equal(one[0].xyza, other[0].xyza)
-        assert torch.equal(one[1], other[1])
+    for pair in zip(whole.training('a', 1), streamed.training('a', 1), strict=True):
+        for one, other in zip(*pair, strict=True):
+            assert torch.equal(one, other)
 
 
 def test_what_is_put_piece_by_piece_is_in_the_file(tmp_path):

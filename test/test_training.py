@@ -102,7 +102,8 @@ def test_a_training_does_not_start_from_the_weights_of_another_model(settings):
 
 def test_hidden_sensors_are_absent_and_zero_and_never_both(settings):
     recipe = settings('run', drop_camera=0.4, drop_lidar=0.4, batch_size=36)
-    [(observation, _)] = TrainingData(recipe).training('x', 0)
+    data = TrainingData(recipe)
+    [observation] = map(data.observe, data.training('x', 0))
     assert 0 < int(observation.camera.sum()) < 36 and 0 < int(observation.lidar.sum()) < 36
     assert (observation.camera | observation.lidar).all()
     assert not observation.rgba[~observation.camera].any()
@@ -117,8 +118,8 @@ def test_a_sensor_is_not_hidden_from_a_model_that_needs_it(settings):
 
 def test_every_scene_is_seen_once_an_epoch_and_validation_never(settings):
     data = TrainingData(settings('run', batch_size=6))
-    held_out = torch.cat([centers for _, centers in data.validation()])
-    seen = torch.cat([centers for _, centers in data.training('rgb', 0)])
+    held_out = torch.cat([chosen.centers for chosen in data.validation()])
+    seen = torch.cat([chosen.centers for chosen in data.training('rgb', 0)])
     assert (len(seen), len(held_out), data.steps) == (36, 4, 6)
     assert len(torch.unique(seen, dim=0)) == 36
     assert not torch.isin(seen[:, 0, 0], held_out[:, 0, 0]).any()
@@ -126,9 +127,12 @@ def test_every_scene_is_seen_once_an_epoch_and_validation_never(settings):
 
 def test_two_processes_share_what_one_would_see(settings):
     recipe = settings('run')
-    alone = [centers for _, centers in TrainingData(recipe).training('rgb', 0)]
+    alone = [chosen.centers for chosen in TrainingData(recipe).training('rgb', 0)]
     shares = [
-        [centers for _, centers in TrainingData(recipe, share=Share(rank, 2)).training('rgb', 0)]
+        [
+            chosen.centers
+            for chosen in TrainingData(recipe, share=Share(rank, 2)).training('rgb', 0)
+        ]
         for rank in (0, 1)
     ]
     assert len(alone) == len(shares[0]) == len(shares[1])

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from fusion_perception.learning.dataset import SceneSet, read_folder, split_indices
+from fusion_perception.learning.dataset import Chosen, SceneSet, read_folder, split_indices
 from fusion_perception.learning.memory import memory_bytes
 from fusion_perception.learning.recipe import Recipe
 from fusion_perception.models.examples import COUNT, Examples
@@ -26,6 +26,8 @@ from fusion_perception.simulation.visibility import visible_beams
 Batch = tuple[Observation, Tensor]
 # Scenes rendered at a time: some hundred megabytes of rays.
 _CHUNK = 2048
+# Of images and ranges, together, that a GPU validates at a time.
+_VALIDATED_PIXELS = 2**22
 # In one of so many original scenes some object meets at most four of 32x32 beams.
 _DRAWN_FOR_ONE_HIDDEN = 16
 
@@ -125,8 +127,11 @@ class TrainingData:
             'fingerprint': fingerprint(self._valid),
         }
 
-    def training(self, stage: str, epoch: int) -> Iterator[Batch]:
-        """Yield this process's batches of an epoch, shuffled by the seed, stage and epoch."""
+    def training(self, stage: str, epoch: int) -> Iterator[Chosen]:
+        """Yield this process's batches of an epoch, shuffled by the seed, stage and epoch.
+
+        They are to be observed (`observe`), which on a GPU is a part of the recorded step.
+        """
         recipe, share = self._recipe, self._share
         generator = torch.Generator()
         if recipe.fresh_scenes:
@@ -142,8 +147,15 @@ class TrainingData:
         for indices in order.to(self._device).split(size):
             if len(indices) < size and recipe.drop_last:
                 return
-            observation, centers = scenes.batch(indices)
-            yield self._hide_sensors(observation, generator), centers
+            yield self._hide_sensors(scenes.choose(indices), generator)
+
+    def observe(self, chosen: Chosen) -> Observation:
+        """Return the observation of scenes of `training` or `validation`.
+
+        The tables and matrices it reads are the same at every call, and it never waits for the
+        device once it has been called: it can be recorded.
+        """
+        return self._valid.observe(chosen)
 
     def order(self, stage: str, epoch: int, generator: torch.Generator | None = None) -> Tensor:
         """Return the order in which an epoch takes the folder's scenes for training."""
@@ -151,15 +163,16 @@ class TrainingData:
         generator.manual_seed(derive_seed(self._recipe.seed, stage, epoch))
         return torch.randperm(self.scenes, generator=generator)
 
-    def validation(self) -> Iterator[Batch]:
+    def validation(self) -> Iterator[Chosen]:
         """Yield the validation scenes in order, all of them."""
-        for indices in self._held_out.split(self._recipe.batch_size):
-            yield self._valid.batch(indices)
+        for indices in self._held_out.split(self._validated_at_once()):
+            yield self._valid.choose(indices)
 
     def unseen(self) -> Iterator[Batch]:
         """Yield scenes no epoch learned from: the validation's, or more where they are free."""
         if self._recipe.fresh_scenes is None:
-            yield from self.validation()
+            for chosen in self.validation():
+                yield self.observe(chosen), chosen.centers
             return
         scenes = self._simulate(_CHUNK, derive_seed('unseen'))
         for indices in torch.arange(_CHUNK, device=self._device).split(self._recipe.batch_size):
@@ -169,6 +182,14 @@ class TrainingData:
         """Return scenes for a bundle to carry: the first of the validation's."""
         first = self._held_out[:COUNT]
         return Examples(self._valid.images[first], self._valid.ranges[first])
+
+    def _validated_at_once(self) -> int:
+        size = self._recipe.batch_size
+        if self._device.type == 'cpu':
+            return size
+        # It keeps nothing for a backward pass, and a GPU is hardly busy with batches for training.
+        pixels = self._valid.images[0, ..., 0].numel() + self._valid.ranges[0].numel()
+        return max(size, _VALIDATED_PIXELS // pixels)
 
     def _local_count(self) -> int:
         share = self._share
@@ -230,18 +251,12 @@ class TrainingData:
         # Stable, so that one seed gives the same scenes on every device.
         return Scenes.joined((common, pool[least.argsort(stable=True)[:rare]]))
 
-    def _hide_sensors(self, observation: Observation, generator: torch.Generator) -> Observation:
+    def _hide_sensors(self, chosen: Chosen, generator: torch.Generator) -> Chosen:
         """Hide one sensor of some samples, so that a model learns to do without it."""
         recipe = self._recipe
         if not (recipe.drop_camera or recipe.drop_lidar):
-            return observation
-        chance = torch.rand(len(observation), generator=generator).to(self._device)
-        camera = observation.camera & (chance >= recipe.drop_camera)
-        lidar = observation.lidar & (chance < 1 - recipe.drop_lidar)
-        return replace(
-            observation,
-            rgba=observation.rgba * camera[:, None, None, None],
-            xyza=observation.xyza * lidar[:, None, None, None],
-            camera=camera,
-            lidar=lidar,
+            return chosen
+        chance = torch.rand(len(chosen.images), generator=generator).to(self._device)
+        return chosen._replace(
+            camera=chance >= recipe.drop_camera, lidar=chance < 1 - recipe.drop_lidar
         )

@@ -50,7 +50,9 @@ class BenchmarkSettings(Settings):
     )
     steps: int = Field(12, ge=1, description='Training steps in each round')
     full_epochs: bool = Field(
-        False, description='Train whole epochs in each round instead of `steps` and a validation'
+        False,
+        description='Train whole epochs in each round instead of `steps` and a validation, as is '
+        'always done on a GPU',
     )
     loss_steps: int = Field(
         60, ge=1, description='Steps after which the losses of all ways to train are compared'

@@ -9,6 +9,7 @@ import os
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -22,7 +23,7 @@ from fusion_perception.learning.packing import Packing
 from fusion_perception.learning.packing_crew import pack_scenes
 from fusion_perception.learning.plain_packing import Places
 from fusion_perception.learning.transfer import to_device
-from fusion_perception.sensing.assembly import CameraMatrices, observe
+from fusion_perception.sensing.assembly import CameraMatrices, observe_flagged
 from fusion_perception.sensing.geometry import transform_points
 from fusion_perception.sensing.observation import Lidar, Observation
 from fusion_perception.sensing.rig import Rig
@@ -31,6 +32,20 @@ log = logging.getLogger(__name__)
 
 PACKED = 'scenes.packed'
 VALIDATION_SCENES = 320
+
+
+class Chosen(NamedTuple):
+    """Scenes of a set as they are stored, chosen for a batch, on the device of the batch.
+
+    images (B, H, W, 4) uint8 RGBA; ranges (B, R, C) float32 metres; centers (B, K, 3) float32
+    metres in the LiDAR frame; camera, lidar (B,) bool: which sensor is to be seen.
+    """
+
+    images: Tensor
+    ranges: Tensor
+    centers: Tensor
+    camera: Tensor
+    lidar: Tensor
 
 
 @dataclass(frozen=True)
@@ -75,14 +90,26 @@ class SceneSet:
         # A table left on the CPU would be copied with every batch.
         return replace(self, lidar=self.lidar.to(device))
 
-    def batch(self, indices: Tensor | slice) -> tuple[Observation, Tensor]:
-        """Return the observation of these scenes and their centres (B, K, 3)."""
+    def choose(self, indices: Tensor | slice) -> Chosen:
+        """Return these scenes with both sensors, on the device of the batches."""
         if isinstance(indices, Tensor):
             indices = indices.to(self.images.device)
         images, ranges, centers = (
             tensor[indices].to(self.device) for tensor in (self.images, self.ranges, self.centers)
         )
-        return observe(images, ranges, self.rig.camera, self.lidar, self._matrices), centers
+        seen = torch.ones(len(images), dtype=torch.bool, device=self.device)
+        return Chosen(images, ranges, centers, camera=seen, lidar=seen)
+
+    def observe(self, chosen: Chosen) -> Observation:
+        """Return the observation of scenes of this set, or of others of its rig and LiDAR."""
+        images, ranges, _, camera, lidar = chosen
+        matrices = CameraMatrices(*(one.expand(len(images), -1, -1) for one in self._matrices))
+        return observe_flagged(images, ranges, camera, lidar, matrices, self.lidar)
+
+    def batch(self, indices: Tensor | slice) -> tuple[Observation, Tensor]:
+        """Return the observation of these scenes and their centres (B, K, 3)."""
+        chosen = self.choose(indices)
+        return self.observe(chosen), chosen.centers
 
     @cached_property
     def _matrices(self) -> CameraMatrices:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable, Iterator
 from functools import partial
-from itertools import takewhile
+from itertools import islice, takewhile
 
 import torch
 from torch import Tensor
@@ -74,8 +74,8 @@ def with_scenes(bench: Bench) -> Iterator[Curve]:
 
         def train(folder=folder) -> None:  # type: ignore[no-untyped-def]
             data = TrainingData(Recipe(data=folder, batch_size=4, memory_share=0.0), bench.device)
-            for _ in zip(range(8), data.training(MODEL, 0), strict=False):
-                pass
+            for chosen in islice(data.training(MODEL, 0), 8):
+                data.observe(chosen)
 
         for name, work in zip(points, (first, again, train), strict=True):
             points[name].append(_point(bench, size, work))

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from fusion_perception.learning.batches import Batch
+from fusion_perception.learning.dataset import Chosen
 from fusion_perception.learning.recipe import Recipe
 from fusion_perception.learning.step_graph import Step, StepGraph
 from fusion_perception.models import Estimate, FusionModel, Stage
@@ -19,6 +19,8 @@ from fusion_perception.sensing.observation import Observation
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
+
+Observe = Callable[[Chosen], Observation]
 
 
 @contextmanager
@@ -35,20 +37,23 @@ def tensor_cores() -> Iterator[None]:
 class Learner:
     """A stage's model with its optimiser, on a Fabric's device.
 
+    `observe` gives the observation of scenes that were chosen; see `TrainingData.observe`.
     `mean` is the running mean of the weights where the recipe keeps one; `kept` is the model
     whose weights count: the mean, or else the model itself.
     """
 
-    def __init__(self, fabric: Fabric, recipe: Recipe, stage: Stage) -> None:
+    def __init__(self, fabric: Fabric, recipe: Recipe, stage: Stage, observe: Observe) -> None:
         self._fabric, self._recipe = fabric, recipe
         self.model = stage.model
         self.optimiser = build_optimiser(recipe, stage.parameters)
-        self._net, self._stepper = fabric.setup(_Forward(stage.model, recipe), self.optimiser)
+        self._net, self._stepper = fabric.setup(
+            _Forward(stage.model, recipe, observe), self.optimiser
+        )
         self.mean: FusionModel | None = None
         self._kept_net: nn.Module = self._net
         if recipe.ema is not None:
             self.mean = copy.deepcopy(stage.model)
-            self._kept_net = fabric.setup_module(_Forward(self.mean, recipe))
+            self._kept_net = fabric.setup_module(_Forward(self.mean, recipe, observe))
         self.kept = self.model if self.mean is None else self.mean
         # What changes from step to step lies in tensors: a recorded step reads it from there.
         self._loss_sum = torch.zeros((), device=fabric.device)
@@ -59,7 +64,7 @@ class Learner:
 
     def learn(
         self,
-        batches: Iterable[Batch],
+        batches: Iterable[Chosen],
         first: int,
         steps: int,
         advance: Callable[[Tensor], None] | None = None,
@@ -72,21 +77,20 @@ class Learner:
         recipe = self._recipe
         self.model.train()
         self._loss_sum.zero_()
-        for step, (observation, centers) in enumerate(batches, start=first):
+        for step, chosen in enumerate(batches, start=first):
             set_learning_rate(self.optimiser, learning_rate(recipe, step, steps))
             if recipe.ema is not None:
                 self._decay.fill_(min(recipe.ema, (1 + step) / (10 + step)))
-            self._take(observation, centers)
+            self._take(chosen)
             if advance is not None:
                 advance(self._loss_sum)
         return self._loss_sum.clone()
 
     @tensor_cores()
-    def _step(self, observation: Observation, centers: Tensor) -> None:
+    def _step(self, chosen: Chosen) -> None:
         """Take one step; nothing in it waits for the device."""
         self._stepper.zero_grad()
-        estimate = self._net(**vars(observation))
-        loss = self.model.training_loss(estimate, centers)
+        loss = self.model.training_loss(self._net(*chosen), chosen.centers)
         self._fabric.backward(loss)
         if self._recipe.clip_norm is not None:
             # A gradient that is not finite shows in the losses at the end of the epoch.
@@ -102,17 +106,18 @@ class Learner:
         self._loss_sum += loss.detach()
 
     @torch.inference_mode()
-    def validate(self, batches: Iterable[Batch]) -> tuple[float, Estimate, Tensor]:
+    def validate(self, batches: Iterable[Chosen]) -> tuple[float, Estimate, Tensor]:
         """Return the mean loss over scenes, their estimate and the true centres."""
         self.kept.eval()
         losses, centers, truths = [], [], []
-        for observation, truth in batches:
-            estimate: Estimate = self._kept_net(**vars(observation))
-            losses.append(self.kept.training_loss(estimate, truth) * len(truth))
+        for chosen in batches:
+            estimate: Estimate = self._kept_net(*chosen)
+            loss = self.kept.training_loss(estimate, chosen.centers)
+            losses.append(loss * len(chosen.centers))
             centers.append(estimate.centers)
-            truths.append(truth)
-        loss = float(torch.stack(losses).sum()) / sum(map(len, truths))
-        return loss, Estimate(torch.cat(centers)), torch.cat(truths)
+            truths.append(chosen.centers)
+        mean = float(torch.stack(losses).sum()) / sum(map(len, truths))
+        return mean, Estimate(torch.cat(centers)), torch.cat(truths)
 
 
 def build_optimiser(recipe: Recipe, parameters: list[nn.Parameter]) -> torch.optim.Optimizer:
@@ -161,22 +166,24 @@ def follow(mean: nn.Module, model: nn.Module, decay: Tensor) -> None:
 
 
 class _Forward(nn.Module):
-    """Take an observation as its tensors: Fabric and DDP do not look into frozen dataclasses.
+    """Estimate the centres of chosen scenes, given as the tensors that Fabric and DDP look for.
 
     Autocast is done here and not by Fabric, whose mixed precision would round the inputs too:
     in bfloat16 a point 25 m away is known to 10 cm.
     """
 
-    def __init__(self, model: FusionModel, recipe: Recipe) -> None:
+    def __init__(self, model: FusionModel, recipe: Recipe, observe: Observe) -> None:
         super().__init__()
         self.model = model
         self.reduced = recipe.precision == 'bfloat16'
-        self.compute: Callable[[Observation], Estimate] = model.forward
-        if recipe.compile:
-            # A function: as a module it would be the model's weights a second time.
-            self.compute = torch.compile(model.forward, dynamic=False)
+        # A function: as a module it would be the model's weights a second time.
+        forward = model.forward
 
-    def forward(self, **sensed: Tensor) -> Estimate:
-        device = sensed['rgba'].device.type
-        with torch.autocast(device, torch.bfloat16, enabled=self.reduced):
-            return self.compute(Observation(**sensed))
+        def compute(*chosen: Tensor) -> Estimate:
+            return forward(observe(Chosen(*chosen)))
+
+        self.compute = torch.compile(compute, dynamic=False) if recipe.compile else compute
+
+    def forward(self, *chosen: Tensor) -> Estimate:
+        with torch.autocast(chosen[0].device.type, torch.bfloat16, enabled=self.reduced):
+            return self.compute(*chosen)

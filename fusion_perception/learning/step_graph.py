@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import torch
-from torch import Tensor
 
-from fusion_perception.sensing.observation import Observation
+from fusion_perception.learning.dataset import Chosen
 
 log = logging.getLogger(__name__)
 
-Step = Callable[[Observation, Tensor], None]
+Step = Callable[[Chosen], None]
 # Steps taken plainly before one is recorded: libraries choose and allocate in the first ones.
 _WARM_UPS = 3
 
@@ -31,54 +30,40 @@ class StepGraph:
         self._taken = 0
         self._failed = False
         self._graph: torch.cuda.CUDAGraph | None = None
-        self._batch: tuple[Observation, Tensor] | None = None
+        self._kept: Chosen | None = None
 
-    def __call__(self, observation: Observation, centers: Tensor) -> None:
+    def __call__(self, chosen: Chosen) -> None:
         """Take one step."""
         if self._failed:
-            self._step(observation, centers)
+            self._step(chosen)
         elif self._taken < _WARM_UPS:
             self._taken += 1
             # Not on the stream that everything else uses: recording would not forgive that.
-            with self._beside():
-                self._step(observation, centers)
-        elif self._graph is None:
-            self._record(observation, centers)
-        elif self._fits(observation, centers):
-            torch._foreach_copy_(list(self._tensors()), list(_tensors(observation, centers)))
+            with _Beside(self._device):
+                self._step(chosen)
+        elif self._graph is None or self._kept is None:
+            self._record(chosen)
+        elif all(kept.shape == new.shape for kept, new in zip(self._kept, chosen, strict=True)):
+            torch._foreach_copy_(list(self._kept), list(chosen))
             self._graph.replay()
         else:
-            self._step(observation, centers)
+            self._step(chosen)
 
-    def _record(self, observation: Observation, centers: Tensor) -> None:
+    def _record(self, chosen: Chosen) -> None:
         """Record the step, then take it."""
-        copied = Observation(*(part.clone() for part in vars(observation).values()))
-        self._batch = copied, centers.clone()
+        self._kept = Chosen(*(part.clone() for part in chosen))
         graph = torch.cuda.CUDAGraph()
         try:
             with torch.cuda.graph(graph, capture_error_mode='thread_local'):
-                self._step(*self._batch)
+                self._step(self._kept)
         except RuntimeError as error:
             why = ' '.join(str(error).split())[:200]
             log.warning('This training goes on without a CUDA graph, more slowly: %s', why)
             self._failed = True
-            self._step(observation, centers)
+            self._step(chosen)
             return
         self._graph = graph
         graph.replay()
-
-    def _fits(self, observation: Observation, centers: Tensor) -> bool:
-        return all(
-            kept.shape == given.shape
-            for kept, given in zip(self._tensors(), _tensors(observation, centers), strict=True)
-        )
-
-    def _tensors(self) -> Iterator[Tensor]:
-        assert self._batch is not None
-        yield from _tensors(*self._batch)
-
-    def _beside(self) -> _Beside:
-        return _Beside(self._device)
 
 
 class _Beside:
@@ -96,8 +81,3 @@ class _Beside:
     def __exit__(self, *error: object) -> None:
         self._inside.__exit__(*error)
         self._usual.wait_stream(self._stream)
-
-
-def _tensors(observation: Observation, centers: Tensor) -> Iterator[Tensor]:
-    yield from vars(observation).values()
-    yield centers

@@ -111,7 +111,7 @@ def train_stage(
     model.requires_grad_(False)
     for parameter in stage.parameters:
         parameter.requires_grad_(True)
-    learner = Learner(fabric, settings, stage)
+    learner = Learner(fabric, settings, stage, data.observe)
     first = len(checkpoint.epochs_of(stage.name))
     if first:
         restore_moments(learner.optimiser, stage.parameters, checkpoint.moments)
