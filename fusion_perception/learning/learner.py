@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import copy
+import inspect
 import math
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING
 
 import torch
@@ -24,14 +26,18 @@ Observe = Callable[[Chosen], Observation]
 
 
 @contextmanager
-def tensor_cores() -> Iterator[None]:
-    """Let a GPU multiply float32 matrices as it convolves them by default: in TF32."""
-    before = torch.backends.cuda.matmul.allow_tf32
-    torch.backends.cuda.matmul.allow_tf32 = True
+def quick_kernels() -> Iterator[None]:
+    """Let a GPU multiply float32 matrices as it convolves them by default: in TF32.
+
+    And let it try, for each new convolution, which of its ways is the quickest.
+    """
+    matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
+    before = matmul.allow_tf32, cudnn.benchmark
+    matmul.allow_tf32, cudnn.benchmark = True, True
     try:
         yield
     finally:
-        torch.backends.cuda.matmul.allow_tf32 = before
+        matmul.allow_tf32, cudnn.benchmark = before
 
 
 class Learner:
@@ -49,6 +55,9 @@ class Learner:
         self._net, self._stepper = fabric.setup(
             _Forward(stage.model, recipe, observe), self.optimiser
         )
+        self._update: Callable[[], object] = self._stepper.step
+        if recipe.compile:
+            self._update = compiled_update(self.optimiser)
         self.mean: FusionModel | None = None
         self._kept_net: nn.Module = self._net
         if recipe.ema is not None:
@@ -86,7 +95,7 @@ class Learner:
                 advance(self._loss_sum)
         return self._loss_sum.clone()
 
-    @tensor_cores()
+    @quick_kernels()
     def _step(self, chosen: Chosen) -> None:
         """Take one step; nothing in it waits for the device."""
         self._stepper.zero_grad()
@@ -100,7 +109,7 @@ class Learner:
                 max_norm=self._recipe.clip_norm,
                 error_if_nonfinite=False,
             )
-        self._stepper.step()
+        self._update()
         if self.mean is not None:
             follow(self.mean, self.model, self._decay)
         self._loss_sum += loss.detach()
@@ -123,7 +132,8 @@ class Learner:
 def build_optimiser(recipe: Recipe, parameters: list[nn.Parameter]) -> torch.optim.Optimizer:
     """Return the recipe's optimiser; fused steps take a third of the time on a CPU.
 
-    On a GPU its learning rate is a tensor there: a recorded step reads it anew.
+    Those that are compiled cannot be fused. On a GPU its learning rate is a tensor there: a
+    recorded step reads it anew.
     """
     kind = torch.optim.AdamW if recipe.optimiser == 'adamw' else torch.optim.Adam
     on_gpu = parameters[0].is_cuda
@@ -132,9 +142,20 @@ def build_optimiser(recipe: Recipe, parameters: list[nn.Parameter]) -> torch.opt
         parameters,
         lr=torch.tensor(rate, device=parameters[0].device) if on_gpu else rate,
         weight_decay=recipe.weight_decay,
-        fused=True,
+        fused=not recipe.compile,
+        foreach=recipe.compile or None,
         capturable=on_gpu,
     )
+
+
+def compiled_update(optimiser: torch.optim.Optimizer) -> Callable[[], object]:
+    """Return an optimiser's step as compiled kernels, which keep all of a GPU busy.
+
+    torch wraps a step for profilers and for gradients of it; neither can be compiled.
+    """
+    step = partial(inspect.unwrap(type(optimiser).step), optimiser)
+    update: Callable[[], object] = torch.no_grad()(torch.compile(step))
+    return update
 
 
 def set_learning_rate(optimiser: torch.optim.Optimizer, rate: float) -> None:
