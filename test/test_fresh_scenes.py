@@ -14,7 +14,7 @@ def test_fresh_scenes_need_no_folder_and_differ_from_epoch_to_epoch(settings):
     recipe = settings('run', data=None, fresh_scenes=8, validation=4, epochs=1)
     data = TrainingData(recipe)
     first, second, again = (
-        chosen.centers for epoch in (0, 1, 0) for chosen in data.training('rgb', epoch)
+        raw.centers for epoch in (0, 1, 0) for raw in data.training('rgb', epoch)
     )
     assert torch.equal(first, again) and not torch.equal(first, second)
     train(recipe)
@@ -27,10 +27,10 @@ def test_asked_for_scenes_with_hidden_objects_come_more_often(settings):
             'run', data=None, fresh_scenes=64, batch_size=64, validation=4, hidden_scenes=part
         )
         data = TrainingData(recipe)
-        [chosen] = data.training('rgb', 0)
-        observation = data.observe(chosen)
+        [raw] = data.training('rgb', 0)
+        observation = data.observe(raw)
         points = observation.xyza[:, :3].flatten(2).transpose(1, 2)
-        near = torch.cdist(points, chosen.centers) < 2.0
+        near = torch.cdist(points, raw.centers) < 2.0
         return (near & (observation.xyza[:, 3].flatten(1) > 0)[..., None]).sum(1).amin(1)
 
     few = [int((least_points(part) < 20).sum()) for part in (0.0, 1.0)]

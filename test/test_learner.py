@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from fusion_perception.learning.dataset import Chosen
+from fusion_perception.learning.dataset import RawBatch
 from fusion_perception.learning.learner import Learner
 from fusion_perception.learning.recipe import Recipe
 from fusion_perception.learning.training import start_fabric
@@ -46,7 +46,8 @@ def learned(*centers, first=0, **recipe):
     learner = Learner(start_fabric(settings), settings, stage, lambda _: NOTHING_SEEN)
     nothing = torch.zeros(2, 1, 1)
     batches = [
-        Chosen(nothing, nothing, torch.full((2, 1, 3), away), nothing, nothing) for away in centers
+        RawBatch(nothing, nothing, torch.full((2, 1, 3), away), nothing, nothing)
+        for away in centers
     ]
     learner.learn(batches, first=first, steps=first + len(batches))
     return learner

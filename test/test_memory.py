@@ -37,8 +37,8 @@ def train_on(folder: Path, share: float = 0.0, device: torch.device = CPU) -> in
     with Peak(device) as peak:
         data = TrainingData(Recipe(data=folder, memory_share=share), device)
         data.describe()
-        for chosen in data.training('model', 0):
-            assert data.observe(chosen).rgba.device.type == device.type
+        for raw in data.training('model', 0):
+            assert data.observe(raw).rgba.device.type == device.type
     assert peak.bytes is not None
     return peak.bytes
 

@@ -118,8 +118,8 @@ def test_a_sensor_is_not_hidden_from_a_model_that_needs_it(settings):
 
 def test_every_scene_is_seen_once_an_epoch_and_validation_never(settings):
     data = TrainingData(settings('run', batch_size=6))
-    held_out = torch.cat([chosen.centers for chosen in data.validation()])
-    seen = torch.cat([chosen.centers for chosen in data.training('rgb', 0)])
+    held_out = torch.cat([raw.centers for raw in data.validation()])
+    seen = torch.cat([raw.centers for raw in data.training('rgb', 0)])
     assert (len(seen), len(held_out), data.steps) == (36, 4, 6)
     assert len(torch.unique(seen, dim=0)) == 36
     assert not torch.isin(seen[:, 0, 0], held_out[:, 0, 0]).any()
@@ -127,12 +127,9 @@ def test_every_scene_is_seen_once_an_epoch_and_validation_never(settings):
 
 def test_two_processes_share_what_one_would_see(settings):
     recipe = settings('run')
-    alone = [chosen.centers for chosen in TrainingData(recipe).training('rgb', 0)]
+    alone = [raw.centers for raw in TrainingData(recipe).training('rgb', 0)]
     shares = [
-        [
-            chosen.centers
-            for chosen in TrainingData(recipe, share=Share(rank, 2)).training('rgb', 0)
-        ]
+        [raw.centers for raw in TrainingData(recipe, share=Share(rank, 2)).training('rgb', 0)]
         for rank in (0, 1)
     ]
     assert len(alone) == len(shares[0]) == len(shares[1])

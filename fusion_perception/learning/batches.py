@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from fusion_perception.learning.dataset import Chosen, SceneSet, read_folder, split_indices
+from fusion_perception.learning.dataset import RawBatch, SceneSet, read_folder, split_indices
 from fusion_perception.learning.memory import memory_bytes
 from fusion_perception.learning.recipe import Recipe
 from fusion_perception.models.examples import COUNT, Examples
@@ -127,10 +127,10 @@ class TrainingData:
             'fingerprint': fingerprint(self._valid),
         }
 
-    def training(self, stage: str, epoch: int) -> Iterator[Chosen]:
+    def training(self, stage: str, epoch: int) -> Iterator[RawBatch]:
         """Yield this process's batches of an epoch, shuffled by the seed, stage and epoch.
 
-        They are to be observed (`observe`), which on a GPU is a part of the recorded step.
+        `observe` gives their observation, on a GPU as a part of the recorded step.
         """
         recipe, share = self._recipe, self._share
         generator = torch.Generator()
@@ -147,15 +147,15 @@ class TrainingData:
         for indices in order.to(self._device).split(size):
             if len(indices) < size and recipe.drop_last:
                 return
-            yield self._hide_sensors(scenes.choose(indices), generator)
+            yield self._hide_sensors(scenes.raw_batch(indices), generator)
 
-    def observe(self, chosen: Chosen) -> Observation:
-        """Return the observation of scenes of `training` or `validation`.
+    def observe(self, raw: RawBatch) -> Observation:
+        """Return the observation of a batch of `training` or `validation`.
 
         The tables and matrices it reads are the same at every call, and it never waits for the
         device once it has been called: it can be recorded.
         """
-        return self._valid.observe(chosen)
+        return self._valid.observe(raw)
 
     def order(self, stage: str, epoch: int, generator: torch.Generator | None = None) -> Tensor:
         """Return the order in which an epoch takes the folder's scenes for training."""
@@ -163,16 +163,16 @@ class TrainingData:
         generator.manual_seed(derive_seed(self._recipe.seed, stage, epoch))
         return torch.randperm(self.scenes, generator=generator)
 
-    def validation(self) -> Iterator[Chosen]:
+    def validation(self) -> Iterator[RawBatch]:
         """Yield the validation scenes in order, all of them."""
         for indices in self._held_out.split(self._validated_at_once()):
-            yield self._valid.choose(indices)
+            yield self._valid.raw_batch(indices)
 
     def unseen(self) -> Iterator[Batch]:
         """Yield scenes no epoch learned from: the validation's, or more where they are free."""
         if self._recipe.fresh_scenes is None:
-            for chosen in self.validation():
-                yield self.observe(chosen), chosen.centers
+            for raw in self.validation():
+                yield self.observe(raw), raw.centers
             return
         scenes = self._simulate(_CHUNK, derive_seed('unseen'))
         for indices in torch.arange(_CHUNK, device=self._device).split(self._recipe.batch_size):
@@ -251,12 +251,12 @@ class TrainingData:
         # Stable, so that one seed gives the same scenes on every device.
         return Scenes.joined((common, pool[least.argsort(stable=True)[:rare]]))
 
-    def _hide_sensors(self, chosen: Chosen, generator: torch.Generator) -> Chosen:
+    def _hide_sensors(self, raw: RawBatch, generator: torch.Generator) -> RawBatch:
         """Hide one sensor of some samples, so that a model learns to do without it."""
         recipe = self._recipe
         if not (recipe.drop_camera or recipe.drop_lidar):
-            return chosen
-        chance = torch.rand(len(chosen.images), generator=generator).to(self._device)
-        return chosen._replace(
+            return raw
+        chance = torch.rand(len(raw.images), generator=generator).to(self._device)
+        return raw._replace(
             camera=chance >= recipe.drop_camera, lidar=chance < 1 - recipe.drop_lidar
         )

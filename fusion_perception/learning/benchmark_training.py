@@ -15,7 +15,7 @@ from fusion_perception.learning import notebook_baseline as notebook
 from fusion_perception.learning.batches import TrainingData
 from fusion_perception.learning.benchmark_settings import Bench, linked
 from fusion_perception.learning.benchmark_timing import Measured, alternate, seconds_of
-from fusion_perception.learning.dataset import Chosen, read_folder, split_indices
+from fusion_perception.learning.dataset import RawBatch, read_folder, split_indices
 from fusion_perception.learning.folder import RIG
 from fusion_perception.learning.learner import Learner
 from fusion_perception.learning.training import TrainSettings, start_fabric
@@ -205,7 +205,7 @@ def copy_weights(model: FusionModel, net: nn.Module) -> None:
     bias.mul_(turned)
 
 
-def _endless(data: TrainingData) -> Iterator[Chosen]:
+def _endless(data: TrainingData) -> Iterator[RawBatch]:
     for epoch in count():
         yield from data.training(MODEL, epoch)
 

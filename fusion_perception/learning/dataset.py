@@ -34,8 +34,8 @@ PACKED = 'scenes.packed'
 VALIDATION_SCENES = 320
 
 
-class Chosen(NamedTuple):
-    """Scenes of a set as they are stored, chosen for a batch, on the device of the batch.
+class RawBatch(NamedTuple):
+    """A batch of scenes as they are stored, on the device where they are observed.
 
     images (B, H, W, 4) uint8 RGBA; ranges (B, R, C) float32 metres; centers (B, K, 3) float32
     metres in the LiDAR frame; camera, lidar (B,) bool: which sensor is to be seen.
@@ -90,7 +90,7 @@ class SceneSet:
         # A table left on the CPU would be copied with every batch.
         return replace(self, lidar=self.lidar.to(device))
 
-    def choose(self, indices: Tensor | slice) -> Chosen:
+    def raw_batch(self, indices: Tensor | slice) -> RawBatch:
         """Return these scenes with both sensors, on the device of the batches."""
         if isinstance(indices, Tensor):
             indices = indices.to(self.images.device)
@@ -98,18 +98,18 @@ class SceneSet:
             tensor[indices].to(self.device) for tensor in (self.images, self.ranges, self.centers)
         )
         seen = torch.ones(len(images), dtype=torch.bool, device=self.device)
-        return Chosen(images, ranges, centers, camera=seen, lidar=seen)
+        return RawBatch(images, ranges, centers, camera=seen, lidar=seen)
 
-    def observe(self, chosen: Chosen) -> Observation:
+    def observe(self, raw: RawBatch) -> Observation:
         """Return the observation of scenes of this set, or of others of its rig and LiDAR."""
-        images, ranges, _, camera, lidar = chosen
+        images, ranges, _, camera, lidar = raw
         matrices = CameraMatrices(*(one.expand(len(images), -1, -1) for one in self._matrices))
         return observe_flagged(images, ranges, camera, lidar, matrices, self.lidar)
 
     def batch(self, indices: Tensor | slice) -> tuple[Observation, Tensor]:
         """Return the observation of these scenes and their centres (B, K, 3)."""
-        chosen = self.choose(indices)
-        return self.observe(chosen), chosen.centers
+        raw = self.raw_batch(indices)
+        return self.observe(raw), raw.centers
 
     @cached_property
     def _matrices(self) -> CameraMatrices:

@@ -74,8 +74,8 @@ def with_scenes(bench: Bench) -> Iterator[Curve]:
 
         def train(folder=folder) -> None:  # type: ignore[no-untyped-def]
             data = TrainingData(Recipe(data=folder, batch_size=4, memory_share=0.0), bench.device)
-            for chosen in islice(data.training(MODEL, 0), 8):
-                data.observe(chosen)
+            for raw in islice(data.training(MODEL, 0), 8):
+                data.observe(raw)
 
         for name, work in zip(points, (first, again, train), strict=True):
             points[name].append(_point(bench, size, work))

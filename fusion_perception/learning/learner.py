@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from fusion_perception.learning.dataset import Chosen
+from fusion_perception.learning.dataset import RawBatch
 from fusion_perception.learning.recipe import Recipe
 from fusion_perception.learning.step_graph import Step, StepGraph
 from fusion_perception.models import Estimate, FusionModel, Stage
@@ -22,7 +22,7 @@ from fusion_perception.sensing.observation import Observation
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
-Observe = Callable[[Chosen], Observation]
+Observe = Callable[[RawBatch], Observation]
 
 
 @contextmanager
@@ -43,7 +43,7 @@ def quick_kernels() -> Iterator[None]:
 class Learner:
     """A stage's model with its optimiser, on a Fabric's device.
 
-    `observe` gives the observation of scenes that were chosen; see `TrainingData.observe`.
+    `observe` turns a raw batch into an observation; see `TrainingData.observe`.
     `mean` is the running mean of the weights where the recipe keeps one; `kept` is the model
     whose weights count: the mean, or else the model itself.
     """
@@ -57,6 +57,8 @@ class Learner:
         )
         self._update: Callable[[], object] = self._stepper.step
         if recipe.compile:
+            # Another stage's code is of no use any more, and counts as a variant of this one's.
+            torch.compiler.reset()
             self._update = compiled_update(self.optimiser)
         self.mean: FusionModel | None = None
         self._kept_net: nn.Module = self._net
@@ -73,7 +75,7 @@ class Learner:
 
     def learn(
         self,
-        batches: Iterable[Chosen],
+        batches: Iterable[RawBatch],
         first: int,
         steps: int,
         advance: Callable[[Tensor], None] | None = None,
@@ -86,20 +88,20 @@ class Learner:
         recipe = self._recipe
         self.model.train()
         self._loss_sum.zero_()
-        for step, chosen in enumerate(batches, start=first):
+        for step, raw in enumerate(batches, start=first):
             set_learning_rate(self.optimiser, learning_rate(recipe, step, steps))
             if recipe.ema is not None:
                 self._decay.fill_(min(recipe.ema, (1 + step) / (10 + step)))
-            self._take(chosen)
+            self._take(raw)
             if advance is not None:
                 advance(self._loss_sum)
         return self._loss_sum.clone()
 
     @quick_kernels()
-    def _step(self, chosen: Chosen) -> None:
+    def _step(self, raw: RawBatch) -> None:
         """Take one step; nothing in it waits for the device."""
         self._stepper.zero_grad()
-        loss = self.model.training_loss(self._net(*chosen), chosen.centers)
+        loss = self.model.training_loss(self._net(*raw), raw.centers)
         self._fabric.backward(loss)
         if self._recipe.clip_norm is not None:
             # A gradient that is not finite shows in the losses at the end of the epoch.
@@ -115,16 +117,16 @@ class Learner:
         self._loss_sum += loss.detach()
 
     @torch.inference_mode()
-    def validate(self, batches: Iterable[Chosen]) -> tuple[float, Estimate, Tensor]:
+    def validate(self, batches: Iterable[RawBatch]) -> tuple[float, Estimate, Tensor]:
         """Return the mean loss over scenes, their estimate and the true centres."""
         self.kept.eval()
         losses, centers, truths = [], [], []
-        for chosen in batches:
-            estimate: Estimate = self._kept_net(*chosen)
-            loss = self.kept.training_loss(estimate, chosen.centers)
-            losses.append(loss * len(chosen.centers))
+        for raw in batches:
+            estimate: Estimate = self._kept_net(*raw)
+            loss = self.kept.training_loss(estimate, raw.centers)
+            losses.append(loss * len(raw.centers))
             centers.append(estimate.centers)
-            truths.append(chosen.centers)
+            truths.append(raw.centers)
         mean = float(torch.stack(losses).sum()) / sum(map(len, truths))
         return mean, Estimate(torch.cat(centers)), torch.cat(truths)
 
@@ -187,7 +189,7 @@ def follow(mean: nn.Module, model: nn.Module, decay: Tensor) -> None:
 
 
 class _Forward(nn.Module):
-    """Estimate the centres of chosen scenes, given as the tensors that Fabric and DDP look for.
+    """Estimate the centres of a raw batch, given as the tensors that Fabric and DDP look for.
 
     Autocast is done here and not by Fabric, whose mixed precision would round the inputs too:
     in bfloat16 a point 25 m away is known to 10 cm.
@@ -200,11 +202,11 @@ class _Forward(nn.Module):
         # A function: as a module it would be the model's weights a second time.
         forward = model.forward
 
-        def compute(*chosen: Tensor) -> Estimate:
-            return forward(observe(Chosen(*chosen)))
+        def compute(*raw: Tensor) -> Estimate:
+            return forward(observe(RawBatch(*raw)))
 
         self.compute = torch.compile(compute, dynamic=False) if recipe.compile else compute
 
-    def forward(self, *chosen: Tensor) -> Estimate:
-        with torch.autocast(chosen[0].device.type, torch.bfloat16, enabled=self.reduced):
-            return self.compute(*chosen)
+    def forward(self, *raw: Tensor) -> Estimate:
+        with torch.autocast(raw[0].device.type, torch.bfloat16, enabled=self.reduced):
+            return self.compute(*raw)

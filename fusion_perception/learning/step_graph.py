@@ -7,11 +7,11 @@ from collections.abc import Callable
 
 import torch
 
-from fusion_perception.learning.dataset import Chosen
+from fusion_perception.learning.dataset import RawBatch
 
 log = logging.getLogger(__name__)
 
-Step = Callable[[Chosen], None]
+Step = Callable[[RawBatch], None]
 # Steps taken plainly before one is recorded: libraries choose and allocate in the first ones.
 _WARM_UPS = 3
 
@@ -30,28 +30,28 @@ class StepGraph:
         self._taken = 0
         self._failed = False
         self._graph: torch.cuda.CUDAGraph | None = None
-        self._kept: Chosen | None = None
+        self._kept: RawBatch | None = None
 
-    def __call__(self, chosen: Chosen) -> None:
+    def __call__(self, raw: RawBatch) -> None:
         """Take one step."""
         if self._failed:
-            self._step(chosen)
+            self._step(raw)
         elif self._taken < _WARM_UPS:
             self._taken += 1
             # Not on the stream that everything else uses: recording would not forgive that.
             with _Beside(self._device):
-                self._step(chosen)
+                self._step(raw)
         elif self._graph is None or self._kept is None:
-            self._record(chosen)
-        elif all(kept.shape == new.shape for kept, new in zip(self._kept, chosen, strict=True)):
-            torch._foreach_copy_(list(self._kept), list(chosen))
+            self._record(raw)
+        elif all(kept.shape == new.shape for kept, new in zip(self._kept, raw, strict=True)):
+            torch._foreach_copy_(list(self._kept), list(raw))
             self._graph.replay()
         else:
-            self._step(chosen)
+            self._step(raw)
 
-    def _record(self, chosen: Chosen) -> None:
+    def _record(self, raw: RawBatch) -> None:
         """Record the step, then take it."""
-        self._kept = Chosen(*(part.clone() for part in chosen))
+        self._kept = RawBatch(*(part.clone() for part in raw))
         graph = torch.cuda.CUDAGraph()
         try:
             with torch.cuda.graph(graph, capture_error_mode='thread_local'):
@@ -60,7 +60,7 @@ class StepGraph:
             why = ' '.join(str(error).split())[:200]
             log.warning('This training goes on without a CUDA graph, more slowly: %s', why)
             self._failed = True
-            self._step(chosen)
+            self._step(raw)
             return
         self._graph = graph
         graph.replay()
