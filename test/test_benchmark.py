@@ -18,11 +18,11 @@ from fusion_perception.learning.benchmark_settings import USUAL, Bench, linked
 from fusion_perception.learning.benchmark_table import GOALS, TITLES, as_markdown, slower_than
 from fusion_perception.learning.benchmark_timing import Measured, alternate
 from fusion_perception.learning.benchmark_training import (
-    PRECISIONS,
     Theirs,
     compare_losses,
     copy_weights,
     how_far_apart,
+    our_ways,
     projected_alike,
 )
 from fusion_perception.learning.dataset import PACKED, read_folder
@@ -240,8 +240,8 @@ def test_losses_are_compared_after_each_epoch(bench, scenes):
     data = TrainingData(recipe, CPU)
     losses = compare_losses(bench, data, Theirs(bench))
     assert losses['after_steps'] == (1, 2, 3)
-    for name in PRECISIONS:
-        assert losses[name] == pytest.approx(losses['notebook'], rel=0.02)
+    for way in our_ways(bench):
+        assert losses[way.name] == pytest.approx(losses['notebook'], rel=0.02)
 
 
 def test_all_ways_to_train_see_the_same_points(bench):

@@ -1,11 +1,13 @@
 """Each setting of a recipe does what it says to the weights, step by step."""
 
+import shutil
+
 import pytest
 import torch
 from torch import nn
 
 from fusion_perception.learning.dataset import RawBatch
-from fusion_perception.learning.learner import Learner
+from fusion_perception.learning.learner import Learner, build_optimiser, compiled_update
 from fusion_perception.learning.recipe import Recipe
 from fusion_perception.learning.training import start_fabric
 from fusion_perception.models import Estimate, FusionModel
@@ -83,3 +85,27 @@ def test_the_running_mean_takes_over_the_first_weights_at_once_and_later_ones_sl
     assert now.norm() > 0.1
     # It begins at the initial weights, which are zero.
     torch.testing.assert_close(learner.kept.place, share * now)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which('g++') is None, reason='to compile for a CPU needs g++')
+@pytest.mark.parametrize('optimiser', ['adam', 'adamw'])
+def test_a_compiled_update_moves_the_weights_as_a_plain_one_does(optimiser):
+    torch.manual_seed(0)
+    start = [torch.randn(3, 2), torch.randn(5)]
+    gradients = [[torch.randn_like(part) for part in start] for _ in range(4)]
+
+    def moved(compiled):
+        recipe = Recipe(optimiser=optimiser, weight_decay=0.1, learning_rate=0.1, compile=compiled)
+        weights = [nn.Parameter(part.clone()) for part in start]
+        plain = build_optimiser(recipe, weights)
+        update = compiled_update(plain) if compiled else plain.step
+        for step in gradients:
+            for weight, gradient in zip(weights, step, strict=True):
+                weight.grad = gradient
+            update()
+        return weights
+
+    for found, expected, before in zip(moved(True), moved(False), start, strict=True):
+        torch.testing.assert_close(found, expected)
+        assert (found - before).abs().min() > 0.01

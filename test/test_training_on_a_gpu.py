@@ -77,3 +77,13 @@ def test_the_validation_of_fresh_scenes_is_that_of_a_cpu(settings):
     recipe = settings('run', data=None, fresh_scenes=32, validation=16)
     on_gpu, on_cpu = (TrainingData(recipe, device).describe() for device in ('cuda', 'cpu'))
     assert on_gpu == on_cpu
+
+
+def test_a_gpu_validates_more_scenes_at_once_and_they_are_the_same(settings):
+    recipe = settings('run', batch_size=2)
+    on_cpu, on_gpu = (
+        [raw.centers.cpu() for raw in TrainingData(recipe, device).validation()]
+        for device in ('cpu', 'cuda')
+    )
+    assert len(on_gpu) == 1 < len(on_cpu)
+    assert torch.equal(torch.cat(on_gpu), torch.cat(on_cpu))

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from itertools import count, islice, pairwise
+from typing import NamedTuple
 
 import torch
 from torch import nn
@@ -23,20 +24,43 @@ from fusion_perception.models import FusionModel, Stage, build
 from fusion_perception.runtime import Precision
 
 MODEL = 'early_fusion'
-PRECISIONS: tuple[Precision, ...] = ('float32', 'bfloat16')
+
+
+class Way(NamedTuple):
+    """A way of ours to train, and the stage that it is measured as."""
+
+    stage: str
+    precision: Precision
+    compiled: bool
+
+    @property
+    def name(self) -> str:
+        """The way in words."""
+        return self.precision + ', compiled' * self.compiled
+
+
+def our_ways(bench: Bench) -> tuple[Way, ...]:
+    """Return our ways to train: the default, then those that are quicker on the bench's device."""
+    if bench.device.type == 'cpu' or bench.settings.quick:
+        return (Way('training', 'float32', False), Way('training_bfloat16', 'bfloat16', False))
+    return (
+        Way('training', 'float32', False),
+        Way('training_compiled', 'float32', True),
+        Way('training_bfloat16', 'bfloat16', True),
+    )
 
 
 class Ours:
     """A training of early fusion by the product's own code."""
 
-    def __init__(self, bench: Bench, data: TrainingData, precision: Precision) -> None:
+    def __init__(self, bench: Bench, data: TrainingData, way: Way) -> None:
         self.recipe = TrainSettings(
             model=MODEL,
             data=bench.folder,
             out=bench.scratch,
             device=bench.settings.device,
-            precision=precision,
-            compile=compiled(bench, precision),
+            precision=way.precision,
+            compile=way.compiled,
         )
         fabric = start_fabric(self.recipe)
         torch.manual_seed(0)
@@ -79,13 +103,8 @@ class Theirs:
         return notebook.validate(self.net, self.inputs, self.valid)
 
 
-def compiled(bench: Bench, precision: Precision) -> bool:
-    """Say if a way to train is the one that is compiled: on a GPU, where it is quickest."""
-    return precision == 'bfloat16' and bench.device.type == 'cuda' and not bench.settings.quick
-
-
 def training(bench: Bench) -> list[Measured]:
-    """Measure an epoch of early fusion: float32, the default, and bfloat16.
+    """Measure an epoch of early fusion, in each of our ways.
 
     An epoch is put together from the time of a step and that of a validation; on a GPU, where it
     takes seconds, and with full_epochs it is one.
@@ -94,7 +113,7 @@ def training(bench: Bench) -> list[Measured]:
     recipe = TrainSettings(model=MODEL, data=bench.folder, out=bench.scratch)
     data = TrainingData(recipe, bench.device)
     theirs = Theirs(bench)
-    ours = {precision: Ours(bench, data, precision) for precision in PRECISIONS}
+    ours = {way.name: Ours(bench, data, way) for way in our_ways(bench)}
     settings = bench.settings
     whole = settings.full_epochs or (bench.device.type == 'cuda' and not settings.quick)
     taken = data.steps if whole else min(data.steps, bench.size(settings.steps, 2))
@@ -115,15 +134,14 @@ def training(bench: Bench) -> list[Measured]:
     )
     return [
         Measured(
-            stage,
+            way.stage,
             's',
-            figures[name],
+            figures[way.name],
             figures['notebook'],
-            f'early_fusion, {name}{", compiled" * compiled(bench, name)}, batch 32: {measured}; '
-            f'{how_far_apart(losses, name)}',
+            f'early_fusion, {way.name}, batch 32: {measured}; {how_far_apart(losses, way.name)}',
             {'validation_mse': losses},
         )
-        for stage, name in zip(('training', 'training_bfloat16'), PRECISIONS, strict=True)
+        for way in our_ways(bench)
     ]
 
 
@@ -157,14 +175,14 @@ def compare_losses(
         return tuple(losses)
 
     losses: dict[str, tuple[float, ...]] = {'after_steps': after}
-    for precision in PRECISIONS:
-        ours = Ours(bench, data, precision)
-        if precision == 'float32':
+    for way in our_ways(bench):
+        ours = Ours(bench, data, way)
+        if 'notebook' not in losses:
             copy_weights(ours.model, theirs.net)
             theirs.optimiser = notebook.adam(theirs.net)
             theirs.batches = in_our_order(ours, theirs)
             losses['notebook'] = losses_of(theirs)
-        losses[precision] = losses_of(ours)
+        losses[way.name] = losses_of(ours)
     return losses
 
 
