@@ -141,6 +141,9 @@ def run(args: list[str]) -> int:
         return 0
     logging.basicConfig(format='%(message)s', level=logging.WARNING, stream=sys.stderr)
     logging.getLogger('fusion_perception').setLevel(logging.DEBUG if debug else logging.INFO)
+    if not debug:
+        # It asks for a precision of matrices that a learner sets, for its own steps alone.
+        logging.getLogger('lightning_fabric.utilities.rank_zero').setLevel(logging.WARNING)
     try:
         outcome = call(args[0], args[1:])
     except KeyboardInterrupt as stop:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import time
 from dataclasses import dataclass
 
@@ -38,6 +39,8 @@ ALLOWED_M = 1e-3
 # A standard deviation may differ by as much as a centre, and by this share of itself.
 ALLOWED_SHARE = 0.02
 _TIMED = 7
+# What NVIDIA's libraries look for; ONNX Runtime has no option of it for TensorRT.
+_TF32 = 'NVIDIA_TF32_OVERRIDE'
 
 # An image (1, H, W, C) and a range image (1, R, C).
 Frame = tuple[NDArray[np.uint8] | None, NDArray[np.float32] | None]
@@ -194,6 +197,8 @@ def _covariances_agree(found: Estimate, expected: Estimate) -> bool:
 def _remedy(name: EngineName, bundle: Bundle) -> str:
     if not issubclass(ENGINES[name], OnnxEngine):
         return 'Use engine torch.'
+    if name == 'tensorrt' and os.environ.get(_TF32) != '0':
+        return f'TensorRT rounds float32 to eleven digits unless {_TF32}=0 is in the environment.'
     graphs = [str(graph) for kind in KINDS if (graph := kept_graph(bundle, kind))]
     if not graphs:
         return 'Use engine torch.'

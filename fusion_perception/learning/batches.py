@@ -27,7 +27,7 @@ Batch = tuple[Observation, Tensor]
 # Scenes rendered at a time: some hundred megabytes of rays.
 _CHUNK = 2048
 # Of images and ranges, together, that a GPU validates at a time.
-_VALIDATED_PIXELS = 2**22
+_VALIDATED_PIXELS = 2**21
 # In one of so many original scenes some object meets at most four of 32x32 beams.
 _DRAWN_FOR_ONE_HIDDEN = 16
 
@@ -165,7 +165,8 @@ class TrainingData:
 
     def validation(self) -> Iterator[RawBatch]:
         """Yield the validation scenes in order, all of them."""
-        for indices in self._held_out.split(self._validated_at_once()):
+        parts = -(-len(self._held_out) // self._validated_at_once())
+        for indices in self._held_out.tensor_split(parts):
             yield self._valid.raw_batch(indices)
 
     def unseen(self) -> Iterator[Batch]:

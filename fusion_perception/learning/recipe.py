@@ -74,7 +74,7 @@ class Recipe(Settings):
     precision: Precision = Field('float32', description='Precision of the forward pass')
     compile: bool = Field(
         False,
-        description='Compile the model for the GPU: seconds at the start, quicker epochs',
+        description='Compile for the GPU: half a minute at the start, quicker epochs',
     )
     architecture: Annotated[dict[str, object], Suppress] = Field(
         {}, description="Settings of the model; empty: the model's own defaults"
