@@ -25,6 +25,8 @@ log = logging.getLogger(__name__)
 NEAR_M = 1.8
 # A return this much closer than the centre belongs to an object that hides it (metres).
 HIDDEN_M = 2.7
+# Beams of a single row or column meet an object if they pass its centre this near (metres).
+BESIDE_M = 1.0
 # Right labels reach 0.9 and more, wrong ones up to 0.6, because objects stand close together.
 FITS, DOES_NOT_FIT, CLEARLY_BETTER = 0.75, 0.5, 0.15
 # Of fewer centres than this, too many can be hidden by chance: they are warned about only.
@@ -160,6 +162,7 @@ class _Scans(NamedTuple):
     ranges: Tensor
     beams: Tensor
     beam_gap_cos: float
+    beside_m: float
     anything: bool
 
     @classmethod
@@ -172,7 +175,9 @@ class _Scans(NamedTuple):
         steps = [(grid.diff(dim=d).norm(dim=-1)).max() for d in (0, 1) if grid.shape[d] > 1]
         gap = max((float(step) for step in steps), default=0.01)
         metres = torch.where(hit, ranges.flatten(1), lidar.max_range)
-        return cls(points, metres, beams, math.cos(min(gap, 1.0)), bool(hit.any()))
+        # How far the rows of a single one lie apart says nothing.
+        beside = BESIDE_M if 1 in lidar.shape else 0.0
+        return cls(points, metres, beams, math.cos(min(gap, 1.0)), beside, bool(hit.any()))
 
     def fit(self, centers: Tensor) -> tuple[float, int]:
         """Return the share of visible centres (S, K, 3) with a return near, and their count.
@@ -183,7 +188,9 @@ class _Scans(NamedTuple):
         distance = centers.norm(dim=-1)
         cosine, beam = (centers @ self.beams.T / distance.clamp(min=1e-6)[..., None]).max(dim=-1)
         in_front = self.ranges.gather(1, beam) < distance - HIDDEN_M
-        visible = (cosine >= self.beam_gap_cos) & ~in_front
+        beside = distance * (1 - cosine.clamp(max=1).square()).sqrt()
+        passed = (cosine >= self.beam_gap_cos) | (beside < self.beside_m)
+        visible = passed & ~in_front
         count = int(visible.sum())
         if count < visible.numel() / 10:
             return 0.0, count
