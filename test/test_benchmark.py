@@ -79,7 +79,8 @@ def result(*figures: float, unit: str = 's', stage: str = 'training') -> Result:
 def test_every_stage_is_measured_both_ways_in_every_round(quick):
     out, _ = quick
     found = Result.read_json(out / 'benchmark.json')
-    assert {row.stage for row in found.stages} == set(GOALS) - {'time_to_mse'}
+    # What is quick does not compile.
+    assert {row.stage for row in found.stages} == set(GOALS) - {'time_to_mse', 'training_compiled'}
     for row in found.stages:
         assert len(row.ours.rounds) == 2
         assert row.notebook is not None or row.stage == 'simulator'
@@ -242,6 +243,13 @@ def test_losses_are_compared_after_each_epoch(bench, scenes):
     assert losses['after_steps'] == (1, 2, 3)
     for way in our_ways(bench):
         assert losses[way.name] == pytest.approx(losses['notebook'], rel=0.02)
+
+
+def test_on_a_gpu_compiled_ways_to_train_are_measured_beside_the_default(bench):
+    settings = bench.settings.model_copy(update={'quick': False})
+    on_gpu = our_ways(replace(bench, settings=settings, device=torch.device('cuda')))
+    assert {way.name for way in on_gpu} == {'float32', 'float32, compiled', 'bfloat16, compiled'}
+    assert {way.stage for way in our_ways(bench)} < {way.stage for way in on_gpu} <= set(GOALS)
 
 
 def test_all_ways_to_train_see_the_same_points(bench):
