@@ -55,6 +55,17 @@ def forty_scenes(tmp_path_factory):
 
 
 @pytest.fixture
+def bench(forty_scenes, tmp_path):
+    """Return where the stages of a quick benchmark on the CPU work."""
+    import torch
+
+    from fusion_perception.learning.benchmark_settings import Bench, BenchmarkSettings
+
+    settings = BenchmarkSettings(out=tmp_path, quick=True, device='cpu')
+    return Bench(settings, forty_scenes, 40, torch.device('cpu'), tmp_path)
+
+
+@pytest.fixture
 def settings(forty_scenes, tmp_path):
     """Return what gives the settings of a training that takes a moment, by the name of its run."""
     from training_runs import tiny_recipe
