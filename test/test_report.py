@@ -168,7 +168,9 @@ def test_a_narrow_window_shows_figures_as_they_are_and_breaks_no_words(page, tmp
           document.documentElement.scrollWidth];
     </script></body>"""
     narrow = tmp_path / 'narrow.html'
-    narrow.write_text(page.replace('</body>', measure), encoding='utf-8')
+    # Rows that name files are as high as the temporary folder's name is long.
+    anywhere = page.replace(str(tmp_path.parent), '')
+    narrow.write_text(anywhere.replace('</body>', measure), encoding='utf-8')
     browser = ['chromium', '--headless', '--no-sandbox', '--disable-gpu', '--window-size=500,900']
     dumped = subprocess.run(
         [*browser, f'--user-data-dir={tmp_path}', '--dump-dom', narrow.as_uri()],
@@ -177,7 +179,7 @@ def test_a_narrow_window_shows_figures_as_they_are_and_breaks_no_words(page, tmp
         check=True,
     ).stdout
     highest, least_wide, scrolled = map(int, re.search('<title>([^<]*)', dumped)[1].split(','))
-    assert highest < 200
+    assert highest < 120
     assert least_wide > 1000
     assert scrolled <= 500
 
