@@ -1,6 +1,7 @@
 """Give every test, and each process it starts, a ROS domain of its own and few threads."""
 
 import os
+import shutil
 import signal
 from pathlib import Path
 
@@ -52,6 +53,22 @@ def forty_scenes(tmp_path_factory):
     folder = tmp_path_factory.mktemp('data') / 'scenes'
     simulate(SimulateSettings(out=folder, count=40))
     return folder
+
+
+@pytest.fixture(scope='module')
+def simulated(tmp_path_factory):
+    """Write a data folder of eight scenes, which no test changes."""
+    from fusion_perception.learning.simulate import SimulateSettings, simulate
+
+    out = tmp_path_factory.mktemp('data') / 'shapes'
+    simulate(SimulateSettings(out=out, count=8, seed=3))
+    return out
+
+
+@pytest.fixture
+def folder(simulated, tmp_path):
+    """Return a copy of the eight scenes to break."""
+    return Path(shutil.copytree(simulated, tmp_path / 'shapes'))
 
 
 @pytest.fixture

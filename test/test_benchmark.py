@@ -14,7 +14,6 @@ from fusion_perception.learning.benchmark_settings import USUAL, Bench, linked
 from fusion_perception.learning.benchmark_table import GOALS, TITLES, as_markdown, slower_than
 from fusion_perception.learning.benchmark_timing import Measured, alternate
 from fusion_perception.learning.dataset import PACKED, read_folder
-from fusion_perception.learning.simulate import SimulateSettings, simulate
 from fusion_perception.models import build
 from fusion_perception.models.bundle import load_bundle, save_bundle
 from fusion_perception.sensing.lidars import UniformGrid
@@ -25,16 +24,9 @@ CPU = torch.device('cpu')
 
 
 @pytest.fixture(scope='module')
-def scenes(tmp_path_factory):
-    folder = tmp_path_factory.mktemp('data') / 'scenes'
-    simulate(SimulateSettings(out=folder, count=40))
-    return folder
-
-
-@pytest.fixture(scope='module')
-def quick(scenes, tmp_path_factory):
+def quick(forty_scenes, tmp_path_factory):
     out = tmp_path_factory.mktemp('benchmark')
-    settings = BenchmarkSettings(out=out, data=scenes, quick=True, rounds=2, device='cpu')
+    settings = BenchmarkSettings(out=out, data=forty_scenes, quick=True, rounds=2, device='cpu')
     return out, benchmark(settings)
 
 
@@ -78,10 +70,10 @@ def test_the_table_names_machine_versions_and_each_stage(quick):
 
 
 @pytest.mark.slow
-def test_nothing_is_left_behind_but_the_results(quick, scenes):
+def test_nothing_is_left_behind_but_the_results(quick, forty_scenes):
     out, _ = quick
     assert {path.name for path in out.iterdir()} == {'benchmark.json', 'benchmark.md'}
-    assert not (scenes / PACKED).exists()
+    assert not (forty_scenes / PACKED).exists()
 
 
 def test_the_usual_stages_take_no_hours():
@@ -127,12 +119,12 @@ def test_slower_beyond_the_rounds_spread_is_said_and_noise_is_not():
 
 
 @pytest.mark.slow
-def test_a_result_is_compared_with_the_record_of_its_class(scenes, tmp_path, quick):
+def test_a_result_is_compared_with_the_record_of_its_class(forty_scenes, tmp_path, quick):
     out, _ = quick
     kind = Result.read_json(out / 'benchmark.json').machine.kind
     settings = BenchmarkSettings(
-        out=tmp_path / 'out', data=scenes, stages=('xyza',), quick=True, rounds=1, device='cpu',
-        records=tmp_path / 'records',
+        out=tmp_path / 'out', data=forty_scenes, stages=('xyza',), quick=True, rounds=1,
+        device='cpu', records=tmp_path / 'records',
     )  # fmt: skip
     assert f'({kind})' in benchmark(settings)
     (tmp_path / 'records').mkdir()
@@ -165,13 +157,13 @@ def test_what_is_no_data_folder_is_told_by_the_path_that_was_given(tmp_path):
         benchmark(BenchmarkSettings(out=tmp_path / 'out', data=empty))
 
 
-def test_the_working_copy_holds_the_same_scenes_and_no_packed_file(scenes, tmp_path):
-    (scenes / PACKED).touch()
-    copy = linked(scenes, tmp_path / 'copy')
-    (scenes / PACKED).unlink()
+def test_the_working_copy_holds_the_same_scenes_and_no_packed_file(forty_scenes, tmp_path):
+    (forty_scenes / PACKED).touch()
+    copy = linked(forty_scenes, tmp_path / 'copy')
+    (forty_scenes / PACKED).unlink()
     assert not (copy / PACKED).exists()
     assert len(read_folder(copy)) == 40
-    assert not (scenes / PACKED).exists()
+    assert not (forty_scenes / PACKED).exists()
 
 
 def run_of(tmp_path, head: list[float], phases=('rgb', 'lidar')) -> Path:
@@ -203,10 +195,15 @@ def test_a_run_without_the_three_trainings_is_refused(bench, tmp_path):
 
 
 @pytest.mark.slow
-def test_the_time_to_a_small_error_is_marked_as_extrapolated(scenes, tmp_path):
+def test_the_time_to_a_small_error_is_marked_as_extrapolated(forty_scenes, tmp_path):
     said = benchmark(
         BenchmarkSettings(
-            out=tmp_path, data=scenes, stages=('time_to_mse',), quick=True, rounds=1, device='cpu'
+            out=tmp_path,
+            data=forty_scenes,
+            stages=('time_to_mse',),
+            quick=True,
+            rounds=1,
+            device='cpu',
         )
     )
     assert 'EXTRAPOLATED' in said

@@ -20,19 +20,6 @@ from fusion_perception.simulation.scene import SceneSettings, sample_scenes
 COUNT = 8
 
 
-@pytest.fixture(scope='module')
-def simulated(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    out = tmp_path_factory.mktemp('data') / 'shapes'
-    simulate(SimulateSettings(out=out, count=COUNT, seed=3))
-    return out
-
-
-@pytest.fixture
-def folder(simulated: Path, tmp_path: Path) -> Path:
-    """Return a copy to break."""
-    return Path(shutil.copytree(simulated, tmp_path / 'shapes'))
-
-
 def test_the_simulator_writes_the_original_layout(simulated: Path) -> None:
     assert {path.name for path in simulated.iterdir()} == {
         *('rgb', 'lidar', 'distance', 'azimuth.npy', 'zenith.npy', 'positions.csv', 'sensor.yaml')

@@ -1,7 +1,6 @@
 """Labels that do not fit the scans are refused, and what would make them fit is named."""
 
 import ast
-import shutil
 from pathlib import Path
 
 import numpy as np
@@ -12,19 +11,6 @@ from fusion_perception.learning.dataset import read_folder
 from fusion_perception.learning.labels import read_positions, write_positions
 from fusion_perception.learning.simulate import SimulateSettings, simulate
 from fusion_perception.sensing.rig import Rig
-
-
-@pytest.fixture(scope='module')
-def simulated(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    out = tmp_path_factory.mktemp('data') / 'shapes'
-    simulate(SimulateSettings(out=out, count=8, seed=3))
-    return out
-
-
-@pytest.fixture
-def folder(simulated: Path, tmp_path: Path) -> Path:
-    """Return a copy to break."""
-    return Path(shutil.copytree(simulated, tmp_path / 'shapes'))
 
 
 def test_positions_survive_a_round_trip_to_the_last_bit(tmp_path: Path) -> None:
