@@ -138,6 +138,21 @@ def test_two_processes_share_what_one_would_see(settings):
         assert torch.equal(both, whole[:, 0, 0].sort().values)
 
 
+@pytest.mark.parametrize('scenes', [36, 37, 38, 39])
+@pytest.mark.parametrize('drop_last', [True, False])
+def test_processes_take_as_many_steps_each_whatever_the_number_of_scenes(
+    settings, scenes, drop_last
+):
+    # 40 scenes are there; with one step more a process would wait for the others for ever.
+    recipe = settings('run', validation=40 - scenes, batch_size=12, drop_last=drop_last)
+    assert TrainingData(recipe).scenes == scenes
+    for of in (2, 3, 4):
+        shares = [TrainingData(recipe, share=Share(rank, of)) for rank in range(of)]
+        taken = [[len(raw.images) for raw in data.training('rgb', 0)] for data in shares]
+        assert taken == [taken[0]] * of
+        assert len(taken[0]) == shares[0].steps
+
+
 def test_one_cycle_rises_to_the_learning_rate_and_falls_to_nothing():
     recipe = Recipe(schedule='one_cycle', learning_rate=1.0, warm_up=0.1)
     rates = [learning_rate(recipe, step, 100) for step in range(100)]

@@ -31,6 +31,15 @@ def test_a_compiled_model_learns_what_the_plain_one_learns(settings):
         assert found['valid_loss'] == pytest.approx(expected['valid_loss'], rel=0.02)
 
 
+def test_a_data_set_larger_than_its_share_of_the_memory_is_learned_from(settings):
+    train(settings('streamed', model='rgb', device='cuda', epochs=2, memory_share=0.0))
+    train(settings('held', model='rgb', device='cuda', epochs=2))
+    for found, expected in zip(
+        rows_of(settings('streamed').out), rows_of(settings('held').out), strict=True
+    ):
+        assert found['valid_loss'] == pytest.approx(expected['valid_loss'], rel=0.02)
+
+
 @pytest.mark.parametrize('precision', ['float32', 'bfloat16'])
 def test_recorded_steps_learn_what_plain_steps_learn(settings, monkeypatch, precision):
     recipe = {

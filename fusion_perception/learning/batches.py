@@ -130,6 +130,8 @@ class TrainingData:
     def training(self, stage: str, epoch: int) -> Iterator[RawBatch]:
         """Yield this process's batches of an epoch, shuffled by the seed, stage and epoch.
 
+        All processes take as many scenes; of those that cannot be shared out evenly, fewer than
+        there are processes, the last in the order are left for another epoch.
         `observe` gives their observation, on a GPU as a part of the recorded step.
         """
         recipe, share = self._recipe, self._share
@@ -143,6 +145,7 @@ class TrainingData:
             assert self._pool is not None
             scenes = self._pool
             order = self.order(stage, epoch, generator)[share.rank :: share.of]
+            order = order[: self._local_count()]
         size = recipe.batch_size // share.of
         for indices in order.to(self._device).split(size):
             if len(indices) < size and recipe.drop_last:
@@ -181,8 +184,8 @@ class TrainingData:
 
     def examples(self) -> Examples:
         """Return scenes for a bundle to carry: the first of the validation's."""
-        first = self._held_out[:COUNT]
-        return Examples(self._valid.images[first], self._valid.ranges[first])
+        raw = self._valid.raw_batch(self._held_out[:COUNT])
+        return Examples(raw.images, raw.ranges)
 
     def _validated_at_once(self) -> int:
         size = self._recipe.batch_size
@@ -193,10 +196,8 @@ class TrainingData:
         return max(size, _VALIDATED_PIXELS // pixels)
 
     def _local_count(self) -> int:
-        share = self._share
-        if self._recipe.fresh_scenes:
-            return self.scenes // share.of
-        return len(range(share.rank, self.scenes, share.of))
+        # As many for each process: with a step more, one would wait for the others for ever.
+        return self.scenes // self._share.of
 
     def _simulate(
         self,
