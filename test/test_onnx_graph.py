@@ -4,6 +4,7 @@ import os
 import shutil
 import stat
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from small_bundles import small_bundle
@@ -41,11 +42,16 @@ def test_the_name_of_a_kept_graph_depends_on_what_exports_it(bundle, monkeypatch
     assert kept_graph(bundle, 'frame') is None
 
 
-def test_a_bundle_that_changed_gets_another_graph_and_the_old_one_goes(tmp_path):
-    before = load_bundle(small_bundle(tmp_path))
+@pytest.mark.parametrize('folder', ['.', 'absolute'])
+def test_a_bundle_that_changed_gets_another_graph_and_the_old_one_goes(
+    tmp_path, monkeypatch, folder
+):
+    monkeypatch.chdir(tmp_path)
+    place = Path(folder) if folder == '.' else tmp_path
+    before = load_bundle(small_bundle(place))
     graph_of(before, 'frame')
     old = graphs(tmp_path)
-    after = load_bundle(small_bundle(tmp_path, seed=2))
+    after = load_bundle(small_bundle(place, seed=2))
     assert kept_graph(after, 'frame') is None
     assert Runtime(after, 'cpu', engine='onnxruntime').engine == 'onnxruntime'
     assert len(graphs(tmp_path)) == len(KINDS)

@@ -71,7 +71,7 @@ def keep(bundle: Bundle, kind: Kind, content: bytes) -> Path | None:
             continue  # A full disk: then the next start exports again.
         finally:
             Path(draft).unlink(missing_ok=True)
-        if folder == bundle.path.parent:
+        if folder == bundle.path.resolve().parent:
             _remove_stale(folder, bundle)
         return path
     return None
