@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import sys
 import threading
 import time
 from collections import defaultdict
@@ -29,9 +30,11 @@ from fusion_perception.ros.child import Child, links, parameters, terminable, un
 from fusion_perception.ros.domain import Domain
 from fusion_perception.ros.fusion_node import FusionNode
 from fusion_perception.ros.joining import join
+from fusion_perception.ros.monitor import Window
 from fusion_perception.ros.node_settings import NodeSettings, Threads
 from fusion_perception.ros.pipeline import Pipeline
 from fusion_perception.runtime import Device, EngineChoice
+from fusion_perception.sensing.observation import Mode
 from fusion_perception.sensing.settings import Settings
 
 LOGGER = logging.getLogger(__name__)
@@ -160,13 +163,14 @@ def watched(
         # What the first frames find cold is not what the thousandth takes.
         time.sleep(min(1.0, settings.seconds / 4))
         stopwatch.times_ms.clear()
+        latency = _latency_of(pipeline)
         before = sum(pipeline.monitor.output()[2].values())
         began, cpu = time.monotonic(), time.process_time()
         time.sleep(settings.seconds)
         seconds, cpu = time.monotonic() - began, time.process_time() - cpu
         predictions = sum(pipeline.monitor.output()[2].values()) - before
         times = {stage: list(values) for stage, values in stopwatch.times_ms.items()}
-        latency = pipeline.monitor.times()[0]
+        latency_ms = latency.percentiles()
     finally:
         executor.shutdown()
         if thread.is_alive():
@@ -181,11 +185,23 @@ def watched(
         'predictions': predictions,
         'predictions_per_s': predictions / seconds,
         'cpu_cores': cpu / seconds,
-        'latency_ms': latency,
+        'latency_ms': latency_ms,
         'streams': streams,
         'accounted': all(_accounted(counts) for counts in streams.values()),
         'stages': {stage: _summary(values, predictions) for stage, values in times.items()},
     }
+
+
+def _latency_of(pipeline: Pipeline) -> Window:
+    """Return what takes in the latency of all outputs from now on; the monitor's forgets."""
+    window, note = Window(sys.maxsize), pipeline.monitor.published
+
+    def published(mode: Mode, latency_ms: float, *others: float) -> None:
+        window.add(latency_ms)
+        note(mode, latency_ms, *others)
+
+    pipeline.monitor.published = published  # type: ignore[method-assign]
+    return window
 
 
 def as_markdown(settings: ProfileSettings, runs: list[dict[str, Any]]) -> str:
