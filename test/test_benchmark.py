@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from fusion_perception.learning.benchmark import BenchmarkSettings, benchmark
+from fusion_perception.learning.benchmark import BenchmarkSettings, benchmark, keep_result
 from fusion_perception.learning.benchmark_bar import epochs_needed
 from fusion_perception.learning.benchmark_floor import Cost, Rates, cost_of, in_words, rates_of
 from fusion_perception.learning.benchmark_result import Machine, Result, Spread
@@ -118,6 +118,16 @@ def test_slower_beyond_the_rounds_spread_is_said_and_noise_is_not():
     assert slower_than(rates, result(200, 210, 220, unit='scenes/s', stage='simulator')) == []
 
 
+def test_stages_that_a_new_record_no_longer_holds_are_named(tmp_path):
+    settings = BenchmarkSettings(out=tmp_path, records=tmp_path / 'records', record=True)
+    settings.records.mkdir()
+    before = result(1.0, 1.1, 1.2)
+    after = result(200, 210, 220, unit='scenes/s', stage='simulator')
+    said = keep_result(after, before, settings)
+    assert said.endswith(f'It holds no longer what was not measured: {before.stages[0].stage}.')
+    assert 'no longer' not in keep_result(after, after, settings)
+
+
 @pytest.mark.slow
 def test_a_result_is_compared_with_the_record_of_its_class(forty_scenes, tmp_path, quick):
     out, _ = quick
@@ -131,6 +141,11 @@ def test_a_result_is_compared_with_the_record_of_its_class(forty_scenes, tmp_pat
     record = tmp_path / 'records' / f'{kind}.json'
     record.write_text((out / 'benchmark.json').read_text())
     assert '| before | against before |' in benchmark(settings)
+    real = Result.read_json(record).model_copy(update={'quick': False})
+    real.write(record)
+    said = benchmark(settings)
+    assert 'against before' not in said
+    assert f'Not compared with the record of {real.when}: one of them is quick.' in said
     record.write_text('{}')
     with pytest.raises(ValueError, match=f'{kind}.json'):
         benchmark(settings)

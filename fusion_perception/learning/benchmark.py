@@ -25,6 +25,7 @@ from fusion_perception.learning.benchmark_training import training
 from fusion_perception.learning.growth import growth
 from fusion_perception.learning.growth_curve import Curve, draw
 from fusion_perception.learning.growth_curve import as_markdown as as_table
+from fusion_perception.runtime import choose_device
 
 __all__ = ['STAGES', 'BenchmarkSettings', 'benchmark']
 
@@ -49,8 +50,9 @@ def benchmark(settings: BenchmarkSettings) -> str:
     with it.
     """
     said: list[str] = []
+    # Before scenes are simulated: how busy the machine is without us.
+    machine = describe(choose_device(settings.device))
     with prepared(settings) as bench:
-        machine = describe(bench.device)
         before = recorded(settings, machine)
         stages: list[Stage] = []
         for name in settings.stages:
@@ -97,18 +99,27 @@ def keep_growth(curves: list[Curve], machine: Machine, out: Path) -> str:
 
 def keep_result(result: Result, before: Result | None, settings: BenchmarkSettings) -> str:
     """Write the result, recorded too where that is wished, and return its table."""
-    kind = result.machine.kind
+    kind, recorded_before = result.machine.kind, before
+    if before is not None and before.quick != result.quick:
+        before = None  # The figures of tiny sizes say nothing about those of real ones.
     text = as_markdown(result, before)
     write(result, settings.out / 'benchmark', text)
     said = [text, '', f'{settings.out}: benchmark.json, benchmark.md.']
     if before is not None:
         slower = '; '.join(slower_than(before, result)) or 'nothing became slower'
         said.append(f'Compared with the record of {before.when}: {slower}.')
+    elif recorded_before is not None:
+        said.append(
+            f'Not compared with the record of {recorded_before.when}: one of them is quick.'
+        )
     elif settings.records is not None:
         said.append(f'No record of this class of machines ({kind}) to compare with.')
     if settings.record and settings.records is not None:
         write(result, settings.records / kind, as_markdown(result))
-        said.append(f'Recorded as {settings.records / kind}.json.')
+        old = () if recorded_before is None else recorded_before.stages
+        gone = [row.stage for row in old if result.of(row.stage) is None]
+        left_out = f' It holds no longer what was not measured: {", ".join(gone)}.' if gone else ''
+        said.append(f'Recorded as {settings.records / kind}.json.{left_out}')
     return '\n'.join(said)
 
 
