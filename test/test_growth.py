@@ -64,9 +64,9 @@ def bench(tmp_path):
     return Bench(settings, tmp_path / 'data', 12, CPU, tmp_path / 'scratch')
 
 
-def test_folders_of_each_size_are_loaded_twice_and_trained_on(bench):
+def test_folders_of_each_size_are_loaded_twice_and_give_batches(bench):
     curves = list(growth.with_scenes(bench))
-    assert [curve.name for curve in curves] == ['load, first time', 'load again', 'train']
+    assert [curve.name for curve in curves] == ['load, first time', 'load again', 'first batches']
     for curve in curves:
         assert [point.size for point in curve.points] == [8, 16]
         assert all(point.seconds > 0 for point in curve.points)

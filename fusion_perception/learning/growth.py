@@ -57,10 +57,14 @@ def with_objects(bench: Bench) -> Iterator[Curve]:
 
 
 def with_scenes(bench: Bench) -> Iterator[Curve]:
-    """Load folders of more and more scenes twice, and train on some batches of them."""
+    """Load folders of more and more scenes twice, and take a training's first batches of them."""
     largest = bench.size(bench.settings.largest_scenes, 64)
     sizes = sizes_up_to(largest, max(8, largest // 100), 10**0.5 if largest > 10_000 else 2)
-    points: dict[str, list[Point]] = {'load, first time': [], 'load again': [], 'train': []}
+    points: dict[str, list[Point]] = {
+        'load, first time': [],
+        'load again': [],
+        'first batches': [],
+    }
     for size in sizes:
         folder = repeated(bench.folder, bench.scratch / f'{size}', size)
         packed = folder / PACKED
@@ -72,12 +76,12 @@ def with_scenes(bench: Bench) -> Iterator[Curve]:
         def again(folder=folder) -> None:  # type: ignore[no-untyped-def]
             read_folder(folder)
 
-        def train(folder=folder) -> None:  # type: ignore[no-untyped-def]
+        def batches(folder=folder) -> None:  # type: ignore[no-untyped-def]
             data = TrainingData(Recipe(data=folder, batch_size=4, memory_share=0.0), bench.device)
             for raw in islice(data.training(MODEL, 0), 8):
                 data.observe(raw)
 
-        for name, work in zip(points, (first, again, train), strict=True):
+        for name, work in zip(points, (first, again, batches), strict=True):
             points[name].append(_point(bench, size, work))
         shutil.rmtree(folder)
     for name, found in points.items():

@@ -44,7 +44,9 @@ class Recipe(Settings):
         None, gt=0, lt=1, description='Decay of the running mean of the weights that is kept'
     )
     drop_last: bool = Field(True, description='Leave out the last, smaller batch of an epoch')
-    validation: int = Field(320, ge=1, description='Scenes at the end of the folder to validate')
+    validation: int = Field(
+        320, ge=1, description='Scenes at the end of the folder to validate; at most a tenth'
+    )
     drop_camera: float = Field(0.0, ge=0, lt=1, description='Chance to hide a sample of its image')
     drop_lidar: float = Field(0.0, ge=0, lt=1, description='Chance to hide a sample of its ranges')
     fresh_scenes: int | None = Field(
