@@ -37,6 +37,8 @@ LOGGER = logging.getLogger(__name__)
 # A loaded machine takes this long to import torch twice.
 STARTUP_S = 120.0
 LAST_WORDS_S = 10.0
+# What bag/ of a demo holds.
+_RECORDED = {'bag.mcap', 'metadata.yaml'}
 
 
 class DemoSettings(Settings):
@@ -110,10 +112,17 @@ def demo(settings: DemoSettings) -> tuple[str, int]:
 
 def _clear(out: Path) -> None:
     # What a former run left must not be taken for this one's.
+    bag = out / 'bag'
+    if bag.exists():
+        others = sorted({file.name for file in bag.iterdir()} - _RECORDED)
+        if others:
+            raise ValueError(
+                f'{bag} holds what no demo recorded: {", ".join(others[:3])}. '
+                'Choose another folder with --out, or move it.'
+            )
+        shutil.rmtree(bag)
     for name in ('summary.json', 'scene.png'):
         (out / name).unlink(missing_ok=True)
-    if (out / 'bag').exists():
-        shutil.rmtree(out / 'bag')
     out.mkdir(parents=True, exist_ok=True)
 
 

@@ -55,6 +55,14 @@ def test_the_demo_judges_the_node_and_leaves_summary_picture_and_bag(tmp_path):
     assert topics['/fusion_node/centers'] >= summary['scenes']
     assert {'/camera/image_raw', '/camera/camera_info', '/lidar/range_image'} <= set(topics)
     assert topics['/ground_truth/centers'] >= summary['scenes']
+    # The next one removes this recording, but nothing else.
+    (out / 'bag' / 'drive.mcap').write_bytes(b'hours of driving')
+    again = fusion_demo('--seconds', 2, '--bundle', bundle, '--out', out)
+    assert again.returncode != 0
+    assert 'holds what no demo recorded: drive.mcap.' in again.stderr
+    assert len(list((out / 'bag').iterdir())) == 3 and (out / 'summary.json').exists()
+    (out / 'bag' / 'drive.mcap').unlink()
+    assert fusion_demo('--seconds', 1, '--bundle', bundle, '--out', out).returncode == 0
 
 
 @pytest.mark.slow
