@@ -100,8 +100,9 @@ def test_a_bag_that_cannot_be_read_is_named_beside_the_others(tmp_path, report):
     good = record(tmp_path / 'good', 4)
     bad = tmp_path / 'bad.mcap'
     bad.write_bytes(bytes(1000))
-    said, (text, code) = report(good, bad)
+    said, (text, code) = report(good, bad, write_baseline=tmp_path / 'baseline.json')
     assert code == 2
+    assert not (tmp_path / 'baseline.json').exists()
     assert said['pairs'] == 4
     assert list(said['failed']) == [str(bad)]
     assert 'does not begin as an .mcap file' in text

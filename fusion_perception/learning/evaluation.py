@@ -26,6 +26,7 @@ from fusion_perception.learning.gates import (
     Baseline,
     GateSettings,
     broken_limits,
+    check_takes_baseline,
     other_scenes,
     read_baseline,
     write_baseline,
@@ -95,8 +96,8 @@ def evaluate(settings: EvaluateSettings) -> tuple[str, int]:
     recordings = find_recordings(settings.bag)
     for target in filter(None, (settings.out, settings.write_baseline)):
         check_is_outside(target, recordings)
-    if settings.write_baseline is not None and settings.write_baseline.is_dir():
-        raise ValueError(f'{settings.write_baseline} is a folder. Name a file for the baseline.')
+    if settings.write_baseline is not None:
+        check_takes_baseline(settings.write_baseline)
     baseline = None
     if settings.baseline is not None:
         if settings.baseline.resolve() == (settings.out / 'report.json').resolve():
@@ -120,7 +121,9 @@ def evaluate(settings: EvaluateSettings) -> tuple[str, int]:
         write_html(out / 'report.html', report, evidence, bundle)
         if evidence.runs:
             write_predictions(out / 'predictions.csv', evidence.runs, bundle.rig.classes)
-    if settings.write_baseline is not None and not broken:
+    # Of some of the recordings it would hold later evaluations to something else.
+    complete = not evidence.about.get('failed')
+    if settings.write_baseline is not None and complete and not broken:
         write_baseline(settings.write_baseline, report, evidence)
     return in_short(evidence, settings, bundle, baseline, broken)
 

@@ -185,6 +185,22 @@ def other_scenes(baseline: Baseline, scores: Scores) -> list[str]:
     ]
 
 
+def check_takes_baseline(path: Path) -> None:
+    """Raise ValueError where a baseline would overwrite something else, or a folder."""
+    if path.is_dir():
+        raise ValueError(f'{path} is a folder. Name a file for the baseline.')
+    if not path.exists():
+        return
+    try:
+        before = json.loads(path.read_text(encoding='utf-8'))
+    except (json.JSONDecodeError, UnicodeDecodeError):
+        before = None
+    if not isinstance(before, dict) or 'error_m' not in before:
+        raise ValueError(
+            f'{path} is no baseline, and would be overwritten. Name another file, or remove it.'
+        )
+
+
 def write_baseline(path: Path, report: Mapping[str, object], evidence: Evidence) -> None:
     """Write what `read_baseline` needs and what it was measured with, the same on any machine.
 
