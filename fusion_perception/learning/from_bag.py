@@ -101,7 +101,11 @@ def from_bag(settings: FromBagSettings) -> str:
                 scenes.add(pair)
         notes = [*recording.unread, *notes, *pairs.notes(), *scenes.notes()]
     if not scenes.count:
-        raise ValueError(f'No scene comes of {settings.bag}. {" ".join(notes)}')
+        why = ' '.join(notes) or (
+            'With these settings no image and range image form a pair. '
+            f'Ask why: fusion doctor --bag {quote(str(settings.bag))}'
+        )
+        raise ValueError(f'No scene comes of {settings.bag}. {why}')
     scenes.finish()
     done = (
         f'{scenes.count:,} scenes of {settings.bag} are in {settings.out}. Look at one: '
