@@ -189,8 +189,7 @@ def test_what_broke_a_limit_is_no_baseline(evaluate, tmp_path):
     assert not path.exists()
 
 
-def test_a_baseline_overwrites_nothing_but_a_baseline(folder, capsys):
-    evaluate = run(folder)
+def test_a_baseline_overwrites_nothing_but_a_baseline(evaluate, folder, capsys):
     for path in (folder / 'data' / 'positions.csv', folder / 'rgb.safetensors'):
         before = path.read_bytes()
         assert evaluate('--write-baseline', path) == 2

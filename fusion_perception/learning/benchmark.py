@@ -99,24 +99,22 @@ def keep_growth(curves: list[Curve], machine: Machine, out: Path) -> str:
 
 def keep_result(result: Result, before: Result | None, settings: BenchmarkSettings) -> str:
     """Write the result, recorded too where that is wished, and return its table."""
-    kind, recorded_before = result.machine.kind, before
-    if before is not None and before.quick != result.quick:
-        before = None  # The figures of tiny sizes say nothing about those of real ones.
-    text = as_markdown(result, before)
+    kind = result.machine.kind
+    # The figures of tiny sizes say nothing about those of real ones.
+    alike = before is not None and before.quick == result.quick
+    text = as_markdown(result, before if alike else None)
     write(result, settings.out / 'benchmark', text)
     said = [text, '', f'{settings.out}: benchmark.json, benchmark.md.']
-    if before is not None:
+    if before is not None and alike:
         slower = '; '.join(slower_than(before, result)) or 'nothing became slower'
         said.append(f'Compared with the record of {before.when}: {slower}.')
-    elif recorded_before is not None:
-        said.append(
-            f'Not compared with the record of {recorded_before.when}: one of them is quick.'
-        )
+    elif before is not None:
+        said.append(f'Not compared with the record of {before.when}: one of them is quick.')
     elif settings.records is not None:
         said.append(f'No record of this class of machines ({kind}) to compare with.')
     if settings.record and settings.records is not None:
         write(result, settings.records / kind, as_markdown(result))
-        old = () if recorded_before is None else recorded_before.stages
+        old = () if before is None else before.stages
         gone = [row.stage for row in old if result.of(row.stage) is None]
         left_out = f' It holds no longer what was not measured: {", ".join(gone)}.' if gone else ''
         said.append(f'Recorded as {settings.records / kind}.json.{left_out}')
