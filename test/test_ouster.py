@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from fusion_perception.sensing.beams import Beams
+from fusion_perception.sensing.lidars import read_lidar
 from fusion_perception.sensing.ouster import OusterMetadata
 from fusion_perception.sensing.rep103 import to_rep103
 
@@ -86,6 +87,26 @@ def test_every_pixel_lies_where_the_manual_says(tmp_path, metadata, along, up, l
         shift = SHIFTS[row] if layout == 'destaggered' else 0
         expected = point_of(ranges_mm[row, column], row, (column - shift) % COLUMNS, along, up)
         np.testing.assert_allclose(points[row, column], expected, rtol=0, atol=5e-5)
+
+
+def test_the_frames_of_the_lidar_and_the_sensor_lie_as_the_metadata_say(tmp_path):
+    metadata = OusterMetadata.read_json(save(tmp_path, nested()))
+    ranges = torch.full((4, COLUMNS), 20.0)
+    seen, moved = (
+        to_rep103(np.moveaxis(metadata.lidar(frame=frame).xyza(ranges)[:3].numpy(), 0, -1))
+        for frame in ('lidar', 'sensor')
+    )
+    pose = np.array(LIDAR_TO_SENSOR).reshape(4, 4)
+    expected = seen @ pose[:3, :3].T + pose[:3, 3] / 1000
+    np.testing.assert_allclose(moved, expected, rtol=0, atol=5e-5)
+
+
+def test_tables_are_in_the_frame_that_the_driver_names_unless_another_is_asked_for(tmp_path):
+    path = save(tmp_path, nested())
+    metadata = OusterMetadata.read_json(path)
+    for given, frame in (({}, 'lidar'), ({'ouster_frame': 'sensor'}, 'sensor')):
+        expected = metadata.lidar(max_range=50.0, frame=frame)
+        assert read_lidar(path, **given).fingerprint() == expected.fingerprint()
 
 
 def test_a_pixel_moves_with_its_measurement_when_it_is_destaggered(tmp_path):

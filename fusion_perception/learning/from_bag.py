@@ -29,6 +29,7 @@ from fusion_perception.sensing.lidars import (
     read_lidar,
 )
 from fusion_perception.sensing.observation import Camera, Lidar, Mode
+from fusion_perception.sensing.ouster import OusterFrame
 from fusion_perception.sensing.recording import Recording
 from fusion_perception.sensing.recording_files import check_is_outside
 from fusion_perception.sensing.rig import Rig
@@ -50,6 +51,11 @@ class FromBagSettings(BagSettings):
         'its poses and classes too), the metadata (.json) of an Ouster, rings (.yaml) or a '
         'bundle; left out, the original 64x64 sensor',
     )
+    ouster_frame: OusterFrame = Field(
+        'lidar',
+        description="Frame of what comes out with an Ouster's metadata: that on the driver's "
+        "messages is the lidar's (os_lidar) unless its point_cloud_frame is the sensor's",
+    )
     classes: tuple[str, ...] = Field(
         (), description="Names of the objects in the truth's order, where --tables has others"
     )
@@ -63,7 +69,7 @@ def from_bag(settings: FromBagSettings) -> str:
     """
     check_is_new(settings.out)
     check_is_outside(settings.out, [settings.bag])
-    rig, lidar = sensor_of(settings.tables)
+    rig, lidar = sensor_of(settings.tables, settings.ouster_frame)
     if settings.classes:
         values = {**rig.model_dump(), 'classes': settings.classes}
         rig = Rig.read(values, '--classes')
@@ -114,13 +120,13 @@ def from_bag(settings: FromBagSettings) -> str:
     return '\n'.join((done, *notes))
 
 
-def sensor_of(tables: str | None) -> tuple[Rig, Lidar]:
+def sensor_of(tables: str | None, ouster_frame: OusterFrame = 'lidar') -> tuple[Rig, Lidar]:
     """Return the rig and the LiDAR of a folder or a bundle, the original ones for None."""
     if tables is None:
         return Rig(), UniformGrid().lidar()
     folder = Path(tables).expanduser()
     if folder.suffix in DESCRIPTIONS:
-        return Rig(), read_lidar(folder, max_range=Rig().max_range)
+        return Rig(), read_lidar(folder, max_range=Rig().max_range, ouster_frame=ouster_frame)
     if not (folder / 'azimuth.npy').is_file():
         bundle = load_bundle(tables)
         return bundle.rig, bundle.lidar

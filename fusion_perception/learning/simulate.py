@@ -18,6 +18,7 @@ from fusion_perception.learning.folder import in_threads
 from fusion_perception.learning.folder_writing import FolderWriter
 from fusion_perception.sensing.lidars import UniformGrid, read_lidar
 from fusion_perception.sensing.observation import Lidar
+from fusion_perception.sensing.ouster import OusterFrame
 from fusion_perception.sensing.rig import TASK_CLASSES, Rig, Task
 from fusion_perception.sensing.settings import Settings
 from fusion_perception.simulation.noise import NoiseSettings, add_noise
@@ -43,6 +44,11 @@ class SimulateSettings(Settings):
         'metadata (.json) of an Ouster, or rings (.yaml, see docs/sensors.md); left out, the '
         'original 64x64 sensor',
     )
+    ouster_frame: OusterFrame = Field(
+        'lidar',
+        description="Frame of what comes out with an Ouster's metadata: that on the driver's "
+        "messages is the lidar's (os_lidar) unless its point_cloud_frame is the sensor's",
+    )
     range_noise: float = Field(0.0, ge=0, description='Standard deviation of each range, metres')
     dropout: float = Field(
         0.0, ge=0, lt=1, description='Share of the LiDAR rays that are lost and read max_range'
@@ -62,7 +68,8 @@ def simulate(settings: SimulateSettings) -> str:
     rig = Rig(classes=TASK_CLASSES[settings.task])
     lidar = UniformGrid(projection=rig.projection, max_range=rig.max_range).lidar()
     if settings.tables is not None:
-        lidar = read_lidar(settings.tables.expanduser(), rig.projection, rig.max_range)
+        tables = settings.tables.expanduser()
+        lidar = read_lidar(tables, rig.projection, rig.max_range, settings.ouster_frame)
     frames = simulated_frames(settings, rig, lidar)
     with tqdm(total=settings.count, unit=' scenes', desc='simulate', disable=None) as bar:
         write_folder(settings.out, frames, rig, lidar, bar.update)

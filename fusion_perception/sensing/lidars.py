@@ -12,7 +12,7 @@ from torch import Tensor
 
 from fusion_perception.sensing.geometry import Projection
 from fusion_perception.sensing.observation import Lidar
-from fusion_perception.sensing.ouster import OusterMetadata
+from fusion_perception.sensing.ouster import OusterFrame, OusterMetadata
 from fusion_perception.sensing.rings import Rings
 from fusion_perception.sensing.settings import Settings
 
@@ -20,17 +20,23 @@ from fusion_perception.sensing.settings import Settings
 DESCRIPTIONS = ('.json', '.yaml')
 
 
-def read_lidar(path: Path, projection: Projection = 'spherical', max_range: float = 50.0) -> Lidar:
+def read_lidar(
+    path: Path,
+    projection: Projection = 'spherical',
+    max_range: float = 50.0,
+    ouster_frame: OusterFrame = 'lidar',
+) -> Lidar:
     """Read a LiDAR from a folder with its tables, an Ouster's metadata (.json) or rings (.yaml).
 
-    The metadata give the destaggered image. Raises FileNotFoundError or ValueError.
+    The metadata give the destaggered image in the frame that its driver names on its messages.
+    Raises FileNotFoundError or ValueError.
     """
     if path.suffix not in DESCRIPTIONS:
         return lidar_from_tables(path, projection, max_range)
     if projection != 'spherical':
         raise ValueError(f"{path} describes a LiDAR that is 'spherical', not '{projection}'.")
     if path.suffix == '.json':
-        return OusterMetadata.read_json(path).lidar(max_range=max_range)
+        return OusterMetadata.read_json(path).lidar(max_range=max_range, frame=ouster_frame)
     return Rings.read_yaml(path).lidar(max_range)
 
 

@@ -10,8 +10,9 @@ beginning:
     y = (r - N) sin(e - azimuth) cos(altitude) + tx sin(e)
     z = (r - N) sin(altitude) + tz
 
-which `lidar_to_sensor_transform` then brings into the sensor's frame. So every pixel is a
-direction times the range, plus an offset.
+in the LiDAR's frame (os_lidar), which `lidar_to_sensor_transform` brings into the sensor's
+(os_sensor): mostly half a turn around z, and upwards. So every pixel is a direction times the
+range, plus an offset.
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ from fusion_perception.sensing.settings import Settings, explain
 # A staggered image has the measurements of one moment in a column, as the packets bring them; a
 # destaggered one, as the driver publishes it, the measurements of one direction.
 Layout = Literal['destaggered', 'staggered']
+OusterFrame = Literal['lidar', 'sensor']
 # Where newer firmware nests what older firmware lists flat.
 GROUPS = ('beam_intrinsics', 'lidar_intrinsics', 'lidar_data_format', 'data_format', 'sensor_info')
 IDENTITY = tuple(float(row == column) for row in range(4) for column in range(4))
@@ -98,10 +100,16 @@ class OusterMetadata(Settings):
         except ValidationError as error:
             raise ValueError(f'{path}: {explain(cls, error)}') from None
 
-    def lidar(self, layout: Layout = 'destaggered', max_range: float = 120.0) -> Lidar:
+    def lidar(
+        self,
+        layout: Layout = 'destaggered',
+        max_range: float = 120.0,
+        frame: OusterFrame = 'sensor',
+    ) -> Lidar:
         """Return the LiDAR, (beams, columns), of which x is right, y forward and z up.
 
-        Forward is the x of the sensor's frame. `max_range` is in metres.
+        Forward is the x of `frame`; the manual's and the vendor's points are in the sensor's.
+        `max_range` is in metres.
         Raises ValueError for a destaggered image of which the metadata holds no shifts.
         """
         columns = np.arange(self.columns_per_frame)[None, :]
@@ -113,7 +121,7 @@ class OusterMetadata(Settings):
                 )
             shifts = np.array(self.pixel_shift_by_row)[:, None]
             columns = (columns - shifts) % self.columns_per_frame
-        directions, offsets = self._geometry(columns)
+        directions, offsets = self._geometry(columns, frame)
         x, y, z = np.moveaxis(from_rep103(directions), -1, 0)
         return Lidar(
             azimuth=torch.from_numpy(np.arctan2(-x, y)).float(),
@@ -123,8 +131,10 @@ class OusterMetadata(Settings):
             offsets=torch.from_numpy(from_rep103(offsets)).float(),
         )
 
-    def _geometry(self, columns: NDArray[np.int_]) -> tuple[NDArray[np.float64], ...]:
-        """Return directions and offsets, (R, C, 3) metres in the sensor's frame."""
+    def _geometry(
+        self, columns: NDArray[np.int_], frame: OusterFrame
+    ) -> tuple[NDArray[np.float64], ...]:
+        """Return directions and offsets, (R, C, 3) metres in a frame."""
         encoder = 2 * math.pi * (1 - columns / self.columns_per_frame)
         altitude = _radians(self.beam_altitude_angles, self.beam_altitude_angles)[:, None]
         azimuth = _radians(self.beam_azimuth_angles, self.beam_altitude_angles)[:, None]
@@ -141,7 +151,8 @@ class OusterMetadata(Settings):
         begin = np.stack(
             (along * np.cos(encoder), along * np.sin(encoder), np.full(encoder.shape, up)), axis=-1
         )
-        pose = np.array(self.lidar_to_sensor_transform).reshape(4, 4)
+        moved = IDENTITY if frame == 'lidar' else self.lidar_to_sensor_transform
+        pose = np.array(moved).reshape(4, 4)
         turn, shift = pose[:3, :3].T, pose[:3, 3]
         return beam @ turn, ((begin - math.hypot(along, up) * beam) @ turn + shift) / 1000
 
