@@ -183,9 +183,13 @@ def test_a_sensor_passes_alone_once_its_partner_is_silent_and_fusion_returns_wit
     assert (back.mode, back.camera, back.lidar) == ('fusion', 1500, 1500)
 
 
-def test_a_camera_passes_alone_with_its_own_stamp():
-    pairing = pairer(allow_single=True, dropout_after_s=0.25)
-    pairs = feed(pairing, ('lidar', 1000), *(('camera', t) for t in range(1000, 1400, 100)))
+@pytest.mark.parametrize(('camera_s', 'lidar_s'), [(0, 0), (-0.4, 0), (0.1, -0.2)])
+def test_a_camera_passes_alone_with_its_stamp_on_the_clock_of_the_lidar(camera_s, lidar_s):
+    offsets = {'camera_offset_s': camera_s, 'lidar_offset_s': lidar_s}
+    pairing = pairer(allow_single=True, dropout_after_s=0.25, **offsets)
+    ahead = round(1000 * (lidar_s - camera_s))
+    images = (('camera', t + ahead) for t in range(1000, 1400, 100))
+    pairs = feed(pairing, ('lidar', 1000), *images)
     assert [(pair.stamp_ns // MS, pair.mode) for pair in pairs] == [
         (1000, 'fusion'),
         (1100, 'camera_only'),
@@ -209,7 +213,7 @@ def test_an_image_that_comes_after_a_later_scan_went_out_does_not_pass_alone():
 
 def test_a_partner_that_comes_back_with_an_older_stamp_is_stale():
     pairing = pairer(allow_single=True, dropout_after_s=0.25)
-    feed(pairing, ('camera', 1000), ('camera', 1300), ('lidar', 1290))
+    feed(pairing, *(('camera', t) for t in (1000, 1150, 1300)), ('lidar', 1290))
     assert dropped(pairing, 'lidar') == {'stale': 1}
 
 
@@ -305,6 +309,16 @@ def test_fusion_returns_after_both_clocks_were_set_forward():
     arrivals = late(1000, delay_ms=100, until=10_000)
     ahead = [(stream, t + (10_000 if i > 100 else 0)) for i, (stream, t) in enumerate(arrivals)]
     assert [pair.mode for pair in feed(pairing, *ahead)][-20:] == ['fusion'] * 20
+
+
+@pytest.mark.parametrize('pause_ms', [300, 900, 5000])
+@pytest.mark.parametrize('first', ['camera', 'lidar'])
+def test_after_a_pause_of_both_sensors_nothing_passes_alone(pause_ms, first):
+    pairing = pairer(allow_single=True, dropout_after_s=0.25)
+    second = 'lidar' if first == 'camera' else 'camera'
+    times = [t + pause for pause in (0, 900 + pause_ms) for t in range(1000, 2000, 100)]
+    pairs = feed(pairing, *((stream, t) for t in times for stream in (first, second)))
+    assert both(pairs) == [(t, t) for t in times]
 
 
 @pytest.mark.parametrize('period_ms', [600, 1000, 3000])

@@ -90,13 +90,19 @@ class PairingSettings(Settings):
             )
         return self
 
+    @property
+    def camera_to_lidar_s(self) -> float:
+        """Return what moves a camera stamp onto the clock of the LiDAR's, seconds."""
+        return self.camera_offset_s - self.lidar_offset_s
+
 
 @dataclass(frozen=True)
 class Pair(Generic[M]):
     """What both sensors saw at one time, or one of them while the other is silent.
 
-    `stamp_ns` is the LiDAR message's own stamp (the camera's where there is no LiDAR), without
-    offset; `apart_ns` is the distance of the two stamps after the offsets.
+    `stamp_ns` is the LiDAR message's own stamp, without offset; where there is no LiDAR, that of
+    the camera, moved onto the LiDAR's clock by the offsets, so that the stamps go on in one time.
+    `apart_ns` is the distance of the two stamps after the offsets.
     """
 
     stamp_ns: int
@@ -149,6 +155,8 @@ class Pairer(Generic[M]):
             line.hear(time_ns)
             self.ledger.drop(stream, 'stale')
             return []
+        if all(self._has_stopped(each, time_ns) for each in STREAMS):
+            self._started = time_ns  # Both paused: whichever comes first need not be alone.
         self._started = min(self._started, time_ns)
         line.add(stamp_ns, message)
         pairs += self._settle()
@@ -246,7 +254,9 @@ class Pairer(Generic[M]):
         return line.likely_next() if self.settings.wait == 'likely' else line.last
 
     def _is_silent(self, stream: Stream) -> bool:
-        now = max(line.last for line in self._lines.values())
+        return self._has_stopped(stream, max(line.last for line in self._lines.values()))
+
+    def _has_stopped(self, stream: Stream, now: float) -> bool:
         line = self._lines[stream]
         since = max(line.last, self._started)
         return has_stopped(now - since, line.period(), _ns(self.settings.dropout_after_s))
@@ -272,7 +282,8 @@ class Pairer(Generic[M]):
         partner = self._lines[PARTNER[stream]]
         partner.passed = max(partner.passed, head.time_ns)
         if stream == 'camera':
-            return [Pair(head.stamp_ns, head.message, None, 'camera_only')]
+            stamp_ns = head.time_ns - partner.offset_ns
+            return [Pair(stamp_ns, head.message, None, 'camera_only')]
         return [Pair(head.stamp_ns, None, head.message, 'lidar_only')]
 
     def _use(self, stream: Stream) -> Waiting[M]:
