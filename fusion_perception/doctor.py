@@ -212,16 +212,26 @@ def examine_bag(settings: DoctorSettings) -> list[Finding]:
             pairing=settings.pairing,
             returns=watch.returns,
         )
+        wrong = diagnose(facts)
         findings = [*_of_recording(recording, topics), *_of_streams(facts, watch)]
-        if len(streams) == len(STREAMS) and watch.pairs:
-            findings.append(
-                Finding(
-                    'OK',
-                    f'{watch.pairs} of {watch.received["lidar"]} scans form a pair within '
-                    f'{settings.pairing.slop_s:g} s',
-                )
-            )
-        return findings + diagnose(facts)
+        if len(heard) == len(STREAMS) and not (facts.pairs_are_few and worst(wrong) == 'ERROR'):
+            findings.append(_of_pairs(facts, watch))
+        return findings + wrong
+
+
+def _of_pairs(facts: Facts, watch: Watch) -> Finding:
+    """Return how many pairs there are, and that they are few where nobody else says why."""
+    scans, slop_s = watch.received['lidar'], facts.pairing.slop_s
+    if not facts.pairs_are_few:
+        return Finding('OK', f'{watch.pairs} of {scans} scans form a pair within {slop_s:g} s')
+    return Finding(
+        'WARN' if watch.pairs else 'ERROR',
+        f'Only {watch.pairs} of {scans} scans form a pair'
+        if watch.pairs
+        else f'None of {scans} scans forms a pair',
+        f'no image lies within {slop_s:g} s of the others',
+        'Look whether both sensors were recorded all along, and at their stamps.',
+    )
 
 
 def _of_recording(recording: Recording, topics: Topics) -> list[Finding]:

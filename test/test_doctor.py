@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from recordings import IMAGE, RANGES, SECOND, record
 
 from fusion_perception.cli import main
 from fusion_perception.doctor import DoctorSettings, doctor, report
@@ -89,6 +90,46 @@ def test_a_recording_whose_stamps_lie_apart_gets_the_offset(bag):
     assert code == 1
     assert 'never form a pair' in text
     assert 'camera_offset_s to 0.000' in text
+
+
+def test_a_recording_whose_camera_clock_is_off_by_whole_periods_gets_the_offset(tmp_path):
+    def behind(events):
+        return [e.stamped(e.stamp_ns - 3 * SECOND) if e.topic == IMAGE else e for e in events]
+
+    record(tmp_path / 'bag', count=60, edit=behind)
+    text, code = examined(bag=tmp_path / 'bag')
+    assert code == 1
+    assert 'Camera and LiDAR never form a pair: the images arrive 3.000 s later' in text
+    assert 'Set pairing.camera_offset_s to 3.000' in text
+    text, code = examined(bag=tmp_path / 'bag', pairing=PairingSettings(camera_offset_s=3.0))
+    assert code == 0, text
+    assert '60 of 60 scans form a pair' in text
+
+
+def test_sensors_that_were_recorded_one_after_the_other_have_no_offset(tmp_path):
+    def apart(events):
+        return [e for e in events if (e.topic == IMAGE) == (e.index < 10)]
+
+    record(tmp_path / 'bag', count=20, edit=apart)
+    text, code = examined(bag=tmp_path / 'bag')
+    assert code == 1
+    assert 'ERROR  None of 10 scans forms a pair: no image lies within 0.02 s' in text
+    assert 'offset' not in text
+
+
+def test_few_pairs_are_no_good_news_although_the_last_messages_fit(tmp_path):
+    def late_at_first(events):
+        late = {IMAGE: SECOND // 25}
+        return [
+            e.stamped(e.stamp_ns + late.get(e.topic, 0) * (e.index < 550))
+            for e in events
+            if e.topic in (IMAGE, RANGES)
+        ]
+
+    record(tmp_path / 'bag', count=1070, edit=late_at_first)
+    text, code = examined(bag=tmp_path / 'bag')
+    assert code == 1
+    assert 'WARN   Only 520 of 1070 scans form a pair: no image lies within 0.02 s' in text
 
 
 @pytest.mark.parametrize(

@@ -3,49 +3,23 @@
 from dataclasses import replace
 
 import pytest
+from small_facts import (
+    COMPRESSED,
+    DRIVER,
+    IMAGE,
+    SECOND,
+    arrivals,
+    node,
+    nothing,
+    only,
+    stream,
+)
 
-from fusion_perception.sensing.facts import CameraFacts, Facts, InputFacts, Publisher, Source
+from fusion_perception.sensing.facts import CameraFacts, Publisher
 from fusion_perception.sensing.finding import worst
 from fusion_perception.sensing.findings import diagnose
-from fusion_perception.sensing.offsets import Arrival, age_s, apart, rate_hz
+from fusion_perception.sensing.offsets import Arrival
 from fusion_perception.sensing.pairing import PairingSettings
-
-IMAGE, COMPRESSED = 'sensor_msgs/msg/Image', 'sensor_msgs/msg/CompressedImage'
-TOPICS = {'camera': '/image', 'lidar': '/range_image'}
-SECOND = 1_000_000_000
-DRIVER = Publisher('/driver', IMAGE)
-
-
-def arrivals(period_s=0.1, begin_s=100.0, delay_s=0.004, shift_s=0.0, count=20, jitter_s=()):
-    """Measure every period; stamps are `shift_s` before the time of measurement."""
-    jitter = [*jitter_s, *[0.0] * count]
-    times = [begin_s + period_s * i for i in range(count)]
-    return [
-        Arrival(round((t - shift_s + jitter[i]) * SECOND), round((t + delay_s) * SECOND))
-        for i, t in enumerate(times)
-    ]
-
-
-def stream(name, publishers=(DRIVER,), **facts):
-    """Describe a stream that is fine but for what is said."""
-    facts = {'received': 20, 'silent_s': 0.01, 'arrivals': arrivals(), **facts}
-    return InputFacts(name, [Source(TOPICS[name], IMAGE, publishers)], **facts)
-
-
-def nothing(name, *publishers, **facts):
-    return stream(name, publishers, received=0, silent_s=None, arrivals=(), **facts)
-
-
-def only(facts):
-    findings = diagnose(facts)
-    assert len(findings) == 1, [str(finding) for finding in findings]
-    assert findings[0].remedy
-    return findings[0]
-
-
-def node(camera=None, lidar=None, **facts):
-    inputs = [camera or stream('camera'), lidar or stream('lidar')]
-    return Facts(inputs, **{'lifecycle': 'active', 'pairs': 20, 'returns': 0.4, **facts})
 
 
 def test_where_nothing_is_wrong_nothing_is_found():
@@ -139,46 +113,6 @@ def test_zero_stamps_are_named():
     assert '/range_image' in found.symptom
 
 
-def test_a_constant_offset_is_measured_and_the_setting_for_it_given():
-    camera = stream('camera', arrivals=arrivals(0.05, shift_s=0.125, count=40))
-    found = only(node(camera, pairs=0))
-    assert '0.125 s behind' in found.cause
-    assert '0.020' in found.cause
-    assert 'pairing.camera_offset_s to 0.125' in found.remedy
-    assert 'pairing.slop_s to 0.138' in found.remedy
-
-
-@pytest.mark.parametrize('shift_s', [-7.03, -0.4, 0.03, 1.5, 3600.02])
-def test_an_offset_of_whole_periods_is_told_from_none(shift_s):
-    measured = apart(arrivals(0.05, shift_s=shift_s, count=40), arrivals())
-    assert measured.median_s == pytest.approx(shift_s, abs=1e-6)
-    assert measured.spread_s < 1e-6
-
-
-def test_the_offset_that_is_already_set_is_taken_into_account():
-    camera = stream('camera', arrivals=arrivals(shift_s=0.34))
-    settings = PairingSettings(camera_offset_s=0.1, lidar_offset_s=0.02)
-    found = only(node(camera, pairs=0, pairing=settings))
-    assert 'pairing.camera_offset_s to 0.360' in found.remedy
-    fitting = PairingSettings(camera_offset_s=0.36, lidar_offset_s=0.02)
-    assert diagnose(node(camera, pairs=0, pairing=fitting)) == []
-
-
-def test_an_irregular_offset_asks_for_a_wider_slop():
-    jitter = [0.04 * (-1) ** i for i in range(20)]
-    camera = stream('camera', arrivals=arrivals(jitter_s=jitter))
-    found = only(node(camera, pairs=0))
-    assert 'slop_s' in found.remedy
-    assert 'offset_s' not in found.remedy
-
-
-def test_the_exact_policy_says_so_itself():
-    camera = stream('camera', arrivals=arrivals(shift_s=0.001))
-    found = only(node(camera, pairs=0, pairing=PairingSettings(policy='exact')))
-    assert 'exact' in found.cause
-    assert "'approximate'" in found.remedy
-
-
 def test_a_sensor_that_froze_is_named_and_its_old_stamps_mislead_nobody():
     frozen = [Arrival(90 * SECOND, arrival.arrived_ns) for arrival in arrivals()]
     found = only(node(stream('camera', arrivals=frozen, dropped={'duplicate': 20}), pairs=0))
@@ -208,6 +142,12 @@ def test_stamps_older_than_max_age_are_named_with_both():
     assert [finding.level for finding in findings] == ['ERROR', 'ERROR']
     assert '3.004 s behind the clock' in findings[0].symptom
     assert '0.5 s' in findings[0].cause
+
+
+def test_the_age_of_an_image_is_that_of_its_stamp_with_the_offset():
+    camera = stream('camera', arrivals=arrivals(shift_s=3.0))
+    corrected = PairingSettings(camera_offset_s=3.0)
+    assert diagnose(node(camera, max_age_s=0.5, pairing=corrected)) == []
 
 
 def test_stamps_of_another_clock_are_a_warning():
@@ -242,31 +182,10 @@ def test_everything_wrong_is_found_at_once():
     assert worst(diagnose(facts)) == 'ERROR'
 
 
-def test_too_few_messages_measure_nothing():
-    assert apart(arrivals(count=2), arrivals()) is None
-    assert age_s([]) is None
-    assert rate_hz(arrivals(count=1)) == 0.0
-    assert rate_hz(arrivals(0.05)) == pytest.approx(20.0)
-
-
 def test_a_node_that_was_shut_down_is_to_be_started_again():
     found = only(node(lifecycle='finalized'))
     assert 'Start it again' in found.remedy
     assert 'ros2 lifecycle set' not in found.remedy
-
-
-def test_no_offset_is_advised_where_the_stamps_fit_and_one_sensor_only_comes_late():
-    camera = stream('camera', arrivals=arrivals(0.0333, delay_s=0.005, count=60))
-    lidar = stream('lidar', arrivals=arrivals(0.1, delay_s=0.08))
-    assert diagnose(node(camera, lidar, pairs=0)) == []
-
-
-def test_clocks_a_day_apart_are_to_be_synchronised_and_not_to_be_offset():
-    camera = stream('camera', arrivals=arrivals(shift_s=-86_400.0))
-    found, _ = diagnose(node(camera, pairs=0))
-    assert 'never form a pair' in found.symptom
-    assert found.remedy.startswith('Synchronise')
-    assert 'camera_offset_s' not in found.remedy
 
 
 @pytest.mark.parametrize(

@@ -11,8 +11,8 @@ from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 from pydantic import Field
 from std_msgs.msg import Header
 
+from fusion_perception.sensing.facts import is_silent
 from fusion_perception.sensing.finding import Finding
-from fusion_perception.sensing.findings import is_silent
 from fusion_perception.sensing.settings import Settings
 
 OK, WARN, ERROR, STALE = (

@@ -5,9 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from fusion_perception.sensing.ledger import Stream
+from fusion_perception.sensing.ledger import STREAMS, Stream
 from fusion_perception.sensing.offsets import Arrival
-from fusion_perception.sensing.pairing import PairingSettings
+from fusion_perception.sensing.pairing import PairingSettings, has_stopped
+
+SILENT_S = 1.0
+
+
+def is_silent(age_s: float, period_s: float) -> bool:
+    """Say whether a stream is silent whose last message is so old, and which comes so often."""
+    return has_stopped(age_s, period_s, SILENT_S)
 
 
 @dataclass(frozen=True)
@@ -58,6 +65,11 @@ class InputFacts:
         return ' and '.join(source.topic for source in self.sources)
 
     @property
+    def silent(self) -> bool:
+        """Say whether nothing came of it lately, or ever."""
+        return self.silent_s is None or is_silent(self.silent_s, self.period_s)
+
+    @property
     def usable(self) -> list[Arrival]:
         """Return what came with a stamp of its own: nothing of a sensor that froze."""
         first = {arrival.stamp_ns: arrival for arrival in reversed(self.arrivals)}
@@ -100,3 +112,9 @@ class Facts:
     max_age_s: float = 0.0
     returns: float | None = None
     camera: CameraFacts | None = None
+
+    @property
+    def pairs_are_few(self) -> bool:
+        """Say whether less than half of the messages of the rarer sensor found a partner."""
+        received = [stream.received for stream in self.inputs]
+        return len(received) == len(STREAMS) and 2 * self.pairs < min(received)

@@ -13,13 +13,11 @@ from fusion_perception.sensing.facts import Facts, InputFacts, Publisher
 from fusion_perception.sensing.finding import Finding, parted
 from fusion_perception.sensing.ledger import Stream
 from fusion_perception.sensing.offsets import age_s, rate_hz
-from fusion_perception.sensing.pairing import has_stopped
 from fusion_perception.sensing.pairing_findings import of_pairing
 
 NAMES: dict[Stream, str] = {'camera': 'camera', 'lidar': 'LiDAR'}
 # On the default transports of Fast DDS messages from about this size on may vanish.
 LARGE_BYTES = 500_000
-SILENT_S = 1.0
 # Some of the first may be lost while the ends find each other.
 MOST = 0.9
 # A message that comes twice now and then does no harm.
@@ -39,11 +37,6 @@ def diagnose(facts: Facts) -> list[Finding]:
         *_of_times(facts),
         *_of_scene(facts),
     ]
-
-
-def is_silent(age_s: float, period_s: float) -> bool:
-    """Say whether a stream is silent whose last message is so old, and which comes so often."""
-    return has_stopped(age_s, period_s, SILENT_S)
 
 
 def _of_node(facts: Facts) -> Iterator[Finding]:
@@ -103,7 +96,7 @@ def _of_input(facts: InputFacts) -> Iterator[Finding]:
     if not facts.received and facts.silent_s is None:
         yield from _of_nothing(facts)
         return
-    if facts.silent_s is not None and is_silent(facts.silent_s, facts.period_s):
+    if facts.silent_s is not None and facts.silent:
         symptom = f'{facts.topics} has been silent for {facts.silent_s:.1f} s'
         fitting = [
             p for s in facts.sources for p in s.publishers if p.type == s.type and not p.clash
@@ -245,6 +238,8 @@ def _of_times(facts: Facts) -> Iterator[Finding]:
         age = age_s(stream.usable)
         if age is None:
             continue
+        if stream.stream == 'camera':  # As its output is stamped.
+            age -= facts.pairing.camera_to_lidar_s
         too_old = 0 < facts.max_age_s < age
         if not too_old and abs(age) < FAR_FROM_CLOCK_S:
             continue

@@ -6,6 +6,7 @@ import statistics
 from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import NamedTuple
 
 # Fewer messages of a stream than this say nothing about a constant offset.
@@ -48,11 +49,19 @@ def rate_hz(arrivals: Sequence[Arrival]) -> float:
     return (len(arrivals) - 1) * 1e9 / elapsed_ns if elapsed_ns > 0 else 0.0
 
 
+def jumps_back(arrivals: Sequence[Arrival], least_s: float) -> list[float]:
+    """Return by how much stamps lay before those of the messages ahead of them, where by more."""
+    stamps = [arrival.stamp_ns for arrival in arrivals if arrival.stamp_ns > 0]
+    back = [(before - after) / 1e9 for before, after in pairwise(stamps)]
+    return [by for by in back if by > least_s]
+
+
 def apart(camera: Sequence[Arrival], lidar: Sequence[Arrival]) -> Apart | None:
     """Return how far the LiDAR's stamps lie after those of the images that belong to them.
 
     Stamps of two periodic streams alone leave whole periods open; what was measured at one time
-    also arrives at about one time, which settles them. None for too few messages.
+    also arrives at about one time, which settles them. None for too few messages, and where no
+    image came while the scans did.
     """
     if len(camera) < ENOUGH or len(lidar) < ENOUGH:
         return None
@@ -60,8 +69,8 @@ def apart(camera: Sequence[Arrival], lidar: Sequence[Arrival]) -> Apart | None:
     stamps = sorted(arrival.stamp_ns for arrival in camera)
     # A scan from before the first image or after the last one has lost its own image.
     inside = [a.stamp_ns for a in lidar if stamps[0] <= a.stamp_ns - coarse_ns <= stamps[-1]]
-    if len(inside) < ENOUGH:
-        inside = [a.stamp_ns for a in lidar]
+    if not inside:
+        return None
     gaps = [stamp - _nearest(stamps, stamp - coarse_ns) for stamp in inside]
     return Apart(statistics.median(gaps) / 1e9, min(gaps) / 1e9, max(gaps) / 1e9)
 

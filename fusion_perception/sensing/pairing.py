@@ -32,6 +32,7 @@ M = TypeVar('M')
 
 # Seconds; a larger distance of two clocks is no offset but a fault.
 MOST_OFFSET_S = 100
+MOST_WAITING = 1000
 # What comes slowly has not stopped before so many of its periods have passed.
 _MISSED = 2
 
@@ -60,7 +61,7 @@ class PairingSettings(Settings):
         description='Added to LiDAR stamps before comparing, seconds',
     )
     queue_size: int = Field(
-        20, ge=1, le=1000, description='Messages of one stream that may wait for a partner'
+        20, ge=1, le=MOST_WAITING, description='Messages of one stream that may wait for a partner'
     )
     wait: Literal['likely', 'certain'] = Field(
         'likely',

@@ -1,33 +1,50 @@
-"""Find why camera and LiDAR never form a pair, and which setting would let them."""
+"""Find why camera and LiDAR seldom or never form a pair, and which setting would let them."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import math
+from collections.abc import Iterator, Mapping
 
-from fusion_perception.sensing.facts import Facts
+from fusion_perception.sensing.facts import Facts, InputFacts
 from fusion_perception.sensing.finding import Finding
-from fusion_perception.sensing.offsets import Apart, apart, fit
-from fusion_perception.sensing.pairing import MOST_OFFSET_S, PairingSettings
+from fusion_perception.sensing.ledger import Stream
+from fusion_perception.sensing.offsets import Apart, age_s, apart, fit, jumps_back, rate_hz
+from fusion_perception.sensing.pairing import MOST_OFFSET_S, MOST_WAITING, PARTNER, PairingSettings
+
+# A stream whose stamps went back less often was set back, or is a recording that began anew.
+_FEW_JUMPS = 3
+_RARE_JUMPS = 0.1
+# A sensor that is said to come so much later than the other has a wrong clock, more likely.
+_LONG_S = 1.0
+# What is advised for a measured need: a fifth more.
+_ROOM = 1.2
+
+_MESSAGES: dict[Stream, str] = {'camera': 'images', 'lidar': 'scans'}
 
 
 def of_pairing(facts: Facts) -> Iterator[Finding]:
-    """Yield what keeps the two streams apart, where there were no pairs lately."""
+    """Yield what keeps the two streams apart, as far as stamps and arrivals tell."""
+    jumping = [finding for stream in facts.inputs for finding in _of_jumps(stream, facts)]
+    yield from jumping
     by_stream = {stream.stream: stream for stream in facts.inputs}
-    if facts.pairs or not {'camera', 'lidar'} <= set(by_stream):
+    if jumping or len(by_stream) < len(_MESSAGES) or any(s.silent for s in facts.inputs):
         return
     camera, lidar = by_stream['camera'].usable, by_stream['lidar'].usable
     measured = apart(camera, lidar)
+    if measured is None:
+        return
     settings = facts.pairing
-    known_s = settings.camera_offset_s - settings.lidar_offset_s
+    known_s = settings.camera_to_lidar_s
     slop_s = 0.0 if settings.policy == 'exact' else settings.slop_s
-    if measured is None or fit(camera, lidar, round(1e9 * known_s), round(1e9 * slop_s)):
+    if not facts.pairs_are_few or fit(camera, lidar, round(1e9 * known_s), round(1e9 * slop_s)):
+        yield from _of_lateness(facts, by_stream, measured)
         return
     left_s = measured.median_s - known_s
     if max(abs(measured.least_s - known_s), abs(measured.most_s - known_s)) <= slop_s:
         return
     yield Finding(
         'ERROR',
-        'Camera and LiDAR never form a pair',
+        _few(facts),
         f'{_in_words(measured, known_s)}, and '
         + (
             'the policy is exact'
@@ -36,6 +53,84 @@ def of_pairing(facts: Facts) -> Iterator[Finding]:
         ),
         _pairing_remedy(measured, left_s, slop_s, settings),
     )
+
+
+def _few(facts: Facts) -> str:
+    if not facts.pairs:
+        return 'Camera and LiDAR never form a pair'
+    heard = {stream.stream: stream.received for stream in facts.inputs}
+    return f'Of {heard["camera"]} images and {heard["lidar"]} scans only {facts.pairs} form a pair'
+
+
+def _of_jumps(stream: InputFacts, facts: Facts) -> Iterator[Finding]:
+    """Yield that stamps jump back again and again: the pairing begins anew with each jump."""
+    jumps_s = jumps_back(stream.arrivals, facts.pairing.jump_back_s)
+    if len(jumps_s) < max(_FEW_JUMPS, _RARE_JUMPS * len(stream.arrivals)):
+        return
+    nodes = sorted({p.node for s in stream.sources for p in s.publishers if p.type == s.type})
+    several = f'{" and ".join(nodes)} publish there' if len(nodes) > 1 else ''
+    yield Finding(
+        'ERROR',
+        f'The stamps on {stream.topics} jump back again and again, {len(jumps_s)} times among '
+        f'the last {len(stream.arrivals)} messages, by up to {max(jumps_s):.3f} s',
+        several or 'two sources publish there, or its clock is set back all the time',
+        'Let one alone publish there: end the other, or give it a topic of its own. '
+        f'`ros2 topic info -v {stream.sources[0].topic}` names them.',
+    )
+
+
+def _of_lateness(
+    facts: Facts, by_stream: Mapping[Stream, InputFacts], measured: Apart
+) -> Iterator[Finding]:
+    """Yield that one sensor's messages come too late for those of the other, which wait."""
+    settings = facts.pairing
+    ages = {name: age_s(stream.usable) or 0.0 for name, stream in by_stream.items()}
+    late_s = ages['camera'] - ages['lidar'] - settings.camera_to_lidar_s
+    late: Stream = 'camera' if late_s > 0 else 'lidar'
+    late_s, early = abs(late_s), PARTNER[late]
+    those, these = _MESSAGES[late], _MESSAGES[early]
+    # The one of the same time, and those that came since.
+    waiting = 1 + math.floor(rate_hz(by_stream[early].usable) * late_s)
+    causes, needed = [], []
+    if waiting > settings.queue_size:
+        causes.append(
+            f'pairing.queue_size lets {settings.queue_size} {these} wait for a partner, and '
+            f'{waiting} have to'
+        )
+        needed.append(f'pairing.queue_size to {math.ceil(_ROOM * waiting)}')
+    if late_s >= settings.dropout_after_s:
+        causes.append(
+            f'pairing.dropout_after_s takes a sensor for gone after {settings.dropout_after_s:g} s'
+        )
+        needed.append(f'pairing.dropout_after_s to {_ROOM * late_s:.1f}')
+    if not causes:
+        return
+    few = facts.pairs_are_few
+    yield Finding(
+        'ERROR' if few else 'WARN',
+        _few(facts) if few else f'The {those} come late for the {these} of their time',
+        f'the {those} arrive {late_s:.3f} s later than the {these} with the same stamps, and '
+        + ', and '.join(causes),
+        _lateness_remedy(
+            f'set {" and ".join(needed)}' if _ROOM * waiting <= MOST_WAITING else '',
+            measured.median_s + settings.lidar_offset_s,
+            late_s,
+        ),
+    )
+
+
+def _lateness_remedy(patience: str, offset_s: float, late_s: float) -> str:
+    # That offset is right if both sensors take as long from measurement to arrival.
+    clocks = f"set pairing.camera_offset_s to {offset_s:.3f}, or synchronise the sensors' clocks"
+    if not patience:
+        return f'{_sentence(clocks)}.'
+    if late_s > _LONG_S:
+        return f'{_sentence(clocks)}. Where it is no clock but a long way, {patience}.'
+    return f'{_sentence(patience)}. Where it is no long way but the clocks, {clocks}.'
+
+
+def _sentence(clause: str) -> str:
+    return clause[0].upper() + clause[1:]
 
 
 def _in_words(measured: Apart, known_s: float) -> str:

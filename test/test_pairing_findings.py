@@ -1,0 +1,178 @@
+"""Why camera and LiDAR seldom or never form a pair, and the setting that is advised for it."""
+
+import re
+
+import pytest
+from small_facts import COMPRESSED, DRIVER, IMAGE, arrivals, node, only, stream
+
+from fusion_perception.sensing.facts import Publisher
+from fusion_perception.sensing.findings import diagnose
+from fusion_perception.sensing.offsets import age_s, apart, rate_hz
+from fusion_perception.sensing.pairing import Pairer, PairingSettings
+
+
+def test_a_constant_offset_is_measured_and_the_setting_for_it_given():
+    camera = stream('camera', arrivals=arrivals(0.05, shift_s=0.125, count=40))
+    found = only(node(camera, pairs=0))
+    assert '0.125 s behind' in found.cause
+    assert '0.020' in found.cause
+    assert 'pairing.camera_offset_s to 0.125' in found.remedy
+    assert 'pairing.slop_s to 0.138' in found.remedy
+
+
+@pytest.mark.parametrize('shift_s', [-7.03, -0.4, 0.03, 1.5, 3600.02])
+def test_an_offset_of_whole_periods_is_told_from_none(shift_s):
+    measured = apart(arrivals(0.05, shift_s=shift_s, count=40), arrivals())
+    assert measured.median_s == pytest.approx(shift_s, abs=1e-6)
+    assert measured.spread_s < 1e-6
+
+
+def test_the_offset_that_is_already_set_is_taken_into_account():
+    camera = stream('camera', arrivals=arrivals(shift_s=0.34))
+    settings = PairingSettings(camera_offset_s=0.1, lidar_offset_s=0.02)
+    found = only(node(camera, pairs=0, pairing=settings))
+    assert 'pairing.camera_offset_s to 0.360' in found.remedy
+    fitting = PairingSettings(camera_offset_s=0.36, lidar_offset_s=0.02)
+    assert diagnose(node(camera, pairs=0, pairing=fitting)) == []
+
+
+def test_an_irregular_offset_asks_for_a_wider_slop():
+    jitter = [0.04 * (-1) ** i for i in range(20)]
+    camera = stream('camera', arrivals=arrivals(jitter_s=jitter))
+    found = only(node(camera, pairs=0))
+    assert 'slop_s' in found.remedy
+    assert 'offset_s' not in found.remedy
+
+
+def test_the_exact_policy_says_so_itself():
+    camera = stream('camera', arrivals=arrivals(shift_s=0.001))
+    found = only(node(camera, pairs=0, pairing=PairingSettings(policy='exact')))
+    assert 'exact' in found.cause
+    assert "'approximate'" in found.remedy
+
+
+def test_too_few_messages_measure_nothing():
+    assert apart(arrivals(count=2), arrivals()) is None
+    assert age_s([]) is None
+    assert rate_hz(arrivals(count=1)) == 0.0
+    assert rate_hz(arrivals(0.05)) == pytest.approx(20.0)
+
+
+def test_no_offset_is_advised_where_the_stamps_fit_and_one_sensor_only_comes_late():
+    camera = stream('camera', arrivals=arrivals(0.0333, delay_s=0.005, count=60))
+    lidar = stream('lidar', arrivals=arrivals(0.1, delay_s=0.08))
+    assert diagnose(node(camera, lidar, pairs=0)) == []
+
+
+def test_clocks_a_day_apart_are_to_be_synchronised_and_not_to_be_offset():
+    camera = stream('camera', arrivals=arrivals(shift_s=-86_400.0))
+    found, _ = diagnose(node(camera, pairs=0))
+    assert 'never form a pair' in found.symptom
+    assert found.remedy.startswith('Synchronise')
+    assert 'camera_offset_s' not in found.remedy
+
+
+def streams(camera_hz=10, lidar_hz=10, camera_s=0.0, lidar_s=0.0, shift_s=0.0, seconds=8):
+    """Return both streams as they arrive, so late; images are stamped `shift_s` too early."""
+    camera = arrivals(1 / camera_hz, delay_s=camera_s, shift_s=shift_s, count=camera_hz * seconds)
+    lidar = arrivals(1 / lidar_hz, delay_s=lidar_s, count=lidar_hz * seconds)
+    return {'camera': camera, 'lidar': lidar}
+
+
+def as_seen(came, pairing):
+    """Return the facts of a node that has these settings and gets those messages."""
+    pairer = Pairer(pairing)
+    order = sorted((a.arrived_ns, name, a.stamp_ns) for name, all_ in came.items() for a in all_)
+    pairs = [pair for _, name, stamp_ns in order for pair in pairer.add(name, stamp_ns, None)]
+    fused = sum(pair.mode == 'fusion' for pair in pairs)
+    camera, lidar = (
+        stream(name, arrivals=all_[-64:], received=len(all_)) for name, all_ in came.items()
+    )
+    return node(camera, lidar, pairs=fused, pairing=pairing)
+
+
+def follow(advice, pairing):
+    """Return the settings with those changed that a sentence names."""
+    named = re.findall(r'pairing\.(\w+) to (-?[\d.]*\d)', advice)
+    return PairingSettings.read({**pairing.model_dump(), **dict(named)})
+
+
+ALONE, TOGETHER = PairingSettings(allow_single=True), PairingSettings()
+
+
+@pytest.mark.parametrize(
+    ('came', 'given', 'words'),
+    [
+        (
+            {'camera_hz': 60, 'lidar_s': 0.4},
+            TOGETHER,
+            ['0.400 s', '20 images', 'queue_size to 30'],
+        ),
+        ({'camera_hz': 60, 'lidar_s': 0.4}, ALONE, ['the scans arrive', 'queue_size to 30']),
+        ({'camera_s': 0.8}, ALONE, ['the images arrive', 'gone after 0.5 s', 'dropout_after_s']),
+        ({'camera_hz': 60, 'lidar_s': 0.8}, ALONE, ['queue_size to 59 and pairing.dropout']),
+    ],
+)
+def test_where_one_sensor_comes_late_the_patience_is_advised_that_brings_pairs(came, given, words):
+    found = only(as_seen(streams(**came), given))
+    assert found.level == 'ERROR'
+    for word in words:
+        assert word in str(found)
+    patience, _, clocks = found.remedy.partition(' Where')
+    assert 'camera_offset_s' in clocks
+    assert diagnose(as_seen(streams(**came), follow(patience, given))) == []
+
+
+@pytest.mark.parametrize('given', [TOGETHER, ALONE])
+@pytest.mark.parametrize('hz', [10, 20])
+@pytest.mark.parametrize('shift_s', [-5.0, -3.0, 2.31, 3.0, 5.0])
+def test_a_clock_that_is_off_by_whole_periods_is_found_where_nothing_pairs(shift_s, hz, given):
+    came = streams(camera_hz=hz, shift_s=shift_s)
+    found = next(f for f in diagnose(as_seen(came, given)) if 'pair' in f.symptom)
+    assert found.level == 'ERROR'
+    advice = found.remedy.partition(' Where')[0]
+    assert f'camera_offset_s to {shift_s:.3f}' in advice
+    assert diagnose(as_seen(came, follow(advice, given))) == []
+
+
+def test_pairs_of_clocks_a_second_apart_are_doubted():
+    found = only(as_seen(streams(shift_s=1.0), TOGETHER))
+    assert found.level == 'WARN'
+    assert 'the images arrive 1.000 s later' in found.cause
+    assert diagnose(as_seen(streams(shift_s=1.0), follow(found.remedy, TOGETHER))) == []
+
+
+def test_a_few_pairs_by_chance_do_not_hide_that_most_find_no_partner():
+    camera = stream('camera', arrivals=arrivals(0.05, shift_s=0.125, count=40), received=40)
+    found = only(node(camera, pairs=3))
+    assert 'Of 40 images and 20 scans only 3 form a pair' in found.symptom
+    assert 'camera_offset_s to 0.125' in found.remedy
+
+
+def test_a_sensor_that_is_silent_is_all_that_is_said_of_the_pairs():
+    lidar = stream('lidar', arrivals=arrivals(begin_s=120.0, count=64))
+    found = only(node(stream('camera', silent_s=18.0), lidar, pairs=0))
+    assert 'silent' in found.symptom
+
+
+def twofold(behind_s):
+    """Two that publish on one topic in turn, one of them so far behind."""
+    ours, late = arrivals(), arrivals(delay_s=0.05, shift_s=behind_s)
+    return sorted([*ours, *late], key=lambda arrival: arrival.arrived_ns)
+
+
+def test_two_publishers_of_different_clocks_are_named():
+    publishers = [DRIVER, Publisher('/replay', IMAGE), Publisher('/other', COMPRESSED)]
+    facts = {'arrivals': twofold(2.0), 'dropped': {'clock_jump': 19}, 'received': 40}
+    found = only(node(stream('camera', publishers, **facts), pairs=0))
+    assert found.level == 'ERROR'
+    assert 'jump back again and again, 20 times among the last 40' in found.symptom
+    assert 'by up to 2.000 s' in found.symptom
+    assert found.cause == '/driver and /replay publish there'
+    assert 'two sources' in only(node(stream('camera', **facts))).cause
+
+
+def test_a_recording_that_begins_anew_is_no_fault():
+    passes = [arrivals(begin_s=100 + by_s, shift_s=by_s) for by_s in (0.0, 2.0, 4.0)]
+    looped = {'arrivals': [arrival for one in passes for arrival in one], 'received': 60}
+    assert diagnose(node(stream('camera', **looped), stream('lidar', **looped), pairs=60)) == []
