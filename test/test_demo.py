@@ -16,6 +16,7 @@ from small_bundles import small_bundle
 
 from fusion_perception.cli import main
 from fusion_perception.models.bundle import load_bundle
+from fusion_perception.ros.child import terminable, undisturbed
 from fusion_perception.sensing.ledger import CAUSES
 
 pytestmark = pytest.mark.ros
@@ -113,19 +114,57 @@ def test_a_node_that_cannot_start_ends_the_demo_with_the_reason(tmp_path):
     assert not (tmp_path / 'out' / 'summary.json').exists()
 
 
-def test_a_demo_that_is_told_to_end_leaves_no_process_behind(tmp_path):
-    bundle, out = small_bundle(tmp_path), tmp_path / 'out'
-    command = [sys.executable, '-m', 'fusion_perception.cli', 'demo']
-    with subprocess.Popen(
-        [*command, '--bundle', bundle, '--out', out], stderr=subprocess.DEVNULL
-    ) as demo:
+@pytest.mark.parametrize(
+    ('by', 'code'),
+    [
+        (signal.SIGTERM, 130),
+        (signal.SIGHUP, 130),
+        (signal.SIGKILL, -signal.SIGKILL),
+    ],
+    ids=lambda value: getattr(value, 'name', None),
+)
+def test_a_demo_leaves_no_process_behind_whatever_signal_ends_it(tmp_path, by, code):
+    out, said = tmp_path / 'out', tmp_path / 'stderr'
+    command = [sys.executable, '-m', 'fusion_perception.cli', 'demo', '--out', out]
+    with (
+        said.open('w') as stderr,
+        subprocess.Popen([*command, '--bundle', small_bundle(tmp_path)], stderr=stderr) as demo,
+    ):
         wait_until(lambda: len(children_of(demo.pid)) == 2, 'both processes', 60)
-        started = children_of(demo.pid)
-        demo.send_signal(signal.SIGTERM)
-        assert demo.wait(60) == 130
-    assert not any(Path(f'/proc/{pid}').exists() for pid in started)
+        children = children_of(demo.pid)
+        if by == signal.SIGKILL:
+            # With the node in full swing; the other signals come amid its imports.
+            wait_until(lambda: 'is ready' in (out / 'fusion_node.log').read_text(), 'the node', 60)
+        demo.send_signal(by)
+        assert demo.wait(60) == code
+    wait_until(lambda: not any(map(lives, children)), 'the end of both processes')
+    assert 'Traceback' not in said.read_text() + (out / 'fusion_node.log').read_text()
+
+
+@pytest.mark.parametrize('number', [signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT])
+def test_a_signal_stops_a_command_unless_it_is_ignored_as_nohup_wants_it(number):
+    with pytest.raises(KeyboardInterrupt, match=number.name), terminable():
+        with undisturbed():
+            signal.raise_signal(number)
+            begun = True
+        pytest.fail('the signal was lost')
+    assert begun
+    before = signal.signal(number, signal.SIG_IGN)
+    try:
+        with terminable(), undisturbed():
+            signal.raise_signal(number)
+    finally:
+        assert signal.signal(number, before) == signal.SIG_IGN
 
 
 def children_of(pid):
     """Return the ids of a process's children (Linux)."""
     return Path(f'/proc/{pid}/task/{pid}/children').read_text().split()
+
+
+def lives(pid):
+    """Say whether a process runs (Linux): an orphan may stay as a zombie that nobody reaps."""
+    try:
+        return Path(f'/proc/{pid}/stat').read_text().rpartition(')')[2].split()[0] != 'Z'
+    except FileNotFoundError:
+        return False

@@ -3,14 +3,23 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 
+from fusion_perception.ros.process import main
+
+# Each of them would end a command without a word, and leave its children to themselves.
+STOPPING = (signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
+# How long a process may take to leave in order.
+PATIENCE_S = 5.0
 # The inputs of a fusion node, by the topics of the simulated sensor.
 REMAP = {
     'image': '/camera/image_raw',
@@ -20,16 +29,21 @@ REMAP = {
 
 
 class Child:
-    """A node in a process of its own, whose output goes into a log file."""
+    """A node in a process of its own, whose output goes into a log file.
+
+    It ends with this process, even one that is killed.
+    """
 
     def __init__(self, node: str, log: Path, arguments: Sequence[str]) -> None:
         self.node, self.log = node, log
-        command = [sys.executable, '-m', 'fusion_perception.ros.process', node, '--ros-args']
+        command = [sys.executable, '-m', 'fusion_perception.ros.child', node, '--ros-args']
         with log.open('w') as output:
             # A session of its own: Ctrl-C is for the command, which ends its children in order.
             self._process = subprocess.Popen(
                 [*command, *arguments],
-                stdin=subprocess.DEVNULL,
+                # The child's tie to us: the system closes this pipe, whatever ends us. A death
+                # signal (prctl) would come when the thread ends that is here now.
+                stdin=subprocess.PIPE,
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
@@ -44,14 +58,15 @@ class Child:
         if self.running():
             self._process.send_signal(signal.SIGINT)
 
-    def end(self, patience_s: float = 5.0) -> int:
+    def end(self, patience_s: float = PATIENCE_S) -> int:
         """End the process, by force if need be, and return its exit code."""
         self.ask_to_end()
-        try:
-            return self._process.wait(patience_s)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            return self._process.wait()
+        with self._process:  # Which closes the pipe.
+            try:
+                return self._process.wait(patience_s)
+            except subprocess.TimeoutExpired:
+                self._process.kill()
+                return self._process.wait()
 
     def last_words(self, lines: int = 8) -> str:
         """Return the last lines of its log."""
@@ -74,25 +89,28 @@ def links() -> list[str]:
 
 @contextmanager
 def terminable() -> Iterator[None]:
-    """End on SIGTERM as on Ctrl-C, so that the children are ended too."""
+    """End on SIGTERM, SIGHUP and SIGQUIT as on Ctrl-C, so that the children are ended too."""
 
     def stop(number: int, frame: FrameType | None) -> None:
-        raise KeyboardInterrupt('Stopped by SIGTERM.')
+        raise KeyboardInterrupt(f'Stopped by {signal.Signals(number).name}.')
 
-    before = signal.signal(signal.SIGTERM, stop)
+    # What is ignored stays so: `nohup` means that the command survives its terminal.
+    heeded = [number for number in STOPPING if signal.getsignal(number) != signal.SIG_IGN]
+    before = {number: signal.signal(number, stop) for number in heeded}
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 @contextmanager
 def undisturbed() -> Iterator[None]:
-    """Put off SIGINT and SIGTERM: between a fork and its return nobody would know the child."""
+    """Put off what stops a command: between a fork and its return nobody would know the child."""
     caught: list[int] = []
     before = {
         number: signal.signal(number, lambda number, frame: caught.append(number))
-        for number in (signal.SIGINT, signal.SIGTERM)
+        for number in (signal.SIGINT, *STOPPING)
     }
     try:
         yield
@@ -101,3 +119,19 @@ def undisturbed() -> Iterator[None]:
             signal.signal(number, handler)
     if caught:
         signal.raise_signal(caught[0])
+
+
+def _end_with_parent() -> None:
+    """Wait until nobody holds the other end of standard input, then end as on SIGTERM."""
+    while os.read(0, 1):
+        pass
+    # To the main thread: it is the one that waits for signals.
+    signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGTERM)
+    time.sleep(PATIENCE_S)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+if __name__ == '__main__':
+    # `python -m fusion_perception.ros.child NODE --ros-args ...`
+    threading.Thread(target=_end_with_parent, name='parent', daemon=True).start()
+    main()

@@ -100,6 +100,11 @@ def sensor_sim() -> NoReturn:
     _exit(run('sensor_sim'))
 
 
+def main() -> NoReturn:
+    """Run the node that the first argument names."""
+    _exit(run(sys.argv.pop(1)))
+
+
 def _exit(code: int) -> NoReturn:
     # All of ours is released by now, and taking torch apart would keep a busy robot waiting for
     # seconds: longer than `ros2 launch` is patient.
@@ -119,4 +124,4 @@ def _leave(number: int, frame: FrameType | None) -> None:
 
 if __name__ == '__main__':
     # `python -m fusion_perception.ros.process NODE --ros-args ...`
-    _exit(run(sys.argv.pop(1)))
+    main()
