@@ -1,7 +1,5 @@
 """From what was observed to symptom, cause and remedy."""
 
-from dataclasses import replace
-
 import pytest
 from small_facts import (
     COMPRESSED,
@@ -15,7 +13,7 @@ from small_facts import (
     stream,
 )
 
-from fusion_perception.sensing.facts import CameraFacts, Publisher
+from fusion_perception.sensing.facts import Publisher
 from fusion_perception.sensing.finding import worst
 from fusion_perception.sensing.findings import diagnose
 from fusion_perception.sensing.offsets import Arrival
@@ -186,35 +184,3 @@ def test_a_node_that_was_shut_down_is_to_be_started_again():
     found = only(node(lifecycle='finalized'))
     assert 'Start it again' in found.remedy
     assert 'ros2 lifecycle set' not in found.remedy
-
-
-@pytest.mark.parametrize(
-    ('camera', 'word'),
-    [
-        ({'images': (640, 480)}, 'Nothing arrives on /camera_info'),
-        ({'images': (64, 48), 'told': (1280, 720)}, '1280x720'),
-        ({'images': (64, 64), 'fault': 'K is zero. Calibrate the camera.'}, 'Calibrate'),
-    ],
-)
-def test_a_camera_that_is_not_what_it_is_taken_for_is_named(camera, word):
-    found = only(looking(camera))
-    assert found.level == 'WARN'
-    assert word in str(found)
-
-
-@pytest.mark.parametrize(
-    'camera',
-    [
-        {},
-        {'images': (64, 64)},
-        {'images': (320, 240), 'told': (640, 480)},
-        {'images': (1280, 718), 'told': (1280, 720)},
-    ],
-)
-def test_a_camera_of_the_size_or_shape_it_is_taken_for_is_fine(camera):
-    assert diagnose(looking(camera)) == []
-
-
-def looking(camera):
-    facts = node()
-    return replace(facts, camera=CameraFacts('/camera_info', (64, 64), **camera))

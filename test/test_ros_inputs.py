@@ -163,6 +163,6 @@ def test_inputs_whose_names_are_swapped_are_each_remapped_once(tmp_path):
         node = FusionNode()
         node.start()
         topics = [subscription.topic_name for subscription in node._inputs]
-        assert topics == ['/camera_info', '/range_image', '/image']
+        assert topics == ['/range_image', '/image']
         node.finish()
         node.destroy_node()

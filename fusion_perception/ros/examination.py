@@ -7,7 +7,7 @@ import os
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
 import rclpy
@@ -25,6 +25,13 @@ from fusion_perception.ros.bridge import cv_bridge_fallback
 from fusion_perception.ros.joining import join
 from fusion_perception.ros.monitor import Pace
 from fusion_perception.ros.node_settings import NodeSettings
+from fusion_perception.ros.node_status import (
+    as_the_node_hears,
+    camera_facts,
+    fault_of,
+    growth,
+    values_of,
+)
 from fusion_perception.ros.observed import (
     TYPES,
     clash,
@@ -36,15 +43,15 @@ from fusion_perception.ros.observed import (
     waits_for_clock,
 )
 from fusion_perception.ros.parameters import leaves, nested
-from fusion_perception.sensing.facts import Facts, InputFacts, Source
+from fusion_perception.sensing.facts import CameraFacts, Facts, Source
 from fusion_perception.sensing.finding import Finding
-from fusion_perception.sensing.findings import MOST
 from fusion_perception.sensing.ledger import STREAMS, Stream
 from fusion_perception.sensing.watch import Watch
 
 # Asks for nothing, so that it hears every publisher; deep, to see each message.
 HEARS_ALL = QoSProfile(depth=50, reliability=ReliabilityPolicy.BEST_EFFORT)
 ANSWER_S = 3.0
+CAMERA_INFO = type_name(CameraInfo)
 # By image_type and lidar_type; everything else is an Image.
 KINDS = {'compressed': CompressedImage, 'points': PointCloud2}
 
@@ -85,11 +92,6 @@ class Examined:
         return values_of(self.status)
 
 
-def values_of(status: DiagnosticStatus | None) -> dict[str, str]:
-    """Return the values of a status by key, nothing for none."""
-    return {} if status is None else {pair.key: pair.value for pair in status.values}
-
-
 @contextmanager
 def examiner() -> Iterator[Examiner]:
     """Join the graph of this environment's ROS_DOMAIN_ID, and leave it again."""
@@ -113,7 +115,6 @@ class Examiner(Node):
         self._spinner.add_node(self)
         self._statuses: dict[str, DiagnosticStatus] = {}
         self._heard: dict[Stream, Pace] = {stream: Pace() for stream in STREAMS}
-        self._image_size = (0, 0)
         self._infos = 0
         self.create_subscription(DiagnosticArray, '/diagnostics', self._on_diagnostics, 10)
 
@@ -168,22 +169,25 @@ class Examiner(Node):
         now = time.monotonic()
         silent_s = {stream: pace.age_s(now) for stream, pace in self._heard.items()}
         period_s = {stream: pace.period_s() for stream, pace in self._heard.items()}
-        camera_bytes = image_bytes(sources['camera'], *self._image_size)
+        camera = self._camera(values)
+        size = camera.told if camera is not None and camera.told is not None else (0, 0)
+        camera_bytes = image_bytes(sources['camera'], *size)
         streams = watch.inputs(
             sources, silent_s, period_s, {'camera': camera_bytes}, {'camera': self._infos}
         )
         lifecycle = '' if state is None else state.current_state.label
         facts = Facts(
-            inputs=[_as_the_node_hears(stream, before, values) for stream in streams],
+            inputs=[as_the_node_hears(stream, before, values) for stream in streams],
             lifecycle=lifecycle,
-            fault='' if status is None else _fault(status),
+            fault='' if status is None else fault_of(status),
             enabled=values.get('enabled', 'true') == 'true',
             waits_for_clock=waits_for_clock(self),
             clock_publishers=self.count_publishers('/clock'),
-            pairs=watch.pairs + _growth('modes.fusion', before, values),
+            pairs=watch.pairs + growth('modes.fusion', before, values),
             pairing=settings.pairing,
             max_age_s=settings.max_age_s,
             returns=_returns(watch, values),
+            camera=camera,
         )
         findings = [] if state is not None else [_no_answer(name)]
         # Each node has one publisher of diagnostics.
@@ -247,9 +251,15 @@ class Examiner(Node):
                 watch.take(stream, message, self.get_clock().now().nanoseconds)
 
             self.create_subscription(TYPES[kind], topic, on_message, HEARS_ALL)
-        for topic, kind, _ in self._topics(name, 'subscriptions'):
-            if kind == type_name(CameraInfo):
-                self.create_subscription(CameraInfo, topic, self._on_camera_info, HEARS_ALL)
+        # Where a publisher latches, the node has two subscriptions to one topic.
+        infos = {t for t, kind, _ in self._topics(name, 'subscriptions') if kind == CAMERA_INFO}
+        for topic in infos:
+            self.create_subscription(CameraInfo, topic, self._on_camera_info, HEARS_ALL)
+
+    def _camera(self, values: Mapping[str, str]) -> CameraFacts | None:
+        topic = values.get('camera_info.topic', '')
+        heard = publishers(self, topic, HEARS_ALL) if topic else ()
+        return camera_facts(values, Source(topic, CAMERA_INFO, heard))
 
     def _unheard(self, name: str) -> list[Finding]:
         """Return who listens to the node's outputs with a QoS that does not match."""
@@ -293,32 +303,12 @@ class Examiner(Node):
 
     def _on_camera_info(self, message: CameraInfo) -> None:
         self._infos += 1
-        self._image_size = (message.width, message.height)
-
-
-def _as_the_node_hears(
-    facts: InputFacts, before: Mapping[str, str], after: Mapping[str, str]
-) -> InputFacts:
-    """Believe the node where it hears what does not reach the examiner (other transports)."""
-    grown = _growth(f'{facts.stream}.received', before, after)
-    if grown and not facts.received:
-        return InputFacts(facts.stream, facts.sources, received=grown, silent_s=0.0)
-    return replace(facts, announced=0) if grown >= MOST * facts.announced else facts
-
-
-def _growth(key: str, before: Mapping[str, str], after: Mapping[str, str]) -> int:
-    return int(after.get(key, 0)) - int(before.get(key, 0))
 
 
 def _returns(watch: Watch, values: Mapping[str, str]) -> float | None:
     # Clouds become range images in the node alone.
     told = float(values['returns']) if 'returns' in values else None
     return told if watch.returns is None else watch.returns
-
-
-def _fault(status: DiagnosticStatus) -> str:
-    start = 'Not configured: '
-    return status.message.removeprefix(start) if status.message.startswith(start) else ''
 
 
 def _namesakes(name: str, count: int) -> Finding:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gc
 import traceback
-from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 from typing import Any, Literal
@@ -13,12 +12,9 @@ import torch
 from diagnostic_msgs.msg import DiagnosticArray
 from rclpy.clock import Clock, ClockType
 from rclpy.duration import Duration
-from rclpy.event_handler import SubscriptionEventCallbacks
 from rclpy.impl.implementation_singleton import rclpy_implementation
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
-from rclpy.qos import QoSProfile, ReliabilityPolicy
-from sensor_msgs.msg import CameraInfo, CompressedImage, Image, PointCloud2
-from std_msgs.msg import Header
+from sensor_msgs.msg import CompressedImage, Image, PointCloud2
 from std_srvs.srv import SetBool
 
 from fusion_perception.models.bundle import load_bundle
@@ -29,6 +25,7 @@ from fusion_perception.ros.diagnostics import (
     StreamState,
     diagnostics_message,
 )
+from fusion_perception.ros.listening import CameraInfoInput, subscribe
 from fusion_perception.ros.node_settings import (
     LIVE,
     READ_ONLY,
@@ -36,14 +33,14 @@ from fusion_perception.ros.node_settings import (
     LidarType,
     NodeSettings,
 )
+from fusion_perception.ros.node_status import camera_values
 from fusion_perception.ros.observed import facts_of
 from fusion_perception.ros.outputs import Outputs, Result
 from fusion_perception.ros.parameters import Parameters
 from fusion_perception.ros.pipeline import Pipeline
 from fusion_perception.ros.process import Startable
 from fusion_perception.runtime import Runtime
-from fusion_perception.sensing.camera_info import camera_from_info
-from fusion_perception.sensing.finding import Finding
+from fusion_perception.sensing.facts import Facts
 from fusion_perception.sensing.findings import diagnose
 from fusion_perception.sensing.ledger import STREAMS, Stream
 from fusion_perception.sensing.observation import Mode
@@ -54,8 +51,6 @@ SUCCESS, FAILURE, ERROR = (
     TransitionCallbackReturn.ERROR,
 )
 RCLError = rclpy_implementation.RCLError
-# A newer measurement always beats an older one, so nothing may queue up before the node.
-NEWEST = QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT)
 # By image_type and lidar_type: message, topic, and what image_transport appends to that.
 SOURCES: dict[ImageType | LidarType, tuple[Any, str, str]] = {
     'raw': (Image, 'image', ''),
@@ -73,7 +68,7 @@ class FusionNode(Startable, LifecycleNode):
         self._pipeline: Pipeline | None = None
         self._inputs: list[Any] = []
         self._outputs: Outputs | None = None
-        self._info: CameraInfo | None = None
+        self._camera_info: CameraInfoInput | None = None
         self._fault = ''
         self._active, self._enabled = False, True
         self._declared = Parameters(
@@ -185,18 +180,11 @@ class FusionNode(Startable, LifecycleNode):
     def _listen(self) -> None:
         assert self._pipeline is not None
         self._pipeline.open()
-        self._info = None
-        self._inputs = [self._subscribe(CameraInfo, 'camera_info', self._on_camera_info)]
+        self._camera_info = CameraInfoInput(self, 'camera_info', self._pipeline.calibrate)
         for stream in STREAMS:
             message, topic = self._source(stream, self._pipeline.settings)
             take = partial(self._pipeline.take, stream)
-            self._inputs.append(self._subscribe(message, topic, take))
-
-    def _subscribe(self, kind: Any, topic: str, take: Callable[[Any], None]) -> Any:
-        # No callbacks on events: `findings` tells of QoS and types, and every one of them costs
-        # each message time, because the executor asks them all whether something happened.
-        events = SubscriptionEventCallbacks(use_default_callbacks=False)
-        return self.create_subscription(kind, topic, take, NEWEST, event_callbacks=events)
+            self._inputs.append(subscribe(self, message, topic, take))
 
     def _source(self, stream: Stream, settings: NodeSettings) -> tuple[Any, str]:
         """Return the type and the topic on which a stream comes, the latter before remapping."""
@@ -215,6 +203,9 @@ class FusionNode(Startable, LifecycleNode):
         for subscription in self._inputs:
             self.destroy_subscription(subscription)
         self._inputs = []
+        if self._camera_info is not None:
+            self._camera_info.close()
+            self._camera_info = None
         if self._pipeline is not None:
             self._pipeline.close()
         if self._outputs is not None:
@@ -248,19 +239,6 @@ class FusionNode(Startable, LifecycleNode):
     def _on_changed(self, settings: NodeSettings) -> None:
         if self._pipeline is not None:
             self._pipeline.change(settings)
-
-    def _on_camera_info(self, message: CameraInfo) -> None:
-        message.header = Header()
-        if self._pipeline is None or message == self._info:
-            return  # It comes with every image, and looking into it takes longer than decoding.
-        self._info = message
-        pipeline = self._pipeline
-        try:
-            pipeline.camera = camera_from_info(message, pipeline.runtime.bundle.rig.camera)
-            pipeline.camera_fault = ''
-        except ValueError as fault:
-            pipeline.camera_fault = str(fault)  # The last one that could be used counts on.
-            self.get_logger().warning(str(fault), throttle_duration_sec=5.0)
 
     # Output; _publish runs on the thread that predicts.
 
@@ -300,6 +278,7 @@ class FusionNode(Startable, LifecycleNode):
             self._note_mode(mode)
         latency_ms, inference_ms = monitor.times()
         topics = {stream: self._topic(stream, pipeline.settings) for stream in STREAMS}
+        facts = self._facts(pipeline)
         return NodeState(
             lifecycle='active' if self._active else 'inactive',
             listening_s=monitor.listening_s(),
@@ -323,7 +302,7 @@ class FusionNode(Startable, LifecycleNode):
             apart_ms=monitor.apart(),
             lost_share=lost_share,
             last_fault=monitor.last_fault,
-            findings=self._findings(pipeline),
+            findings=[] if facts is None else diagnose(facts),
             about={
                 'bundle': str(pipeline.runtime.bundle.path),
                 'model': pipeline.runtime.bundle.manifest.model,
@@ -331,13 +310,15 @@ class FusionNode(Startable, LifecycleNode):
                 'engine': pipeline.runtime.engine,
                 'lidar_shape': '{}x{}'.format(*pipeline.runtime.bundle.lidar.shape),
                 'max_range': str(pipeline.runtime.bundle.lidar.max_range),
+                **({} if facts is None or facts.camera is None else camera_values(facts.camera)),
                 **pipeline.scan(),
                 'able': ' '.join(sorted(pipeline.runtime.bundle.model.modes)),
             },
         )
 
-    def _findings(self, pipeline: Pipeline) -> list[Finding]:
-        if not self._inputs:
-            return []
-        lidar = self._topic('lidar', pipeline.settings)
-        return diagnose(facts_of(self, pipeline, self._inputs, lidar))
+    def _facts(self, pipeline: Pipeline) -> Facts | None:
+        if self._camera_info is None:
+            return None
+        self._camera_info.look()
+        lidar, info = self._topic('lidar', pipeline.settings), self._camera_info.subscription
+        return facts_of(self, pipeline, self._inputs, info, lidar)

@@ -9,7 +9,7 @@ from rclpy.node import Node
 from rclpy.qos import QoSCompatibility, QoSProfile, qos_check_compatible
 from rclpy.subscription import Subscription
 from rclpy.topic_endpoint_info import TopicEndpointInfo
-from sensor_msgs.msg import CameraInfo, CompressedImage, Image, PointCloud2
+from sensor_msgs.msg import CompressedImage, Image, PointCloud2
 
 from fusion_perception.ros.pipeline import Pipeline
 from fusion_perception.sensing.facts import CameraFacts, Facts, InputFacts, Publisher, Source
@@ -86,14 +86,18 @@ def waits_for_clock(node: Node) -> bool:
 
 
 def facts_of(
-    node: Node, pipeline: Pipeline, subscriptions: Iterable[Subscription], range_topic: str
+    node: Node,
+    pipeline: Pipeline,
+    subscriptions: Iterable[Subscription],
+    camera_info: Subscription,
+    range_topic: str,
 ) -> Facts:
-    """Return the facts of an active node, as of the last seconds. Call it once per second."""
+    """Return the facts of an active node, as of the last seconds. Call it once per second.
+
+    `subscriptions` are those of the streams.
+    """
     sources: dict[Stream, list[Source]] = {stream: [] for stream in STREAMS}
-    camera = None
     for subscription in subscriptions:
-        if subscription.msg_type is CameraInfo:
-            camera = _camera(pipeline, subscription.topic_name)
         found = source(node, subscription)
         stream = stream_of(found.topic, found.type, range_topic)
         if stream is not None:
@@ -107,14 +111,14 @@ def facts_of(
         pairing=pipeline.settings.pairing,
         max_age_s=pipeline.settings.max_age_s,
         returns=pipeline.returns(),
-        camera=camera,
+        camera=_camera(pipeline, source(node, camera_info)),
     )
 
 
-def _camera(pipeline: Pipeline, topic: str) -> CameraFacts:
+def _camera(pipeline: Pipeline, info: Source) -> CameraFacts:
     trained, told = pipeline.runtime.bundle.rig.camera, pipeline.camera
     return CameraFacts(
-        topic,
+        info,
         (trained.width, trained.height),
         images=pipeline.image_size,
         told=None if told is None else (told.width, told.height),

@@ -16,6 +16,7 @@ from fusion_perception.ros.monitor import Monitor
 from fusion_perception.ros.node_settings import NodeSettings
 from fusion_perception.ros.outputs import Result
 from fusion_perception.runtime import Runtime
+from fusion_perception.sensing.camera_info import CameraInfoMessage, camera_from_info
 from fusion_perception.sensing.decode import stamp_ns
 from fusion_perception.sensing.intake import Frame, Intake, Message, Needs, Refused, arrays_of
 from fusion_perception.sensing.ledger import STREAMS, Stream
@@ -24,10 +25,10 @@ from fusion_perception.sensing.pairing import Pair
 
 
 class Pipeline:
-    """The way of the messages. `take`, `change`, `open` and `close` are called by one thread.
+    """The way of the messages. One thread calls all but `publish` and `complain`.
 
-    `publish` and `complain` are called from the thread that predicts; `now_ns` is the clock that
-    the stamps come from. Nothing is predicted before `open` and after `close`.
+    The thread that predicts calls these two as well; `now_ns` is the clock that the stamps come
+    from. Nothing is predicted before `open` and after `close`.
     """
 
     def __init__(
@@ -92,6 +93,15 @@ class Pipeline:
             self._refused(fault)
             return
         self._submit(pairs)
+
+    def calibrate(self, message: CameraInfoMessage) -> None:
+        """Take in a camera_info. After one that cannot be used the one before counts on."""
+        try:
+            self.camera = camera_from_info(message, self.runtime.bundle.rig.camera)
+            self.camera_fault = ''
+        except ValueError as fault:
+            self.camera_fault = str(fault)
+            self._complain(self.camera_fault)
 
     def returns(self) -> float | None:
         """Return the share of rays of the last scan that met something, None before the first."""

@@ -82,11 +82,11 @@ class InputFacts:
 class CameraFacts:
     """What is taken for the camera's geometry; sizes are (W, H) pixels, None where unknown.
 
-    `topic` is that of camera_info, `images` the size of the last image, `told` the one that
-    camera_info tells of, `trained` the bundle's, `fault` why camera_info cannot be used.
+    `info` is where camera_info comes from, `images` the size of the last image, `told` the one
+    that camera_info tells of, `trained` the bundle's, `fault` why camera_info cannot be used.
     """
 
-    topic: str
+    info: Source
     trained: tuple[int, int]
     images: tuple[int, int] | None = None
     told: tuple[int, int] | None = None

@@ -1,0 +1,76 @@
+"""Listen to topics: to what is newest, and to a camera_info that was latched before we came."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from rclpy.event_handler import SubscriptionEventCallbacks
+from rclpy.node import Node
+from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
+from rclpy.subscription import Subscription
+from sensor_msgs.msg import CameraInfo
+from std_msgs.msg import Header
+
+from fusion_perception.ros.observed import clash
+
+# A newer measurement always beats an older one, so nothing may queue up before the node.
+NEWEST = QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT)
+# DDS sends what was said before to those alone who ask for it, and reliably.
+LATCHED = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
+
+
+def subscribe(
+    node: Node, kind: Any, topic: str, take: Callable[[Any], None], qos: QoSProfile = NEWEST
+) -> Subscription:
+    """Return a subscription without callbacks on events.
+
+    `findings` tells of QoS and types, and every callback costs each message time, because the
+    executor asks them all whether something happened.
+    """
+    events = SubscriptionEventCallbacks(use_default_callbacks=False)
+    return node.create_subscription(kind, topic, take, qos, event_callbacks=events)
+
+
+class CameraInfoInput:
+    """The camera_info of a topic, whether it comes with each image or was latched once.
+
+    `take` is given what differs from the last one: it comes with every image, and looking into it
+    takes longer than decoding one. `subscription` hears every publisher, but no latched message
+    that was sent before; a second one for that is there as long as a publisher latches, because
+    other publishers would log that its QoS does not match theirs.
+    """
+
+    def __init__(self, node: Node, topic: str, take: Callable[[CameraInfo], None]) -> None:
+        self.subscription = subscribe(node, CameraInfo, topic, self._on_message)
+        self._node, self._topic, self._take = node, topic, take
+        self._latched: Subscription | None = None
+        self._last: CameraInfo | None = None
+        self.look()
+
+    def look(self) -> None:
+        """Look for publishers that latch. Call it once per second."""
+        topic = self.subscription.topic_name
+        offers = [info.qos_profile for info in self._node.get_publishers_info_by_topic(topic)]
+        latches = any(not clash(offered, LATCHED) for offered in offers)
+        if latches and self._latched is None:
+            # By the name that was given: the full one would be remapped again.
+            self._latched = subscribe(
+                self._node, CameraInfo, self._topic, self._on_message, LATCHED
+            )
+        elif not latches and self._latched is not None:
+            self._node.destroy_subscription(self._latched)
+            self._latched = None
+
+    def close(self) -> None:
+        """Stop listening."""
+        self._node.destroy_subscription(self.subscription)
+        if self._latched is not None:
+            self._node.destroy_subscription(self._latched)
+            self._latched = None
+
+    def _on_message(self, message: CameraInfo) -> None:
+        message.header = Header()
+        if message != self._last:
+            self._last = message
+            self._take(message)

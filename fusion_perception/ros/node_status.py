@@ -1,0 +1,74 @@
+"""Read back what a fusion node says of itself on /diagnostics: it may know what others cannot."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+from diagnostic_msgs.msg import DiagnosticStatus
+
+from fusion_perception.sensing.facts import CameraFacts, InputFacts, Source
+from fusion_perception.sensing.findings import MOST
+
+Values = Mapping[str, str]
+
+
+def values_of(status: DiagnosticStatus | None) -> dict[str, str]:
+    """Return the values of a status by key, nothing for none."""
+    return {} if status is None else {pair.key: pair.value for pair in status.values}
+
+
+def fault_of(status: DiagnosticStatus) -> str:
+    """Return why a node could not be configured, '' where it could."""
+    start = 'Not configured: '
+    return status.message.removeprefix(start) if status.message.startswith(start) else ''
+
+
+def growth(key: str, before: Values, after: Values) -> int:
+    """Return by how much a counter has grown."""
+    return int(after.get(key, 0)) - int(before.get(key, 0))
+
+
+def as_the_node_hears(facts: InputFacts, before: Values, after: Values) -> InputFacts:
+    """Believe the node where it hears what does not reach others (another transport)."""
+    grown = growth(f'{facts.stream}.received', before, after)
+    if grown and not facts.received:
+        return InputFacts(facts.stream, facts.sources, received=grown, silent_s=0.0)
+    return replace(facts, announced=0) if grown >= MOST * facts.announced else facts
+
+
+def camera_values(camera: CameraFacts) -> dict[str, str]:
+    """Return what is known of the camera by name, for `camera_facts` to be read back from."""
+    return {
+        'camera_info.topic': camera.info.topic,
+        'camera_info.size': _as_text(camera.told),
+        'camera_info.fault': camera.fault,
+        'image_size': _as_text(camera.images),
+        'trained_image_size': _as_text(camera.trained),
+    }
+
+
+def camera_facts(values: Values, info: Source) -> CameraFacts | None:
+    """Return what a node knows of its camera, None where it does not say.
+
+    It may have heard a camera_info long ago, or one that its publisher does not repeat.
+    """
+    trained = _as_size(values.get('trained_image_size', ''))
+    if trained is None:
+        return None
+    return CameraFacts(
+        info,
+        trained,
+        images=_as_size(values['image_size']),
+        told=_as_size(values['camera_info.size']),
+        fault=values['camera_info.fault'],
+    )
+
+
+def _as_text(size: tuple[int, int] | None) -> str:
+    return '' if size is None else '{}x{}'.format(*size)
+
+
+def _as_size(text: str) -> tuple[int, int] | None:
+    width, _, height = text.partition('x')
+    return (int(width), int(height)) if height else None

@@ -1,0 +1,59 @@
+"""What makes the camera's intrinsics doubtful is found, and how to set it right."""
+
+import pytest
+
+from fusion_perception.sensing.camera_findings import of_camera
+from fusion_perception.sensing.facts import CameraFacts, Facts, Publisher, Source
+
+IMAGE, CAMERA_INFO = 'sensor_msgs/msg/Image', 'sensor_msgs/msg/CameraInfo'
+
+
+def found(publishers=(), **camera):
+    """Return what is found of a camera, for which a bundle of 64x64 pixels is used."""
+    info = Source('/camera_info', CAMERA_INFO, publishers)
+    return list(of_camera(Facts((), camera=CameraFacts(info, (64, 64), **camera))))
+
+
+@pytest.mark.parametrize(
+    ('camera', 'word'),
+    [
+        ({'images': (640, 480)}, 'Nothing arrives on /camera_info'),
+        ({'images': (64, 48), 'told': (1280, 720)}, '1280x720'),
+        ({'images': (64, 64), 'fault': 'K is zero. Calibrate the camera.'}, 'Calibrate'),
+    ],
+)
+def test_a_camera_that_is_not_what_it_is_taken_for_is_named(camera, word):
+    (finding,) = found(**camera)
+    assert finding.level == 'WARN'
+    assert word in str(finding)
+    assert finding.remedy
+
+
+@pytest.mark.parametrize(
+    'camera',
+    [
+        {},
+        {'images': (64, 64)},
+        {'images': (320, 240), 'told': (640, 480)},
+        {'images': (1280, 718), 'told': (1280, 720)},
+    ],
+)
+def test_a_camera_of_the_size_or_shape_it_is_taken_for_is_fine(camera):
+    assert found(**camera) == []
+
+
+@pytest.mark.parametrize(
+    ('publishers', 'cause', 'remedy'),
+    [
+        ((), 'nobody publishes there', 'Remap camera_info'),
+        ((Publisher('/driver', IMAGE),), f'/driver publishes {IMAGE} there', 'Remap camera_info'),
+        # To look for another topic would be in vain: this is the one.
+        ((Publisher('/driver', CAMERA_INFO),), '/driver has sent nothing there', 'latch it'),
+    ],
+)
+def test_a_camera_info_that_does_not_come_is_missed_for_the_right_reason(
+    publishers, cause, remedy
+):
+    (finding,) = found(publishers, images=(640, 480))
+    assert finding.cause.startswith(cause)
+    assert remedy in finding.remedy

@@ -1,0 +1,120 @@
+"""The node hears camera_info however it is published, and says what it took from it."""
+
+import contextlib
+from itertools import count
+
+import pytest
+
+pytest.importorskip('rclpy', reason='needs rclpy: pip install .[ros]')
+
+from rclpy.event_handler import PublisherEventCallbacks
+from rclpy.qos import DurabilityPolicy, QoSProfile, qos_profile_sensor_data
+from ros_graph import Probe, ros, spinning, wait_until
+from sensor_msgs.msg import CameraInfo
+from small_bundles import small_bundle
+
+from fusion_perception.doctor import DoctorSettings, doctor
+from fusion_perception.ros.fusion_node import FusionNode
+from fusion_perception.ros.messages import camera_info_message, header_message
+from fusion_perception.sensing.observation import Camera
+
+pytestmark = pytest.mark.ros
+RELIABLE = QoSProfile(depth=1)
+LATCHED = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
+CAMERA = Camera(width=640, height=360, fx=700.0, fy=700.0, cx=320.0, cy=180.0)
+
+
+@pytest.fixture
+def probe(tmp_path):
+    with ros('-p', f'bundle:={small_bundle(tmp_path)}', '-p', 'device:=cpu'):
+        probe = Probe()
+        yield probe
+        probe.destroy_node()
+
+
+@contextlib.contextmanager
+def listening(probe):
+    """Run a fusion node, and spin it and the probe."""
+    node = FusionNode()
+    node.start()
+    with spinning(node, probe):
+        yield node
+    node.finish()
+    node.destroy_node()
+
+
+def info(camera=CAMERA, number=1):
+    return camera_info_message(header_message(number, 'camera'), camera)
+
+
+def sees(node, camera=CAMERA):
+    seen = node._pipeline.camera
+    return seen is not None and seen.fx == camera.fx
+
+
+def test_a_camera_info_that_was_latched_before_the_node_began_is_heard(probe):
+    probe.create_publisher(CameraInfo, 'camera_info', LATCHED).publish(info())
+    with listening(probe) as node:
+        wait_until(lambda: sees(node), 'the camera')
+        # Whoever listens anew begins anew.
+        node._pipeline.camera = None
+        assert probe.change_state('deactivate') and probe.change_state('activate')
+        wait_until(lambda: sees(node), 'the camera again')
+
+
+def test_a_camera_info_that_is_latched_once_after_the_node_began_is_heard(probe):
+    with listening(probe) as node:
+        probe.wait_for_node()
+        probe.create_publisher(CameraInfo, 'camera_info', LATCHED).publish(info())
+        wait_until(lambda: sees(node), 'the camera')
+
+
+@pytest.mark.parametrize('qos', [RELIABLE, qos_profile_sensor_data], ids=['reliable', 'sensor'])
+def test_a_camera_info_beside_every_image_is_heard_beside_a_latched_one(probe, qos):
+    probe.create_publisher(CameraInfo, 'camera_info', LATCHED).publish(info())
+    other, number = CAMERA.model_copy(update={'fx': 800.0}), count()
+    with listening(probe) as node:
+        wait_until(lambda: sees(node), 'the latched camera')
+        infos = probe.create_publisher(CameraInfo, 'camera_info', qos)
+
+        def heard():
+            infos.publish(info(other, next(number)))
+            return sees(node, other)
+
+        wait_until(heard, 'the other camera')
+
+
+def test_a_driver_that_does_not_latch_is_not_told_of_a_qos_that_does_not_match(probe):
+    clashes = []
+    events = PublisherEventCallbacks(incompatible_qos=clashes.append)
+    probe.create_publisher(CameraInfo, 'camera_info', RELIABLE, event_callbacks=events)
+    with listening(probe):
+
+        def durabilities():
+            infos = probe.get_subscriptions_info_by_topic('camera_info')
+            return sorted(info.qos_profile.durability.name for info in infos)
+
+        wait_until(lambda: durabilities() == ['VOLATILE'], 'the node to listen')
+        wait_until(lambda: len(probe.diagnostics) >= 2, 'the node to look for publishers')
+        assert durabilities() == ['VOLATILE'] and not clashes
+        latching = probe.create_publisher(CameraInfo, 'camera_info', LATCHED)
+        wait_until(lambda: durabilities() == ['TRANSIENT_LOCAL', 'VOLATILE'], 'it to hear that')
+        probe.destroy_publisher(latching)
+        wait_until(lambda: durabilities() == ['VOLATILE'], 'it to stop listening to that')
+
+
+def test_the_doctor_knows_a_camera_info_that_the_node_alone_has_heard(probe):
+    infos = probe.create_publisher(CameraInfo, 'camera_info', LATCHED)
+    infos.publish(info())
+    with listening(probe) as node:
+        wait_until(lambda: sees(node), 'the camera')
+        probe.destroy_publisher(infos)
+        wait_until(probe.images.get_subscription_count, 'the node to subscribe')
+        probe.create_timer(0.05, lambda: probe.publish(probe.get_clock().now().nanoseconds))
+        wait_until(
+            lambda: any('640x360' in s.message for s in probe.diagnostics[-1:]), 'the finding'
+        )
+        text, code = doctor(DoctorSettings(live=True, seconds=1.0))
+    assert code == 1
+    assert '/camera_info is not of these images: it tells of 640x360 pixels' in text
+    assert text.count('/camera_info') == 1, text
