@@ -16,19 +16,18 @@ from rich.text import Text
 
 from fusion_perception.engines.base import TorchEngine
 from fusion_perception.engines.choice import ALLOWED_M, ENGINES, aged_m, try_engine
-from fusion_perception.learning.bag_topics import CAMERA_INFO, Topics, TopicSettings, choose_topics
+from fusion_perception.learning.bag_examination import examine_recording
+from fusion_perception.learning.bag_topics import TopicSettings
 from fusion_perception.learning.folder import DataFolder
 from fusion_perception.models.bundle import Bundle, find_bundle, load_bundle
 from fusion_perception.runtime import Runtime, choose_device
+from fusion_perception.sensing.camera_info import CAMERA_MATRIX, Calibration, CameraMatrix
 from fusion_perception.sensing.decode import INVALID_VALUES, RANGE_SCALE, InvalidValues, RangeScale
-from fusion_perception.sensing.facts import Facts, Source
-from fusion_perception.sensing.finding import Finding, Level, worst
+from fusion_perception.sensing.finding import Finding, Level, of_fault, worst
 from fusion_perception.sensing.findings import diagnose
-from fusion_perception.sensing.intake import Message
-from fusion_perception.sensing.ledger import STREAMS, Stream
+from fusion_perception.sensing.observation import Camera
 from fusion_perception.sensing.pairing import PairingSettings
-from fusion_perception.sensing.recording import Recording
-from fusion_perception.sensing.watch import Watch
+from fusion_perception.sensing.watch import Watch, of_streams
 
 if TYPE_CHECKING:
     from fusion_perception.ros.examination import Examined
@@ -52,6 +51,7 @@ class DoctorSettings(TopicSettings):
     )
     range_scale: RangeScale = RANGE_SCALE
     invalid_values: InvalidValues = INVALID_VALUES
+    camera_matrix: CameraMatrix = CAMERA_MATRIX
 
 
 def doctor(settings: DoctorSettings) -> tuple[str, int]:
@@ -95,7 +95,7 @@ def examine_bundle(settings: DoctorSettings) -> list[Finding]:
         runtime = Runtime(bundle, 'cpu')
         runtime.warm_up(frames=1)
     except ValueError as fault:
-        return [_from(str(path), fault)]
+        return [of_fault(str(path), fault)]
     manifest, camera = bundle.manifest, bundle.rig.camera
     rows, columns = bundle.lidar.shape
     training = ', '.join(
@@ -157,7 +157,7 @@ def examine_data(settings: DoctorSettings) -> list[Finding]:
         folder = DataFolder.open(path)
         images, ranges = folder.read()
     except (ValueError, FileNotFoundError) as fault:
-        return [_from(str(path), fault)]
+        return [of_fault(str(path), fault)]
     returns = ((ranges > 0) & (ranges < folder.lidar.max_range)).mean(axis=(1, 2))
     findings = [
         Finding('OK', f'{path}: {len(folder)} scenes of {", ".join(folder.rig.classes)}'),
@@ -181,95 +181,12 @@ def examine_data(settings: DoctorSettings) -> list[Finding]:
 
 
 def examine_bag(settings: DoctorSettings) -> list[Finding]:
-    """Read a recording's images and scans: kinds, rates, stamps, pairs."""
+    """Read a recording's images, scans and camera_info: kinds, rates, stamps, pairs."""
     path = cast('Path', settings.bag)
     if not path.exists():
         raise FileNotFoundError(f'No recording at {path}. Check the path.')
-    try:
-        recording = Recording(path)
-    except (ValueError, FileNotFoundError) as fault:
-        return [_from(str(path), fault)]
-    with recording:
-        try:
-            topics = choose_topics(recording, settings)
-        except ValueError as fault:
-            return [_from(str(path), fault)]
-        watch = Watch(settings.pairing, settings.range_scale, settings.invalid_values)
-        streams: dict[str, Stream] = {}
-        for topic, stream in zip((topics.image, topics.ranges), STREAMS, strict=True):
-            if topic is not None:
-                streams[topic] = stream
-        for recorded in recording.messages(list(streams)):
-            message = recording.read(recorded)
-            if message is not None:
-                watch.take(streams[recorded.topic], cast('Message', message), recorded.log_ns)
-        watch.finish()
-        sources = {s: [Source(t, recording.topics[t].type)] for t, s in streams.items()}
-        heard: dict[Stream, float] = {s: 0.0 for s in STREAMS if watch.received[s]}
-        facts = Facts(
-            inputs=watch.inputs(sources, heard, {}, {}, {}),
-            pairs=watch.pairs,
-            pairing=settings.pairing,
-            returns=watch.returns,
-        )
-        wrong = diagnose(facts)
-        findings = [*_of_recording(recording, topics), *_of_streams(facts, watch)]
-        if len(heard) == len(STREAMS) and not (facts.pairs_are_few and worst(wrong) == 'ERROR'):
-            findings.append(_of_pairs(facts, watch))
-        return findings + wrong
-
-
-def _of_pairs(facts: Facts, watch: Watch) -> Finding:
-    """Return how many pairs there are, and that they are few where nobody else says why."""
-    scans, slop_s = watch.received['lidar'], facts.pairing.slop_s
-    if not facts.pairs_are_few:
-        return Finding('OK', f'{watch.pairs} of {scans} scans form a pair within {slop_s:g} s')
-    return Finding(
-        'WARN' if watch.pairs else 'ERROR',
-        f'Only {watch.pairs} of {scans} scans form a pair'
-        if watch.pairs
-        else f'None of {scans} scans forms a pair',
-        f'no image lies within {slop_s:g} s of the others',
-        'Look whether both sensors were recorded all along, and at their stamps.',
-    )
-
-
-def _of_recording(recording: Recording, topics: Topics) -> list[Finding]:
-    findings = [
-        Finding('WARN', _half(note), '', 'What can be read is used; record again for the rest.')
-        for note in recording.unread
-    ]
-    for topic, what, needed in (
-        (topics.image, 'camera images', True),
-        (topics.ranges, 'range images', True),
-        (topics.camera_info, CAMERA_INFO, False),
-        (topics.truth, 'ground truth', False),
-    ):
-        if topic is None and needed:
-            remedy = 'Record them as well, or name their topic with a flag.'
-            findings.append(Finding('WARN', f'There are no {what} in it', '', remedy))
-        elif topic is None:
-            findings.append(Finding('OK', f'There is no {what} in it'))
-        elif not needed:
-            findings.append(Finding('OK', f'{topic}: {recording.topics[topic].count} messages'))
-    return findings
-
-
-def _of_streams(facts: Facts, watch: Watch) -> list[Finding]:
-    """Return what came on each stream that was heard."""
-    findings = []
-    for stream in facts.inputs:
-        rate_hz = watch.rate_hz(stream.stream)
-        at = f' at {rate_hz:.1f} Hz' if rate_hz else ''
-        kinds = ', '.join(watch.kinds[stream.stream]) or 'nothing that can be read'
-        if watch.received[stream.stream]:
-            findings.append(
-                Finding(
-                    'OK',
-                    f'{stream.topics}: {watch.received[stream.stream]} messages{at}, {kinds}',
-                )
-            )
-    return findings
+    watch = Watch(settings.pairing, settings.range_scale, settings.invalid_values)
+    return examine_recording(path, settings, watch, Calibration(Camera(), settings.camera_matrix))
 
 
 def examine_live(settings: DoctorSettings) -> list[Finding]:
@@ -310,7 +227,7 @@ def _of_live(examined: Examined) -> list[Finding]:
     wrong = [*examined.findings, *diagnose(facts)]
     state = facts.lifecycle or 'silent'
     findings = [Finding('OK', f'{examined.node} is there: {state}, {_bundle(values)}')]
-    findings += _of_streams(facts, examined.watch)
+    findings += of_streams(facts, examined.watch)
     status = examined.status
     if status is not None and status.level != b'\0' and not wrong:
         # It sees something that cannot be seen from outside.
@@ -332,13 +249,6 @@ def _bundle(values: dict[str, str]) -> str:
     if 'bundle' not in values:
         return 'no bundle loaded'
     return f'bundle {values["bundle"]} on {values.get("device", "")}'
-
-
-def _from(where: str, fault: Exception) -> Finding:
-    """Part an error's words into what is wrong and the next step."""
-    first, _, rest = str(fault).partition('. ')
-    symptom = first if where in first else f'{where}: {first}'
-    return Finding('ERROR', symptom.rstrip('.'), '', rest)
 
 
 def _half(sentence: str) -> str:

@@ -3,6 +3,7 @@
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
+import numpy as np
 import torch
 from rosbags.interfaces import (
     Qos,
@@ -71,6 +72,31 @@ def record(path, count=8, rate=10, edit=None, storage='mcap', compression='none'
             topic = names.get(event.topic, event.topic)
             write(topic, event.stamp_ns, values, log_ns=event.log_ns)
     return path
+
+
+def bent_info(bag, stamp_ns, camera, rectified, coefficients):
+    """Write the camera_info of a lens that distorts: K of one camera, P of the other."""
+    types = known_types().types
+    bag.write(
+        CAMERA_INFO,
+        'sensor_msgs/msg/CameraInfo',
+        stamp_ns,
+        types['sensor_msgs/msg/CameraInfo'](
+            header=bag._header(stamp_ns, 'camera'),
+            height=camera.height,
+            width=camera.width,
+            distortion_model='plumb_bob',
+            d=np.array(coefficients, np.float64),
+            k=camera.intrinsics().double().numpy().reshape(-1),
+            r=np.eye(3).reshape(-1),
+            p=np.c_[rectified.intrinsics().double().numpy(), np.zeros(3)].reshape(-1),
+            binning_x=0,
+            binning_y=0,
+            roi=types['sensor_msgs/msg/RegionOfInterest'](
+                x_offset=0, y_offset=0, height=0, width=0, do_rectify=False
+            ),
+        ),
+    )
 
 
 LATCHED, SPOKEN = '/robot_description', '/chat'

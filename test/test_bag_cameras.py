@@ -5,7 +5,7 @@ And its images are those that can be read without ROS.
 
 import numpy as np
 import pytest
-from recordings import at, frames
+from recordings import at, bent_info, frames
 from small_bundles import small_bundle
 
 from fusion_perception.learning.bag import run_bag
@@ -90,6 +90,28 @@ def test_after_a_camera_info_that_cannot_be_used_the_one_before_counts_on(tmp_pa
     assert_predicted_with([CAMERA] * COUNT, done.judged, runtime)
     (sentence,) = done.unread
     assert sentence.startswith('10 camera_info messages cannot be used: ')
+
+
+@pytest.mark.parametrize('matrix', ['k', 'p'])
+def test_rectified_images_have_the_camera_of_p_and_others_a_word_about_their_lens(
+    tmp_path, runtime, matrix
+):
+    seen = frames(COUNT, 10)
+    with BagWriter(tmp_path / 'bag') as bag:
+        for index in range(COUNT):
+            bag.ranges(RANGES, at(index), seen.ranges[index].numpy())
+            bag.image(IMAGE, at(index), seen.images[index].numpy())
+            bent_info(bag, at(index), OF_THE_BUNDLE, CAMERA, [-0.3, 0.1, 0, 0, 0])
+            bag.centers(TRUTH, at(index), seen.centers[index].double().numpy())
+    rectified = matrix == 'p'
+    taken = CAMERA if rectified else OF_THE_BUNDLE
+    done = run_bag(runtime, tmp_path / 'bag', BagSettings(camera_matrix=matrix))
+    assert_predicted_with([taken] * COUNT, done.judged, runtime)
+    out, lens = tmp_path / 'out', 'The lens moves a corner of the 64x64 image by '
+    said = from_bag(FromBagSettings(bag=tmp_path / 'bag', out=out, camera_matrix=matrix))
+    assert read_folder(out).rig.camera.fx == pytest.approx(taken.fx)
+    assert (lens in said) != rectified
+    assert [s.startswith(lens) for s in done.unread] == ([] if rectified else [True])
 
 
 @pytest.mark.parametrize(

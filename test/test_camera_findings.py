@@ -4,6 +4,7 @@ import pytest
 
 from fusion_perception.sensing.camera_findings import of_camera
 from fusion_perception.sensing.facts import CameraFacts, Facts, Publisher, Source
+from fusion_perception.sensing.lens import Distortion
 
 IMAGE, CAMERA_INFO = 'sensor_msgs/msg/Image', 'sensor_msgs/msg/CameraInfo'
 
@@ -40,6 +41,25 @@ def test_a_camera_that_is_not_what_it_is_taken_for_is_named(camera, word):
 )
 def test_a_camera_of_the_size_or_shape_it_is_taken_for_is_fine(camera):
     assert found(**camera) == []
+
+
+@pytest.mark.parametrize(
+    ('corner_px', 'words'),
+    [
+        # 64 of 480 rows: what is less than 7.5 pixels is less than one of the model's.
+        (7.4, ()),
+        (7.6, ('640x480', '7.6 pixels', 'plumb_bob', '1.0 pixels at the 64x64')),
+        (None, ('/camera_info', 'no known model')),
+    ],
+)
+def test_a_lens_that_moves_a_corner_by_a_pixel_of_the_model_s_is_named(corner_px, words):
+    bent = Distortion('plumb_bob', corner_px)
+    findings = found(images=(640, 480), told=(640, 480), distortion=bent)
+    assert len(findings) == bool(words)
+    for finding in findings:
+        assert finding.level == 'WARN'
+        assert all(word in finding.sentence for word in words)
+        assert 'image_rect' in finding.remedy and 'camera_matrix to p' in finding.remedy
 
 
 @pytest.mark.parametrize(

@@ -3,10 +3,11 @@
 import numpy as np
 import pytest
 import torch
-from recordings import IMAGE, RANGES, SECOND, record
+from recordings import IMAGE, RANGES, SECOND, at, bent_info, frames, record
 
 from fusion_perception.cli import main
 from fusion_perception.doctor import DoctorSettings, doctor, report
+from fusion_perception.learning.bag_writing import BagWriter
 from fusion_perception.learning.simulate import SimulateSettings, simulate
 from fusion_perception.learning.to_bag import ToBagSettings, to_bag
 from fusion_perception.models import build
@@ -130,6 +131,21 @@ def test_few_pairs_are_no_good_news_although_the_last_messages_fit(tmp_path):
     text, code = examined(bag=tmp_path / 'bag')
     assert code == 1
     assert 'WARN   Only 520 of 1070 scans form a pair: no image lies within 0.02 s' in text
+
+
+@pytest.mark.parametrize(('matrix', 'code'), [('k', 1), ('p', 0)])
+def test_a_recording_of_a_lens_that_distorts_is_to_be_rectified_unless_it_is(
+    tmp_path, matrix, code
+):
+    seen, camera = frames(8, 10), Rig().camera
+    with BagWriter(tmp_path / 'bag') as bag:
+        for index in range(8):
+            bag.ranges(RANGES, at(index), seen.ranges[index].numpy())
+            bag.image(IMAGE, at(index), seen.images[index].numpy())
+            bent_info(bag, at(index), camera, camera, [-0.3, 0.1, 0, 0, 0])
+    text, ended = examined(bag=tmp_path / 'bag', camera_matrix=matrix)
+    assert ended == code, text
+    assert ('WARN   The lens moves a corner of the 64x64 image by ' in text) == code
 
 
 @pytest.mark.parametrize(

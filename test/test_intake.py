@@ -119,6 +119,7 @@ def camera_info(k, roi=(0, 0, 0, 0), binning=0):
         width=640,
         height=480,
         k=k,
+        p=[*RECTIFIED[:3], -70, *RECTIFIED[3:6], 0, 0, 0, 1, 0],
         roi=SimpleNamespace(x_offset=roi[0], y_offset=roi[1], width=roi[2], height=roi[3]),
         binning_x=binning,
         binning_y=binning,
@@ -126,6 +127,7 @@ def camera_info(k, roi=(0, 0, 0, 0), binning=0):
 
 
 CALIBRATED = [500.0, 0, 320, 0, 510, 240, 0, 0, 1]
+RECTIFIED = [450.0, 0, 310, 0, 460, 250, 0, 0, 1]
 
 
 def test_camera_info_gives_the_intrinsics_and_keeps_the_pose():
@@ -143,6 +145,17 @@ def test_what_a_driver_cuts_out_and_bins_is_the_camera_of_its_images():
     assert (cut.width, cut.height, cut.cx, cut.cy, cut.fx) == (400, 200, 220, 200, 500)
     binned = camera_from_info(camera_info(CALIBRATED, binning=2), Camera())
     assert binned == whole.resized(320, 240)
+
+
+@pytest.mark.parametrize('binning', [0, 2])
+def test_rectified_images_have_the_intrinsics_that_p_begins_with(binning):
+    shown = ((100, 40, 400, 200), binning)
+    rectified = camera_from_info(camera_info(CALIBRATED, *shown), Camera(), 'p')
+    assert rectified == camera_from_info(camera_info(RECTIFIED, *shown), Camera(), 'k')
+    uncalibrated = camera_info(CALIBRATED)
+    uncalibrated.p = [0.0] * 12
+    with pytest.raises(ValueError, match=r'P is zero.*camera_matrix to k'):
+        camera_from_info(uncalibrated, Camera(), 'p')
 
 
 def cloud(stamp_ns, ranges, shape=None):

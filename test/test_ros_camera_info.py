@@ -25,8 +25,9 @@ CAMERA = Camera(width=640, height=360, fx=700.0, fy=700.0, cx=320.0, cy=180.0)
 
 
 @pytest.fixture
-def probe(tmp_path):
-    with ros('-p', f'bundle:={small_bundle(tmp_path)}', '-p', 'device:=cpu'):
+def probe(tmp_path, request):
+    settings = [part for value in getattr(request, 'param', ()) for part in ('-p', value)]
+    with ros('-p', f'bundle:={small_bundle(tmp_path)}', '-p', 'device:=cpu', *settings):
         probe = Probe()
         yield probe
         probe.destroy_node()
@@ -48,7 +49,7 @@ def info(camera=CAMERA, number=1):
 
 
 def sees(node, camera=CAMERA):
-    seen = node._pipeline.camera
+    seen = node._pipeline.calibration.camera
     return seen is not None and seen.fx == camera.fx
 
 
@@ -57,7 +58,7 @@ def test_a_camera_info_that_was_latched_before_the_node_began_is_heard(probe):
     with listening(probe) as node:
         wait_until(lambda: sees(node), 'the camera')
         # Whoever listens anew begins anew.
-        node._pipeline.camera = None
+        node._pipeline.calibration.camera = None
         assert probe.change_state('deactivate') and probe.change_state('activate')
         wait_until(lambda: sees(node), 'the camera again')
 
@@ -118,3 +119,28 @@ def test_the_doctor_knows_a_camera_info_that_the_node_alone_has_heard(probe):
     assert code == 1
     assert '/camera_info is not of these images: it tells of 640x360 pixels' in text
     assert text.count('/camera_info') == 1, text
+
+
+@pytest.mark.parametrize(
+    ('probe', 'taken', 'warned'),
+    [((), 73.3, True), (('camera_matrix:=p',), 66.0, False)],
+    ids=['images as they come', 'rectified images'],
+    indirect=['probe'],
+)
+def test_node_and_doctor_warn_of_a_lens_unless_the_images_are_rectified(probe, taken, warned):
+    bent = info(Camera())
+    bent.d, bent.p[0], bent.p[5] = [-0.3, 0.1, 0.0, 0.0, 0.0], 66.0, 66.0
+    probe.create_publisher(CameraInfo, 'camera_info', LATCHED).publish(bent)
+    with listening(probe) as node:
+        wait_until(lambda: sees(node, Camera(fx=taken)), 'the camera')
+        probe.wait_for_node()
+        probe.create_timer(0.05, lambda: probe.publish(probe.get_clock().now().nanoseconds))
+        seen = ('image_size', '64x64')
+        wait_until(
+            lambda: seen in [(v.key, v.value) for s in probe.diagnostics[-1:] for v in s.values],
+            'the node to know its images',
+        )
+        text, _ = doctor(DoctorSettings(live=True, seconds=1.0))
+        said = probe.diagnostics[-1].message
+    words = 'The lens moves a corner of the 64x64 image by '
+    assert (words in said) == (words in text) == warned, (said, text)

@@ -111,7 +111,7 @@ def test_the_newest_camera_info_counts_and_one_without_calibration_changes_nothi
             def told(focal, number):
                 camera = Camera(width=64, height=64, fx=focal, fy=70.0, cx=32.0, cy=32.0)
                 infos.publish(camera_info_message(header_message(STAMP + number, ''), camera))
-                seen = node._pipeline.camera
+                seen = node._pipeline.calibration.camera
                 return seen is not None and seen.fx == focal
 
             number = count()
@@ -120,7 +120,7 @@ def test_the_newest_camera_info_counts_and_one_without_calibration_changes_nothi
             infos.publish(CameraInfo(width=64, height=64))
             probe.publish(STAMP)
             wait_until(lambda: probe.centers, 'centres')
-            assert node._pipeline.camera.fx == 70.0
+            assert node._pipeline.calibration.camera.fx == 70.0
         node.finish()
         node.destroy_node()
         probe.destroy_node()

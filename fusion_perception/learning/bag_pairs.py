@@ -11,9 +11,15 @@ import tyro
 from numpy.typing import NDArray
 from pydantic import Field
 
-from fusion_perception.learning.bag_topics import Topics, TopicSettings
+from fusion_perception.learning.bag_topics import CAMERA_INFO, Topics, TopicSettings
 from fusion_perception.learning.timeline import Timeline
-from fusion_perception.sensing.camera_info import CameraInfoMessage, camera_from_info
+from fusion_perception.sensing.camera_findings import of_lens
+from fusion_perception.sensing.camera_info import (
+    CAMERA_MATRIX,
+    Calibration,
+    CameraInfoMessage,
+    CameraMatrix,
+)
 from fusion_perception.sensing.decode import (
     INVALID_VALUES,
     RANGE_SCALE,
@@ -21,6 +27,7 @@ from fusion_perception.sensing.decode import (
     InvalidValues,
     RangeScale,
 )
+from fusion_perception.sensing.facts import CameraFacts, Source
 from fusion_perception.sensing.intake import Frame, Intake, Message, Needs, Refused
 from fusion_perception.sensing.ledger import STREAMS, Cause, Stream
 from fusion_perception.sensing.observation import Camera
@@ -44,6 +51,7 @@ class BagSettings(TopicSettings):
     )
     range_scale: RangeScale = RANGE_SCALE
     invalid_values: InvalidValues = INVALID_VALUES
+    camera_matrix: CameraMatrix = CAMERA_MATRIX
     same_frames: bool = Field(
         False, description="Take the truth's frame for the LiDAR's, whatever their names"
     )
@@ -98,7 +106,7 @@ class BagPairs:
         self.now_s = 0.0
         self._recording, self._topics = recording, topics
         self._mounted, self._whose, self._progress = mounted, whose, progress
-        self._camera: Camera | None = None
+        self._calibration = Calibration(mounted, settings.camera_matrix)
         self._infos_unusable, self._info_fault = 0, ''
         self._pairs_without = 0
         self._faults: dict[tuple[Stream, Cause], str] = {}
@@ -109,7 +117,9 @@ class BagPairs:
         streams: dict[str | None, Stream] = {topics.image: 'camera', topics.ranges: 'lidar'}
         wanted = [name for name in (*streams, topics.camera_info) if name is not None]
         total = sum(self._recording.topics[name].count for name in wanted)
-        self._camera = self._first_camera()
+        if topics.camera_info is not None:
+            # What was not heard yet is what comes first.
+            self._recording.first(topics.camera_info, self._calibrated_by)
         begin_ns: int | None = None
         for number, recorded in enumerate(self._recording.messages(wanted), start=1):
             begin_ns = recorded.log_ns if begin_ns is None else begin_ns
@@ -122,8 +132,10 @@ class BagPairs:
             message = self._recording.read(recorded)
             if message is not None and recorded.topic in streams:
                 yield from self._take(streams[recorded.topic], cast('Message', message))
-            elif message is not None:
-                self._calibrate(cast('CameraInfoMessage', message))
+            elif message is not None and not self._calibrated_by(message):
+                # As on the robot, the last one that could be used counts on.
+                self._infos_unusable += 1
+                self._info_fault = self._info_fault or self._calibration.fault
             if self._progress is not None:
                 self._progress(number, total)
         yield from self._completed(self.intake.flush())
@@ -167,19 +179,15 @@ class BagPairs:
             except Refused as fault:
                 self._note(fault)
             else:
-                self._pairs_without += pair.camera is not None and self._camera is None
-                yield BagPair(pair, self._camera, self.now_s)
+                camera = self._calibration.camera
+                self._pairs_without += pair.camera is not None and camera is None
+                yield BagPair(pair, camera, self.now_s)
 
     def _note(self, fault: Refused) -> None:
         self._faults.setdefault((fault.stream, fault.cause), str(fault))
 
-    def _calibrate(self, message: CameraInfoMessage) -> None:
-        try:
-            self._camera = camera_from_info(message, self._mounted)
-        except ValueError as fault:
-            # As on the robot, the last one that could be used counts on.
-            self._infos_unusable += 1
-            self._info_fault = self._info_fault or str(fault)
+    def _calibrated_by(self, message: object) -> bool:
+        return self._calibration.take(cast('CameraInfoMessage', message))
 
     def _about_camera(self) -> Iterator[str]:
         if count := self._infos_unusable:
@@ -190,18 +198,8 @@ class BagPairs:
                 f'{count:,} pairs have {lacking} camera_info: the intrinsics of {self._whose} '
                 'were used.'
             )
-
-    def _first_camera(self) -> Camera | None:
-        """Return the camera of the first usable camera_info, None where there is none."""
-        cameras: list[Camera] = []
-
-        def usable(message: object) -> bool:
-            try:
-                cameras.append(camera_from_info(cast('CameraInfoMessage', message), self._mounted))
-            except ValueError:
-                return False
-            return True
-
-        if self._topics.camera_info is not None:
-            self._recording.first(self._topics.camera_info, usable)
-        return cameras[0] if cameras else None
+        if self._topics.image is None:
+            return
+        info, seen = Source(self._topics.camera_info or '', CAMERA_INFO), self._mounted
+        size = seen.width, seen.height
+        yield from map(str, of_lens(CameraFacts.of(info, size, None, self._calibration)))

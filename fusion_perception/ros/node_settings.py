@@ -13,6 +13,7 @@ from pydantic import Field
 from fusion_perception.ros.diagnostics import Thresholds
 from fusion_perception.ros.parameter_files import as_table, as_yaml
 from fusion_perception.runtime import Device, EngineChoice, Precision
+from fusion_perception.sensing.camera_info import CAMERA_MATRIX, CameraMatrix
 from fusion_perception.sensing.decode import (
     INVALID_VALUES,
     RANGE_SCALE,
@@ -54,6 +55,7 @@ class NodeSettings(Settings):
     )
     range_scale: RangeScale = RANGE_SCALE
     invalid_values: InvalidValues = INVALID_VALUES
+    camera_matrix: CameraMatrix = CAMERA_MATRIX
     max_age_s: float = Field(
         0.0, ge=0, le=60, description='Drop what is older than this when its turn comes; 0 = never'
     )

@@ -9,6 +9,7 @@ from diagnostic_msgs.msg import DiagnosticStatus
 
 from fusion_perception.sensing.facts import CameraFacts, InputFacts, Source
 from fusion_perception.sensing.findings import MOST
+from fusion_perception.sensing.lens import Distortion
 
 Values = Mapping[str, str]
 
@@ -39,10 +40,15 @@ def as_the_node_hears(facts: InputFacts, before: Values, after: Values) -> Input
 
 def camera_values(camera: CameraFacts) -> dict[str, str]:
     """Return what is known of the camera by name, for `camera_facts` to be read back from."""
+    bent = camera.distortion
     return {
         'camera_info.topic': camera.info.topic,
         'camera_info.size': _as_text(camera.told),
         'camera_info.fault': camera.fault,
+        'camera_info.distortion': '' if bent is None else bent.model,
+        'camera_info.corner_px': ''
+        if bent is None or bent.corner_px is None
+        else f'{bent.corner_px:.2f}',
         'image_size': _as_text(camera.images),
         'trained_image_size': _as_text(camera.trained),
     }
@@ -56,12 +62,14 @@ def camera_facts(values: Values, info: Source) -> CameraFacts | None:
     trained = _as_size(values.get('trained_image_size', ''))
     if trained is None:
         return None
+    model, moved = values['camera_info.distortion'], values['camera_info.corner_px']
     return CameraFacts(
         info,
         trained,
         images=_as_size(values['image_size']),
         told=_as_size(values['camera_info.size']),
         fault=values['camera_info.fault'],
+        distortion=Distortion(model, float(moved) if moved else None) if model else None,
     )
 
 

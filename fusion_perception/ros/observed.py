@@ -116,21 +116,16 @@ def facts_of(
 
 
 def _camera(pipeline: Pipeline, info: Source) -> CameraFacts:
-    trained, told = pipeline.runtime.bundle.rig.camera, pipeline.camera
-    return CameraFacts(
-        info,
-        (trained.width, trained.height),
-        images=pipeline.image_size,
-        told=None if told is None else (told.width, told.height),
-        fault=pipeline.camera_fault,
-    )
+    trained = pipeline.runtime.bundle.rig.camera
+    size = trained.width, trained.height
+    return CameraFacts.of(info, size, pipeline.image_size, pipeline.calibration)
 
 
 def _inputs(pipeline: Pipeline, sources: dict[Stream, list[Source]]) -> Sequence[InputFacts]:
     monitor = pipeline.monitor
     lately = monitor.lately(pipeline.intake.ledger.counters())
     rows, columns = pipeline.runtime.bundle.lidar.shape
-    camera = pipeline.camera
+    camera = pipeline.calibration.camera
     size = {
         'camera': 0
         if camera is None

@@ -16,11 +16,10 @@ from fusion_perception.ros.monitor import Monitor
 from fusion_perception.ros.node_settings import NodeSettings
 from fusion_perception.ros.outputs import Result
 from fusion_perception.runtime import Runtime
-from fusion_perception.sensing.camera_info import CameraInfoMessage, camera_from_info
+from fusion_perception.sensing.camera_info import Calibration, CameraInfoMessage
 from fusion_perception.sensing.decode import stamp_ns
 from fusion_perception.sensing.intake import Frame, Intake, Message, Needs, Refused, arrays_of
 from fusion_perception.sensing.ledger import STREAMS, Stream
-from fusion_perception.sensing.observation import Camera
 from fusion_perception.sensing.pairing import Pair
 
 
@@ -40,8 +39,7 @@ class Pipeline:
         now_ns: Callable[[], int],
     ) -> None:
         self.runtime, self.settings = runtime, settings
-        self.camera: Camera | None = None
-        self.camera_fault = ''
+        self.calibration = Calibration(runtime.bundle.rig.camera, settings.camera_matrix)
         self.image_size: tuple[int, int] | None = None  # Width and height of the last one.
         self.monitor = Monitor()
         bundle = runtime.bundle
@@ -95,13 +93,9 @@ class Pipeline:
         self._submit(pairs)
 
     def calibrate(self, message: CameraInfoMessage) -> None:
-        """Take in a camera_info. After one that cannot be used the one before counts on."""
-        try:
-            self.camera = camera_from_info(message, self.runtime.bundle.rig.camera)
-            self.camera_fault = ''
-        except ValueError as fault:
-            self.camera_fault = str(fault)
-            self._complain(self.camera_fault)
+        """Take in a camera_info. What cannot be used is said; the one before counts on."""
+        if not self.calibration.take(message):
+            self._complain(self.calibration.fault)
 
     def returns(self) -> float | None:
         """Return the share of rays of the last scan that met something, None before the first."""
@@ -142,7 +136,7 @@ class Pipeline:
             self._ranges = self._ranges if ranges is None else ranges
             if image is not None:
                 self.image_size = image.shape[1], image.shape[0]
-            camera = self.camera
+            camera = self.calibration.camera
             prediction = self.runtime.predict_frame(image, ranges, camera)
             inferred = time.perf_counter()
             self._publish(

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from fusion_perception.sensing.facts import Facts, Source
+from fusion_perception.sensing.facts import CameraFacts, Facts, Source
 from fusion_perception.sensing.finding import Finding, parted
 
 # Width over height of images and of camera_info may differ by this share: rows cut by a codec.
 _ASPECT_APART = 0.02
+# What a lens may move a corner by, in pixels of what the model sees, before it is worth a word.
+_SEEN_PX = 1.0
 
 
 def of_camera(facts: Facts) -> Iterator[Finding]:
@@ -45,6 +47,38 @@ def of_camera(facts: Facts) -> Iterator[Finding]:
             'Remap camera_info to the same camera as image; when the driver cuts a part out, let '
             'it say so in roi.',
         )
+    yield from of_lens(camera)
+
+
+def of_lens(camera: CameraFacts) -> Iterator[Finding]:
+    """Yield that a lens bends the images, where the model can see that."""
+    bent, told = camera.distortion, camera.told
+    if bent is None or told is None:
+        return
+    if bent.corner_px is None:
+        symptom = f'{camera.info.topic} tells of a distortion of no known model ({bent.model})'
+        cause = 'what the lens does to the images is left out'
+    else:
+        seen_px = bent.corner_px * max(
+            seen / own for seen, own in zip(camera.trained, told, strict=True)
+        )
+        if seen_px <= _SEEN_PX:
+            return
+        symptom = (
+            f'The lens moves a corner of the {told[0]}x{told[1]} image by {bent.corner_px:.1f} '
+            f'pixels ({bent.model} of {camera.info.topic})'
+        )
+        cause = (
+            f'that is left out, and makes {seen_px:.1f} pixels at the {{}}x{{}} which the model '
+            'sees'.format(*camera.trained)
+        )
+    yield Finding(
+        'WARN',
+        symptom,
+        cause,
+        'Feed rectified images (image_rect of image_proc) and set camera_matrix to p; where they '
+        'are rectified already, set only that.',
+    )
 
 
 def _unheard(info: Source) -> tuple[str, str]:

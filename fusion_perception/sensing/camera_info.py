@@ -1,11 +1,23 @@
-"""Read a camera's intrinsics from its camera_info message."""
+"""Read a camera's intrinsics from its camera_info messages."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Annotated, Literal, Protocol
 
+from pydantic import Field
+
+from fusion_perception.sensing.lens import Distortion, distortion
 from fusion_perception.sensing.observation import Camera
+
+CameraMatrix = Annotated[
+    Literal['k', 'p'],
+    Field(
+        description='Intrinsics of camera_info to take: k of images as they leave the camera, '
+        'p of rectified ones (image_rect)'
+    ),
+]
+CAMERA_MATRIX: CameraMatrix = 'k'
 
 
 class Region(Protocol):
@@ -22,30 +34,37 @@ class CameraInfoMessage(Protocol):
 
     width: int
     height: int
+    distortion_model: str
     binning_x: int
     binning_y: int
 
     @property
+    def d(self) -> Sequence[float]:
+        """Return the coefficients of the distortion."""
+
+    @property
     def k(self) -> Sequence[float]:
-        """Return the camera matrix, row by row."""
+        """Return the camera matrix of the images as they leave the camera, row by row."""
+
+    @property
+    def p(self) -> Sequence[float]:
+        """Return the 3x4 projection matrix of the rectified images, row by row."""
 
     @property
     def roi(self) -> Region:
         """Return which part of the sensor's pixels the image shows; all zeros: the whole."""
 
 
-def camera_from_info(message: CameraInfoMessage, mounted: Camera) -> Camera:
+def camera_from_info(
+    message: CameraInfoMessage, mounted: Camera, matrix: CameraMatrix = CAMERA_MATRIX
+) -> Camera:
     """Return the camera that takes the images a CameraInfo describes, posed as the mounted one.
 
-    K and the region of interest count the sensor's pixels; the image has those of the region,
-    then binned. Raises ValueError for an uncalibrated camera (K all zeros) or an impossible one.
+    K, P and the region of interest count the sensor's pixels; the image has those of the region,
+    then binned. Raises ValueError for an uncalibrated camera (K or P all zeros) or an impossible
+    one.
     """
-    fx, _, cx, _, fy, cy = (float(value) for value in message.k[:6])
-    if fx == 0.0 or fy == 0.0:
-        raise ValueError(
-            'camera_info holds no calibration (K is zero). Calibrate the camera, or leave the '
-            "topic unconnected to use the bundle's intrinsics."
-        )
+    fx, cx, fy, cy = _intrinsics(message, matrix)
     region = message.roi
     wide, high = max(1, message.binning_x), max(1, message.binning_y)
     return Camera.read(
@@ -61,3 +80,46 @@ def camera_from_info(message: CameraInfoMessage, mounted: Camera) -> Camera:
         },
         'camera_info',
     )
+
+
+def _intrinsics(message: CameraInfoMessage, matrix: CameraMatrix) -> tuple[float, ...]:
+    """Return fx, cx, fy, cy of one of the two matrices."""
+    if matrix == 'p':
+        chosen = tuple(float(message.p[index]) for index in (0, 2, 5, 6))
+        remedy = (
+            'Calibrate the camera, or set camera_matrix to k where its images are not rectified.'
+        )
+    else:
+        chosen = tuple(float(message.k[index]) for index in (0, 2, 4, 5))
+        remedy = (
+            "Calibrate the camera, or leave the topic unconnected to use the bundle's intrinsics."
+        )
+    if chosen[0] == 0.0 or chosen[2] == 0.0:
+        raise ValueError(f'camera_info holds no calibration ({matrix.upper()} is zero). {remedy}')
+    return chosen
+
+
+class Calibration:
+    """A camera as its camera_info describes it: the last message that could be used counts.
+
+    `camera` is None before the first of them, `distortion` what it leaves out, of images that are
+    not rectified; `fault` says why the last message could not be used.
+    """
+
+    def __init__(self, mounted: Camera, matrix: CameraMatrix = CAMERA_MATRIX) -> None:
+        self.camera: Camera | None = None
+        self.distortion: Distortion | None = None
+        self.fault = ''
+        self._mounted, self._matrix = mounted, matrix
+
+    def take(self, message: CameraInfoMessage) -> bool:
+        """Take in a message, and say whether it can be used."""
+        try:
+            self.camera = camera_from_info(message, self._mounted, self._matrix)
+        except ValueError as fault:
+            self.fault = str(fault)
+            return False
+        self.fault = ''
+        if self._matrix == 'k':
+            self.distortion = distortion(self.camera, message.distortion_model, message.d)
+        return True

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from fusion_perception.sensing.camera_info import Calibration
 from fusion_perception.sensing.ledger import STREAMS, Stream
+from fusion_perception.sensing.lens import Distortion
 from fusion_perception.sensing.offsets import Arrival
 from fusion_perception.sensing.pairing import PairingSettings, has_stopped
 
@@ -83,7 +85,8 @@ class CameraFacts:
     """What is taken for the camera's geometry; sizes are (W, H) pixels, None where unknown.
 
     `info` is where camera_info comes from, `images` the size of the last image, `told` the one
-    that camera_info tells of, `trained` the bundle's, `fault` why camera_info cannot be used.
+    that camera_info tells of, `trained` the bundle's, `fault` why camera_info cannot be used,
+    `distortion` what the lens does to images that are taken as they leave the camera.
     """
 
     info: Source
@@ -91,6 +94,20 @@ class CameraFacts:
     images: tuple[int, int] | None = None
     told: tuple[int, int] | None = None
     fault: str = ''
+    distortion: Distortion | None = None
+
+    @classmethod
+    def of(
+        cls,
+        info: Source,
+        trained: tuple[int, int],
+        images: tuple[int, int] | None,
+        calibration: Calibration,
+    ) -> CameraFacts:
+        """Return the facts of a camera whose camera_info was taken in."""
+        told = calibration.camera
+        size = None if told is None else (told.width, told.height)
+        return cls(info, trained, images, size, calibration.fault, calibration.distortion)
 
 
 @dataclass(frozen=True)

@@ -36,6 +36,13 @@ def worst(findings: Sequence[Finding]) -> Level:
     return max((f.level for f in findings), key=levels.index, default='OK')
 
 
+def of_fault(where: str, fault: Exception) -> Finding:
+    """Part an error's words into what is wrong, with where that is, and the next step."""
+    first, _, rest = str(fault).partition('. ')
+    symptom = first if where in first else f'{where}: {first}'
+    return Finding('ERROR', symptom.rstrip('.'), '', rest)
+
+
 def parted(fault: str, cause: str, remedy: str) -> tuple[str, str]:
     """Part an error's words into its fault, as half a sentence, and the next step."""
     first, _, rest = fault.partition('. ')

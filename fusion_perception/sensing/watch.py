@@ -19,7 +19,8 @@ from fusion_perception.sensing.decode import (
     decode_range,
     stamp_ns,
 )
-from fusion_perception.sensing.facts import InputFacts, Source
+from fusion_perception.sensing.facts import Facts, InputFacts, Source
+from fusion_perception.sensing.finding import Finding
 from fusion_perception.sensing.intake import Message, Refused
 from fusion_perception.sensing.ledger import STREAMS, Cause, Stream
 from fusion_perception.sensing.offsets import Arrival, rate_hz
@@ -34,7 +35,8 @@ class Watch:
 
     `lidar_shape` (rows, columns) is what range images must have, None for any; `kinds` counts
     what came by encoding and size; `returns` is the share of rays of the last range image that
-    met something closer than `max_range`. The fallbacks are those of `Intake`.
+    met something closer than `max_range`, `image_size` the last image's width and height. The
+    fallbacks are those of `Intake`.
     """
 
     def __init__(
@@ -48,7 +50,9 @@ class Watch:
         range_fallback: Fallback | None = None,
     ) -> None:
         self.pairs = 0
+        self.pairing = pairing
         self.returns: float | None = None
+        self.image_size: tuple[int, int] | None = None
         self.kinds: dict[Stream, Counter[str]] = {stream: Counter() for stream in STREAMS}
         self.received: Counter[Stream] = Counter()
         self._lidar_shape, self._max_range = lidar_shape, max_range
@@ -128,11 +132,13 @@ class Watch:
             return f'cloud of {cloud.height}x{cloud.width} points'
         if not hasattr(message, 'encoding'):
             pixels = decode_compressed_image(message)
+            self.image_size = pixels.shape[1], pixels.shape[0]
             return f'compressed {pixels.shape[1]}x{pixels.shape[0]}'
         image = cast('ImageMessage', message)
         size = f'{image.encoding} {image.width}x{image.height}'
         if stream == 'camera':
             decode_image(image, self._image_fallback)
+            self.image_size = image.width, image.height
             return size
         ranges = decode_range(image, self._range_scale, self._range_fallback, self._invalid_values)
         if self._lidar_shape not in (None, ranges.shape):
@@ -143,3 +149,20 @@ class Watch:
             )
         self.returns = float(((ranges > 0) & (ranges < self._max_range)).mean())
         return size
+
+
+def of_streams(facts: Facts, watch: Watch) -> list[Finding]:
+    """Return what came on each stream that was heard."""
+    findings = []
+    for stream in facts.inputs:
+        rate = watch.rate_hz(stream.stream)
+        at = f' at {rate:.1f} Hz' if rate else ''
+        kinds = ', '.join(watch.kinds[stream.stream]) or 'nothing that can be read'
+        if watch.received[stream.stream]:
+            findings.append(
+                Finding(
+                    'OK',
+                    f'{stream.topics}: {watch.received[stream.stream]} messages{at}, {kinds}',
+                )
+            )
+    return findings
