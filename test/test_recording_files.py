@@ -52,6 +52,35 @@ def test_a_recording_counts_once_whatever_ways_lead_to_it(tmp_path, monkeypatch)
     assert find_recordings(['../link', bag]) == [Path('../link')]
 
 
+def test_a_recording_counts_once_where_its_files_are_named_beside_its_folder(tmp_path):
+    bag, other = record(tmp_path / 'drive', 1), record(tmp_path / 'other', 1)
+    (tmp_path / 'link.mcap').symlink_to(file_of(bag))
+    assert find_recordings([bag, file_of(bag)]) == [bag]
+    assert find_recordings([file_of(bag), other, bag]) == [other, bag]
+    assert find_recordings([tmp_path]) == [bag, other]
+    assert find_recordings([file_of(bag), other]) == [file_of(bag), other]
+    parts = tmp_path / 'parts'
+    parts.mkdir()
+    for name in ('a_0.mcap', 'a_1.mcap', 'a_1.mcap.zstd'):
+        shutil.copy(file_of(bag), parts / name)
+    assert find_recordings([parts, *sorted(parts.iterdir())]) == [parts]
+
+
+def test_a_file_that_its_folder_does_not_list_is_a_recording_of_its_own(tmp_path):
+    bag = record(tmp_path / 'drive', 1)
+    stray = bag / 'stray.mcap'
+    shutil.copy(file_of(bag), stray)
+    assert find_recordings([bag, stray]) == [bag, stray]
+
+
+def test_a_file_and_its_packed_twin_are_one_recording_of_a_folder_of_several(tmp_path):
+    bag = record(tmp_path / 'bags' / 'drive', 1)
+    for name in ('one.mcap', 'one.mcap.zstd', 'two.mcap'):
+        shutil.copy(file_of(bag), tmp_path / 'bags' / name)
+    bags = tmp_path / 'bags'
+    assert find_recordings([bags]) == [bags / 'one.mcap', bags / 'two.mcap', bag]
+
+
 @pytest.mark.parametrize(
     ('name', 'complaint'),
     [('nowhere', 'No recording at'), ('empty', 'There is no recording'), ('*', 'is no recording')],

@@ -35,7 +35,8 @@ def find_recordings(given: Iterable[str | Path]) -> list[Path]:
     """Return the recordings that folders of recordings, recordings, files and globs name.
 
     Each once, whatever ways lead to it, by the first of them, in the order given and sorted
-    within. Raises FileNotFoundError for a path or pattern that leads to none.
+    within; a file that is read with its folder anyway is none of its own. Raises
+    FileNotFoundError for a path or pattern that leads to none.
     """
     found: dict[Path, Path] = {}
     for name in map(str, given):
@@ -55,7 +56,13 @@ def find_recordings(given: Iterable[str | Path]) -> list[Path]:
             )
         for recording in recordings:
             found.setdefault(recording.resolve(), recording)
-    return list(found.values())
+    within = {
+        _packed_or_not(file.resolve())
+        for folder in found
+        if folder.is_dir()
+        for file in files_of(folder, lambda _: None).files
+    }
+    return [one for place, one in found.items() if _packed_or_not(place) not in within]
 
 
 def check_is_outside(path: Path, recordings: Iterable[Path]) -> None:
@@ -166,7 +173,7 @@ def _recordings_in(place: Path, entered: set[Path]) -> list[Path]:
     if (place / METADATA).exists():
         return [place]
     entered.add(place.resolve())
-    files = sorted(filter(is_storage, place.iterdir()), key=_order)
+    files = _without_twins(sorted(filter(is_storage, place.iterdir()), key=_order))
     below = [
         found
         for folder in sorted(place.iterdir())
@@ -200,6 +207,10 @@ def _without_twins(files: list[Path]) -> tuple[Path, ...]:
     return tuple(
         file for file in files if file.name.removesuffix('.zstd') not in names - {file.name}
     )
+
+
+def _packed_or_not(file: Path) -> Path:
+    return file.with_name(file.name.removesuffix('.zstd'))
 
 
 def _order(file: Path) -> tuple[str, int, str]:
