@@ -8,6 +8,7 @@ import pytest
 import torch
 from PIL import Image
 
+from fusion_perception import cli
 from fusion_perception.learning.dataset import read_folder
 from fusion_perception.learning.folder import DataFolder, in_threads, read_image
 from fusion_perception.learning.simulate import SimulateSettings, simulate, write_folder
@@ -72,6 +73,14 @@ def test_the_same_seed_writes_the_same_bytes(tmp_path: Path, flags: dict[str, fl
     )
     assert a == b
     assert a != c
+
+
+def test_more_scenes_than_fit_into_memory_at_once_are_refused_before_a_folder_is_made(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(['simulate', str(tmp_path / 'out'), '--count', '999999999999']) == 2
+    assert 'count = 999999999999' in capsys.readouterr().err
+    assert not (tmp_path / 'out').exists()
 
 
 def test_lost_rays_and_noise_reach_the_range_images(tmp_path: Path) -> None:

@@ -27,6 +27,9 @@ from fusion_perception.simulation.scene import SceneSettings, sample_scenes
 
 # Bounds the memory. Noise is drawn batch by batch, so another value gives other noise.
 BATCH = 256
+# What a seed gives hangs on all scenes being drawn before the first is rendered; so many take half
+# a gigabyte.
+MOST_SCENES = 1_000_000
 
 
 class SimulateSettings(Settings):
@@ -36,7 +39,12 @@ class SimulateSettings(Settings):
         description='Data folder to write; new or empty'
     )
     task: Task = Field('shapes', description='Cube, sphere and torus, or three coloured cubes')
-    count: int = Field(1000, ge=1, description='Scenes to write; the original data has 9,999')
+    count: int = Field(
+        1000,
+        ge=1,
+        le=MOST_SCENES,
+        description='Scenes to write, up to a million; the original data has 9,999',
+    )
     seed: int = Field(0, ge=0, lt=2**63, description='The same seed writes the same bytes')
     tables: Path | None = Field(
         None,
