@@ -86,6 +86,17 @@ def test_stamps_follow_the_rate_and_each_scene_has_all_four_messages(data, tmp_p
     assert stamps[0] > 0
 
 
+def test_a_rate_whose_stamps_no_message_can_hold_is_refused_and_the_one_advised_serves(
+    data, tmp_path
+):
+    bag = tmp_path / 'bag'
+    with pytest.raises(ValueError, match='after 2038') as refusal:
+        to_bag(ToBagSettings(data=data, out=bag, rate=1e-9))
+    assert not bag.exists()
+    advised = float(str(refusal.value).split('Give ')[1].split()[0])
+    to_bag(ToBagSettings(data=data, out=bag, rate=advised))
+
+
 def test_the_same_data_makes_the_same_bytes(data, tmp_path):
     for name in 'ab':
         to_bag(ToBagSettings(data=data, out=tmp_path / name / 'bag'))

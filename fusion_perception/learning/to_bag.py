@@ -19,6 +19,8 @@ BEGIN_NS = 1_700_000_000 * SECOND
 # The topics of the simulated sensor.
 IMAGE, CAMERA_INFO = '/camera/image_raw', '/camera/camera_info'
 RANGES, TRUTH = '/lidar/range_image', '/ground_truth/centers'
+# A stamp counts its seconds with 31 bits, up to 2038.
+_END_S = 2**31
 
 
 class ToBagSettings(Settings):
@@ -36,10 +38,17 @@ class ToBagSettings(Settings):
 def to_bag(settings: ToBagSettings) -> str:
     """Write every scene as an image, a camera_info, a range image and the true centres.
 
-    Raises FileNotFoundError or ValueError for a folder that cannot be read or an `out` that
-    exists.
+    Raises FileNotFoundError or ValueError for a folder that cannot be read, an `out` that
+    exists, or a rate that is too low for the stamps of so many scenes.
     """
     folder, out = DataFolder.open(settings.data), settings.out
+    longest_s = _END_S - 1 - BEGIN_NS // SECOND
+    if (len(folder) - 1) / settings.rate > longest_s:
+        enough = 1.1 * len(folder) / longest_s
+        raise ValueError(
+            f'At --rate {settings.rate:g} the last of {len(folder):,} scenes would be stamped '
+            f'after 2038, which no ROS stamp can say. Give {enough:.2g} or more.'
+        )
     with BagWriter(out, settings.storage, settings.compression) as bag:
         for index in tqdm(range(len(folder)), desc='to-bag', unit=' scenes', disable=None):
             # Without the distance images, which do not travel and may be missing.
