@@ -20,7 +20,19 @@ from fusion_perception.sensing.settings import Settings, closest, explain, load_
 Outcome = int | str | tuple[str, int] | None
 INTERRUPTED = 130
 OPTIONS = ['--debug', '--help', '--version']
-NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
+# By what the system says of a path; it does not say whether we were to read or to write there.
+REMEDIES = {
+    **dict.fromkeys((errno.ENOSPC, errno.EDQUOT), 'Make room, or write elsewhere.'),
+    **dict.fromkeys(
+        (errno.EACCES, errno.EPERM), 'Give yourself access to it, or choose another path.'
+    ),
+    errno.EROFS: 'Write elsewhere.',
+    errno.EEXIST: 'A folder is needed there: choose another path, or remove what is in the way.',
+    errno.ENOTDIR: 'A part of this path is a file: correct it, or choose another.',
+    errno.EISDIR: 'A file is needed there: name one.',
+    errno.ENOENT: 'Check the path.',
+    errno.ENAMETOOLONG: 'Choose a shorter one.',
+}
 ROS_PACKAGES = ('rclpy', 'launch', 'launch_ros', 'ament_index_python', 'sensor_msgs_py')
 
 
@@ -257,8 +269,9 @@ def sentence(error: Exception, verb: str) -> str:
         return f"fusion {verb} needs the Python module '{error.name}'. Install it with pip."
     if isinstance(error, OSError) and error.strerror:
         # What is written bit by bit is a full disk's without the name of the file.
-        remedy = ' Make room, or write elsewhere.' if error.errno in NO_ROOM else ''
-        return f'{error.filename or f"fusion {verb}"}: {error.strerror}.{remedy}'
+        said = f'{error.filename or f"fusion {verb}"}: {error.strerror}.'
+        remedy = REMEDIES.get(error.errno or 0)
+        return f'{said} {remedy}' if remedy else said
     return str(error)
 
 

@@ -1,3 +1,4 @@
+import errno
 import io
 import os
 import subprocess
@@ -31,6 +32,7 @@ class EchoSettings(Settings):
     word: str = Field(description='What to say')
     stop: bool = Field(False, description='Pretend Ctrl-C')
     need: str = Field('', description='A module to import')
+    out: Path | None = Field(None, description='A folder to make')
 
 
 def echo(settings: EchoSettings) -> tuple[str, int]:
@@ -42,6 +44,8 @@ def echo(settings: EchoSettings) -> tuple[str, int]:
         raise FileNotFoundError('No word at hand. Say one.')
     if settings.word == 'much':
         Path('/dev/full').write_text('much')  # Linux's always full disk.
+    if settings.out is not None:
+        settings.out.mkdir(parents=True, exist_ok=True)
     return ' '.join([settings.word] * settings.times), 3
 
 
@@ -137,6 +141,29 @@ def test_a_full_disk_is_one_sentence_with_a_remedy(capsys):
     assert cli.main(['echo', '--word', 'much']) == 2
     said = 'fusion echo: No space left on device. Make room, or write elsewhere.\n'
     assert capsys.readouterr().err == said
+
+
+@pytest.mark.parametrize(
+    ('out', 'said'),
+    [
+        ('taken', 'File exists. A folder is needed there: choose another path'),
+        ('taken/out', 'Not a directory. A part of this path is a file'),
+        ('n' * 300, 'File name too long. Choose a shorter one.'),
+    ],
+)
+def test_a_folder_that_cannot_be_made_is_named_with_what_to_do(tmp_path, out, said, capsys):
+    (tmp_path / 'taken').write_text('mine')
+    assert cli.main(['echo', '--word', 'a', '--out', str(tmp_path / out)]) == 2
+    assert capsys.readouterr().err.startswith(f'{tmp_path / out}: {said}')
+
+
+@pytest.mark.parametrize('code', [errno.EACCES, errno.EPERM, errno.EROFS, errno.EISDIR])
+def test_what_the_system_refuses_is_named_with_what_to_do(code):
+    # Whether it refuses anything hangs on who runs the test.
+    said = cli.sentence(OSError(code, os.strerror(code), '/a/place'), 'echo')
+    fault, _, remedy = said.partition('. ')
+    assert fault == f'/a/place: {os.strerror(code)}'
+    assert remedy.endswith('.')
 
 
 def test_debug_shows_the_traceback_of_a_fault():
