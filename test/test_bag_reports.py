@@ -3,6 +3,7 @@
 import json
 import os
 import re
+from pathlib import Path
 
 import pytest
 from recordings import record
@@ -141,6 +142,11 @@ def test_results_that_have_no_place_are_said_before_anything_is_read(tmp_path, b
     assert capsys.readouterr().err.startswith('Nothing can be written into /proc/self (')
     assert cli.main([*flags, str(tmp_path / 'out'), '--write-baseline', str(tmp_path)]) == 2
     assert capsys.readouterr().err.startswith(f'{tmp_path} is a folder.')
+    for place in (taken / 'baseline.json', Path('/proc/self/new/baseline.json')):
+        assert cli.main([*flags, str(tmp_path / 'out'), '--write-baseline', str(place)]) == 2
+        said = f'No baseline can be written to {place} ('
+        assert capsys.readouterr().err.startswith(said)
+    assert not (tmp_path / 'out').exists()
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Annotated, NamedTuple, cast
 
 import tyro
@@ -186,9 +187,20 @@ def other_scenes(baseline: Baseline, scores: Scores) -> list[str]:
 
 
 def check_takes_baseline(path: Path) -> None:
-    """Raise ValueError where a baseline would overwrite something else, or a folder."""
+    """Raise ValueError where none can be written, or it would overwrite something else."""
     if path.is_dir():
         raise ValueError(f'{path} is a folder. Name a file for the baseline.')
+    try:
+        if path.exists():
+            path.open('ab').close()
+        else:
+            # Its folder is made only when there is a baseline to write.
+            above = next(folder for folder in path.absolute().parents if folder.exists())
+            TemporaryFile(dir=above).close()
+    except OSError as fault:
+        raise ValueError(
+            f'No baseline can be written to {path} ({fault.strerror}). Choose another place.'
+        ) from None
     if not path.exists():
         return
     try:
