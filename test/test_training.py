@@ -125,6 +125,20 @@ def test_every_scene_is_seen_once_an_epoch_and_validation_never(settings):
     assert not torch.isin(seen[:, 0, 0], held_out[:, 0, 0]).any()
 
 
+@pytest.mark.parametrize('drop_last', [True, False])
+def test_as_many_scenes_are_counted_as_an_epoch_takes(settings, drop_last):
+    data = TrainingData(settings('run', batch_size=8, drop_last=drop_last))
+    assert data.taken == sum(len(raw.images) for raw in data.training('rgb', 0))
+
+
+def test_fewer_scenes_to_validate_than_asked_for_are_said(settings):
+    assert TrainingData(settings('run', validation=4)).short_of() == ''
+    said = TrainingData(settings('run', validation=5)).short_of()
+    assert 'the last 4 of 40 scenes validate, not 5' in said
+    fresh = {'data': None, 'fresh_scenes': 8}
+    assert TrainingData(settings('run', validation=5, **fresh)).short_of() == ''
+
+
 def test_two_processes_share_what_one_would_see(settings):
     recipe = settings('run')
     alone = [raw.centers for raw in TrainingData(recipe).training('rgb', 0)]

@@ -118,6 +118,21 @@ class TrainingData:
         size, local = self._recipe.batch_size // self._share.of, self._local_count()
         return local // size if self._recipe.drop_last else -(-local // size)
 
+    @property
+    def taken(self) -> int:
+        """Return how many scenes all processes together take in an epoch."""
+        return min(self.steps * self._recipe.batch_size, self.scenes)
+
+    def short_of(self) -> str:
+        """Say in a sentence when fewer scenes validate than are asked for; nothing otherwise."""
+        asked, held_out = self._recipe.validation, len(self._held_out)
+        if held_out == asked:
+            return ''
+        return (
+            f'{self._recipe.data}: the last {held_out:,} of {len(self._valid):,} scenes validate, '
+            f'not {asked:,}: a tenth at most does. Add scenes to validate more.'
+        )
+
     def describe(self) -> dict[str, object]:
         """Return what identifies the data, as JSON values."""
         return {

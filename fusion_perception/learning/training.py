@@ -54,6 +54,8 @@ def train(settings: TrainSettings) -> str:
     refuse_useless_dropout(settings, model)
     fabric.launch()
     data = TrainingData(settings, fabric.device, Share(fabric.global_rank, fabric.world_size))
+    if fabric.is_global_zero and (said := data.short_of()):
+        log.warning('%s', said)
     if len(data.rig.classes) != model.config.objects:
         raise ValueError(
             f'The data has {len(data.rig.classes)} objects ({", ".join(data.rig.classes)}), but '
@@ -155,7 +157,7 @@ def train_stage(
             save_best(run, learner.kept, stage.name, data, checkpoint)
         run.save_epoch(checkpoint)
         if fabric.is_global_zero:
-            speed = data.steps * settings.batch_size / float(row['seconds'])
+            speed = data.taken / float(row['seconds'])
             log.info(
                 '%s: train %.4f, valid %.4f, mean error %.3f m, %.1f s (%.0f scenes/s)',
                 *(title, train_loss, valid_loss, scores.error_m.mean, row['seconds'], speed),
