@@ -12,6 +12,7 @@ from catkin_pkg.package import parse_package
 from catkin_pkg.package_version import get_forthcoming_label
 
 import fusion_perception
+from fusion_perception.models import MODELS, build
 
 ROOT = Path(__file__).parents[1]
 ROS_DEPENDENCIES = {
@@ -207,6 +208,17 @@ def test_release_tools_find_the_changes_to_come():
 def test_each_bundle_that_ships_is_at_most_four_megabytes():
     for bundle in (ROOT / 'fusion_perception' / 'bundles').glob('*'):
         assert bundle.stat().st_size <= 4_000_000, bundle.name
+
+
+def test_the_documents_count_the_parameters_of_each_model_as_they_are():
+    rows = re.findall(
+        r'^\| `?(\w+)`? \|.*?(\d+,\d{3}(?:,\d{3})*) \|',
+        (ROOT / 'docs' / 'results.md').read_text(encoding='utf-8'),
+        re.MULTILINE,
+    )
+    counted = {name: sum(p.numel() for p in build(name).parameters()) for name in MODELS}
+    told = {(name, int(count.replace(',', ''))) for name, count in rows if name in MODELS}
+    assert told == set(counted.items())
 
 
 def test_each_relative_link_of_the_documents_leads_somewhere():
