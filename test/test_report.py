@@ -215,6 +215,14 @@ def test_without_truth_the_page_holds_what_there_is(made):
     assert 'There is no ground truth' in page
 
 
+def test_of_a_single_sensor_no_pairs_are_said_to_be_made(made):
+    path, run = made
+    bag = record(path / 'blind', 20, edit=lambda events: [e for e in events if e.topic == RANGES])
+    words = Page(run('blind_out', bag=(str(bag),))).text()
+    assert 'predictions were made of them' in words
+    assert 'pairs' not in words.rpartition('Configuration and versions')[0]
+
+
 def test_a_model_without_covariance_is_said_to_have_none(made):
     path, run = made
     bundle = small_bundle(path, 'early_fusion')

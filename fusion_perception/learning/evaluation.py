@@ -139,7 +139,8 @@ def in_short(
     scores = evidence.scores()
     model, source = bundle.manifest.model, evidence.source
     if scores is None:
-        lines = [f'{model} on {evidence.pairs} pairs of {source}: there is no truth to score by.']
+        made = f'{model} made {evidence.pairs} predictions of {source}'
+        lines = [f'{made}: there is no truth to score by.']
     else:
         error = scores.error_m
         lines = [

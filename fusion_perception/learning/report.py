@@ -70,7 +70,7 @@ def _figures_to_see_first(report: Report, evidence: Evidence) -> Iterator[tuple[
     latency = cast('dict[str, float]', report['latency_ms'])
     scenes, pairs = cast('int', report['scenes']), evidence.pairs
     yield (
-        ('scenes scored' if scenes == pairs else f'scored, of {pairs:,} pairs'),
+        ('scenes scored' if scenes == pairs else f'scored, of {pairs:,} predictions'),
         f'{scenes:,}',
         '',
     )

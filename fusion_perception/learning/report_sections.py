@@ -42,7 +42,7 @@ def recordings(report: Report) -> Iterator[str]:
     rows.append(['Total', *_row(report), f'{report["recorded_s"]:.1f}'])
     header = [
         'recording',
-        'pairs',
+        'predictions',
         'scored',
         *_IN_METRES[:3],
         *WITHIN,
@@ -167,7 +167,7 @@ def messages(report: Report, evidence: Evidence, axis: Axis) -> Iterator[str]:
         counts = (f'{stream[key]:,}' for key in ('received', 'used', 'pending'))
         rows.append([{'lidar': 'LiDAR'}.get(name, name), *counts, listed(dropped) or 'none'])
     yield table(['stream', 'received', 'used', 'pending', 'dropped'], rows, words=(4,))
-    yield f'<p>{evidence.pairs:,} pairs were made of them.</p>'
+    yield f'<p>{evidence.pairs:,} predictions were made of them.</p>'
     if evidence.runs:
         lost = {row[0]: f'lost {row[4]}' for row in rows}
         yield drawing(
@@ -184,7 +184,7 @@ def latency(report: Report, evidence: Evidence) -> Iterator[str]:
     yield (
         f'<p>From decoded arrays to centres, {len(evidence.latency_ms):,} frames one by one on '
         f'{text(report["device"])}. The whole evaluation, in batches and with reading, made '
-        f'{time["pairs_per_s"]:.0f} pairs a second.</p>'
+        f'{time["pairs_per_s"]:.0f} predictions a second.</p>'
     )
     header = ['', '50 % [ms]', '95 % [ms]', '99 % [ms]', 'largest [ms]']
     yield table(
