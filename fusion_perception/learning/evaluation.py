@@ -55,7 +55,9 @@ class EvaluateSettings(GateSettings, BagSettings):
     """Settings of `fusion evaluate`: of a data folder, or of recordings."""
 
     bundle: str = Field(description='Path of a bundle, or the name of one that ships')
-    out: Path = Field(description='Folder for report.json, report.html and predictions.csv')
+    out: Path = Field(
+        description='Folder for report.json, report.html and, with --bag, predictions.csv'
+    )
     data: Path | None = Field(None, description='Data folder with the truth')
     bag: tuple[str, ...] = Field(
         (), description='Recordings (rosbag2), folders of them or globs, instead of --data'
