@@ -78,6 +78,21 @@ def test_a_scan_without_any_return_can_be_drawn(tmp_path: Path) -> None:
     assert (tmp_path / 'ranges.png').stat().st_size > 1000
 
 
+@pytest.mark.parametrize('shape', [(128, 1024), (32, 1024)])
+def test_scans_all_around_are_drawn_large_enough_to_be_read(
+    shape: tuple[int, int], tmp_path: Path
+) -> None:
+    scan = np.linspace(0, 1, shape[0] * shape[1], dtype=np.float32).reshape(shape)
+    figure = images_figure([('x', scan), ('y', scan), ('z', scan)])
+    write_png(figure, tmp_path / 'scan.png')
+    drawn = [axes.get_position() for axes in figure.axes if axes.get_title()]
+    width, height = figure.get_size_inches()
+    assert len(drawn) == 3
+    for place in drawn:
+        assert place.width * width > 9
+        assert place.height * height > 1
+
+
 def test_the_original_scenes_are_drawn_in_the_notebooks_limits(data: Path) -> None:
     folder = DataFolder.open(data)
     points = points_of(folder.scene(0).ranges, folder.lidar)

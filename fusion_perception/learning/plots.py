@@ -12,6 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 from mpl_toolkits.mplot3d import Axes3D
 from numpy.typing import NDArray
 from PIL import Image
@@ -26,6 +27,9 @@ GREENS = LinearSegmentedColormap.from_list('greens', ('#000000', '#76b900', '#e8
 CLASS_COLOURS = ('#d62728', '#2ca02c', '#1f77b4', '#9467bd', '#ff7f0e', '#17becf')
 # The original scenes reach a little further than 5 m from the origin of their labels.
 HALF_WIDTH_M = 6.0
+# Images more than so many times as wide as high, scans all around, are too low beside each other;
+# beyond the second figure (32 beams, say) even alone, so that their pixels are stretched.
+WIDE, WIDEST = 3.0, 8.0
 
 
 class Box(NamedTuple):
@@ -60,15 +64,24 @@ def images_figure(
     images: Sequence[tuple[str, Floats | NDArray[np.uint8]]],
     largest: float | None = None,
 ) -> Figure:
-    """Draw images side by side, each under its title: (H, W, C) as colours, (H, W) by value.
+    """Draw images, each under its title: (H, W, C) as colours, (H, W) by value.
 
+    They stand side by side, wide ones below each other.
     Values from `largest` on, such as the range of a ray without return, get the last colour and
     leave the others to the rest.
     """
-    width = 3.6 if len(images) > 1 else 4.6
-    figure = Figure(figsize=(width * len(images), width * 0.9), layout='constrained')
+    count, aspect = len(images), max(image.shape[1] / image.shape[0] for _, image in images)
+    if aspect > WIDE:
+        rows, size = count, (12.0, count * (11 / min(aspect, WIDEST) + 0.4))
+        # Beside a low image the colour bar's labels get longer once their room is set aside.
+        layout = ConstrainedLayoutEngine(w_pad=0.15)
+    else:
+        width = 3.6 if count > 1 else 4.6
+        rows, size = 1, (width * count, width * 0.9)
+        layout = ConstrainedLayoutEngine()
+    figure = Figure(figsize=size, layout=layout)
     for number, (title, image) in enumerate(images):
-        axes = figure.add_subplot(1, len(images), number + 1)
+        axes = figure.add_subplot(rows, count // rows, number + 1)
         _draw_image(axes, image, title, largest)
     return figure
 
@@ -195,7 +208,8 @@ def _draw_image(
         extend = 'max'
         # What is far away keeps a colour of its own beside the rays without return.
         high += (high - low) / 4
-    shown = axes.imshow(image, cmap=GREENS, vmin=low, vmax=high)
+    stretched = max(1.0, image.shape[1] / image.shape[0] / WIDEST)
+    shown = axes.imshow(image, cmap=GREENS, vmin=low, vmax=high, aspect=stretched)
     assert axes.figure is not None
     axes.figure.colorbar(shown, ax=axes, shrink=0.85, extend=extend)
 
