@@ -98,6 +98,13 @@ def test_all_ways_to_train_see_the_same_points(bench):
     torch.testing.assert_close(observation.xyza, points, atol=1e-4, rtol=0)
 
 
+def test_the_baseline_s_validation_counts_every_scene_once():
+    away = [torch.ones(2, 9), torch.full((1, 9), 4.0)]
+    batches = [(torch.zeros_like(one), one, one) for one in away]
+    loss = notebook.validate(torch.nn.Identity(), lambda rgb, xyz: (rgb,), batches)
+    assert loss == (1 + 1 + 16) / 3
+
+
 def test_of_several_epochs_the_later_half_is_averaged():
     losses = {'after_steps': (2, 4, 6, 8), 'notebook': (9, 8, 3, 5), 'float32': (9, 9, 2, 4)}
     assert '8 steps -20.0 % (the last 2 epochs averaged: -25.0 %)' in how_far_apart(

@@ -165,13 +165,17 @@ def train_epoch(
 
 
 def validate(net: nn.Module, inputs: Inputs, batches: Iterable[Sample]) -> float:
-    """Return the mean of the losses over the validation batches."""
+    """Return the mean loss over the validation scenes.
+
+    The notebook takes the mean of its batches, all of one size: of 320 scenes that is the same.
+    """
     net.eval()
     loss_of = nn.MSELoss()
-    losses: list[float] = []
+    total, scenes = 0.0, 0
     for rgb, xyz, position in batches:
-        losses.append(loss_of(net(*inputs(rgb, xyz)), position).item())
-    return sum(losses) / len(losses)
+        total += loss_of(net(*inputs(rgb, xyz)), position).item() * len(position)
+        scenes += len(position)
+    return total / scenes
 
 
 def predict(
