@@ -73,6 +73,10 @@ def test_folders_of_each_size_are_loaded_twice_and_give_batches(bench):
     assert not list(bench.scratch.iterdir())
 
 
+def test_what_takes_no_step_is_not_called_one(bench):
+    assert [curve.name for curve in growth.with_batch(bench)] == ['predict', 'loss and gradients']
+
+
 def test_objects_and_pixels_grow_in_scene_and_sensors(bench):
     observation, centers = growth._seen(bench, 2, 96, 6)
     assert observation.rgba.shape == observation.xyza.shape == (2, 4, 96, 96)

@@ -36,13 +36,13 @@ def growth(bench: Bench) -> list[Curve]:
 
 
 def with_batch(bench: Bench) -> Iterator[Curve]:
-    """Predict and train with batches from one scene on."""
+    """Predict, and find loss and gradients, with batches from one scene on."""
     sizes = sizes_up_to(bench.size(bench.settings.largest_batch, 8), 1, 2)
     yield from _model_curves(bench, 'batch', sizes, lambda size: (size, 64, 3))
 
 
 def with_pixels(bench: Bench) -> Iterator[Curve]:
-    """Predict and train with one scene, and render eight, whose images and scans grow."""
+    """Do so with one scene, and render eight, whose images and scans grow."""
     edges = sizes_up_to(bench.size(bench.settings.largest_image, 128), 64, 2**0.5, multiple=16)
     pixels = {edge * edge: edge for edge in edges}
     yield from _model_curves(bench, 'pixels', list(pixels), lambda n: (1, pixels[n], 3))
@@ -50,7 +50,7 @@ def with_pixels(bench: Bench) -> Iterator[Curve]:
 
 
 def with_objects(bench: Bench) -> Iterator[Curve]:
-    """Predict and train with one scene, and render eight, of more and more objects."""
+    """Do so with one scene, and render eight, of more and more objects."""
     sizes = sizes_up_to(bench.size(bench.settings.largest_objects, 6), 3, 2**0.5, multiple=3)
     yield from _model_curves(bench, 'objects', sizes, lambda size: (1, 64, size))
     yield _renders(bench, 'objects', sizes, lambda size: (8, 64, size))
@@ -104,7 +104,7 @@ Dimensions = Callable[[int], tuple[int, int, int]]
 def _model_curves(
     bench: Bench, variable: str, sizes: list[int], dimensions: Dimensions
 ) -> Iterator[Curve]:
-    for name, work_of in (('predict', _predicting), ('train a step', _stepping)):
+    for name, work_of in (('predict', _predicting), ('loss and gradients', _learning)):
         points = []
         for size in sizes:
             batch, edge, objects = dimensions(size)
@@ -132,7 +132,7 @@ def _predicting(model: FusionModel, observation: Observation, centers: Tensor) -
     return work
 
 
-def _stepping(model: FusionModel, observation: Observation, centers: Tensor) -> Work:
+def _learning(model: FusionModel, observation: Observation, centers: Tensor) -> Work:
     def work() -> None:
         model.zero_grad()
         model.training_loss(model(observation), centers).backward()
