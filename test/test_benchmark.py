@@ -1,19 +1,22 @@
 """The benchmark measures all stages both ways, says where, and compares with its records."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
 import torch
 
+from fusion_perception.learning import notebook_baseline as notebook
 from fusion_perception.learning.benchmark import BenchmarkSettings, benchmark, keep_result
 from fusion_perception.learning.benchmark_bar import epochs_needed
 from fusion_perception.learning.benchmark_floor import Cost, Rates, cost_of, in_words, rates_of
 from fusion_perception.learning.benchmark_result import Machine, Result, Spread
-from fusion_perception.learning.benchmark_settings import USUAL, Bench, linked
+from fusion_perception.learning.benchmark_settings import USUAL, Bench, linked, prepared
 from fusion_perception.learning.benchmark_table import GOALS, TITLES, as_markdown, slower_than
 from fusion_perception.learning.benchmark_timing import Measured, alternate
 from fusion_perception.learning.dataset import PACKED, read_folder
+from fusion_perception.learning.folder import DataFolder
 from fusion_perception.models import build
 from fusion_perception.models.bundle import load_bundle, save_bundle
 from fusion_perception.sensing.lidars import UniformGrid
@@ -174,11 +177,26 @@ def test_what_is_no_data_folder_is_told_by_the_path_that_was_given(tmp_path):
 
 def test_the_working_copy_holds_the_same_scenes_and_no_packed_file(forty_scenes, tmp_path):
     (forty_scenes / PACKED).touch()
-    copy = linked(forty_scenes, tmp_path / 'copy')
+    copy = linked(DataFolder.open(forty_scenes), tmp_path / 'copy')
     (forty_scenes / PACKED).unlink()
     assert not (copy / PACKED).exists()
     assert len(read_folder(copy)) == 40
     assert not (forty_scenes / PACKED).exists()
+
+
+def test_the_working_copy_names_scenes_as_the_notebook_does(forty_scenes, tmp_path):
+    given = Path(shutil.copytree(forty_scenes, tmp_path / 'given'))
+    for kind in ('rgb', 'lidar', 'distance'):
+        for file in (given / kind).iterdir():
+            file.rename(file.with_name(f'0{file.name}'))
+    (given / 'lidar' / 'average.npy').write_bytes(b'')  # It is no scene.
+    settings = BenchmarkSettings(out=tmp_path / 'out', data=given, quick=True, device='cpu')
+    with prepared(settings) as bench:
+        assert bench.scenes == 40
+        theirs = notebook.NotebookData(bench.folder, CPU, 0, bench.scenes)
+        ours = read_folder(bench.folder)
+        assert torch.equal(theirs.lidar[39], ours.ranges[39])
+    assert torch.equal(ours.ranges, read_folder(forty_scenes).ranges)
 
 
 def run_of(tmp_path, head: list[float], phases=('rgb', 'lidar')) -> Path:

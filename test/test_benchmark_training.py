@@ -20,6 +20,7 @@ from fusion_perception.learning.benchmark_training import (
     projected_alike,
 )
 from fusion_perception.learning.dataset import read_folder
+from fusion_perception.learning.folder import DataFolder
 from fusion_perception.learning.training import TrainSettings
 from fusion_perception.models import build
 from fusion_perception.sensing.geometry import direction_table, range_to_xyza
@@ -48,7 +49,7 @@ def test_the_baseline_uses_nothing_of_the_package():
 
 @pytest.mark.slow
 def test_both_ways_see_the_same_images_points_and_labels(forty_scenes):
-    ours = read_folder(linked(forty_scenes, forty_scenes.parent / 'same'))
+    ours = read_folder(linked(DataFolder.open(forty_scenes), forty_scenes.parent / 'same'))
     theirs = notebook.NotebookData(forty_scenes, CPU, 0, 3)
     rgb, xyza, position = theirs[2]
     table = direction_table(ours.lidar.azimuth, ours.lidar.zenith, 'notebook')
@@ -61,7 +62,7 @@ def test_both_ways_see_the_same_images_points_and_labels(forty_scenes):
 def test_both_networks_of_early_fusion_are_one_network(forty_scenes):
     net, model = notebook.EarlyNet(), build('early_fusion')
     copy_weights(model, net)
-    scenes = read_folder(linked(forty_scenes, forty_scenes.parent / 'nets'))
+    scenes = read_folder(linked(DataFolder.open(forty_scenes), forty_scenes.parent / 'nets'))
     observation, _ = scenes.batch(slice(2))
     turned = net(observation.rgba, observation.xyza).reshape(2, 3, 3) * torch.tensor([-1, -1, 1])
     expected = model(observation).centers

@@ -13,7 +13,7 @@ from typing import Literal, get_args
 import torch
 from pydantic import Field
 
-from fusion_perception.learning.folder import DISTANCES, IMAGES, RANGES, DataFolder
+from fusion_perception.learning.folder import IMAGES, RANGES, DataFolder
 from fusion_perception.learning.simulate import SimulateSettings, simulate
 from fusion_perception.runtime import Device, EngineChoice, Precision, choose_device
 from fusion_perception.sensing.settings import Settings
@@ -108,23 +108,27 @@ def prepared(settings: BenchmarkSettings) -> Iterator[Bench]:
         if data is None:
             data = place / 'simulated'
             simulate(SimulateSettings(out=data, count=80 if settings.quick else 9999))
-        folder = linked(data, place / 'data')
-        scenes = sum(1 for _ in (data / RANGES[0]).glob(f'*{RANGES[1]}'))
+        given = DataFolder.open(data)  # Faults are to be told of this one, not of the copy.
+        folder = linked(given, place / 'data')
         (place / 'scratch').mkdir()
-        yield Bench(settings, folder, scenes, device, place / 'scratch')
+        yield Bench(settings, folder, len(given), device, place / 'scratch')
 
 
-def linked(data: Path, folder: Path) -> Path:
+def linked(given: DataFolder, folder: Path) -> Path:
     """Make a data folder that shares the scenes of another one, but not its packed file.
 
-    Raises FileNotFoundError or ValueError for what is no data folder.
+    Its files are named as the notebook expects them: 0000 and so on.
     """
-    DataFolder.open(data)  # Faults are to be told of this one, not of the copy.
     folder.mkdir(parents=True)
-    for kind, _ in (IMAGES, RANGES, DISTANCES):
-        if (data / kind).is_dir():
-            (folder / kind).symlink_to((data / kind).resolve(), target_is_directory=True)
-    for file in data.iterdir():
+    for (kind, suffix), files in ((IMAGES, given.images), (RANGES, given.ranges)):
+        place, names = files.folder.resolve(), [f'{n:04d}{suffix}' for n in range(len(files))]
+        if list(files.names) == names:
+            (folder / kind).symlink_to(place, target_is_directory=True)
+            continue
+        (folder / kind).mkdir()
+        for name, original in zip(names, files.names, strict=True):
+            (folder / kind / name).symlink_to(place / original)
+    for file in given.path.iterdir():
         if file.suffix in ('.csv', '.yaml', '.npy'):
             shutil.copy2(file, folder)
     return folder

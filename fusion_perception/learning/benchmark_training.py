@@ -17,7 +17,7 @@ from fusion_perception.learning.batches import TrainingData
 from fusion_perception.learning.benchmark_settings import Bench, linked
 from fusion_perception.learning.benchmark_timing import Measured, alternate, seconds_of
 from fusion_perception.learning.dataset import RawBatch, read_folder, split_indices
-from fusion_perception.learning.folder import RIG
+from fusion_perception.learning.folder import RIG, DataFolder
 from fusion_perception.learning.learner import Learner
 from fusion_perception.learning.training import TrainSettings, start_fabric
 from fusion_perception.models import FusionModel, Stage, build
@@ -150,7 +150,7 @@ def projected_alike(bench: Bench) -> Bench:
 
     By the true, spherical one they lie up to half a metre elsewhere, and the loss is another.
     """
-    folder = linked(bench.folder, bench.scratch / 'projected')
+    folder = linked(DataFolder.open(bench.folder), bench.scratch / 'projected')
     rig = read_folder(bench.folder).rig.model_copy(update={'projection': 'notebook'})
     rig.write_yaml(folder / RIG)
     return replace(bench, folder=folder)
