@@ -191,7 +191,7 @@ def test_the_working_copy_names_scenes_as_the_notebook_does(forty_scenes, tmp_pa
             file.rename(file.with_name(f'0{file.name}'))
     (given / 'lidar' / 'average.npy').write_bytes(b'')  # It is no scene.
     settings = BenchmarkSettings(out=tmp_path / 'out', data=given, quick=True, device='cpu')
-    with prepared(settings) as bench:
+    with prepared(settings, CPU) as bench:
         assert bench.scenes == 40
         theirs = notebook.NotebookData(bench.folder, CPU, 0, bench.scenes)
         ours = read_folder(bench.folder)

@@ -51,8 +51,9 @@ def benchmark(settings: BenchmarkSettings) -> str:
     """
     said: list[str] = []
     # Before scenes are simulated: how busy the machine is without us.
-    machine = describe(choose_device(settings.device))
-    with prepared(settings) as bench:
+    device = choose_device(settings.device)
+    machine = describe(device)
+    with prepared(settings, device) as bench:
         before = recorded(settings, machine)
         stages: list[Stage] = []
         for name in settings.stages:

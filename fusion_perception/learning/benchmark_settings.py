@@ -15,7 +15,7 @@ from pydantic import Field
 
 from fusion_perception.learning.folder import IMAGES, RANGES, DataFolder
 from fusion_perception.learning.simulate import SimulateSettings, simulate
-from fusion_perception.runtime import Device, EngineChoice, Precision, choose_device
+from fusion_perception.runtime import Device, EngineChoice, Precision
 from fusion_perception.sensing.settings import Settings
 
 StageName = Literal[
@@ -93,13 +93,12 @@ class Bench:
 
 
 @contextmanager
-def prepared(settings: BenchmarkSettings) -> Iterator[Bench]:
+def prepared(settings: BenchmarkSettings, device: torch.device) -> Iterator[Bench]:
     """Yield the bench; its data is simulated where none was given, and gone afterwards."""
     if settings.record and settings.records is None:
         raise ValueError('--record needs to know where: add --records FOLDER.')
     if settings.record and settings.quick:
         raise ValueError('The figures of a quick run mean nothing: leave out --quick or --record.')
-    device = choose_device(settings.device)
     settings.out.mkdir(parents=True, exist_ok=True)
     # Beside the results, not in /tmp: that may be a small file system in memory.
     with TemporaryDirectory(prefix='.benchmark-', dir=settings.out) as scratch:
