@@ -121,6 +121,36 @@ def test_slower_beyond_the_rounds_spread_is_said_and_noise_is_not():
     assert slower_than(rates, result(200, 210, 220, unit='scenes/s', stage='simulator')) == []
 
 
+@pytest.mark.parametrize(
+    ('stage', 'changes', 'compared'),
+    [
+        ('loading_first', {'scenes': 50}, False),
+        ('inference', {'bundle': 'cubes'}, False),
+        ('inference', {'precision': 'bfloat16'}, False),
+        ('throughput', {'engine': 'torch'}, False),
+        ('time_to_mse', {'mse': 2.0}, False),
+        ('training', {'bundle': 'cubes', 'engine': 'torch', 'steps': 3}, True),
+        ('simulator', {'scenes': 50}, True),
+    ],
+)
+def test_stages_are_compared_on_the_same_terms_alone(tmp_path, stage, changes, compared):
+    terms = {'scenes': 9999, 'bundle': 'shapes', 'precision': 'float32', 'engine': 'auto'}
+    before = result(1.0, stage=stage).model_copy(update={'settings': {**terms, 'mse': 1.31}})
+    after = before.model_copy(update={'settings': {**before.settings, **changes}})
+    settings = BenchmarkSettings(out=tmp_path, records=tmp_path)
+    for said in (keep_result(after, before, settings), keep_result(before, after, settings)):
+        assert ('against before' in said) == compared
+        assert ('Compared with the record of today' in said) == compared
+        assert (f'Not compared with the record of today: {TITLES[stage]} (' in said) != compared
+
+
+def test_a_record_that_does_not_tell_its_terms_is_not_compared(tmp_path):
+    before = result(1.0, stage='xyza')
+    after = before.model_copy(update={'settings': {'scenes': 40}})
+    said = keep_result(after, before, BenchmarkSettings(out=tmp_path, records=tmp_path))
+    assert '(scenes not noted, now 40)' in said
+
+
 def test_stages_that_a_new_record_no_longer_holds_are_named(tmp_path):
     settings = BenchmarkSettings(out=tmp_path, records=tmp_path / 'records', record=True)
     settings.records.mkdir()

@@ -19,7 +19,12 @@ from fusion_perception.learning.benchmark_stages import (
     throughput,
     xyza,
 )
-from fusion_perception.learning.benchmark_table import as_markdown, goal_of, slower_than
+from fusion_perception.learning.benchmark_table import (
+    as_markdown,
+    goal_of,
+    on_the_same_terms,
+    slower_than,
+)
 from fusion_perception.learning.benchmark_timing import Measured
 from fusion_perception.learning.benchmark_training import training
 from fusion_perception.learning.growth import growth
@@ -69,9 +74,12 @@ def benchmark(settings: BenchmarkSettings) -> str:
             when=datetime.now(timezone.utc).isoformat(timespec='seconds'),
             rounds=settings.rounds,
             quick=settings.quick,
-            settings=settings.model_dump(
-                mode='json', exclude={'data', 'out', 'records', 'baseline_run'}
-            ),
+            settings={
+                'scenes': bench.scenes,
+                **settings.model_dump(
+                    mode='json', exclude={'data', 'out', 'records', 'baseline_run'}
+                ),
+            },
             stages=tuple(stages),
         )
         said.append(keep_result(result, before, settings))
@@ -101,17 +109,18 @@ def keep_growth(curves: list[Curve], machine: Machine, out: Path) -> str:
 def keep_result(result: Result, before: Result | None, settings: BenchmarkSettings) -> str:
     """Write the result, recorded too where that is wished, and return its table."""
     kind = result.machine.kind
-    # The figures of tiny sizes say nothing about those of real ones.
-    alike = before is not None and before.quick == result.quick
-    text = as_markdown(result, before if alike else None)
+    alike, apart = (None, []) if before is None else on_the_same_terms(before, result)
+    if alike is not None and not alike.stages:
+        alike = None
+    text = as_markdown(result, alike)
     write(result, settings.out / 'benchmark', text)
     said = [text, '', f'{settings.out}: benchmark.json, benchmark.md.']
-    if before is not None and alike:
-        slower = '; '.join(slower_than(before, result)) or 'nothing became slower'
-        said.append(f'Compared with the record of {before.when}: {slower}.')
-    elif before is not None:
-        said.append(f'Not compared with the record of {before.when}: one of them is quick.')
-    elif settings.records is not None:
+    if alike is not None:
+        slower = '; '.join(slower_than(alike, result)) or 'nothing became slower'
+        said.append(f'Compared with the record of {alike.when}: {slower}.')
+    if before is not None and apart:
+        said.append(f'Not compared with the record of {before.when}: {"; ".join(apart)}.')
+    elif before is None and settings.records is not None:
         said.append(f'No record of this class of machines ({kind}) to compare with.')
     if settings.record and settings.records is not None:
         write(result, settings.records / kind, as_markdown(result))

@@ -71,7 +71,9 @@ class Result(Settings):
     when: str = Field(description='UTC')
     rounds: int = Field(description='Rounds of each way')
     quick: bool = Field(description='Whether the figures mean nothing')
-    settings: dict[str, object] = Field(description='All settings but the paths')
+    settings: dict[str, object] = Field(
+        description='Number of scenes, and all settings but the paths'
+    )
     stages: tuple[Stage, ...] = Field(description='In the order they were measured')
 
     def of(self, stage: str) -> Stage | None:

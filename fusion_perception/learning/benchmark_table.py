@@ -19,6 +19,20 @@ GOALS: dict[str, tuple[float, float]] = {
     'throughput': (3, 10),
     'simulator': (2000, 100_000),
 }
+# What beside the machine each stage hangs on: figures of other ones say nothing of what became
+# slower. Rounds and steps only say how surely it is known.
+TERMS: dict[str, tuple[str, ...]] = {
+    'loading_first': ('scenes',),
+    'loading_second': ('scenes',),
+    'xyza': ('scenes',),
+    'training': ('scenes',),
+    'training_compiled': ('scenes',),
+    'training_bfloat16': ('scenes',),
+    'time_to_mse': ('scenes', 'mse'),
+    'inference': ('scenes', 'bundle', 'precision', 'engine'),
+    'throughput': ('scenes', 'bundle', 'precision', 'engine'),
+    'simulator': (),
+}
 # A stage below this part of its recorded speed became slower.
 TOLERATED = 0.9
 TITLES = {
@@ -100,6 +114,34 @@ def figure(values: Spread, unit: str) -> str:
 def short(value: float) -> str:
     """Return a number with three digits that count, and none after the point from 100 on."""
     return f'{value:,.0f}' if abs(value) >= 100 else f'{value:.3g}'
+
+
+def on_the_same_terms(before: Result, result: Result) -> tuple[Result, list[str]]:
+    """Return an earlier result without the stages that cannot be compared, and say why of each.
+
+    Left are those that both measured, on the same terms.
+    """
+    if before.quick != result.quick:
+        # The figures of tiny sizes say nothing about those of real ones.
+        return before.model_copy(update={'stages': ()}), ['one of them is quick']
+    kept, apart = [], []
+    for row in before.stages:
+        if result.of(row.stage) is None:
+            continue
+        differ = [
+            f'{term} {_told(before, term)}, now {_told(result, term)}'
+            for term in TERMS[row.stage]
+            if _told(before, term) != _told(result, term)
+        ]
+        if differ:
+            apart.append(f'{TITLES[row.stage]} ({", ".join(differ)})')
+        else:
+            kept.append(row)
+    return before.model_copy(update={'stages': tuple(kept)}), apart
+
+
+def _told(result: Result, term: str) -> str:
+    return str(result.settings.get(term, 'not noted'))
 
 
 def slower_than(before: Result, result: Result) -> list[str]:
