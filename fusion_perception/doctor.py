@@ -16,9 +16,9 @@ from rich.text import Text
 
 from fusion_perception.engines.base import TorchEngine
 from fusion_perception.engines.choice import ALLOWED_M, ENGINES, aged_m, try_engine
-from fusion_perception.learning.bag_examination import examine_recording
-from fusion_perception.learning.bag_topics import TopicSettings
-from fusion_perception.learning.folder import DataFolder
+from fusion_perception.learning.bags.examination import examine_recording
+from fusion_perception.learning.bags.topics import TopicSettings
+from fusion_perception.learning.data.folder import DataFolder
 from fusion_perception.models.bundle import Bundle, find_bundle, load_bundle
 from fusion_perception.runtime import Runtime, choose_device
 from fusion_perception.sensing.camera_info import CAMERA_MATRIX, Calibration, CameraMatrix

@@ -76,7 +76,7 @@ def bench(forty_scenes, tmp_path):
     """Return where the stages of a quick benchmark on the CPU work."""
     import torch
 
-    from fusion_perception.learning.benchmark_settings import Bench, BenchmarkSettings
+    from fusion_perception.learning.benchmarks.settings import Bench, BenchmarkSettings
 
     settings = BenchmarkSettings(out=tmp_path, quick=True, device='cpu')
     return Bench(settings, forty_scenes, 40, torch.device('cpu'), tmp_path)

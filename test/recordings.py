@@ -15,7 +15,7 @@ from rosbags.interfaces import (
 )
 from rosbags.rosbag2 import StoragePlugin, Writer
 
-from fusion_perception.learning.bag_writing import SECOND, BagWriter
+from fusion_perception.learning.bags.writing import SECOND, BagWriter
 from fusion_perception.learning.to_bag import BEGIN_NS, CAMERA_INFO, IMAGE, RANGES, TRUTH
 from fusion_perception.sensing.lidars import UniformGrid
 from fusion_perception.sensing.message_types import known_types

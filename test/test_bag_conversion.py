@@ -10,8 +10,8 @@ from PIL import Image
 from recordings import at, frames, record
 
 from fusion_perception import cli
+from fusion_perception.learning.data.folder import DataFolder
 from fusion_perception.learning.dataset import read_folder
-from fusion_perception.learning.folder import DataFolder
 from fusion_perception.learning.from_bag import FromBagSettings, from_bag
 from fusion_perception.learning.simulate import SimulateSettings, simulate
 from fusion_perception.learning.to_bag import (

@@ -9,14 +9,14 @@ import torch
 
 from fusion_perception.learning import notebook_baseline as notebook
 from fusion_perception.learning.benchmark import BenchmarkSettings, benchmark, keep_result
-from fusion_perception.learning.benchmark_bar import epochs_needed
-from fusion_perception.learning.benchmark_floor import Cost, Rates, cost_of, in_words, rates_of
-from fusion_perception.learning.benchmark_result import Machine, Result, Spread
-from fusion_perception.learning.benchmark_settings import USUAL, Bench, linked, prepared
-from fusion_perception.learning.benchmark_table import GOALS, TITLES, as_markdown, slower_than
-from fusion_perception.learning.benchmark_timing import Measured, alternate
+from fusion_perception.learning.benchmarks.bar import epochs_needed
+from fusion_perception.learning.benchmarks.floor import Cost, Rates, cost_of, in_words, rates_of
+from fusion_perception.learning.benchmarks.result import Machine, Result, Spread
+from fusion_perception.learning.benchmarks.settings import USUAL, Bench, linked, prepared
+from fusion_perception.learning.benchmarks.table import GOALS, TITLES, as_markdown, slower_than
+from fusion_perception.learning.benchmarks.timing import Measured, alternate
+from fusion_perception.learning.data.folder import DataFolder
 from fusion_perception.learning.dataset import PACKED, read_folder
-from fusion_perception.learning.folder import DataFolder
 from fusion_perception.models import build
 from fusion_perception.models.bundle import load_bundle, save_bundle
 from fusion_perception.sensing.lidars import UniformGrid

@@ -9,9 +9,9 @@ import torch
 
 from fusion_perception.learning import notebook_baseline as notebook
 from fusion_perception.learning.batches import TrainingData
-from fusion_perception.learning.benchmark_settings import linked
-from fusion_perception.learning.benchmark_table import GOALS
-from fusion_perception.learning.benchmark_training import (
+from fusion_perception.learning.benchmarks.settings import linked
+from fusion_perception.learning.benchmarks.table import GOALS
+from fusion_perception.learning.benchmarks.training import (
     Theirs,
     compare_losses,
     copy_weights,
@@ -19,8 +19,8 @@ from fusion_perception.learning.benchmark_training import (
     our_ways,
     projected_alike,
 )
+from fusion_perception.learning.data.folder import DataFolder
 from fusion_perception.learning.dataset import read_folder
-from fusion_perception.learning.folder import DataFolder
 from fusion_perception.learning.training import TrainSettings
 from fusion_perception.models import build
 from fusion_perception.sensing.geometry import direction_table, range_to_xyza
@@ -32,12 +32,11 @@ CPU = torch.device('cpu')
 
 def test_the_baseline_is_used_by_nothing_but_the_benchmark():
     users = {
-        path.name
+        path.parent
         for path in LEARNING.parent.rglob('*.py')
         if 'notebook_baseline' in path.read_text() and path.name != 'notebook_baseline.py'
     }
-    assert users
-    assert all(name.startswith('benchmark') for name in users)
+    assert users == {LEARNING / 'benchmarks'}
 
 
 def test_the_baseline_uses_nothing_of_the_package():

@@ -9,15 +9,15 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
+from fusion_perception.learning.data.freshness import FolderState, folder_state
+from fusion_perception.learning.data.transfer import to_device
 from fusion_perception.learning.dataset import (
     PACKED,
     packed_paths,
     read_folder,
     split_indices,
 )
-from fusion_perception.learning.freshness import FolderState, folder_state
 from fusion_perception.learning.simulate import SimulateSettings, simulate
-from fusion_perception.learning.transfer import to_device
 from fusion_perception.sensing.geometry import range_to_xyza
 
 COUNT = 6

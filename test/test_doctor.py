@@ -7,7 +7,7 @@ from recordings import IMAGE, RANGES, SECOND, at, bent_info, frames, record
 
 from fusion_perception.cli import main
 from fusion_perception.doctor import DoctorSettings, doctor, report
-from fusion_perception.learning.bag_writing import BagWriter
+from fusion_perception.learning.bags.writing import BagWriter
 from fusion_perception.learning.simulate import SimulateSettings, simulate
 from fusion_perception.learning.to_bag import ToBagSettings, to_bag
 from fusion_perception.models import build

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from fusion_perception.learning.data.drafts import draft_in
 from fusion_perception.learning.dataset import PACKED, read_folder
-from fusion_perception.learning.drafts import draft_in
 from fusion_perception.learning.simulate import SimulateSettings, simulate
 
 pytest.importorskip('fcntl', reason='needs file locks, of Linux or macOS')
@@ -18,7 +18,7 @@ pytest.importorskip('fcntl', reason='needs file locks, of Linux or macOS')
 HOLD_A_DRAFT = """
 import sys
 from pathlib import Path
-from fusion_perception.learning.drafts import draft_in
+from fusion_perception.learning.data.drafts import draft_in
 with draft_in(Path(sys.argv[1])) as draft:
     (draft / 'scenes.packed').write_bytes(bytes(1000))
     print(draft, flush=True)

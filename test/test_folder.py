@@ -9,8 +9,8 @@ import torch
 from PIL import Image
 
 from fusion_perception import cli
+from fusion_perception.learning.data.folder import DataFolder, in_threads, read_image
 from fusion_perception.learning.dataset import read_folder
-from fusion_perception.learning.folder import DataFolder, in_threads, read_image
 from fusion_perception.learning.simulate import SimulateSettings, simulate, write_folder
 from fusion_perception.sensing.lidars import UniformGrid, lidar_from_tables
 from fusion_perception.sensing.observation import Camera

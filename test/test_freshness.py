@@ -9,13 +9,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fusion_perception.learning.dataset import PACKED, read_folder
-from fusion_perception.learning.freshness import (
+from fusion_perception.learning.data.freshness import (
     FolderState,
     folder_state,
     is_untouched,
     span_of,
 )
+from fusion_perception.learning.dataset import PACKED, read_folder
 from fusion_perception.learning.simulate import SimulateSettings, simulate
 
 COUNT = 6

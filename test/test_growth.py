@@ -5,11 +5,11 @@ import json
 import pytest
 import torch
 
-from fusion_perception.learning import growth
 from fusion_perception.learning.benchmark import keep_growth
-from fusion_perception.learning.benchmark_machine import describe
-from fusion_perception.learning.benchmark_settings import Bench, BenchmarkSettings
-from fusion_perception.learning.growth_curve import Curve, Point, as_markdown, exponent
+from fusion_perception.learning.benchmarks import growth
+from fusion_perception.learning.benchmarks.growth_curve import Curve, Point, as_markdown, exponent
+from fusion_perception.learning.benchmarks.machine import describe
+from fusion_perception.learning.benchmarks.settings import Bench, BenchmarkSettings
 from fusion_perception.learning.simulate import SimulateSettings, simulate
 
 pytestmark = pytest.mark.usefixtures('one_thread')

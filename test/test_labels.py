@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import torch
 
+from fusion_perception.learning.data.labels import read_positions, write_positions
 from fusion_perception.learning.dataset import read_folder
-from fusion_perception.learning.labels import read_positions, write_positions
 from fusion_perception.learning.simulate import SimulateSettings, simulate
 from fusion_perception.sensing.rig import Rig
 

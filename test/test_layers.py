@@ -19,6 +19,12 @@ ALLOWED = {
     'ros': {'sensing', 'models', 'engines', 'runtime', 'simulation'},
     'launch': {'sensing', 'models', 'engines', 'runtime', 'simulation', 'ros'},
 }
+# What a folder within learning/ may import of learning, and who of learning may import a folder.
+IMPORTS_WITHIN = {'data': {'data'}, 'bags': {'data', 'bags'}}
+IMPORTED_WITHIN = {
+    'reports': {'reports', 'report', 'evaluation'},
+    'benchmarks': {'benchmarks', 'benchmark'},
+}
 MEETING_POINTS = {'cli', 'demo', 'doctor'}  # may import anything, ROS only inside functions
 FOLDERS = {'sensing', 'models', 'engines', 'simulation', 'learning', 'ros', 'bundles'}
 ROS_FOLDERS = {'ros', 'launch'}
@@ -36,7 +42,7 @@ EXCEPTED = {
     ('ros/process.py', 'os._exit'): 'a busy robot does not wait for torch to be taken apart',
     ('ros/process.py', 'SystemExit'): 'a signal ends the process before there is a node',
     ('ros/node_settings.py', 'sys.stdout'): 'run by itself, `make parameters` redirects it',
-    ('learning/plain_packing.py', 'sys.stdout'): 'a pipe to the process that asks',
+    ('learning/data/plain_packing.py', 'sys.stdout'): 'a pipe to the process that asks',
     ('sensing/settings.py', 'typing.Any'): 'what pydantic says of a fault is of any type',
 }
 HOMELESS = {'utils.py', 'util.py', 'common.py', 'helpers.py', 'misc.py'}
@@ -100,6 +106,13 @@ def outlets(tree: ast.Module) -> list[tuple[str, int]]:
     return found
 
 
+def may_meet(part: str, target: str) -> bool:
+    """Say whether a file or folder of learning/ may import another one."""
+    return target in IMPORTS_WITHIN.get(part, {target}) and part in IMPORTED_WITHIN.get(
+        target, {part}
+    )
+
+
 def faults(file: Path, source: str) -> list[str]:
     """List what a file (its path relative to the root, its text) does against the rules."""
     tree = ast.parse(source)
@@ -123,6 +136,9 @@ def faults(file: Path, source: str) -> list[str]:
             anything = layer in MEETING_POINTS or target in (layer, '__version__')
             if not anything and target not in ALLOWED.get(layer, set()):
                 found.append(f'{where}, which {layer} may not')
+            learnt = [*module.split('.'), ''][2]
+            if layer == target == 'learning' and not may_meet(parts[2], learnt):
+                found.append(f'{where}, which learning/{parts[2]} may not')
             if layer in MEETING_POINTS and target == 'ros' and at_import:
                 found.append(f'{where} at import time, but must run where no ROS is')
         excepted = layer in ROS_FOLDERS or (inside, module) in EXCEPTED
@@ -184,6 +200,11 @@ def test_each_module_beside_the_folders_is_known_to_the_rule():
         ('learning/a.py', 'def f():\n    from sensor_msgs.msg import Image', 'know ROS packages'),
         ('demo.py', 'import rclpy', 'where no ROS is'),
         ('demo.py', 'from fusion_perception.ros import messages', 'where no ROS is'),
+        ('learning/data/a.py', 'from fusion_perception.learning import dataset', 'may not'),
+        ('learning/bags/a.py', 'from fusion_perception.learning.run import Run', 'may not'),
+        ('learning/data/a.py', 'from fusion_perception.learning.bags import pairs', 'may not'),
+        ('learning/train.py', 'from fusion_perception.learning.reports import html', 'may not'),
+        ('learning/bag.py', 'import fusion_perception.learning.benchmarks.bar', 'may not'),
         ('models/a.py', 'import pickle', 'unpickled'),
         ('models/a.py', 'torch.load(path, weights_only=False)', 'unpickles'),
         ('models/a.py', 'torch.load(path)', 'weights_only=True'),
@@ -214,6 +235,9 @@ def test_the_rule_catches_a_planted_fault(file, source, complaint):
         ('demo.py', 'def f():\n    import rclpy\n    from fusion_perception.ros import messages'),
         ('demo.py', 'if TYPE_CHECKING:\n    from rclpy.node import Node'),
         ('learning/a.py', 'from fusion_perception import __version__\nimport numpy as np'),
+        ('learning/bags/a.py', 'from fusion_perception.learning.data.labels import check_labels'),
+        ('learning/reports/a.py', 'from fusion_perception.learning.reports import figures'),
+        ('learning/benchmark.py', 'from fusion_perception.learning.benchmarks import bar'),
         ('ros/a.py', 'import rclpy\nfrom fusion_perception.runtime import Runtime'),
         ('cli.py', 'print(1)'),
         ('ros/a.py', "if __name__ == '__main__':\n    sys.exit(main())"),

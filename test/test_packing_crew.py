@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 from PIL import Image, PngImagePlugin
 
+from fusion_perception.learning.data.folder import DataFolder
+from fusion_perception.learning.data.packing import Packing
+from fusion_perception.learning.data.packing_crew import _Helper, pack_scenes
+from fusion_perception.learning.data.plain_packing import Places, PlainPacking
 from fusion_perception.learning.dataset import PACKED, read_folder
-from fusion_perception.learning.folder import DataFolder
-from fusion_perception.learning.packing import Packing
-from fusion_perception.learning.packing_crew import _Helper, pack_scenes
-from fusion_perception.learning.plain_packing import Places, PlainPacking
 from fusion_perception.learning.simulate import SimulateSettings, simulate
 
 COUNT, CHUNK = 24, 3

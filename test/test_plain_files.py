@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image, PngImagePlugin
 
-from fusion_perception.learning.folder import read_image, read_ranges
-from fusion_perception.learning.plain_files import plain_npy, plain_png
+from fusion_perception.learning.data.folder import read_image, read_ranges
+from fusion_perception.learning.data.plain_files import plain_npy, plain_png
 
 RANDOM = np.random.default_rng(0)
 

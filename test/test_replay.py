@@ -22,7 +22,7 @@ from small_bundles import small_bundle
 from std_msgs.msg import String
 
 from fusion_perception import cli
-from fusion_perception.learning.bag_writing import SECOND
+from fusion_perception.learning.bags.writing import SECOND
 from fusion_perception.learning.to_bag import CAMERA_INFO, IMAGE, RANGES
 from fusion_perception.sensing.decode import stamp_ns
 from fusion_perception.sensing.rep103 import centers_of

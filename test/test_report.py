@@ -15,18 +15,18 @@ from recordings import record
 from small_bundles import small_bundle
 
 from fusion_perception.learning.bag_evidence import from_bags
-from fusion_perception.learning.bag_pairs import BagSettings
+from fusion_perception.learning.bags.judging import JudgedFrame
+from fusion_perception.learning.bags.pairs import BagSettings
 from fusion_perception.learning.evaluation import EvaluateSettings, evaluate
-from fusion_perception.learning.judging import JudgedFrame
-from fusion_perception.learning.report_errors import Axis, Errors, share_within
-from fusion_perception.learning.report_figures import (
+from fusion_perception.learning.reports.errors import Axis, Errors, share_within
+from fusion_perception.learning.reports.figures import (
     error_against_range,
     error_distribution,
     error_over_time,
 )
-from fusion_perception.learning.report_frames import frame_views
-from fusion_perception.learning.report_html import drawing
-from fusion_perception.learning.report_timeline import rates
+from fusion_perception.learning.reports.frames import frame_views
+from fusion_perception.learning.reports.html import drawing
+from fusion_perception.learning.reports.timeline import rates
 from fusion_perception.learning.simulate import SimulateSettings, simulate
 from fusion_perception.learning.to_bag import IMAGE, RANGES, TRUTH
 from fusion_perception.models.bundle import load_bundle

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from recordings import at
 
-from fusion_perception.learning.bag_writing import BagWriter
+from fusion_perception.learning.bags.truth import Truth, read_truth
+from fusion_perception.learning.bags.writing import BagWriter
 from fusion_perception.learning.to_bag import TRUTH
-from fusion_perception.learning.truth import Truth, read_truth
 from fusion_perception.sensing.recording import Recording
 
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fusion_perception.learning.folder import DataFolder
+from fusion_perception.learning.data.folder import DataFolder
 from fusion_perception.learning.plots import (
     Box,
     images_figure,

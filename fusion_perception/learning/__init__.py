@@ -1,0 +1,1 @@
+"""Turn data folders and recordings into bundles, tables and pictures."""

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from shlex import quote
 
-from fusion_perception.learning.bag_pairs import BagPairs, BagSettings, Progress
-from fusion_perception.learning.bag_topics import Topics, choose_topics
-from fusion_perception.learning.judging import TIMED_PAIRS, Judge, Judged, JudgedFrame
-from fusion_perception.learning.truth import Truth, no_truth, read_truth
+from fusion_perception.learning.bags.judging import TIMED_PAIRS, Judge, Judged, JudgedFrame
+from fusion_perception.learning.bags.pairs import BagPairs, BagSettings, Progress
+from fusion_perception.learning.bags.topics import Topics, choose_topics
+from fusion_perception.learning.bags.truth import Truth, no_truth, read_truth
 from fusion_perception.runtime import Runtime
 from fusion_perception.sensing.intake import Needs
 from fusion_perception.sensing.ledger import Stream, StreamCounts

@@ -8,28 +8,28 @@ from collections.abc import Callable
 from datetime import datetime, timezone
 from pathlib import Path
 
-from fusion_perception.learning.benchmark_bar import time_to_mse
-from fusion_perception.learning.benchmark_machine import describe
-from fusion_perception.learning.benchmark_result import Machine, Result, Stage
-from fusion_perception.learning.benchmark_settings import Bench, BenchmarkSettings, prepared
-from fusion_perception.learning.benchmark_stages import (
+from fusion_perception.learning.benchmarks.bar import time_to_mse
+from fusion_perception.learning.benchmarks.growth import growth
+from fusion_perception.learning.benchmarks.growth_curve import Curve, draw
+from fusion_perception.learning.benchmarks.growth_curve import as_markdown as as_table
+from fusion_perception.learning.benchmarks.machine import describe
+from fusion_perception.learning.benchmarks.result import Machine, Result, Stage
+from fusion_perception.learning.benchmarks.settings import Bench, BenchmarkSettings, prepared
+from fusion_perception.learning.benchmarks.stages import (
     inference,
     loading,
     simulator,
     throughput,
     xyza,
 )
-from fusion_perception.learning.benchmark_table import (
+from fusion_perception.learning.benchmarks.table import (
     as_markdown,
     goal_of,
     on_the_same_terms,
     slower_than,
 )
-from fusion_perception.learning.benchmark_timing import Measured
-from fusion_perception.learning.benchmark_training import training
-from fusion_perception.learning.growth import growth
-from fusion_perception.learning.growth_curve import Curve, draw
-from fusion_perception.learning.growth_curve import as_markdown as as_table
+from fusion_perception.learning.benchmarks.timing import Measured
+from fusion_perception.learning.benchmarks.training import training
 from fusion_perception.runtime import choose_device
 
 __all__ = ['STAGES', 'BenchmarkSettings', 'benchmark']

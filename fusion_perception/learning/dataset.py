@@ -16,13 +16,13 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from fusion_perception.learning.drafts import draft_in
-from fusion_perception.learning.folder import LABELS, DataFolder
-from fusion_perception.learning.freshness import FolderState, folder_state, is_untouched
-from fusion_perception.learning.packing import Packing
-from fusion_perception.learning.packing_crew import pack_scenes
-from fusion_perception.learning.plain_packing import Places
-from fusion_perception.learning.transfer import to_device
+from fusion_perception.learning.data.drafts import draft_in
+from fusion_perception.learning.data.folder import LABELS, DataFolder
+from fusion_perception.learning.data.freshness import FolderState, folder_state, is_untouched
+from fusion_perception.learning.data.packing import Packing
+from fusion_perception.learning.data.packing_crew import pack_scenes
+from fusion_perception.learning.data.plain_packing import Places
+from fusion_perception.learning.data.transfer import to_device
 from fusion_perception.sensing.assembly import CameraMatrices, observe_flagged
 from fusion_perception.sensing.geometry import transform_points
 from fusion_perception.sensing.observation import Lidar, Observation

@@ -18,7 +18,8 @@ from tqdm import tqdm
 from typing_extensions import Self
 
 from fusion_perception.learning.bag_evidence import from_bags, write_predictions
-from fusion_perception.learning.bag_pairs import BagSettings
+from fusion_perception.learning.bags.judging import WORST, JudgedFrame
+from fusion_perception.learning.bags.pairs import BagSettings
 from fusion_perception.learning.batches import fingerprint
 from fusion_perception.learning.dataset import SceneSet, read_folder
 from fusion_perception.learning.evidence import Evidence, score_of, spread
@@ -31,10 +32,9 @@ from fusion_perception.learning.gates import (
     read_baseline,
     write_baseline,
 )
-from fusion_perception.learning.judging import WORST, JudgedFrame
 from fusion_perception.learning.metrics import distances
 from fusion_perception.learning.report import write_html
-from fusion_perception.learning.report_folder import made_beforehand
+from fusion_perception.learning.reports.folder import made_beforehand
 from fusion_perception.learning.run import versions
 from fusion_perception.learning.stress import stressed
 from fusion_perception.models.bundle import Bundle, explain_difference, load_bundle

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from fusion_perception.learning.bag import BagRun
-from fusion_perception.learning.judging import JudgedFrame
+from fusion_perception.learning.bags.judging import JudgedFrame
 from fusion_perception.learning.metrics import Scores, score
 from fusion_perception.sensing.ledger import Stream, StreamCounts
 from fusion_perception.sensing.observation import Mode, Prediction

@@ -14,12 +14,12 @@ from pydantic import Field
 from tqdm import tqdm
 
 from fusion_perception.learning.bag import check_frames
-from fusion_perception.learning.bag_pairs import BagPair, BagPairs, BagSettings
-from fusion_perception.learning.bag_topics import choose_topics
-from fusion_perception.learning.folder import LABELS, RIG
-from fusion_perception.learning.folder_writing import FolderWriter, check_is_new
-from fusion_perception.learning.labels import read_positions
-from fusion_perception.learning.truth import Truth, read_truth
+from fusion_perception.learning.bags.pairs import BagPair, BagPairs, BagSettings
+from fusion_perception.learning.bags.topics import choose_topics
+from fusion_perception.learning.bags.truth import Truth, read_truth
+from fusion_perception.learning.data.folder import LABELS, RIG
+from fusion_perception.learning.data.folder_writing import FolderWriter, check_is_new
+from fusion_perception.learning.data.labels import read_positions
 from fusion_perception.models.bundle import load_bundle
 from fusion_perception.sensing.intake import Needs, arrays_of
 from fusion_perception.sensing.lidars import (

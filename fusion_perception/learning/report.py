@@ -8,12 +8,12 @@ from typing import cast
 
 from matplotlib import RcParams, rc_context
 
-from fusion_perception.learning import report_sections as parts
 from fusion_perception.learning.evidence import Evidence
 from fusion_perception.learning.metrics import HIT_RADII_M
-from fusion_perception.learning.report_errors import Axis, errors_of
-from fusion_perception.learning.report_html import DRAWING, STYLE, headline, section, text
-from fusion_perception.learning.report_sections import WITHIN, Report
+from fusion_perception.learning.reports import sections as parts
+from fusion_perception.learning.reports.errors import Axis, errors_of
+from fusion_perception.learning.reports.html import DRAWING, STYLE, headline, section, text
+from fusion_perception.learning.reports.sections import WITHIN, Report
 from fusion_perception.models.bundle import Bundle
 
 

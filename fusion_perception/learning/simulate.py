@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from pydantic import Field
 from tqdm import tqdm
 
-from fusion_perception.learning.folder import in_threads
-from fusion_perception.learning.folder_writing import FolderWriter
+from fusion_perception.learning.data.folder import in_threads
+from fusion_perception.learning.data.folder_writing import FolderWriter
 from fusion_perception.sensing.lidars import UniformGrid, read_lidar
 from fusion_perception.sensing.observation import Lidar
 from fusion_perception.sensing.ouster import OusterFrame

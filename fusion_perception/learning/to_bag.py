@@ -10,8 +10,8 @@ import tyro
 from pydantic import Field
 from tqdm import tqdm
 
-from fusion_perception.learning.bag_writing import SECOND, BagWriter, Compression, Storage
-from fusion_perception.learning.folder import DataFolder
+from fusion_perception.learning.bags.writing import SECOND, BagWriter, Compression, Storage
+from fusion_perception.learning.data.folder import DataFolder
 from fusion_perception.sensing.settings import Settings
 
 # Any fixed time that is not zero: the same data always makes the same recording.

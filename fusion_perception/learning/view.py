@@ -9,7 +9,7 @@ import torch
 import tyro
 from pydantic import Field
 
-from fusion_perception.learning.folder import DISTANCES, IMAGES, RANGES, DataFolder
+from fusion_perception.learning.data.folder import DISTANCES, IMAGES, RANGES, DataFolder
 from fusion_perception.learning.plots import (
     Box,
     images_figure,

@@ -1,0 +1,1 @@
+"""Turn topics into calls of the runtime, and predictions into topics."""

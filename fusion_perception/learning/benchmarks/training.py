@@ -14,10 +14,10 @@ from torch.utils.data import DataLoader
 
 from fusion_perception.learning import notebook_baseline as notebook
 from fusion_perception.learning.batches import TrainingData
-from fusion_perception.learning.benchmark_settings import Bench, linked
-from fusion_perception.learning.benchmark_timing import Measured, alternate, seconds_of
+from fusion_perception.learning.benchmarks.settings import Bench, linked
+from fusion_perception.learning.benchmarks.timing import Measured, alternate, seconds_of
+from fusion_perception.learning.data.folder import RIG, DataFolder
 from fusion_perception.learning.dataset import RawBatch, read_folder, split_indices
-from fusion_perception.learning.folder import RIG, DataFolder
 from fusion_perception.learning.learner import Learner
 from fusion_perception.learning.training import TrainSettings, start_fabric
 from fusion_perception.models import FusionModel, Stage, build

@@ -11,8 +11,8 @@ import tyro
 from numpy.typing import NDArray
 from pydantic import Field
 
-from fusion_perception.learning.bag_topics import CAMERA_INFO, Topics, TopicSettings
-from fusion_perception.learning.timeline import Timeline
+from fusion_perception.learning.bags.timeline import Timeline
+from fusion_perception.learning.bags.topics import CAMERA_INFO, Topics, TopicSettings
 from fusion_perception.sensing.camera_findings import of_lens
 from fusion_perception.sensing.camera_info import (
     CAMERA_MATRIX,

@@ -10,8 +10,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from fusion_perception.learning.bags.judging import MODES
 from fusion_perception.learning.evidence import Evidence
-from fusion_perception.learning.judging import MODES
 from fusion_perception.learning.metrics import distances
 from fusion_perception.sensing.observation import Mode
 

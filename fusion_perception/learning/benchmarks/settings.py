@@ -13,7 +13,7 @@ from typing import Literal, get_args
 import torch
 from pydantic import Field
 
-from fusion_perception.learning.folder import IMAGES, RANGES, DataFolder
+from fusion_perception.learning.data.folder import IMAGES, RANGES, DataFolder
 from fusion_perception.learning.simulate import SimulateSettings, simulate
 from fusion_perception.runtime import Device, EngineChoice, Precision
 from fusion_perception.sensing.settings import Settings

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import torch
 
-from fusion_perception.learning.benchmark_result import Spread, Stage
+from fusion_perception.learning.benchmarks.result import Spread, Stage
 
 Work = Callable[[], object]
 # Measures once and returns the figure: seconds, or whatever the stage counts in.

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from fusion_perception.learning.benchmark_result import Result, Spread
-from fusion_perception.learning.benchmark_timing import better
+from fusion_perception.learning.benchmarks.result import Result, Spread
+from fusion_perception.learning.benchmarks.timing import better
 
 # What to reach on a CPU and on a GPU: so many times better than the notebook's way, or where
 # nothing is compared so many scenes a second.

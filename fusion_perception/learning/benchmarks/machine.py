@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 
-from fusion_perception.learning.benchmark_result import Machine
+from fusion_perception.learning.benchmarks.result import Machine
 from fusion_perception.learning.memory import memory_bytes
 from fusion_perception.learning.run import git_commit, versions
 

@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from fusion_perception.learning.drafts import write_whole
+from fusion_perception.learning.data.drafts import write_whole
 from fusion_perception.sensing.geometry import transform_points
 from fusion_perception.sensing.observation import Lidar
 

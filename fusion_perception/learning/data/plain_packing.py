@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import TextIO
 
-from fusion_perception.learning.plain_files import plain_npy, plain_png
+from fusion_perception.learning.data.plain_files import plain_npy, plain_png
 
 Names = Sequence[tuple[str, str]]
 

@@ -13,8 +13,8 @@ import torch
 from torch.nn.functional import conv2d
 from torch.utils.flop_counter import FlopCounterMode
 
-from fusion_perception.learning.benchmark_settings import Bench
-from fusion_perception.learning.benchmark_timing import Measure, Work, alternate, seconds_of
+from fusion_perception.learning.benchmarks.settings import Bench
+from fusion_perception.learning.benchmarks.timing import Measure, Work, alternate, seconds_of
 from fusion_perception.models.bundle import Bundle
 from fusion_perception.sensing.assembly import observe
 

@@ -19,7 +19,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
-from fusion_perception.learning.folder import IMAGES, RANGES
+from fusion_perception.learning.data.folder import IMAGES, RANGES
 
 # Raise it whenever the content or the checks of a packed file change: older ones are rebuilt.
 PACKED_VERSION = '2'

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-from fusion_perception.learning.folder import IMAGES, LABELS, RANGES
+from fusion_perception.learning.data.folder import IMAGES, LABELS, RANGES
 
 
 def repeated(folder: Path, out: Path, count: int) -> Path:

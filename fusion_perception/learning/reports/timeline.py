@@ -11,9 +11,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from fusion_perception.learning.bag import BagRun
-from fusion_perception.learning.judging import MODES
-from fusion_perception.learning.report_errors import MOST_POINTS, Axis, Floats
-from fusion_perception.learning.report_figures import MODE_NAMES, WIDTH, part_recordings
+from fusion_perception.learning.bags.judging import MODES
+from fusion_perception.learning.reports.errors import MOST_POINTS, Axis, Floats
+from fusion_perception.learning.reports.figures import MODE_NAMES, WIDTH, part_recordings
 from fusion_perception.sensing.ledger import CAUSES, STREAMS
 
 # From dark to light and back, with hatches: neighbours differ in grey as well.

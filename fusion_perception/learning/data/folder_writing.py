@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from fusion_perception.learning.folder import DISTANCES, IMAGES, LABELS, RANGES, RIG
-from fusion_perception.learning.labels import write_positions
+from fusion_perception.learning.data.folder import DISTANCES, IMAGES, LABELS, RANGES, RIG
+from fusion_perception.learning.data.labels import write_positions
 from fusion_perception.sensing.observation import Lidar
 from fusion_perception.sensing.rig import Rig
 

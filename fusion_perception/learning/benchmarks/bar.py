@@ -9,8 +9,8 @@ from itertools import count
 from pathlib import Path
 
 from fusion_perception.learning import notebook_baseline as notebook
-from fusion_perception.learning.benchmark_settings import Bench
-from fusion_perception.learning.benchmark_timing import Measured, alternate, seconds_of
+from fusion_perception.learning.benchmarks.settings import Bench
+from fusion_perception.learning.benchmarks.timing import Measured, alternate, seconds_of
 from fusion_perception.learning.dataset import split_indices
 from fusion_perception.learning.recipe import Recipe
 from fusion_perception.learning.training import TrainSettings, train

@@ -12,12 +12,12 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from fusion_perception.learning.judging import JudgedFrame
+from fusion_perception.learning.bags.judging import JudgedFrame
 from fusion_perception.learning.plots import GREENS, points_of, upright
-from fusion_perception.learning.report_errors import Floats, share_within
-from fusion_perception.learning.report_figures import MODE_NAMES
-from fusion_perception.learning.report_html import listed, table, text
-from fusion_perception.learning.report_marks import ELLIPSE_DEVIATIONS, ellipse, marked
+from fusion_perception.learning.reports.errors import Floats, share_within
+from fusion_perception.learning.reports.figures import MODE_NAMES
+from fusion_perception.learning.reports.html import listed, table, text
+from fusion_perception.learning.reports.marks import ELLIPSE_DEVIATIONS, ellipse, marked
 from fusion_perception.sensing.geometry import project, transform_points
 from fusion_perception.sensing.observation import Camera, Lidar
 

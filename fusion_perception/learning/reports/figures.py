@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from fusion_perception.learning.metrics import HIT_RADII_M
-from fusion_perception.learning.report_errors import (
+from fusion_perception.learning.reports.errors import (
     MOST_POINTS,
     Axis,
     Errors,

@@ -17,7 +17,7 @@ from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import fusion_perception
-from fusion_perception.learning.plain_packing import Names, Places, PlainPacking
+from fusion_perception.learning.data.plain_packing import Names, Places, PlainPacking
 
 log = logging.getLogger(__name__)
 
@@ -89,7 +89,7 @@ class _Helper:
         root = str(Path(fusion_perception.__file__).parents[1])
         path = os.pathsep.join((root, *(entry for entry in sys.path if entry)))
         self._process = subprocess.Popen(
-            (sys.executable, '-S', '-m', 'fusion_perception.learning.plain_packing'),
+            (sys.executable, '-S', '-m', 'fusion_perception.learning.data.plain_packing'),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,

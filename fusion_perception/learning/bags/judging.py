@@ -14,9 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 from typing_extensions import Self
 
-from fusion_perception.learning.bag_pairs import BagPair
-from fusion_perception.learning.timeline import Timeline
-from fusion_perception.learning.truth import Truth
+from fusion_perception.learning.bags.pairs import BagPair
+from fusion_perception.learning.bags.timeline import Timeline
+from fusion_perception.learning.bags.truth import Truth
 from fusion_perception.runtime import Runtime
 from fusion_perception.sensing.intake import Intake, arrays_of
 from fusion_perception.sensing.observation import Camera, Mode, Observation, Prediction

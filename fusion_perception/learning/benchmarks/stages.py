@@ -7,10 +7,10 @@ from functools import partial
 import torch
 
 from fusion_perception.learning import notebook_baseline as notebook
-from fusion_perception.learning.benchmark_floor import cost_of, rates_of
-from fusion_perception.learning.benchmark_floor import in_words as floor_in_words
-from fusion_perception.learning.benchmark_settings import Bench
-from fusion_perception.learning.benchmark_timing import (
+from fusion_perception.learning.benchmarks.floor import cost_of, rates_of
+from fusion_perception.learning.benchmarks.floor import in_words as floor_in_words
+from fusion_perception.learning.benchmarks.settings import Bench
+from fusion_perception.learning.benchmarks.timing import (
     Measured,
     Work,
     alternate,

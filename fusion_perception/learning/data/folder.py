@@ -22,8 +22,8 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from fusion_perception.learning.labels import check_labels, read_positions
-from fusion_perception.learning.plain_files import plain_npy, plain_png
+from fusion_perception.learning.data.labels import check_labels, read_positions
+from fusion_perception.learning.data.plain_files import plain_npy, plain_png
 from fusion_perception.sensing.lidars import lidar_from_tables
 from fusion_perception.sensing.observation import Lidar
 from fusion_perception.sensing.rig import Rig

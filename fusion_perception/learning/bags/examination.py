@@ -5,7 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import cast
 
-from fusion_perception.learning.bag_topics import CAMERA_INFO, Topics, TopicSettings, choose_topics
+from fusion_perception.learning.bags.topics import (
+    CAMERA_INFO,
+    Topics,
+    TopicSettings,
+    choose_topics,
+)
 from fusion_perception.sensing.camera_info import Calibration, CameraInfoMessage
 from fusion_perception.sensing.facts import CameraFacts, Facts, Source
 from fusion_perception.sensing.finding import Finding, of_fault, worst

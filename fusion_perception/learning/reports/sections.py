@@ -8,15 +8,15 @@ from typing import cast
 
 import numpy as np
 
-from fusion_perception.learning import report_figures as figures
 from fusion_perception.learning.evidence import Evidence
 from fusion_perception.learning.metrics import HIT_RADII_M
-from fusion_perception.learning.report_errors import MOST_POINTS, Axis, Errors
-from fusion_perception.learning.report_figures import MODE_NAMES
-from fusion_perception.learning.report_frames import frame_views
-from fusion_perception.learning.report_html import drawing, facts, listed, table, text
-from fusion_perception.learning.report_marks import key_to_marks
-from fusion_perception.learning.report_timeline import drops_over_time, modes_over_time
+from fusion_perception.learning.reports import figures
+from fusion_perception.learning.reports.errors import MOST_POINTS, Axis, Errors
+from fusion_perception.learning.reports.figures import MODE_NAMES
+from fusion_perception.learning.reports.frames import frame_views
+from fusion_perception.learning.reports.html import drawing, facts, listed, table, text
+from fusion_perception.learning.reports.marks import key_to_marks
+from fusion_perception.learning.reports.timeline import drops_over_time, modes_over_time
 from fusion_perception.models.bundle import Bundle
 from fusion_perception.sensing.observation import Mode
 

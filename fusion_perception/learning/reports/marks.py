@@ -6,10 +6,10 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from fusion_perception.learning.judging import JudgedFrame
-from fusion_perception.learning.report_errors import Floats
-from fusion_perception.learning.report_figures import look_of
-from fusion_perception.learning.report_html import text
+from fusion_perception.learning.bags.judging import JudgedFrame
+from fusion_perception.learning.reports.errors import Floats
+from fusion_perception.learning.reports.figures import look_of
+from fusion_perception.learning.reports.html import text
 
 # Where a centre lies in a drawing; None where it is out of sight.
 Place = Callable[[Floats], tuple[float, float] | None]

@@ -1,0 +1,1 @@
+"""Read recordings as a node would, and judge what comes of them."""

@@ -1,0 +1,1 @@
+"""Read, check, pack and write data folders."""

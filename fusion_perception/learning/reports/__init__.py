@@ -1,0 +1,1 @@
+"""Make the parts of the page of an evaluation."""
