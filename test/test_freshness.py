@@ -185,6 +185,13 @@ def test_a_file_that_a_link_stands_for_is_looked_at(folder: Path) -> None:
     assert not is_untouched(folder, state)
 
 
+def test_a_link_that_leads_nowhere_is_named_with_what_to_do(folder: Path) -> None:
+    (folder / 'lidar/0001.npy').unlink()
+    (folder / 'lidar/0001.npy').symlink_to(folder / 'nothing')
+    with pytest.raises(FileNotFoundError, match=r'lidar/0001.npy leads nowhere .*Restore what it'):
+        read_folder(folder)
+
+
 @needs_find
 def test_a_change_by_a_clock_that_was_set_back_is_seen(folder: Path) -> None:
     state = folder_state(folder)

@@ -138,7 +138,7 @@ def _looked_at(
     """Return the names in a folder, sorted; size, modification time and inode of each; ctimes.
 
     Times are in ns. Nothing but what the system takes to answer should stay. Where there is no
-    such folder, there are no files.
+    such folder, there are no files. Raises FileNotFoundError for a link that leads nowhere.
     """
     if not folder.is_dir():
         return [], array('q'), array('q')
@@ -150,7 +150,13 @@ def _looked_at(
         numbers, changed = array('q'), array('q')
         stat, add, note = os.stat, numbers.append, changed.append
         for name in names:
-            found = stat(name, dir_fd=handle)
+            try:
+                found = stat(name, dir_fd=handle)
+            except FileNotFoundError:
+                raise FileNotFoundError(
+                    f'{folder / name} leads nowhere or has just been removed. Restore what it '
+                    'stands for, or remove it with its label.'
+                ) from None
             add(found.st_size)
             add(found.st_mtime_ns)
             add(found.st_ino % _INODES)
