@@ -7,9 +7,8 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, cast
+from typing import TYPE_CHECKING, cast
 
-import tyro
 from pydantic import Field
 from rich.console import Console
 from rich.text import Text
@@ -17,17 +16,13 @@ from rich.text import Text
 from fusion_perception.engines.base import TorchEngine
 from fusion_perception.engines.choice import ALLOWED_M, ENGINES, aged_m, try_engine
 from fusion_perception.learning.bags.examination import examine_recording
-from fusion_perception.learning.bags.topics import TopicSettings
+from fusion_perception.learning.bags.settings import RecordingSettings
 from fusion_perception.learning.data.folder import DataFolder
 from fusion_perception.models.bundle import Bundle, find_bundle, load_bundle
 from fusion_perception.runtime import Runtime, choose_device
-from fusion_perception.sensing.camera_info import CAMERA_MATRIX, Calibration, CameraMatrix
-from fusion_perception.sensing.decode import INVALID_VALUES, RANGE_SCALE, InvalidValues, RangeScale
 from fusion_perception.sensing.finding import Finding, Level, of_fault, worst
 from fusion_perception.sensing.findings import diagnose
-from fusion_perception.sensing.observation import Camera
-from fusion_perception.sensing.pairing import PairingSettings
-from fusion_perception.sensing.watch import Watch, of_streams
+from fusion_perception.sensing.watch import of_streams
 
 if TYPE_CHECKING:
     from fusion_perception.ros.examination import Examined
@@ -37,7 +32,7 @@ DISCOVERY_S = 5.0
 COLOURS = {'OK': 'green', 'WARN': 'yellow', 'ERROR': 'bold red'}
 
 
-class DoctorSettings(TopicSettings):
+class DoctorSettings(RecordingSettings):
     """What to examine; exactly one of --live, --bag, --bundle and --data."""
 
     live: bool = Field(False, description='The fusion node that runs in this ROS_DOMAIN_ID')
@@ -46,12 +41,6 @@ class DoctorSettings(TopicSettings):
     data: Path | None = Field(None, description='A data folder')
     node: str | None = Field(None, description='Which node, where several run (--live)')
     seconds: float = Field(5.0, gt=0, le=3600, description='How long to listen (--live)')
-    pairing: Annotated[PairingSettings, tyro.conf.arg(name='')] = Field(
-        PairingSettings(), description='What belongs together (--bag)'
-    )
-    range_scale: RangeScale = RANGE_SCALE
-    invalid_values: InvalidValues = INVALID_VALUES
-    camera_matrix: CameraMatrix = CAMERA_MATRIX
 
 
 def doctor(settings: DoctorSettings) -> tuple[str, int]:
@@ -185,8 +174,7 @@ def examine_bag(settings: DoctorSettings) -> list[Finding]:
     path = cast('Path', settings.bag)
     if not path.exists():
         raise FileNotFoundError(f'No recording at {path}. Check the path.')
-    watch = Watch(settings.pairing, settings.range_scale, settings.invalid_values)
-    return examine_recording(path, settings, watch, Calibration(Camera(), settings.camera_matrix))
+    return examine_recording(path, settings)
 
 
 def examine_live(settings: DoctorSettings) -> list[Finding]:

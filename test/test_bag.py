@@ -9,7 +9,7 @@ from rosbags.typesys import get_types_from_msg
 from small_bundles import small_bundle
 
 from fusion_perception.learning.bag import run_bag
-from fusion_perception.learning.bags.pairs import BagSettings
+from fusion_perception.learning.bags.settings import BagSettings
 from fusion_perception.learning.bags.writing import SECOND, BagWriter
 from fusion_perception.learning.to_bag import CAMERA_INFO, IMAGE, RANGES, TRUTH
 from fusion_perception.models.bundle import load_bundle

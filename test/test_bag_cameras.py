@@ -9,7 +9,7 @@ from recordings import at, bent_info, frames
 from small_bundles import small_bundle
 
 from fusion_perception.learning.bag import run_bag
-from fusion_perception.learning.bags.pairs import BagSettings
+from fusion_perception.learning.bags.settings import BagSettings
 from fusion_perception.learning.bags.writing import BagWriter
 from fusion_perception.learning.dataset import read_folder
 from fusion_perception.learning.from_bag import FromBagSettings, from_bag

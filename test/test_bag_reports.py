@@ -11,7 +11,7 @@ from small_bundles import small_bundle
 
 from fusion_perception import cli
 from fusion_perception.learning.bag import outcome_of
-from fusion_perception.learning.bags.pairs import BagSettings
+from fusion_perception.learning.bags.settings import BagSettings
 from fusion_perception.learning.bags.timeline import MOST_BINS, Timeline
 from fusion_perception.learning.evaluation import EvaluateSettings, evaluate
 from fusion_perception.learning.to_bag import TRUTH

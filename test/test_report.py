@@ -16,7 +16,7 @@ from small_bundles import small_bundle
 
 from fusion_perception.learning.bag_evidence import from_bags
 from fusion_perception.learning.bags.judging import JudgedFrame
-from fusion_perception.learning.bags.pairs import BagSettings
+from fusion_perception.learning.bags.settings import BagSettings
 from fusion_perception.learning.evaluation import EvaluateSettings, evaluate
 from fusion_perception.learning.reports.errors import Axis, Errors, share_within
 from fusion_perception.learning.reports.figures import (

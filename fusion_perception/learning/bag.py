@@ -6,10 +6,10 @@ import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from shlex import quote
 
 from fusion_perception.learning.bags.judging import TIMED_PAIRS, Judge, Judged, JudgedFrame
-from fusion_perception.learning.bags.pairs import BagPairs, BagSettings, Progress
+from fusion_perception.learning.bags.pairs import BagPairs, Progress
+from fusion_perception.learning.bags.settings import BagSettings, no_pair
 from fusion_perception.learning.bags.topics import Topics, choose_topics
 from fusion_perception.learning.bags.truth import Truth, no_truth, read_truth
 from fusion_perception.runtime import Runtime
@@ -94,7 +94,8 @@ def run_bag(
         notes += _about(topics, judged, settings)
         unread = (*recording.unread, *notes)
     if not len(judged):
-        raise ValueError(_no_pair(path, streams, unread))
+        why = no_pair(path, settings, streams)
+        raise ValueError(' '.join((f'Nothing in {path} can be evaluated.', *unread, why)))
     return BagRun(
         source=str(path),
         topics=topics,
@@ -154,20 +155,3 @@ def _about(topics: Topics, judged: Judged, settings: BagSettings) -> list[str]:
             f'{settings.truth_slop:g} s and were not scored.'
         )
     return notes
-
-
-def _no_pair(path: Path, streams: Mapping[Stream, StreamCounts], unread: tuple[str, ...]) -> str:
-    lost = ', '.join(
-        f'{counts["dropped"][cause]:,} of {counts["received"]:,} {stream} messages {cause}'
-        for stream, counts in streams.items()
-        for cause in counts['dropped']
-        if counts['dropped'][cause]
-    )
-    return ' '.join(
-        (
-            f'Nothing in {path} can be evaluated: no image and range image make a pair '
-            f'({lost or "no messages"}).',
-            *unread,
-            f'Ask why: fusion doctor --bag {quote(str(path))}',
-        )
-    )

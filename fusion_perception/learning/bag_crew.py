@@ -19,7 +19,7 @@ import torch
 from tqdm import tqdm
 
 from fusion_perception.learning.bag import BagRun, outcome_of
-from fusion_perception.learning.bags.pairs import BagSettings
+from fusion_perception.learning.bags.settings import BagSettings
 from fusion_perception.models.bundle import load_bundle
 from fusion_perception.runtime import Device, EngineName, Precision, Runtime
 

@@ -16,7 +16,7 @@ from tqdm import tqdm
 from fusion_perception.learning.bag import BagRun, outcome_of
 from fusion_perception.learning.bag_crew import Task, run_apart
 from fusion_perception.learning.bags.judging import MODES, WORST, Judged
-from fusion_perception.learning.bags.pairs import BagSettings
+from fusion_perception.learning.bags.settings import BagSettings
 from fusion_perception.learning.evidence import Evidence, score_of
 from fusion_perception.runtime import Runtime
 from fusion_perception.sensing.ledger import CAUSES, STREAMS, Stream, StreamCounts

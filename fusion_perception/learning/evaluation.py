@@ -19,7 +19,7 @@ from typing_extensions import Self
 
 from fusion_perception.learning.bag_evidence import from_bags, write_predictions
 from fusion_perception.learning.bags.judging import WORST, JudgedFrame
-from fusion_perception.learning.bags.pairs import BagSettings
+from fusion_perception.learning.bags.settings import BagSettings
 from fusion_perception.learning.batches import fingerprint
 from fusion_perception.learning.dataset import SceneSet, read_folder
 from fusion_perception.learning.evidence import Evidence, score_of, spread

@@ -14,7 +14,8 @@ from pydantic import Field
 from tqdm import tqdm
 
 from fusion_perception.learning.bag import check_frames
-from fusion_perception.learning.bags.pairs import BagPair, BagPairs, BagSettings
+from fusion_perception.learning.bags.pairs import BagPair, BagPairs
+from fusion_perception.learning.bags.settings import BagSettings, no_pair
 from fusion_perception.learning.bags.topics import choose_topics
 from fusion_perception.learning.bags.truth import Truth, read_truth
 from fusion_perception.learning.data.folder import LABELS, RIG
@@ -107,10 +108,7 @@ def from_bag(settings: FromBagSettings) -> str:
                 scenes.add(pair)
         notes = [*recording.unread, *notes, *pairs.notes(), *scenes.notes()]
     if not scenes.count:
-        why = ' '.join(notes) or (
-            'With these settings no image and range image form a pair. '
-            f'Ask why: fusion doctor --bag {quote(str(settings.bag))}'
-        )
+        why = ' '.join(notes) or no_pair(settings.bag, settings, pairs.intake.ledger.counters())
         raise ValueError(f'No scene comes of {settings.bag}. {why}')
     scenes.finish()
     done = (

@@ -24,7 +24,7 @@ from fusion_perception.sensing.finding import Finding
 from fusion_perception.sensing.intake import Message, Refused
 from fusion_perception.sensing.ledger import STREAMS, Cause, Stream
 from fusion_perception.sensing.offsets import Arrival, rate_hz
-from fusion_perception.sensing.pairing import Pairer, PairingSettings
+from fusion_perception.sensing.pairing import Pair, Pairer, PairingSettings
 
 # Enough to measure offsets; a long recording must not fill the memory.
 KEPT = 512
@@ -50,7 +50,6 @@ class Watch:
         range_fallback: Fallback | None = None,
     ) -> None:
         self.pairs = 0
-        self.pairing = pairing
         self.returns: float | None = None
         self.image_size: tuple[int, int] | None = None
         self.kinds: dict[Stream, Counter[str]] = {stream: Counter() for stream in STREAMS}
@@ -61,8 +60,7 @@ class Watch:
         self._dropped: dict[Stream, Counter[Cause]] = {stream: Counter() for stream in STREAMS}
         self._faults: dict[Stream, str] = {}
         self._arrivals: dict[Stream, deque[Arrival]] = {s: deque(maxlen=KEPT) for s in STREAMS}
-        # A scan alone would pass for a pair, and queue limits are the node's concern.
-        self._pairer: Pairer[None] = Pairer(pairing.model_copy(update={'allow_single': False}))
+        self._pairer: Pairer[None] = Pairer(pairing)
 
     def take(self, stream: Stream, message: Message, arrived_ns: int) -> None:
         """Take note of a message; one that cannot be used is counted by cause."""
@@ -122,8 +120,9 @@ class Watch:
             if sources.get(stream)
         ]
 
-    def _note(self, pairs: Sequence[object]) -> None:
-        self.pairs += len(pairs)
+    def _note(self, pairs: Sequence[Pair[None]]) -> None:
+        # What passed alone came of one sensor.
+        self.pairs += sum(pair.mode == 'fusion' for pair in pairs)
 
     def _read(self, stream: Stream, message: Message) -> str:
         if hasattr(message, 'point_step'):

@@ -5,12 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import cast
 
-from fusion_perception.learning.bags.topics import (
-    CAMERA_INFO,
-    Topics,
-    TopicSettings,
-    choose_topics,
-)
+from fusion_perception.learning.bags.settings import RecordingSettings
+from fusion_perception.learning.bags.topics import CAMERA_INFO, Topics, choose_topics
 from fusion_perception.sensing.camera_info import Calibration, CameraInfoMessage
 from fusion_perception.sensing.facts import CameraFacts, Facts, Source
 from fusion_perception.sensing.finding import Finding, of_fault, worst
@@ -22,9 +18,7 @@ from fusion_perception.sensing.recording import Recording
 from fusion_perception.sensing.watch import Watch, of_streams
 
 
-def examine_recording(
-    path: Path, settings: TopicSettings, watch: Watch, calibration: Calibration
-) -> list[Finding]:
+def examine_recording(path: Path, settings: RecordingSettings) -> list[Finding]:
     """Read a recording's images, scans and camera_info: kinds, rates, stamps, pairs."""
     try:
         recording = Recording(path)
@@ -35,6 +29,8 @@ def examine_recording(
             topics = choose_topics(recording, settings)
         except ValueError as fault:
             return [of_fault(str(path), fault)]
+        watch = Watch(settings.pairing, settings.range_scale, settings.invalid_values)
+        calibration = Calibration(Camera(), settings.camera_matrix)
         streams: dict[str, Stream] = {}
         for topic, stream in zip((topics.image, topics.ranges), STREAMS, strict=True):
             if topic is not None:
@@ -54,7 +50,7 @@ def examine_recording(
         facts = Facts(
             inputs=watch.inputs(sources, heard, {}, {}, {}),
             pairs=watch.pairs,
-            pairing=watch.pairing,
+            pairing=settings.pairing,
             returns=watch.returns,
             camera=_camera(topics.camera_info, watch, calibration),
         )

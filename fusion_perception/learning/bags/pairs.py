@@ -4,57 +4,33 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Annotated, cast
+from typing import cast
 
 import numpy as np
-import tyro
 from numpy.typing import NDArray
-from pydantic import Field
 
+from fusion_perception.learning.bags.settings import BagSettings
 from fusion_perception.learning.bags.timeline import Timeline
-from fusion_perception.learning.bags.topics import CAMERA_INFO, Topics, TopicSettings
+from fusion_perception.learning.bags.topics import CAMERA_INFO, Topics
 from fusion_perception.sensing.camera_findings import of_lens
 from fusion_perception.sensing.camera_info import (
-    CAMERA_MATRIX,
     Calibration,
     CameraInfoMessage,
-    CameraMatrix,
 )
 from fusion_perception.sensing.decode import (
-    INVALID_VALUES,
-    RANGE_SCALE,
     ImageMessage,
-    InvalidValues,
-    RangeScale,
 )
 from fusion_perception.sensing.facts import CameraFacts, Source
 from fusion_perception.sensing.intake import Frame, Intake, Message, Needs, Refused
 from fusion_perception.sensing.ledger import STREAMS, Cause, Stream
 from fusion_perception.sensing.observation import Camera
-from fusion_perception.sensing.pairing import Pair, PairingSettings
+from fusion_perception.sensing.pairing import Pair
 from fusion_perception.sensing.recording import Recording
 
 Progress = Callable[[int, int], object]
 SECOND = 1_000_000_000
 # A topic that is silent at the beginning or the end for longer is worth a word.
 SILENT_S = 1.0
-
-
-class BagSettings(TopicSettings):
-    """How to read a recording."""
-
-    pairing: Annotated[PairingSettings, tyro.conf.arg(name='')] = Field(
-        PairingSettings(allow_single=True), description='What belongs together'
-    )
-    truth_slop: float = Field(
-        0.005, ge=0, le=10, description='Largest distance of the truth from a stamp, seconds'
-    )
-    range_scale: RangeScale = RANGE_SCALE
-    invalid_values: InvalidValues = INVALID_VALUES
-    camera_matrix: CameraMatrix = CAMERA_MATRIX
-    same_frames: bool = Field(
-        False, description="Take the truth's frame for the LiDAR's, whatever their names"
-    )
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,69 @@
+"""Say how a recording is read: topics, units, pairing and truth."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from shlex import quote
+from typing import Annotated
+
+import tyro
+from pydantic import Field
+
+from fusion_perception.learning.bags.topics import TopicSettings
+from fusion_perception.sensing.camera_info import CAMERA_MATRIX, CameraMatrix
+from fusion_perception.sensing.decode import INVALID_VALUES, RANGE_SCALE, InvalidValues, RangeScale
+from fusion_perception.sensing.ledger import Stream, StreamCounts
+from fusion_perception.sensing.pairing import PairingSettings
+
+
+class RecordingSettings(TopicSettings):
+    """How the messages of a recording are read and paired."""
+
+    pairing: Annotated[PairingSettings, tyro.conf.arg(name='')] = Field(
+        PairingSettings(allow_single=True), description='What belongs together'
+    )
+    range_scale: RangeScale = RANGE_SCALE
+    invalid_values: InvalidValues = INVALID_VALUES
+    camera_matrix: CameraMatrix = CAMERA_MATRIX
+
+
+class BagSettings(RecordingSettings):
+    """How a recording is read, and what is held against it as the truth."""
+
+    truth_slop: float = Field(
+        0.005, ge=0, le=10, description='Largest distance of the truth from a stamp, seconds'
+    )
+    same_frames: bool = Field(
+        False, description="Take the truth's frame for the LiDAR's, whatever their names"
+    )
+
+
+def no_pair(
+    path: Path, settings: RecordingSettings, streams: Mapping[Stream, StreamCounts]
+) -> str:
+    """Say that no pair came of a recording, what became of its messages, and how to ask why."""
+    lost = ', '.join(
+        f'{count:,} of {counts["received"]:,} {stream} messages {cause}'
+        for stream, counts in streams.items()
+        for cause, count in counts['dropped'].items()
+        if count
+    )
+    command = ' '.join(('fusion doctor --bag', quote(str(path)), *_flags(settings)))
+    return f'No image and range image form a pair ({lost or "no messages"}). Ask why: {command}'
+
+
+def _flags(settings: RecordingSettings) -> Iterator[str]:
+    """Yield the flags of the doctor that let it read a recording with the same settings."""
+    usual = RecordingSettings()
+    for given, default in ((settings, usual), (settings.pairing, usual.pairing)):
+        for name in type(default).model_fields:
+            value = getattr(given, name)
+            if value == getattr(default, name) or isinstance(value, PairingSettings):
+                continue
+            flag = name.replace('_', '-')
+            if isinstance(value, bool):
+                yield f'--{flag}' if value else f'--no-{flag}'
+            else:
+                values = value if isinstance(value, tuple) else (value,)
+                yield ' '.join((f'--{flag}', *(quote(str(each)) for each in values)))
