@@ -9,9 +9,12 @@ import pytest
 import torch
 
 from fusion_perception.sensing.beams import Beams
-from fusion_perception.sensing.lidars import read_lidar
+from fusion_perception.sensing.geometry import transform_points
+from fusion_perception.sensing.lidars import mounted, read_lidar
 from fusion_perception.sensing.ouster import OusterMetadata
 from fusion_perception.sensing.rep103 import to_rep103
+from fusion_perception.sensing.rig import Rig
+from fusion_perception.simulation.scene import SceneSettings, sample_scenes
 
 ALTITUDES = [20.0, 8.5, -7.0, -21.3]
 AZIMUTHS = [9.1, 3.0, -3.2, -9.0]
@@ -107,6 +110,22 @@ def test_tables_are_in_the_frame_that_the_driver_names_unless_another_is_asked_f
     for given, frame in (({}, 'lidar'), ({'ouster_frame': 'sensor'}, 'sensor')):
         expected = metadata.lidar(max_range=50.0, frame=frame)
         assert read_lidar(path, **given).fingerprint() == expected.fingerprint()
+
+
+def test_in_either_frame_the_same_scene_is_before_the_sensor(tmp_path):
+    path = save(tmp_path, nested())
+    in_label_axes = torch.tensor([[0.0, 0.0, 0.0], [1.5, -4.0, 2.0], [-3.0, 4.5, -1.0]])
+    seen = []
+    for frame in ('lidar', 'sensor'):
+        rig, lidar = mounted(Rig(), path, frame)
+        centers = transform_points(rig.T_lidar_label(), in_label_axes)
+        in_camera = transform_points(rig.camera.extrinsics(), centers)
+        pixels = torch.cdist(centers, 24 * lidar.directions.reshape(-1, 3)).argmin(dim=1)
+        generator = torch.Generator().manual_seed(0)
+        light = sample_scenes(1, SceneSettings(), generator, rig=rig).to_light
+        seen.append((in_camera, pixels, light @ rig.camera.extrinsics()[:3, :3].T))
+    for one, other in zip(*seen, strict=True):
+        torch.testing.assert_close(one, other, rtol=0, atol=1e-5)
 
 
 def test_a_pixel_moves_with_its_measurement_when_it_is_destaggered(tmp_path):

@@ -27,7 +27,7 @@ from fusion_perception.sensing.lidars import (
     DESCRIPTIONS,
     UniformGrid,
     lidar_from_tables,
-    read_lidar,
+    mounted,
 )
 from fusion_perception.sensing.observation import Camera, Lidar, Mode
 from fusion_perception.sensing.ouster import OusterFrame
@@ -124,7 +124,7 @@ def sensor_of(tables: str | None, ouster_frame: OusterFrame = 'lidar') -> tuple[
         return Rig(), UniformGrid().lidar()
     folder = Path(tables).expanduser()
     if folder.suffix in DESCRIPTIONS:
-        return Rig(), read_lidar(folder, max_range=Rig().max_range, ouster_frame=ouster_frame)
+        return mounted(Rig(), folder, ouster_frame)
     if not (folder / 'azimuth.npy').is_file():
         bundle = load_bundle(tables)
         return bundle.rig, bundle.lidar

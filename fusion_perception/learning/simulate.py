@@ -16,7 +16,7 @@ from tqdm import tqdm
 
 from fusion_perception.learning.data.folder import in_threads
 from fusion_perception.learning.data.folder_writing import FolderWriter
-from fusion_perception.sensing.lidars import UniformGrid, read_lidar
+from fusion_perception.sensing.lidars import UniformGrid, mounted
 from fusion_perception.sensing.observation import Lidar
 from fusion_perception.sensing.ouster import OusterFrame
 from fusion_perception.sensing.rig import TASK_CLASSES, Rig, Task
@@ -76,8 +76,7 @@ def simulate(settings: SimulateSettings) -> str:
     rig = Rig(classes=TASK_CLASSES[settings.task])
     lidar = UniformGrid(projection=rig.projection, max_range=rig.max_range).lidar()
     if settings.tables is not None:
-        tables = settings.tables.expanduser()
-        lidar = read_lidar(tables, rig.projection, rig.max_range, settings.ouster_frame)
+        rig, lidar = mounted(rig, settings.tables.expanduser(), settings.ouster_frame)
     frames = simulated_frames(settings, rig, lidar)
     with tqdm(total=settings.count, unit=' scenes', desc='simulate', disable=None) as bar:
         write_folder(settings.out, frames, rig, lidar, bar.update)

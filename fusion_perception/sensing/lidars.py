@@ -13,11 +13,13 @@ from torch import Tensor
 from fusion_perception.sensing.geometry import Projection
 from fusion_perception.sensing.observation import Lidar
 from fusion_perception.sensing.ouster import OusterFrame, OusterMetadata
+from fusion_perception.sensing.rig import Rig
 from fusion_perception.sensing.rings import Rings
 from fusion_perception.sensing.settings import Settings
 
 # Files that describe a LiDAR, where a folder would hold its tables.
-DESCRIPTIONS = ('.json', '.yaml')
+OUSTER = '.json'
+DESCRIPTIONS = (OUSTER, '.yaml')
 
 
 def read_lidar(
@@ -35,9 +37,21 @@ def read_lidar(
         return lidar_from_tables(path, projection, max_range)
     if projection != 'spherical':
         raise ValueError(f"{path} describes a LiDAR that is 'spherical', not '{projection}'.")
-    if path.suffix == '.json':
+    if path.suffix == OUSTER:
         return OusterMetadata.read_json(path).lidar(max_range=max_range, frame=ouster_frame)
     return Rings.read_yaml(path).lidar(max_range)
+
+
+def mounted(rig: Rig, path: Path, ouster_frame: OusterFrame = 'lidar') -> tuple[Rig, Lidar]:
+    """Return a rig with the LiDAR that a path describes in place of its own, and that LiDAR.
+
+    What was before the LiDAR is before an Ouster's sensor, where its x points; in the frame that
+    its driver names the poses of camera and labels read otherwise.
+    """
+    lidar = read_lidar(path, rig.projection, rig.max_range, ouster_frame)
+    if path.suffix == OUSTER and ouster_frame == 'lidar':
+        rig = rig.told_from(OusterMetadata.read_json(path).T_sensor_lidar())
+    return rig, lidar
 
 
 def lidar_from_tables(

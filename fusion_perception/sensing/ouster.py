@@ -109,8 +109,8 @@ class OusterMetadata(Settings):
         """Return the LiDAR, (beams, columns), of which x is right, y forward and z up.
 
         Forward is the x of `frame`; the manual's and the vendor's points are in the sensor's.
-        `max_range` is in metres.
-        Raises ValueError for a destaggered image of which the metadata holds no shifts.
+        `max_range` is in metres. Raises ValueError for a destaggered image of which the metadata
+        holds no shifts.
         """
         columns = np.arange(self.columns_per_frame)[None, :]
         if layout == 'destaggered':
@@ -130,6 +130,14 @@ class OusterMetadata(Settings):
             max_range=max_range,
             offsets=torch.from_numpy(from_rep103(offsets)).float(),
         )
+
+    def T_sensor_lidar(self) -> NDArray[np.float64]:
+        """Return the (4, 4) from the LiDAR's frame to the sensor's, metres, package axes."""
+        pose = np.array(self.lidar_to_sensor_transform).reshape(4, 4)
+        moved = np.eye(4)
+        moved[:3, :3] = from_rep103(from_rep103(pose[:3, :3]).T).T
+        moved[:3, 3] = from_rep103(pose[:3, 3]) / 1000
+        return moved
 
     def _geometry(
         self, columns: NDArray[np.int_], frame: OusterFrame

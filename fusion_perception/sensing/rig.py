@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Literal, cast
 
+import numpy as np
 import torch
 import yaml
+from numpy.typing import NDArray
 from pydantic import Field, field_validator
 from torch import Tensor
 
@@ -57,6 +59,21 @@ class Rig(Settings):
         """Return the (4, 4) float32 transform that moves labels into the LiDAR frame."""
         return invert_transform(torch.tensor(self.T_label_lidar))
 
+    def told_from(self, T_lidar_other: NDArray[np.float64]) -> Rig:
+        """Return the same rig in another frame of its LiDAR: p_lidar = T_lidar_other @ p_other.
+
+        The transform is (4, 4), metres, in the package's axes.
+        """
+        camera = np.array(self.camera.T_camera_lidar) @ T_lidar_other
+        label = np.array(self.T_label_lidar) @ T_lidar_other
+        moved = self.camera.model_copy(update={'T_camera_lidar': _as_pose(camera)})
+        return self.model_copy(update={'camera': moved, 'T_label_lidar': _as_pose(label)})
+
     def write_yaml(self, path: Path) -> None:
         """Write this rig as `sensor.yaml`."""
         path.write_text(yaml.safe_dump(self.model_dump(mode='json'), sort_keys=False))
+
+
+def _as_pose(matrix: NDArray[np.float64]) -> Pose:
+    first, second, third, last = (tuple(map(float, row)) for row in matrix)
+    return cast('Pose', (first, second, third, last))

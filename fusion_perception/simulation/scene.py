@@ -49,7 +49,8 @@ class SceneSettings(Settings):
     )
     to_light: tuple[float, float, float] = Field(
         (-5.0, -6.0, 6.0),
-        description='Direction from the scene towards the light, LiDAR axes, any length',
+        description="Direction from the scene towards the light, the original LiDAR's axes, any "
+        'length',
     )
     light_jitter_deg: float = Field(
         0.0, ge=0, le=180, description='The light turns away from to_light by up to this angle'
@@ -171,11 +172,20 @@ def sample_scenes(
         rotations=random_rotations(draw, count, len(kinds)),
         scales=1 + settings.size_jitter * draw.signed(count, len(kinds)),
         colours=_colours(settings, draw, count),
-        to_light=_light_directions(settings, draw, count),
+        to_light=_light_directions(settings, draw, count) @ _turn_from_original(rig, draw.device),
         light_intensity=draw.within(settings.light_intensity, count),
         ambient=draw.within(settings.ambient, count),
         camera_error=_camera_errors(settings, draw, count),
     ).to(device)
+
+
+def _turn_from_original(rig: Rig, device: torch.device) -> Tensor:
+    """Return the (3, 3) that turns rows in the original LiDAR's axes into those of a rig's.
+
+    The light stands still in label axes, however the LiDAR's frame lies in them.
+    """
+    T_label_original = torch.tensor(ORIGINAL_RIG.T_label_lidar)
+    return (rig.T_lidar_label() @ T_label_original)[:3, :3].T.to(device)
 
 
 def _colours(settings: SceneSettings, draw: Draw, count: int) -> Tensor:
