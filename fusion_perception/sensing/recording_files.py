@@ -56,10 +56,11 @@ def find_recordings(given: Iterable[str | Path]) -> list[Path]:
             )
         for recording in recordings:
             found.setdefault(recording.resolve(), recording)
+    # To know what is read of a folder, its metadata are; of no other folder before its turn.
+    folders = {place.parent for place in found if place.is_file()} & set(found)
     within = {
         _packed_or_not(file.resolve())
-        for folder in found
-        if folder.is_dir()
+        for folder in folders
         for file in files_of(folder, lambda _: None).files
     }
     return [one for place, one in found.items() if _packed_or_not(place) not in within]
