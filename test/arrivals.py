@@ -6,7 +6,9 @@ MS = 1_000_000
 
 
 def pairer(**values) -> Pairer[int]:
-    return Pairer(PairingSettings(**{'slop_s': 0.02, 'wait': 'certain', **values}))
+    return Pairer(
+        PairingSettings(**{'slop_s': 0.02, 'wait': 'certain', 'allow_single': False, **values})
+    )
 
 
 def feed(pairing: Pairer[int], *arrivals: tuple[str, int]) -> list[Pair[int]]:

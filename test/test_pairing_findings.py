@@ -97,7 +97,7 @@ def follow(advice, pairing):
     return PairingSettings.read({**pairing.model_dump(), **dict(named)})
 
 
-ALONE, TOGETHER = PairingSettings(allow_single=True), PairingSettings()
+ALONE, TOGETHER = PairingSettings(), PairingSettings(allow_single=False)
 
 
 @pytest.mark.parametrize(

@@ -68,9 +68,7 @@ class NodeSettings(Settings):
     marker_lifetime_s: float = Field(
         0.5, ge=0, le=60, description='Markers vanish this long after the last output; 0 = never'
     )
-    pairing: PairingSettings = Field(
-        PairingSettings(allow_single=True), description='What belongs together'
-    )
+    pairing: PairingSettings = Field(PairingSettings(), description='What belongs together')
     diagnostics: Thresholds = Field(Thresholds(), description='Where the verdict turns')
 
 

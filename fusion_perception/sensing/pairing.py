@@ -72,7 +72,7 @@ class PairingSettings(Settings):
         0.5, gt=0, le=3600, description='A stamp this much older starts anew (a looped bag), s'
     )
     allow_single: bool = Field(
-        False, description='Let one sensor pass alone while the other is silent'
+        True, description='Let one sensor pass alone while the other is silent'
     )
     dropout_after_s: float = Field(
         0.5,

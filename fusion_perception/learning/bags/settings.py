@@ -21,7 +21,7 @@ class RecordingSettings(TopicSettings):
     """How the messages of a recording are read and paired."""
 
     pairing: Annotated[PairingSettings, tyro.conf.arg(name='')] = Field(
-        PairingSettings(allow_single=True), description='What belongs together'
+        PairingSettings(), description='What belongs together'
     )
     range_scale: RangeScale = RANGE_SCALE
     invalid_values: InvalidValues = INVALID_VALUES
