@@ -44,7 +44,9 @@ _RECORDED = {'bag.mcap', 'metadata.yaml'}
 class DemoSettings(Settings):
     """A live run of sensor, node and judge."""
 
-    seconds: float = Field(15.0, gt=0, description='How long to watch, from the first prediction')
+    seconds: float = Field(
+        15.0, gt=0, description='How long to watch, from the first judged prediction'
+    )
     task: Task = Field('shapes', description='Objects of the scene: shapes or cubes')
     out: Path = Field(Path('runs/demo'), description='Folder for summary, picture, bag and logs')
     bundle: str | None = Field(
@@ -93,7 +95,7 @@ def demo(settings: DemoSettings) -> tuple[str, int]:
             witness = Witness(bag)
             with undisturbed():
                 _start(children, settings, bundle, out)
-            fault = _watch(witness, children, settings.seconds)
+            fault = _watch(witness, children, settings)
             # The node says on /diagnostics what became of every message, so listen on.
             children[-1].ask_to_end()
             _spin_until(witness, lambda: not children[-1].running(), LAST_WORDS_S)
@@ -107,7 +109,7 @@ def demo(settings: DemoSettings) -> tuple[str, int]:
         fault = f'A process ended with {codes}. See the logs in {out}.'
     if fault is not None:
         return fault, 1
-    return _report(witness, bundle, settings)
+    return _report(witness, bundle, settings), 0
 
 
 def _clear(out: Path) -> None:
@@ -141,15 +143,16 @@ def _start(children: list[Child], settings: DemoSettings, bundle: Bundle, out: P
     children.append(Child('fusion_node', out / 'fusion_node.log', [*parameters(node), *links()]))
 
 
-def _watch(witness: Witness, children: Sequence[Child], seconds: float) -> str | None:
+def _watch(witness: Witness, children: Sequence[Child], settings: DemoSettings) -> str | None:
     """Spin until enough was seen; return None, or the sentence that says what went wrong."""
     began = time.monotonic()
     first: float | None = None
     with _live() as show:
-        while first is None or time.monotonic() - first < seconds:
+        while first is None or time.monotonic() - first < settings.seconds:
             _spin_until(witness, lambda: False, 0.1)
             now = time.monotonic()
-            if first is None and witness.predictions:
+            # Processes find each other seconds apart: the truth may be heard after predictions.
+            if first is None and witness.judged:
                 first = now
             for child in children:
                 if not child.running():
@@ -158,14 +161,25 @@ def _watch(witness: Witness, children: Sequence[Child], seconds: float) -> str |
             if status is not None and status.message.startswith('Not configured'):
                 return f'fusion_node: {status.message}'
             if first is None and now - began > STARTUP_S:
-                why = 'nothing was heard of it' if status is None else status.message
-                return f'No prediction within {STARTUP_S:.0f} s: {why} See {children[-1].log}.'
+                return f'{_nothing_judged(witness)} See the logs in {settings.out}.'
             show(
-                'waiting for the first prediction'
+                f'waiting, {_line(witness)}'
                 if first is None
                 else f'{now - first:5.1f} s  {_line(witness)}'
             )
     return None
+
+
+def _nothing_judged(witness: Witness) -> str:
+    within = f'within {STARTUP_S:.0f} s'
+    if witness.predictions:
+        return (
+            f'{witness.predictions} predictions came {within}, but none with the stamp of a '
+            'true centre, so nothing can be judged.'
+        )
+    status = witness.status
+    why = 'nothing was heard of fusion_node.' if status is None else status.message
+    return f'No prediction {within}: {why}'
 
 
 def _spin_until(witness: Witness, done: Callable[[], bool], timeout_s: float) -> None:
@@ -215,15 +229,9 @@ def _error_m(judged: Sequence[Judged]) -> float:
     return float(np.mean([np.linalg.norm(j.predicted - j.truth, axis=-1).mean() for j in judged]))
 
 
-def _report(witness: Witness, bundle: Bundle, settings: DemoSettings) -> tuple[str, int]:
+def _report(witness: Witness, bundle: Bundle, settings: DemoSettings) -> str:
     from fusion_perception.ros.diagnostics import group, streams_of
 
-    if not witness.judged:
-        return (
-            f'{witness.predictions} predictions came, but none with the stamp of a true centre, '
-            f'so nothing can be judged. See the logs in {settings.out}.',
-            1,
-        )
     predicted = np.stack([judged.predicted for judged in witness.judged])
     truth = np.stack([judged.truth for judged in witness.judged])
     classes = bundle.rig.classes
@@ -261,8 +269,7 @@ def _report(witness: Witness, bundle: Bundle, settings: DemoSettings) -> tuple[s
         f'{near:.0%} of the centres within 0.5 m; stamp to arrival p50 {latency_ms["p50"]:.1f} '
         f'ms, p99 {latency_ms["p99"]:.1f} ms; {missed} scans in between without a prediction.\n'
         f'{_fates(streams)}\n'
-        f'{out}: summary.json, scene.png, bag/, sensor_sim.log, fusion_node.log',
-        0,
+        f'{out}: summary.json, scene.png, bag/, sensor_sim.log, fusion_node.log'
     )
 
 

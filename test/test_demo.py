@@ -1,22 +1,30 @@
 """`fusion demo`: sensor, node and judge in three processes, and what they leave behind."""
 
 import json
+import math
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 pytest.importorskip('rclpy', reason='needs rclpy: pip install .[ros]')
 
-from ros_graph import wait_until
+from geometry_msgs.msg import PoseArray
+from rclpy.node import Node
+from ros_graph import ros, spinning, wait_until
 from rosbags.highlevel import AnyReader
 from small_bundles import small_bundle
 
+from fusion_perception import demo
 from fusion_perception.cli import main
 from fusion_perception.models.bundle import load_bundle
 from fusion_perception.ros.child import terminable, undisturbed
+from fusion_perception.ros.messages import centers_message, header_message
+from fusion_perception.ros.witness import Bag, Witness
 from fusion_perception.sensing.ledger import CAUSES
 
 pytestmark = pytest.mark.ros
@@ -64,6 +72,36 @@ def test_the_demo_judges_the_node_and_leaves_summary_picture_and_bag(tmp_path):
     assert len(list((out / 'bag').iterdir())) == 3 and (out / 'summary.json').exists()
     (out / 'bag' / 'drive.mcap').unlink()
     assert fusion_demo('--seconds', 1, '--bundle', bundle, '--out', out).returncode == 0
+
+
+@pytest.mark.parametrize('truth_from_s', [0.7, math.inf], ids=['late', 'never'])
+def test_the_time_counts_only_once_the_truth_is_heard_too(tmp_path, monkeypatch, truth_from_s):
+    monkeypatch.setattr(demo, 'STARTUP_S', 1.5)
+    bag = Bag(tmp_path / 'bag')
+    with ros():
+        witness, source = Witness(bag), Node('source')
+        topics = ('/fusion_node/centers', '/ground_truth/centers')
+        predictions, truth = (source.create_publisher(PoseArray, topic, 10) for topic in topics)
+        began = time.monotonic()
+
+        def publish():
+            header = header_message(source.get_clock().now().nanoseconds, 'lidar')
+            centers = centers_message(header, np.ones((3, 3)))
+            predictions.publish(centers)
+            if time.monotonic() - began > truth_from_s:
+                truth.publish(centers)
+
+        source.create_timer(0.05, publish)
+        with spinning(source):
+            fault = demo._watch(witness, [], demo.DemoSettings(seconds=0.5, out=tmp_path))
+    bag.close()
+    assert witness.predictions > 10
+    if truth_from_s == math.inf:
+        assert 'none with the stamp of a true centre' in fault
+        assert not witness.judged
+    else:
+        assert fault is None
+        assert witness.judged[-1].stamp_ns - witness.judged[0].stamp_ns > 0.4e9
 
 
 @pytest.mark.slow
@@ -128,15 +166,15 @@ def test_a_demo_leaves_no_process_behind_whatever_signal_ends_it(tmp_path, by, c
     command = [sys.executable, '-m', 'fusion_perception.cli', 'demo', '--out', out]
     with (
         said.open('w') as stderr,
-        subprocess.Popen([*command, '--bundle', small_bundle(tmp_path)], stderr=stderr) as demo,
+        subprocess.Popen([*command, '--bundle', small_bundle(tmp_path)], stderr=stderr) as process,
     ):
-        wait_until(lambda: len(children_of(demo.pid)) == 2, 'both processes', 60)
-        children = children_of(demo.pid)
+        wait_until(lambda: len(children_of(process.pid)) == 2, 'both processes', 60)
+        children = children_of(process.pid)
         if by == signal.SIGKILL:
             # With the node in full swing; the other signals come amid its imports.
             wait_until(lambda: 'is ready' in (out / 'fusion_node.log').read_text(), 'the node', 60)
-        demo.send_signal(by)
-        assert demo.wait(60) == code
+        process.send_signal(by)
+        assert process.wait(60) == code
     wait_until(lambda: not any(map(lives, children)), 'the end of both processes')
     assert 'Traceback' not in said.read_text() + (out / 'fusion_node.log').read_text()
 
