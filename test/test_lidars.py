@@ -9,10 +9,11 @@ import torch
 from fusion_perception.sensing.lidars import (
     UniformGrid,
     lidar_from_tables,
+    mounted,
     read_angle_table,
-    read_lidar,
 )
 from fusion_perception.sensing.observation import Lidar
+from fusion_perception.sensing.rig import Rig
 from fusion_perception.sensing.rings import Rings
 
 
@@ -188,7 +189,7 @@ def test_offsets_that_fit_no_grid_are_refused(offsets, fault):
 
 def test_a_lidar_is_read_from_tables_or_from_the_metadata_of_its_maker(tmp_path):
     tables = write_tables(tmp_path, np.linspace(-0.3, 0.3, 4), np.linspace(-0.2, 0.2, 6))
-    assert read_lidar(tables, 'notebook', 30.0).fingerprint() == (
+    assert mounted(Rig(projection='notebook', max_range=30.0), tables)[1].fingerprint() == (
         lidar_from_tables(tables, 'notebook', 30.0).fingerprint()
     )
     metadata = tmp_path / 'sensor.json'
@@ -202,15 +203,15 @@ def test_a_lidar_is_read_from_tables_or_from_the_metadata_of_its_maker(tmp_path)
             }
         )
     )
-    lidar = read_lidar(metadata, max_range=30.0)
+    _, lidar = mounted(Rig(max_range=30.0), metadata)
     assert (lidar.shape, lidar.max_range) == ((2, 8), 30.0)
     assert lidar.offsets is not None
     rings = tmp_path / 'rings.yaml'
     rings.write_text('elevations_deg: [2.0, -8.5, -24.8]\ncolumns: 16\n')
-    assert read_lidar(rings).shape == (3, 16)
+    assert mounted(Rig(), rings)[1].shape == (3, 16)
     for described in (metadata, rings):
         with pytest.raises(ValueError, match="'spherical', not 'notebook'"):
-            read_lidar(described, 'notebook')
+            mounted(Rig(projection='notebook'), described)
 
 
 def test_the_points_of_a_ring_rise_from_its_height_with_the_tangent_of_its_elevation():

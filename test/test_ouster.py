@@ -10,7 +10,7 @@ import torch
 
 from fusion_perception.sensing.beams import Beams
 from fusion_perception.sensing.geometry import transform_points
-from fusion_perception.sensing.lidars import mounted, read_lidar
+from fusion_perception.sensing.lidars import mounted
 from fusion_perception.sensing.ouster import OusterMetadata
 from fusion_perception.sensing.rep103 import to_rep103
 from fusion_perception.sensing.rig import Rig
@@ -109,7 +109,7 @@ def test_tables_are_in_the_frame_that_the_driver_names_unless_another_is_asked_f
     metadata = OusterMetadata.read_json(path)
     for given, frame in (({}, 'lidar'), ({'ouster_frame': 'sensor'}, 'sensor')):
         expected = metadata.lidar(max_range=50.0, frame=frame)
-        assert read_lidar(path, **given).fingerprint() == expected.fingerprint()
+        assert mounted(Rig(), path, **given)[1].fingerprint() == expected.fingerprint()
 
 
 def test_in_either_frame_the_same_scene_is_before_the_sensor(tmp_path):

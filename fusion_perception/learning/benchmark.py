@@ -110,8 +110,6 @@ def keep_result(result: Result, before: Result | None, settings: BenchmarkSettin
     """Write the result, recorded too where that is wished, and return its table."""
     kind = result.machine.kind
     alike, apart = (None, []) if before is None else on_the_same_terms(before, result)
-    if alike is not None and not alike.stages:
-        alike = None
     text = as_markdown(result, alike)
     write(result, settings.out / 'benchmark', text)
     said = [text, '', f'{settings.out}: benchmark.json, benchmark.md.']

@@ -30,7 +30,7 @@ from fusion_perception.sensing.lidars import (
     mounted,
 )
 from fusion_perception.sensing.observation import Camera, Lidar, Mode
-from fusion_perception.sensing.ouster import OusterFrame
+from fusion_perception.sensing.ouster import OUSTER_FRAME, OusterFrame
 from fusion_perception.sensing.recording import Recording
 from fusion_perception.sensing.recording_files import check_is_outside
 from fusion_perception.sensing.rig import Rig
@@ -52,11 +52,7 @@ class FromBagSettings(BagSettings):
         'its poses and classes too), the metadata (.json) of an Ouster, rings (.yaml) or a '
         'bundle; left out, the original 64x64 sensor',
     )
-    ouster_frame: OusterFrame = Field(
-        'lidar',
-        description="Frame of what comes out with an Ouster's metadata: that on the driver's "
-        "messages is the lidar's (os_lidar) unless its point_cloud_frame is the sensor's",
-    )
+    ouster_frame: OusterFrame = OUSTER_FRAME
     classes: tuple[str, ...] = Field(
         (), description="Names of the objects in the truth's order, where --tables has others"
     )
@@ -118,7 +114,7 @@ def from_bag(settings: FromBagSettings) -> str:
     return '\n'.join((done, *notes))
 
 
-def sensor_of(tables: str | None, ouster_frame: OusterFrame = 'lidar') -> tuple[Rig, Lidar]:
+def sensor_of(tables: str | None, ouster_frame: OusterFrame) -> tuple[Rig, Lidar]:
     """Return the rig and the LiDAR of a folder or a bundle, the original ones for None."""
     if tables is None:
         return Rig(), UniformGrid().lidar()

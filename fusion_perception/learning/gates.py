@@ -191,18 +191,16 @@ def check_takes_baseline(path: Path) -> None:
     if path.is_dir():
         raise ValueError(f'{path} is a folder. Name a file for the baseline.')
     try:
-        if path.exists():
-            path.open('ab').close()
-        else:
+        if not path.exists():
             # Its folder is made only when there is a baseline to write.
             above = next(folder for folder in path.absolute().parents if folder.exists())
             TemporaryFile(dir=above).close()
+            return
+        path.open('ab').close()
     except OSError as fault:
         raise ValueError(
             f'No baseline can be written to {path} ({fault.strerror}). Choose another place.'
         ) from None
-    if not path.exists():
-        return
     try:
         before = json.loads(path.read_text(encoding='utf-8'))
     except (json.JSONDecodeError, UnicodeDecodeError):

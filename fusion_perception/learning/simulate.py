@@ -18,7 +18,7 @@ from fusion_perception.learning.data.folder import in_threads
 from fusion_perception.learning.data.folder_writing import FolderWriter
 from fusion_perception.sensing.lidars import UniformGrid, mounted
 from fusion_perception.sensing.observation import Lidar
-from fusion_perception.sensing.ouster import OusterFrame
+from fusion_perception.sensing.ouster import OUSTER_FRAME, OusterFrame
 from fusion_perception.sensing.rig import TASK_CLASSES, Rig, Task
 from fusion_perception.sensing.settings import Settings
 from fusion_perception.simulation.noise import NoiseSettings, add_noise
@@ -52,11 +52,7 @@ class SimulateSettings(Settings):
         'metadata (.json) of an Ouster, or rings (.yaml, see docs/sensors.md); left out, the '
         'original 64x64 sensor',
     )
-    ouster_frame: OusterFrame = Field(
-        'lidar',
-        description="Frame of what comes out with an Ouster's metadata: that on the driver's "
-        "messages is the lidar's (os_lidar) unless its point_cloud_frame is the sensor's",
-    )
+    ouster_frame: OusterFrame = OUSTER_FRAME
     range_noise: float = Field(0.0, ge=0, description='Standard deviation of each range, metres')
     dropout: float = Field(
         0.0, ge=0, lt=1, description='Share of the LiDAR rays that are lost and read max_range'

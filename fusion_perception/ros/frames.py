@@ -8,7 +8,7 @@ from rclpy.duration import Duration
 from rclpy.node import Node
 from rclpy.time import Time
 
-from fusion_perception.sensing.rep103 import ROTATION
+from fusion_perception.sensing.rep103 import transform_from_rep103
 
 # Transforms often arrive a little after the measurement that they belong to.
 PATIENCE_S = 0.1
@@ -59,10 +59,7 @@ class TargetFrame:
         T_ros = np.eye(4)
         T_ros[:3, :3] = _rotation(turn.w, turn.x, turn.y, turn.z)
         T_ros[:3, 3] = shift.x, shift.y, shift.z
-        to_ros = np.eye(4)
-        to_ros[:3, :3] = ROTATION
-        T_target_source: NDArray[np.float64] = to_ros.T @ T_ros @ to_ros
-        return T_target_source
+        return transform_from_rep103(T_ros)
 
     def close(self) -> None:
         """Stop listening."""

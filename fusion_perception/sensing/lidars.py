@@ -12,7 +12,7 @@ from torch import Tensor
 
 from fusion_perception.sensing.geometry import Projection
 from fusion_perception.sensing.observation import Lidar
-from fusion_perception.sensing.ouster import OusterFrame, OusterMetadata
+from fusion_perception.sensing.ouster import OUSTER_FRAME, OusterFrame, OusterMetadata
 from fusion_perception.sensing.rig import Rig
 from fusion_perception.sensing.rings import Rings
 from fusion_perception.sensing.settings import Settings
@@ -22,36 +22,24 @@ OUSTER = '.json'
 DESCRIPTIONS = (OUSTER, '.yaml')
 
 
-def read_lidar(
-    path: Path,
-    projection: Projection = 'spherical',
-    max_range: float = 50.0,
-    ouster_frame: OusterFrame = 'lidar',
-) -> Lidar:
-    """Read a LiDAR from a folder with its tables, an Ouster's metadata (.json) or rings (.yaml).
-
-    The metadata give the destaggered image in the frame that its driver names on its messages.
-    Raises FileNotFoundError or ValueError.
-    """
-    if path.suffix not in DESCRIPTIONS:
-        return lidar_from_tables(path, projection, max_range)
-    if projection != 'spherical':
-        raise ValueError(f"{path} describes a LiDAR that is 'spherical', not '{projection}'.")
-    if path.suffix == OUSTER:
-        return OusterMetadata.read_json(path).lidar(max_range=max_range, frame=ouster_frame)
-    return Rings.read_yaml(path).lidar(max_range)
-
-
-def mounted(rig: Rig, path: Path, ouster_frame: OusterFrame = 'lidar') -> tuple[Rig, Lidar]:
+def mounted(rig: Rig, path: Path, ouster_frame: OusterFrame = OUSTER_FRAME) -> tuple[Rig, Lidar]:
     """Return a rig with the LiDAR that a path describes in place of its own, and that LiDAR.
 
-    What was before the LiDAR is before an Ouster's sensor, where its x points; in the frame that
-    its driver names the poses of camera and labels read otherwise.
+    The path is a folder with its tables, an Ouster's metadata (.json) or rings (.yaml). The
+    metadata give the destaggered image, in the frame that its driver names on its messages; what
+    was before the LiDAR is before the sensor, where its x points, so that in the other frame the
+    poses of camera and labels read otherwise. Raises FileNotFoundError or ValueError.
     """
-    lidar = read_lidar(path, rig.projection, rig.max_range, ouster_frame)
-    if path.suffix == OUSTER and ouster_frame == 'lidar':
-        rig = rig.told_from(OusterMetadata.read_json(path).T_sensor_lidar())
-    return rig, lidar
+    if path.suffix not in DESCRIPTIONS:
+        return rig, lidar_from_tables(path, rig.projection, rig.max_range)
+    if rig.projection != 'spherical':
+        raise ValueError(f"{path} describes a LiDAR that is 'spherical', not '{rig.projection}'.")
+    if path.suffix != OUSTER:
+        return rig, Rings.read_yaml(path).lidar(rig.max_range)
+    metadata = OusterMetadata.read_json(path)
+    if ouster_frame == 'lidar':
+        rig = rig.told_from(metadata.T_sensor_lidar())
+    return rig, metadata.lidar(max_range=rig.max_range, frame=ouster_frame)
 
 
 def lidar_from_tables(

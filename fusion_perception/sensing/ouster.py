@@ -21,7 +21,7 @@ import json
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import numpy as np
 import torch
@@ -29,13 +29,20 @@ from numpy.typing import NDArray
 from pydantic import Field, ValidationError, field_validator, model_validator
 
 from fusion_perception.sensing.observation import Lidar
-from fusion_perception.sensing.rep103 import from_rep103
+from fusion_perception.sensing.rep103 import from_rep103, transform_from_rep103
 from fusion_perception.sensing.settings import Settings, explain
 
 # A staggered image has the measurements of one moment in a column, as the packets bring them; a
 # destaggered one, as the driver publishes it, the measurements of one direction.
 Layout = Literal['destaggered', 'staggered']
-OusterFrame = Literal['lidar', 'sensor']
+OusterFrame = Annotated[
+    Literal['lidar', 'sensor'],
+    Field(
+        description="Frame of what comes out with an Ouster's metadata: that on the driver's "
+        "messages is the lidar's (os_lidar) unless its point_cloud_frame is the sensor's"
+    ),
+]
+OUSTER_FRAME: OusterFrame = 'lidar'
 # Where newer firmware nests what older firmware lists flat.
 GROUPS = ('beam_intrinsics', 'lidar_intrinsics', 'lidar_data_format', 'data_format', 'sensor_info')
 IDENTITY = tuple(float(row == column) for row in range(4) for column in range(4))
@@ -134,10 +141,8 @@ class OusterMetadata(Settings):
     def T_sensor_lidar(self) -> NDArray[np.float64]:
         """Return the (4, 4) from the LiDAR's frame to the sensor's, metres, package axes."""
         pose = np.array(self.lidar_to_sensor_transform).reshape(4, 4)
-        moved = np.eye(4)
-        moved[:3, :3] = from_rep103(from_rep103(pose[:3, :3]).T).T
-        moved[:3, 3] = from_rep103(pose[:3, 3]) / 1000
-        return moved
+        pose[:3, 3] /= 1000
+        return transform_from_rep103(pose)
 
     def _geometry(
         self, columns: NDArray[np.int_], frame: OusterFrame

@@ -54,6 +54,14 @@ def from_rep103(points: Floats) -> NDArray[np.float64]:
     return turned
 
 
+def transform_from_rep103(T_ros: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Turn a (4, 4) transform between two frames in REP-103 axes into the package's LiDAR axes."""
+    to_ros = np.eye(4)
+    to_ros[:3, :3] = ROTATION
+    turned: NDArray[np.float64] = to_ros.T @ T_ros @ to_ros
+    return turned
+
+
 def covariance_to_rep103(covariance: Floats) -> NDArray[np.float64]:
     """Turn covariances (..., 3, 3) in square metres into REP-103 axes."""
     rotated: NDArray[np.float64] = ROTATION @ np.asarray(covariance, dtype=np.float64) @ ROTATION.T

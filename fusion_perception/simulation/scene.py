@@ -165,27 +165,22 @@ def sample_scenes(
     kinds = settings.object_kinds()
     draw = Draw(generator)
     in_label_axes = settings.reach_m * draw.signed(count, len(kinds), 3)
-    centers = transform_points(rig.T_lidar_label().to(in_label_axes.device), in_label_axes)
+    T_lidar_label = rig.T_lidar_label()
+    centers = transform_points(T_lidar_label.to(draw.device), in_label_axes)
+    # The light stands still in label axes, however the LiDAR's frame lies in them.
+    T_lidar_original = T_lidar_label @ torch.tensor(ORIGINAL_RIG.T_label_lidar)
+    turn = T_lidar_original[:3, :3].T.to(draw.device)
     return Scenes(
         kinds=kinds,
         centers=centers,
         rotations=random_rotations(draw, count, len(kinds)),
         scales=1 + settings.size_jitter * draw.signed(count, len(kinds)),
         colours=_colours(settings, draw, count),
-        to_light=_light_directions(settings, draw, count) @ _turn_from_original(rig, draw.device),
+        to_light=_light_directions(settings, draw, count) @ turn,
         light_intensity=draw.within(settings.light_intensity, count),
         ambient=draw.within(settings.ambient, count),
         camera_error=_camera_errors(settings, draw, count),
     ).to(device)
-
-
-def _turn_from_original(rig: Rig, device: torch.device) -> Tensor:
-    """Return the (3, 3) that turns rows in the original LiDAR's axes into those of a rig's.
-
-    The light stands still in label axes, however the LiDAR's frame lies in them.
-    """
-    T_label_original = torch.tensor(ORIGINAL_RIG.T_label_lidar)
-    return (rig.T_lidar_label() @ T_label_original)[:3, :3].T.to(device)
 
 
 def _colours(settings: SceneSettings, draw: Draw, count: int) -> Tensor:

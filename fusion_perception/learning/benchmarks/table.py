@@ -116,14 +116,14 @@ def short(value: float) -> str:
     return f'{value:,.0f}' if abs(value) >= 100 else f'{value:.3g}'
 
 
-def on_the_same_terms(before: Result, result: Result) -> tuple[Result, list[str]]:
+def on_the_same_terms(before: Result, result: Result) -> tuple[Result | None, list[str]]:
     """Return an earlier result without the stages that cannot be compared, and say why of each.
 
-    Left are those that both measured, on the same terms.
+    Left are those that both measured, on the same terms; None where there are none.
     """
     if before.quick != result.quick:
         # The figures of tiny sizes say nothing about those of real ones.
-        return before.model_copy(update={'stages': ()}), ['one of them is quick']
+        return None, ['one of them is quick']
     kept, apart = [], []
     for row in before.stages:
         if result.of(row.stage) is None:
@@ -137,7 +137,7 @@ def on_the_same_terms(before: Result, result: Result) -> tuple[Result, list[str]
             apart.append(f'{TITLES[row.stage]} ({", ".join(differ)})')
         else:
             kept.append(row)
-    return before.model_copy(update={'stages': tuple(kept)}), apart
+    return before.model_copy(update={'stages': tuple(kept)}) if kept else None, apart
 
 
 def _told(result: Result, term: str) -> str:
