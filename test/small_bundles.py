@@ -15,7 +15,7 @@ CONFIGS = {
 GRID = UniformGrid().lidar()
 
 
-def small_bundle(folder, name='dense_fusion', seed=1, examples=None):
+def small_bundle(folder, name='dense_fusion', seed=1, examples=None, rig=None):
     """Save a bundle as <model>.safetensors and return its path."""
     torch.manual_seed(seed)
     model = build(name, CONFIGS[name]).eval()
@@ -25,5 +25,5 @@ def small_bundle(folder, name='dense_fusion', seed=1, examples=None):
                 # Untrained it may believe in one direction alone: no float32 inverts that well.
                 value.mul_(0.1)
     path = folder / f'{name}.safetensors'
-    save_bundle(path, model, name, Rig(), GRID, {}, examples)
+    save_bundle(path, model, name, rig or Rig(), GRID, {}, examples)
     return path

@@ -7,13 +7,22 @@ import numpy as np
 import pytest
 from recordings import at, bent_info, frames
 from small_bundles import small_bundle
+from training_runs import tiny_recipe
 
 from fusion_perception.learning.bag import run_bag
 from fusion_perception.learning.bags.settings import BagSettings
 from fusion_perception.learning.bags.writing import BagWriter
 from fusion_perception.learning.dataset import read_folder
 from fusion_perception.learning.from_bag import FromBagSettings, from_bag
-from fusion_perception.learning.to_bag import CAMERA_INFO, IMAGE, RANGES, TRUTH
+from fusion_perception.learning.to_bag import (
+    CAMERA_INFO,
+    IMAGE,
+    RANGES,
+    TRUTH,
+    ToBagSettings,
+    to_bag,
+)
+from fusion_perception.learning.training import train
 from fusion_perception.models.bundle import load_bundle
 from fusion_perception.runtime import Runtime
 from fusion_perception.sensing.message_types import known_types
@@ -41,6 +50,18 @@ def record(path, cameras):
             bag.image(IMAGE, at(index), seen.images[index].numpy())
             if cameras[index] is not None:
                 bag.camera_info(CAMERA_INFO, at(index), cameras[index])
+            bag.centers(TRUTH, at(index), seen.centers[index].double().numpy())
+    return path
+
+
+def record_bent(path):
+    """Record images of a lens that distorts: K of the bundle's camera, P of another."""
+    seen = frames(COUNT, 10)
+    with BagWriter(path) as bag:
+        for index in range(COUNT):
+            bag.ranges(RANGES, at(index), seen.ranges[index].numpy())
+            bag.image(IMAGE, at(index), seen.images[index].numpy())
+            bent_info(bag, at(index), OF_THE_BUNDLE, CAMERA, [-0.3, 0.1, 0, 0, 0])
             bag.centers(TRUTH, at(index), seen.centers[index].double().numpy())
     return path
 
@@ -96,13 +117,7 @@ def test_after_a_camera_info_that_cannot_be_used_the_one_before_counts_on(tmp_pa
 def test_rectified_images_have_the_camera_of_p_and_others_a_word_about_their_lens(
     tmp_path, runtime, matrix
 ):
-    seen = frames(COUNT, 10)
-    with BagWriter(tmp_path / 'bag') as bag:
-        for index in range(COUNT):
-            bag.ranges(RANGES, at(index), seen.ranges[index].numpy())
-            bag.image(IMAGE, at(index), seen.images[index].numpy())
-            bent_info(bag, at(index), OF_THE_BUNDLE, CAMERA, [-0.3, 0.1, 0, 0, 0])
-            bag.centers(TRUTH, at(index), seen.centers[index].double().numpy())
+    record_bent(tmp_path / 'bag')
     rectified = matrix == 'p'
     taken = CAMERA if rectified else OF_THE_BUNDLE
     done = run_bag(runtime, tmp_path / 'bag', BagSettings(camera_matrix=matrix))
@@ -112,6 +127,19 @@ def test_rectified_images_have_the_camera_of_p_and_others_a_word_about_their_len
     assert read_folder(out).rig.camera.fx == pytest.approx(taken.fx)
     assert (lens in said) != rectified
     assert [s.startswith(lens) for s in done.unread] == ([] if rectified else [True])
+
+
+def test_a_bundle_that_learned_from_images_of_a_lens_wants_them_so(tmp_path):
+    bag = record_bent(tmp_path / 'bag')
+    from_bag(FromBagSettings(bag=bag, out=tmp_path / 'data'))
+    train(tiny_recipe(tmp_path / 'data', tmp_path / 'run', model='early_fusion', epochs=1))
+    runtime = Runtime(load_bundle(tmp_path / 'run'), 'cpu')
+    assert run_bag(runtime, bag, BagSettings()).unread == ()
+    (sentence,) = run_bag(runtime, bag, BagSettings(camera_matrix='p')).unread
+    assert 'no distortion' in sentence and 'leave camera_matrix at k' in sentence
+    # The next data folder and the next recording know the lens too.
+    to_bag(ToBagSettings(data=tmp_path / 'data', out=tmp_path / 'again'))
+    assert run_bag(runtime, tmp_path / 'again', BagSettings()).unread == ()
 
 
 @pytest.mark.parametrize(

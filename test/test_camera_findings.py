@@ -53,13 +53,31 @@ def test_a_camera_of_the_size_or_shape_it_is_taken_for_is_fine(camera):
     ],
 )
 def test_a_lens_that_moves_a_corner_by_a_pixel_of_the_model_s_is_named(corner_px, words):
-    bent = Distortion('plumb_bob', corner_px)
+    bent = Distortion('plumb_bob', '', corner_px)
     findings = found(images=(640, 480), told=(640, 480), distortion=bent)
     assert len(findings) == bool(words)
     for finding in findings:
         assert finding.level == 'WARN'
         assert all(word in finding.sentence for word in words)
         assert 'image_rect' in finding.remedy and 'camera_matrix to p' in finding.remedy
+
+
+@pytest.mark.parametrize('corner_px', [7.4, 7.6, None])
+@pytest.mark.parametrize(
+    ('seen', 'words', 'remedy'),
+    [
+        ('', 'no distortion', 'leave camera_matrix at k'),
+        ('equidistant', 'equidistant', 'train on recordings of this one'),
+    ],
+)
+def test_a_bundle_that_learned_with_a_lens_wants_that_lens(corner_px, seen, words, remedy):
+    bent = Distortion(seen, 'plumb_bob', corner_px)
+    findings = found(images=(640, 480), told=(640, 480), distortion=bent)
+    assert len(findings) == (corner_px != 7.4)
+    for finding in findings:
+        assert finding.level == 'WARN'
+        assert words in finding.sentence and 'training' in finding.sentence
+        assert remedy in finding.remedy
 
 
 @pytest.mark.parametrize(

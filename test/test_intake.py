@@ -12,7 +12,7 @@ from PIL import Image
 from fusion_perception.sensing.camera_info import camera_from_info
 from fusion_perception.sensing.intake import Intake, Needs, Refused, arrays_of
 from fusion_perception.sensing.lidars import UniformGrid
-from fusion_perception.sensing.observation import Camera
+from fusion_perception.sensing.observation import Camera, Lens
 from fusion_perception.sensing.pairing import PairingSettings
 from fusion_perception.sensing.rep103 import centers_of, from_rep103, to_rep103
 
@@ -114,10 +114,12 @@ def test_centres_come_back_from_rep103_axes():
     assert centers_of(SimpleNamespace(poses=[ahead])).tolist() == [[1.0, 25.0, 2.0]]
 
 
-def camera_info(k, roi=(0, 0, 0, 0), binning=0):
+def camera_info(k, roi=(0, 0, 0, 0), binning=0, d=()):
     return SimpleNamespace(
         width=640,
         height=480,
+        distortion_model='rational_polynomial',
+        d=d,
         k=k,
         p=[*RECTIFIED[:3], -70, *RECTIFIED[3:6], 0, 0, 0, 1, 0],
         roi=SimpleNamespace(x_offset=roi[0], y_offset=roi[1], width=roi[2], height=roi[3]),
@@ -156,6 +158,17 @@ def test_rectified_images_have_the_intrinsics_that_p_begins_with(binning):
     uncalibrated.p = [0.0] * 12
     with pytest.raises(ValueError, match=r'P is zero.*camera_matrix to k'):
         camera_from_info(uncalibrated, Camera(), 'p')
+
+
+def test_the_lens_is_that_of_images_as_they_leave_the_camera():
+    info = camera_info(CALIBRATED, d=(0.1, -0.2))
+    lens = Lens(model='rational_polynomial', coefficients=(0.1, -0.2))
+    assert camera_from_info(info, Camera(), 'k').lens == lens
+    assert camera_from_info(info, Camera(lens=lens), 'p').lens == Lens()
+    # Without coefficients, or with zeros alone, the model does not matter.
+    assert camera_from_info(camera_info(CALIBRATED, d=(0.0,) * 8), Camera()).lens == Lens()
+    with pytest.raises(ValueError, match=r'camera_info: .*coefficients'):
+        camera_from_info(camera_info(CALIBRATED, d=(float('nan'),)), Camera())
 
 
 def cloud(stamp_ns, ranges, shape=None):

@@ -5,17 +5,23 @@ import math
 import pytest
 
 from fusion_perception.sensing.lens import MODELS, distortion
-from fusion_perception.sensing.observation import Camera
+from fusion_perception.sensing.observation import Camera, Lens
 
 CAMERA = Camera(width=641, height=481, fx=500.0, fy=500.0, cx=320.0, cy=240.0)
 X, Y = 320 / 500, 240 / 500  # The corner at depth 1.
 R = math.hypot(X, Y)
 
 
+def seen_by(model, coefficients, camera=CAMERA, trained=None):
+    """Return what is found of a camera with a lens, unlike that of the training."""
+    lens = Lens(model=model, coefficients=coefficients)
+    return distortion(camera.model_copy(update={'lens': lens}), trained or Lens())
+
+
 @pytest.mark.parametrize('model', [*MODELS, ''])
 @pytest.mark.parametrize('coefficients', [[], [0.0] * 5])
 def test_coefficients_that_are_all_zero_are_no_distortion(model, coefficients):
-    assert distortion(CAMERA, model, coefficients) is None
+    assert seen_by(model, coefficients) is None
 
 
 @pytest.mark.parametrize(
@@ -33,15 +39,15 @@ def test_coefficients_that_are_all_zero_are_no_distortion(model, coefficients):
     ],
 )
 def test_a_lens_moves_a_corner_by_what_its_formula_says(model, coefficients, expected):
-    found = distortion(CAMERA, model, coefficients)
-    assert found.model == model
+    found = seen_by(model, coefficients)
+    assert (found.seen, found.trained) == (model, '')
     assert found.corner_px == pytest.approx(expected, abs=1e-9)
 
 
 def test_it_is_the_corner_farthest_from_the_axis_that_counts():
     aside = CAMERA.model_copy(update={'cx': 120.0})
     corner = math.hypot(520, 240) / 500
-    found = distortion(aside, 'plumb_bob', [-0.2, 0, 0, 0, 0])
+    found = seen_by('plumb_bob', [-0.2, 0, 0, 0, 0], aside)
     assert found.corner_px == pytest.approx(500 * 0.2 * corner**3)
 
 
@@ -49,6 +55,25 @@ def test_it_is_the_corner_farthest_from_the_axis_that_counts():
     ('model', 'count'), [('fov', 1), ('', 5), ('plumb_bob', 14), ('equidistant', 5)]
 )
 def test_what_no_known_model_describes_is_named_and_not_guessed(model, count):
-    found = distortion(CAMERA, model, [0.1] * count)
+    found = seen_by(model, [0.1] * count)
     assert found.corner_px is None
-    assert found.model == f"'{model}' with {count} coefficients"
+    assert found.seen == f"'{model}' with {count} coefficients"
+
+
+def test_the_lens_of_the_training_is_no_distortion_and_another_one_is_what_is_between_them():
+    trained = Lens(coefficients=[-0.2, 0, 0, 0, 0])
+    assert seen_by('plumb_bob', [-0.2, 0, 0, 0, 0], trained=trained) is None
+    found = seen_by('plumb_bob', [-0.15, 0, 0, 0, 0], trained=trained)
+    assert found.corner_px == pytest.approx(500 * 0.05 * R**3)
+    rectified = seen_by('', [], trained=trained)
+    assert (rectified.seen, rectified.trained) == ('', 'plumb_bob')
+    assert rectified.corner_px == pytest.approx(500 * 0.2 * R**3)
+    # The same lens in the words of another model.
+    assert seen_by('rational_polynomial', [-0.2], trained=trained).corner_px == pytest.approx(0)
+
+
+def test_a_lens_of_no_known_model_is_compared_with_itself_alone():
+    trained = Lens(model='fov', coefficients=[0.9])
+    assert seen_by('fov', [0.9], trained=trained) is None
+    other = seen_by('fov', [0.8], trained=trained)
+    assert (other.corner_px, other.trained) == (None, "'fov' with 1 coefficients")

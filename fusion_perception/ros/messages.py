@@ -181,14 +181,14 @@ def range_message(header: Header, ranges: NDArray[np.float32]) -> Image:
 
 
 def camera_info_message(header: Header, camera: Camera) -> CameraInfo:
-    """Return the intrinsics of an undistorted pinhole camera."""
+    """Return the intrinsics of a camera and what its lens does."""
     fx, fy, cx, cy = float(camera.fx), float(camera.fy), float(camera.cx), float(camera.cy)
     return CameraInfo(
         header=header,
         height=camera.height,
         width=camera.width,
-        distortion_model='plumb_bob',
-        d=[0.0] * 5,
+        distortion_model=camera.lens.model,
+        d=camera.lens.coefficients,
         k=[fx, 0.0, cx, 0.0, fy, cy, 0.0, 0.0, 1.0],
         r=[1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0],
         p=[fx, 0.0, cx, 0.0, 0.0, fy, cy, 0.0, 0.0, 0.0, 1.0, 0.0],

@@ -45,7 +45,8 @@ def camera_values(camera: CameraFacts) -> dict[str, str]:
         'camera_info.topic': camera.info.topic,
         'camera_info.size': _as_text(camera.told),
         'camera_info.fault': camera.fault,
-        'camera_info.distortion': '' if bent is None else bent.model,
+        'camera_info.distortion': '' if bent is None else bent.seen,
+        'trained_distortion': '' if bent is None else bent.trained,
         'camera_info.corner_px': ''
         if bent is None or bent.corner_px is None
         else f'{bent.corner_px:.2f}',
@@ -62,14 +63,16 @@ def camera_facts(values: Values, info: Source) -> CameraFacts | None:
     trained = _as_size(values.get('trained_image_size', ''))
     if trained is None:
         return None
-    model, moved = values['camera_info.distortion'], values['camera_info.corner_px']
+    seen, learned = values['camera_info.distortion'], values['trained_distortion']
+    moved = values['camera_info.corner_px']
+    corner_px = float(moved) if moved else None
     return CameraFacts(
         info,
         trained,
         images=_as_size(values['image_size']),
         told=_as_size(values['camera_info.size']),
         fault=values['camera_info.fault'],
-        distortion=Distortion(model, float(moved) if moved else None) if model else None,
+        distortion=Distortion(seen, learned, corner_px) if seen or learned else None,
     )
 
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from fusion_perception.sensing.facts import CameraFacts, Facts, Source
 from fusion_perception.sensing.finding import Finding, parted
+from fusion_perception.sensing.lens import Distortion
 
 # Width over height of images and of camera_info may differ by this share: rows cut by a codec.
 _ASPECT_APART = 0.02
@@ -51,33 +52,65 @@ def of_camera(facts: Facts) -> Iterator[Finding]:
 
 
 def of_lens(camera: CameraFacts) -> Iterator[Finding]:
-    """Yield that a lens bends the images, where the model can see that."""
+    """Yield that a lens bends images unlike that of the training, where the model can see it."""
     bent, told = camera.distortion, camera.told
     if bent is None or told is None:
         return
     if bent.corner_px is None:
-        symptom = f'{camera.info.topic} tells of a distortion of no known model ({bent.model})'
-        cause = 'what the lens does to the images is left out'
+        symptom, cause = _unknown(bent, camera.info.topic)
     else:
         seen_px = bent.corner_px * max(
             seen / own for seen, own in zip(camera.trained, told, strict=True)
         )
         if seen_px <= _SEEN_PX:
             return
-        symptom = (
-            f'The lens moves a corner of the {told[0]}x{told[1]} image by {bent.corner_px:.1f} '
-            f'pixels ({bent.model} of {camera.info.topic})'
+        symptom, cause = _moved(bent, f'{told[0]}x{told[1]}', camera.info.topic)
+        cause += ' {:.1f} pixels at the {}x{} which the model sees'.format(
+            seen_px, *camera.trained
         )
-        cause = (
-            f'that is left out, and makes {seen_px:.1f} pixels at the {{}}x{{}} which the model '
-            'sees'.format(*camera.trained)
+    if not bent.trained:
+        remedy = (
+            'Feed rectified images (image_rect of image_proc) and set camera_matrix to p; where '
+            'they are rectified already, set only that.'
         )
-    yield Finding(
-        'WARN',
-        symptom,
-        cause,
-        'Feed rectified images (image_rect of image_proc) and set camera_matrix to p; where they '
-        'are rectified already, set only that.',
+    elif not bent.seen:
+        remedy = (
+            'The bundle learned from images as they leave the camera: feed those, with the '
+            'distortion in camera_info, and leave camera_matrix at k.'
+        )
+    else:
+        remedy = (
+            'Use the camera of the training, or train on recordings of this one (fusion from-bag).'
+        )
+    yield Finding('WARN', symptom, cause, remedy)
+
+
+def _unknown(bent: Distortion, topic: str) -> tuple[str, str]:
+    """Return what is to be said of lenses one of which no known model describes, and why."""
+    if not bent.trained:
+        return (
+            f'{topic} tells of a distortion of no known model ({bent.seen})',
+            'what the lens does to the images is left out',
+        )
+    return (
+        f'{topic} tells of {bent.seen or "no distortion"}, and the images of the training had '
+        f'{bent.trained}',
+        'how far apart the two are is not known',
+    )
+
+
+def _moved(bent: Distortion, image: str, topic: str) -> tuple[str, str]:
+    """Return how far a corner is from where the model expects it, and the cause's beginning."""
+    if not bent.trained:
+        return (
+            f'The lens moves a corner of the {image} image by {bent.corner_px:.1f} pixels '
+            f'({bent.seen} of {topic})',
+            'that is left out, and makes',
+        )
+    return (
+        f'A corner of the {image} image is {bent.corner_px:.1f} pixels from where the lens of the '
+        f'training shows it ({bent.seen or "no distortion"} of {topic})',
+        'that makes',
     )
 
 

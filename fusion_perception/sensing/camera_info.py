@@ -8,7 +8,7 @@ from typing import Annotated, Literal, Protocol
 from pydantic import Field
 
 from fusion_perception.sensing.lens import Distortion, distortion
-from fusion_perception.sensing.observation import Camera
+from fusion_perception.sensing.observation import Camera, Lens
 
 CameraMatrix = Annotated[
     Literal['k', 'p'],
@@ -61,8 +61,8 @@ def camera_from_info(
     """Return the camera that takes the images a CameraInfo describes, posed as the mounted one.
 
     K, P and the region of interest count the sensor's pixels; the image has those of the region,
-    then binned. Raises ValueError for an uncalibrated camera (K or P all zeros) or an impossible
-    one.
+    then binned. Rectified images show nothing of the lens. Raises ValueError for an uncalibrated
+    camera (K or P all zeros) or an impossible one.
     """
     fx, cx, fy, cy = _intrinsics(message, matrix)
     region = message.roi
@@ -77,6 +77,7 @@ def camera_from_info(
             'cx': (cx - region.x_offset - (wide - 1) / 2) / wide,
             'cy': (cy - region.y_offset - (high - 1) / 2) / high,
             'T_camera_lidar': mounted.T_camera_lidar,
+            'lens': _lens(message) if matrix == 'k' else Lens(),
         },
         'camera_info',
     )
@@ -99,11 +100,18 @@ def _intrinsics(message: CameraInfoMessage, matrix: CameraMatrix) -> tuple[float
     return chosen
 
 
+def _lens(message: CameraInfoMessage) -> Lens:
+    told = {'model': message.distortion_model, 'coefficients': tuple(map(float, message.d))}
+    lens = Lens.read(told, 'camera_info')
+    # A model without coefficients, or with zeros alone, is none.
+    return lens if lens.bends else Lens()
+
+
 class Calibration:
     """A camera as its camera_info describes it: the last message that could be used counts.
 
-    `camera` is None before the first of them, `distortion` what it leaves out, of images that are
-    not rectified; `fault` says why the last message could not be used.
+    `camera` is None before the first of them, `distortion` how its lens differs from that of the
+    mounted one; `fault` says why the last message could not be used.
     """
 
     def __init__(self, mounted: Camera, matrix: CameraMatrix = CAMERA_MATRIX) -> None:
@@ -120,6 +128,5 @@ class Calibration:
             self.fault = str(fault)
             return False
         self.fault = ''
-        if self._matrix == 'k':
-            self.distortion = distortion(self.camera, message.distortion_model, message.d)
+        self.distortion = distortion(self.camera, self._mounted.lens)
         return True

@@ -86,7 +86,7 @@ class CameraFacts:
 
     `info` is where camera_info comes from, `images` the size of the last image, `told` the one
     that camera_info tells of, `trained` the bundle's, `fault` why camera_info cannot be used,
-    `distortion` what the lens does to images that are taken as they leave the camera.
+    `distortion` how its lens differs from that of the bundle's.
     """
 
     info: Source

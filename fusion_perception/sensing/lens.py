@@ -6,52 +6,66 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from fusion_perception.sensing.observation import Camera
+from fusion_perception.sensing.observation import Camera, Lens
 
 Point = tuple[float, float]
 # What moves a point at depth 1, given the coefficients.
 Formula = Callable[[Point, Sequence[float]], Point]
+Bend = Callable[[Point], Point]
 
 
 @dataclass(frozen=True)
 class Distortion:
-    """What a lens does that a pinhole does not: its model, as camera_info has it.
+    """How the lens of a camera differs from the one of the images that a model learned from.
 
-    `corner_px` is how far it moves a corner of the camera's image at most, pixels of that image;
-    None where the model is not known.
+    Of both the distortion_model, '' where there is no distortion. `corner_px` is how far apart
+    they show what a pinhole has in a corner of the camera's image, at most, in pixels of that
+    image; None where a model is not known.
     """
 
-    model: str
+    seen: str
+    trained: str
     corner_px: float | None
 
 
-def distortion(camera: Camera, model: str, coefficients: Sequence[float]) -> Distortion | None:
-    """Return what a lens with these coefficients (d of camera_info) does, None for nothing.
-
-    All zeros are no distortion, whatever the model: rectification leaves such images alone.
-    """
-    d = [float(value) for value in coefficients]
-    if not any(d):
+def distortion(camera: Camera, trained: Lens) -> Distortion | None:
+    """Return how the camera's lens differs from that of the training, None where it does not."""
+    if camera.lens == trained or not (camera.lens.bends or trained.bends):
         return None
-    most, bend = MODELS.get(model, (0, _brown_conrady))
-    if len(d) > most:
-        return Distortion(f"'{model}' with {len(d)} coefficients", None)
-    d += [0.0] * (most - len(d))
-    return Distortion(
-        model,
-        max(
-            _moved_px(camera, (column, row), d, bend)
+    seen, learned = _bend(camera.lens), _bend(trained)
+    corner_px = None
+    if seen is not None and learned is not None:
+        corner_px = max(
+            _apart_px(camera, (column, row), seen, learned)
             for column in (0, camera.width - 1)
             for row in (0, camera.height - 1)
-        ),
-    )
+        )
+    return Distortion(_name(camera.lens), _name(trained), corner_px)
 
 
-def _moved_px(camera: Camera, pixel: Point, d: Sequence[float], bend: Formula) -> float:
-    """Return how far from a pixel the lens shows what a pinhole would show there."""
-    x, y = (pixel[0] - camera.cx) / camera.fx, (pixel[1] - camera.cy) / camera.fy
-    bent_x, bent_y = bend((x, y), d)
-    return math.hypot(camera.fx * (bent_x - x), camera.fy * (bent_y - y))
+def _bend(lens: Lens) -> Bend | None:
+    """Return what moves a point at depth 1 as a lens does, None for a model that is not known."""
+    if not lens.bends:
+        return lambda point: point
+    most, formula = MODELS.get(lens.model, (0, _brown_conrady))
+    if len(lens.coefficients) > most:
+        return None
+    d = (*lens.coefficients, *(0.0,) * (most - len(lens.coefficients)))
+    return lambda point: formula(point, d)
+
+
+def _name(lens: Lens) -> str:
+    if not lens.bends:
+        return ''
+    known = _bend(lens) is not None
+    return lens.model if known else f"'{lens.model}' with {len(lens.coefficients)} coefficients"
+
+
+def _apart_px(camera: Camera, pixel: Point, seen: Bend, learned: Bend) -> float:
+    """Return how far apart two lenses show what a pinhole would show in a pixel."""
+    point = (pixel[0] - camera.cx) / camera.fx, (pixel[1] - camera.cy) / camera.fy
+    (x, y), (other_x, other_y) = seen(point), learned(point)
+    return math.hypot(camera.fx * (x - other_x), camera.fy * (y - other_y))
 
 
 def _brown_conrady(point: Point, d: Sequence[float]) -> Point:

@@ -33,8 +33,23 @@ BESIDE_THE_LIDAR: Pose = (
 )
 
 
+class Lens(Settings):
+    """What a lens does to images, as camera_info has it; by default nothing."""
+
+    model: str = Field('plumb_bob', description='distortion_model of camera_info')
+    coefficients: tuple[float, ...] = Field((0.0,) * 5, description='d of camera_info')
+
+    @property
+    def bends(self) -> bool:
+        """Say whether it does anything: all zeros do not, whatever the model."""
+        return any(self.coefficients)
+
+
 class Camera(Settings):
-    """A pinhole camera: pixels, and its pose as T_camera_lidar (optical frame)."""
+    """A pinhole camera: pixels, and its pose as T_camera_lidar (optical frame).
+
+    The lens is kept to be compared with that of other images; no point is projected by it.
+    """
 
     width: int = Field(64, gt=0, description='Image width in pixels')
     height: int = Field(64, gt=0, description='Image height in pixels')
@@ -45,6 +60,7 @@ class Camera(Settings):
     T_camera_lidar: Pose = Field(
         BESIDE_THE_LIDAR, description='p_camera = T_camera_lidar @ p_lidar, metres'
     )
+    lens: Lens = Field(Lens(), description='Distortion of its images; none of rectified ones')
 
     @field_validator('T_camera_lidar')
     @classmethod

@@ -88,14 +88,14 @@ class BagWriter:
         frame_id: str = 'camera',
         log_ns: int | None = None,
     ) -> None:
-        """Write the intrinsics of an undistorted pinhole camera."""
+        """Write the intrinsics of a camera and what its lens does."""
         fx, fy, cx, cy = camera.fx, camera.fy, camera.cx, camera.cy
         message = self._make('sensor_msgs/msg/CameraInfo')(
             header=self._header(stamp_ns, frame_id),
             height=camera.height,
             width=camera.width,
-            distortion_model='plumb_bob',
-            d=np.zeros(5),
+            distortion_model=camera.lens.model,
+            d=np.array(camera.lens.coefficients, np.float64),
             k=np.array([fx, 0, cx, 0, fy, cy, 0, 0, 1], np.float64),
             r=np.eye(3).reshape(-1),
             p=np.array([fx, 0, cx, 0, 0, fy, cy, 0, 0, 0, 1, 0], np.float64),
