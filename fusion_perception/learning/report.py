@@ -103,5 +103,6 @@ def _sections(report: Report, evidence: Evidence, bundle: Bundle) -> Iterator[st
     yield section('latency', 'Latency', parts.latency(report, evidence), whole=True)
     if evidence.worst:
         yield section('worst', 'Worst frames', parts.worst(evidence, bundle))
-    yield section('unread', 'What could not be read', parts.unread(report), whole=True)
+    unread = parts.unread(report)
+    yield section('unread', 'What could not be read, or is in doubt', unread, whole=True)
     yield section('configuration', 'Configuration and versions', parts.configuration(report))

@@ -207,11 +207,11 @@ def worst(evidence: Evidence, bundle: Bundle) -> Iterator[str]:
 
 
 def unread(report: Report) -> Iterable[str]:
-    """Return what could not be read or evaluated, in sentences."""
+    """Return what could not be read or evaluated, or is in doubt, in sentences."""
     sentences = cast('Sequence[str]', report.get('unread', ()))
     failed = cast('Mapping[str, str]', report.get('failed', {}))
     if not (sentences or failed):
-        return ['<p>Everything was read.</p>']
+        return ['<p>Everything was read, and nothing of it is in doubt.</p>']
     items = ''.join(f'<li>{text(sentence)}</li>' for sentence in (*failed.values(), *sentences))
     return [f'<ul>{items}</ul>']
 
