@@ -42,7 +42,7 @@ def with_batch(bench: Bench) -> Iterator[Curve]:
 
 
 def with_pixels(bench: Bench) -> Iterator[Curve]:
-    """Do so with one scene, and render eight, whose images and scans grow."""
+    """Predict, find loss and gradients, and render, with more and more pixels."""
     edges = sizes_up_to(bench.size(bench.settings.largest_image, 128), 64, 2**0.5, multiple=16)
     pixels = {edge * edge: edge for edge in edges}
     yield from _model_curves(bench, 'pixels', list(pixels), lambda n: (1, pixels[n], 3))
@@ -50,7 +50,7 @@ def with_pixels(bench: Bench) -> Iterator[Curve]:
 
 
 def with_objects(bench: Bench) -> Iterator[Curve]:
-    """Do so with one scene, and render eight, of more and more objects."""
+    """Predict, find loss and gradients, and render, with more and more objects."""
     sizes = sizes_up_to(bench.size(bench.settings.largest_objects, 6), 3, 2**0.5, multiple=3)
     yield from _model_curves(bench, 'objects', sizes, lambda size: (1, 64, size))
     yield _renders(bench, 'objects', sizes, lambda size: (8, 64, size))
