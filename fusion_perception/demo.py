@@ -26,8 +26,8 @@ from fusion_perception.learning.run import versions
 from fusion_perception.models.bundle import Bundle, load_bundle
 from fusion_perception.runtime import Device
 from fusion_perception.sensing.ledger import StreamCounts
-from fusion_perception.sensing.rig import TASK_CLASSES, Task
-from fusion_perception.sensing.settings import Settings
+from fusion_perception.sensing.rig import TASK_CLASSES
+from fusion_perception.simulation.motion import FASTEST_HZ, LiveSettings
 
 if TYPE_CHECKING:
     from fusion_perception.ros.child import Child
@@ -41,22 +41,21 @@ LAST_WORDS_S = 10.0
 _RECORDED = {'bag.mcap', 'metadata.yaml'}
 
 
-class DemoSettings(Settings):
+class DemoSettings(LiveSettings):
     """A live run of sensor, node and judge."""
 
     seconds: float = Field(
         15.0, gt=0, description='How long to watch, from the first judged prediction'
     )
-    task: Task = Field('shapes', description='Objects of the scene: shapes or cubes')
     out: Path = Field(Path('runs/demo'), description='Folder for summary, picture, bag and logs')
     bundle: str | None = Field(
         None, description="A bundle file or name; left out, the task's own that ships"
     )
-    seed: int = Field(0, ge=0, description='Seed of the moving scene')
-    camera_hz: float = Field(20.0, gt=0, description='Images per second')
-    lidar_hz: float = Field(10.0, gt=0, description='Range images per second')
     rate: float | None = Field(
-        None, gt=0, description='Images and range images per second, instead of the two above'
+        None,
+        gt=0,
+        le=FASTEST_HZ,
+        description='Images and range images per second, instead of --camera-hz and --lidar-hz',
     )
     device: Device = Field('auto', description='Where to predict; auto takes CUDA where it is')
 

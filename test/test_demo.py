@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 import signal
 import subprocess
 import sys
@@ -19,7 +20,7 @@ from ros_graph import ros, spinning, wait_until
 from rosbags.highlevel import AnyReader
 from small_bundles import small_bundle
 
-from fusion_perception import demo
+from fusion_perception import demo as live
 from fusion_perception.cli import main
 from fusion_perception.models.bundle import load_bundle
 from fusion_perception.ros.child import terminable, undisturbed
@@ -76,7 +77,7 @@ def test_the_demo_judges_the_node_and_leaves_summary_picture_and_bag(tmp_path):
 
 @pytest.mark.parametrize('truth_from_s', [0.7, math.inf], ids=['late', 'never'])
 def test_the_time_counts_only_once_the_truth_is_heard_too(tmp_path, monkeypatch, truth_from_s):
-    monkeypatch.setattr(demo, 'STARTUP_S', 1.5)
+    monkeypatch.setattr(live, 'STARTUP_S', 1.5)
     bag = Bag(tmp_path / 'bag')
     with ros():
         witness, source = Witness(bag), Node('source')
@@ -93,7 +94,7 @@ def test_the_time_counts_only_once_the_truth_is_heard_too(tmp_path, monkeypatch,
 
         source.create_timer(0.05, publish)
         with spinning(source):
-            fault = demo._watch(witness, [], demo.DemoSettings(seconds=0.5, out=tmp_path))
+            fault = live._watch(witness, [], live.DemoSettings(seconds=0.5, out=tmp_path))
     bag.close()
     assert witness.predictions > 10
     if truth_from_s == math.inf:
@@ -130,7 +131,12 @@ def test_at_60_hz_no_message_is_lost(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ('arguments', 'word'), [(('--bundle', 'nowhere'), 'nowhere'), (('--seconds', '-1'), 'seconds')]
+    ('arguments', 'word'),
+    [
+        (('--bundle', 'nowhere'), 'nowhere'),
+        (('--seconds', '-1'), 'seconds'),
+        (('--rate', '5000'), 'rate'),
+    ],
 )
 def test_a_wrong_flag_ends_the_demo_before_anything_starts(tmp_path, capsys, arguments, word):
     assert main(['demo', '--out', str(tmp_path / 'out'), *arguments]) == 2
@@ -144,12 +150,20 @@ def test_a_bundle_for_other_objects_is_refused(tmp_path, capsys):
     assert 'torus' in capsys.readouterr().err
 
 
-def test_a_node_that_cannot_start_ends_the_demo_with_the_reason(tmp_path):
-    bundle = small_bundle(tmp_path)
-    ran = fusion_demo('--bundle', bundle, '--lidar-hz', '5000', '--out', tmp_path / 'out')
-    assert ran.returncode == 1
-    assert 'lidar_hz' in ran.stdout
-    assert not (tmp_path / 'out' / 'summary.json').exists()
+def test_a_sensor_that_dies_ends_the_demo_with_its_last_words(tmp_path):
+    out = tmp_path / 'out'
+    command = [sys.executable, '-m', 'fusion_perception.cli', 'demo', '--out', out]
+    command += ['--bundle', small_bundle(tmp_path)]
+    speaking = {**os.environ, 'PYTHONFAULTHANDLER': '1'}
+    with subprocess.Popen(command, env=speaking, stdout=subprocess.PIPE, text=True) as demo:
+        sensor = wait_until(lambda: running(demo.pid, 'sensor_sim'), 'the sensor', 60)
+        # As a fault in a library would.
+        os.kill(sensor, signal.SIGABRT)
+        said, _ = demo.communicate(timeout=60)
+    assert demo.returncode == 1
+    assert '_run_module_as_main' in said
+    assert f'sensor_sim ended by itself. See {out / "sensor_sim.log"}.' in said
+    assert not (out / 'summary.json').exists()
 
 
 @pytest.mark.parametrize(
@@ -166,15 +180,15 @@ def test_a_demo_leaves_no_process_behind_whatever_signal_ends_it(tmp_path, by, c
     command = [sys.executable, '-m', 'fusion_perception.cli', 'demo', '--out', out]
     with (
         said.open('w') as stderr,
-        subprocess.Popen([*command, '--bundle', small_bundle(tmp_path)], stderr=stderr) as process,
+        subprocess.Popen([*command, '--bundle', small_bundle(tmp_path)], stderr=stderr) as demo,
     ):
-        wait_until(lambda: len(children_of(process.pid)) == 2, 'both processes', 60)
-        children = children_of(process.pid)
+        wait_until(lambda: len(children_of(demo.pid)) == 2, 'both processes', 60)
+        children = children_of(demo.pid)
         if by == signal.SIGKILL:
             # With the node in full swing; the other signals come amid its imports.
             wait_until(lambda: 'is ready' in (out / 'fusion_node.log').read_text(), 'the node', 60)
-        process.send_signal(by)
-        assert process.wait(60) == code
+        demo.send_signal(by)
+        assert demo.wait(60) == code
     wait_until(lambda: not any(map(lives, children)), 'the end of both processes')
     assert 'Traceback' not in said.read_text() + (out / 'fusion_node.log').read_text()
 
@@ -198,6 +212,15 @@ def test_a_signal_stops_a_command_unless_it_is_ignored_as_nohup_wants_it(number)
 def children_of(pid):
     """Return the ids of a process's children (Linux)."""
     return Path(f'/proc/{pid}/task/{pid}/children').read_text().split()
+
+
+def running(pid, node):
+    """Return the id of the child that is a node, once it has a second thread (Linux)."""
+    for child in children_of(pid):
+        command = Path(f'/proc/{child}/cmdline').read_text()
+        if node in command and len([*Path(f'/proc/{child}/task').iterdir()]) > 1:
+            return int(child)
+    return None
 
 
 def lives(pid):

@@ -13,6 +13,8 @@ from catkin_pkg.package_version import get_forthcoming_label
 
 import fusion_perception
 from fusion_perception.models import MODELS, build
+from fusion_perception.sensing.observation import Camera
+from fusion_perception.simulation.motion import LiveSettings
 
 ROOT = Path(__file__).parents[1]
 ROS_DEPENDENCIES = {
@@ -155,6 +157,19 @@ def constant(file, name):
         if any(isinstance(target, ast.Name) and target.id == name for target in targets):
             return node.value
     raise AssertionError(f'{file} has no {name}')
+
+
+def test_the_demo_is_launched_with_the_defaults_of_the_simulated_sensor():
+    tree = ast.parse((ROOT / 'launch/demo.launch.py').read_text(encoding='utf-8'))
+    calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call) and node.args]
+    declared = {
+        call.args[0].value: next(k.value for k in call.keywords if k.arg == 'default_value')
+        for call in calls
+        if ast.unparse(call.func) == 'DeclareLaunchArgument'
+    }
+    camera, live = Camera(), LiveSettings().model_dump()
+    own = {**live, 'image_width': camera.width, 'image_height': camera.height}
+    assert {name: declared[name].value for name in own} == {n: str(v) for n, v in own.items()}
 
 
 def published():

@@ -36,6 +36,7 @@ from fusion_perception.ros.pipeline import Pipeline
 from fusion_perception.runtime import Device, EngineChoice
 from fusion_perception.sensing.observation import Mode
 from fusion_perception.sensing.settings import Settings
+from fusion_perception.simulation.motion import FASTEST_HZ
 
 LOGGER = logging.getLogger(__name__)
 ExecutorName = Literal['single', 'multi']
@@ -50,7 +51,7 @@ class ProfileSettings(Settings):
     """Settings of `fusion profile`."""
 
     out: Path = Field(Path('runs/profile'), description='Folder for profile.json and profile.md')
-    hz: float = Field(60.0, gt=0, le=1000, description='Images and range images per second')
+    hz: float = Field(60.0, gt=0, le=FASTEST_HZ, description='Images and range images per second')
     seconds: float = Field(10.0, gt=0, description='How long each of them is watched')
     executors: tuple[ExecutorName, ...] = Field(
         ('single', 'multi'), min_length=1, description="rclpy's executors to compare"

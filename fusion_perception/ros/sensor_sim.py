@@ -32,20 +32,15 @@ from fusion_perception.ros.parameters import Parameters, leaves
 from fusion_perception.ros.process import Startable
 from fusion_perception.sensing.ledger import STREAMS, Stream
 from fusion_perception.sensing.lidars import UniformGrid
-from fusion_perception.sensing.rig import TASK_CLASSES, Rig, Task
-from fusion_perception.sensing.settings import Settings
-from fusion_perception.simulation.motion import MovingScene
+from fusion_perception.sensing.rig import TASK_CLASSES, Rig
+from fusion_perception.simulation.motion import LiveSettings, MovingScene
 from fusion_perception.simulation.noise import NoiseSettings, add_noise
 from fusion_perception.simulation.render import Frames, render
 
 
-class SensorSimSettings(Settings):
+class SensorSimSettings(LiveSettings):
     """What the simulated sensor publishes, and how often."""
 
-    task: Task = Field('shapes', description='Objects of the scene: shapes or cubes')
-    seed: int = Field(0, ge=0, description='Seed of the scene and of the noise')
-    camera_hz: float = Field(20.0, gt=0, le=1000, description='Images per second')
-    lidar_hz: float = Field(10.0, gt=0, le=1000, description='Range images per second')
     range_noise: float = Field(
         0.0, ge=0, le=10, description='Standard deviation of a range, metres'
     )

@@ -6,10 +6,12 @@ import math
 from dataclasses import replace
 
 import torch
+from pydantic import Field
 from torch import Tensor
 
 from fusion_perception.sensing.geometry import transform_points
 from fusion_perception.sensing.rig import Rig, Task
+from fusion_perception.sensing.settings import Settings
 from fusion_perception.simulation.rotations import rotations_about
 from fusion_perception.simulation.scene import (
     ORIGINAL_RIG,
@@ -19,6 +21,16 @@ from fusion_perception.simulation.scene import (
 )
 
 _WAVES = 3
+FASTEST_HZ = 1000.0
+
+
+class LiveSettings(Settings):
+    """Which scene moves, and how often the two sensors see it."""
+
+    task: Task = Field('shapes', description='Objects of the scene: shapes or cubes')
+    seed: int = Field(0, ge=0, le=2**32 - 1, description='Seed of the scene and of its noise')
+    camera_hz: float = Field(20.0, gt=0, le=FASTEST_HZ, description='Images per second')
+    lidar_hz: float = Field(10.0, gt=0, le=FASTEST_HZ, description='Range images per second')
 
 
 class MovingScene:
