@@ -87,6 +87,6 @@ $(STAMP): setup.py
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check uv || echo 'No uv here: pip will take longer.'
 	@index="$${UV_DEFAULT_INDEX:-$${PIP_INDEX_URL:-$$($(BIN)/python -m pip config get global.index-url 2>/dev/null)}}"; \
 	if [ -n "$$index" ]; then export UV_DEFAULT_INDEX="$$index"; fi; \
-	$(BIN)/python -m uv pip install --quiet --python $(BIN)/python --editable '.[$(EXTRAS)]' \
+	$(BIN)/python -m uv pip install --quiet --compile-bytecode --python $(BIN)/python --editable '.[$(EXTRAS)]' \
 	|| $(BIN)/python -m pip install --disable-pip-version-check --use-pep517 --editable '.[$(EXTRAS)]'
 	@touch $@
