@@ -28,6 +28,7 @@ from fusion_perception.runtime import Device
 from fusion_perception.sensing.ledger import StreamCounts
 from fusion_perception.sensing.rig import TASK_CLASSES
 from fusion_perception.simulation.motion import FASTEST_HZ, LiveSettings
+from fusion_perception.stopping import terminable, undisturbed
 
 if TYPE_CHECKING:
     from fusion_perception.ros.child import Child
@@ -67,7 +68,6 @@ def demo(settings: DemoSettings) -> tuple[str, int]:
     """
     import rclpy
 
-    from fusion_perception.ros.child import terminable, undisturbed
     from fusion_perception.ros.domain import Domain
     from fusion_perception.ros.joining import join
     from fusion_perception.ros.witness import Bag, Witness
@@ -92,6 +92,7 @@ def demo(settings: DemoSettings) -> tuple[str, int]:
         join()
         with terminable():
             witness = Witness(bag)
+            # Between a fork and its return nobody would know the child.
             with undisturbed():
                 _start(children, settings, bundle, out)
             fault = _watch(witness, children, settings)

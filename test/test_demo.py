@@ -23,10 +23,10 @@ from small_bundles import small_bundle
 from fusion_perception import demo as live
 from fusion_perception.cli import main
 from fusion_perception.models.bundle import load_bundle
-from fusion_perception.ros.child import terminable, undisturbed
 from fusion_perception.ros.messages import centers_message, header_message
 from fusion_perception.ros.witness import Bag, Witness
 from fusion_perception.sensing.ledger import CAUSES
+from fusion_perception.stopping import terminable, undisturbed
 
 pytestmark = pytest.mark.ros
 

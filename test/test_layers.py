@@ -15,8 +15,9 @@ ALLOWED = {
     'engines': {'sensing', 'models'},
     'runtime': {'sensing', 'models', 'engines'},
     'simulation': {'sensing'},
-    'learning': {'sensing', 'models', 'engines', 'runtime', 'simulation'},
-    'ros': {'sensing', 'models', 'engines', 'runtime', 'simulation'},
+    'stopping': set(),
+    'learning': {'sensing', 'models', 'engines', 'runtime', 'simulation', 'stopping'},
+    'ros': {'sensing', 'models', 'engines', 'runtime', 'simulation', 'stopping'},
     'launch': {'sensing', 'models', 'engines', 'runtime', 'simulation', 'ros'},
 }
 # What a folder within learning/ may import of learning, and who of learning may import a folder.

@@ -9,6 +9,7 @@ import torch
 from training_runs import assert_same_run, rows_of
 
 from fusion_perception.learning.checkpoint import Checkpoint
+from fusion_perception.learning.run import RunFolder
 from fusion_perception.learning.simulate import SimulateSettings, simulate
 from fusion_perception.learning.training import TrainSettings, train
 from fusion_perception.models.base import FusionModel
@@ -75,6 +76,27 @@ def test_ctrl_c_leaves_a_usable_bundle_and_the_run_goes_on_as_if_nothing_was(
     load_bundle(halves.out / 'bundle.safetensors')
     train(settings('halves', model=model, resume=True, **recipe))
     assert_same_run(settings('whole').out, halves.out)
+
+
+@pytest.mark.parametrize('count', [1, 2])
+def test_ctrl_c_while_a_bundle_is_saved_leaves_what_the_farewell_says(
+    settings, monkeypatch, count
+):
+    save, saved = RunFolder.save_bundle, []
+
+    def interrupted_save(self, *args):
+        saved.append(args)
+        if len(saved) == count:
+            signal.raise_signal(signal.SIGINT)
+        save(self, *args)
+
+    run = settings('run', model='lidar', epochs=5)
+    monkeypatch.setattr(RunFolder, 'save_bundle', interrupted_save)
+    with pytest.raises(KeyboardInterrupt) as stopped:
+        train(run)
+    told = load_bundle(run.out / 'bundle.safetensors').manifest.training['metrics']
+    assert f'holds lidar after epoch {told["epoch"]}.' in str(stopped.value)
+    assert told['epoch'] == len(rows_of(run.out)) < 5
 
 
 def test_a_run_that_was_given_more_epochs_goes_on_from_its_own_folder(settings):

@@ -27,7 +27,11 @@ class Recipe(Settings):
     """
 
     data: Path | None = Field(None, description='Data folder; may be absent with fresh_scenes')
-    config: Path | None = Field(None, description='YAML with defaults; flags override it')
+    config: Path | None = Field(
+        None,
+        description='YAML with defaults, which flags override; in it also architecture, scene and '
+        'noise, which have no flags (docs/training.md)',
+    )
     epochs: int = Field(20, ge=1, description='Passes over the data, for each stage of a model')
     batch_size: int = Field(32, ge=1, description='Scenes per step, over all devices together')
     learning_rate: float = Field(1e-4, gt=0, description='Largest step size of the optimiser')

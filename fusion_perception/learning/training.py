@@ -23,6 +23,7 @@ from fusion_perception.learning.run import RunFolder, best_of
 from fusion_perception.models import MODELS, FusionModel, Stage, build
 from fusion_perception.models.bundle import load_bundle
 from fusion_perception.runtime import choose_device
+from fusion_perception.stopping import undisturbed
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -59,7 +60,8 @@ def train(settings: TrainSettings) -> str:
     if len(data.rig.classes) != model.config.objects:
         raise ValueError(
             f'The data has {len(data.rig.classes)} objects ({", ".join(data.rig.classes)}), but '
-            f'the model predicts {model.config.objects}. Set `objects` under `architecture`.'
+            f'the model predicts {model.config.objects}. Write `architecture: {{objects: '
+            f'{len(data.rig.classes)}}}` into a YAML file and give it as --config.'
         )
     model.to(fabric.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     stages = tuple(
@@ -148,14 +150,16 @@ def train_stage(
             'learning_rate': learning_rate(settings, (epoch + 1) * data.steps - 1, steps),
             'seconds': time.perf_counter() - started,
         }
-        checkpoint.rows.append(row)
-        checkpoint.model = model.state_dict()
-        checkpoint.moments = moments_of(learner.optimiser, stage.parameters)
-        checkpoint.mean = {} if learner.mean is None else learner.mean.state_dict()
-        if best_of(checkpoint.epochs_of(stage.name)) is row:
-            checkpoint.best = {k: v.clone() for k, v in learner.kept.state_dict().items()}
-            save_best(run, learner.kept, stage.name, data, checkpoint)
-        run.save_epoch(checkpoint)
+        # An epoch counts once its bundle and its checkpoint are written.
+        with undisturbed():
+            checkpoint.rows.append(row)
+            checkpoint.model = model.state_dict()
+            checkpoint.moments = moments_of(learner.optimiser, stage.parameters)
+            checkpoint.mean = {} if learner.mean is None else learner.mean.state_dict()
+            if best_of(checkpoint.epochs_of(stage.name)) is row:
+                checkpoint.best = {k: v.clone() for k, v in learner.kept.state_dict().items()}
+                save_best(run, learner.kept, stage.name, data, checkpoint)
+            run.save_epoch(checkpoint)
         if fabric.is_global_zero:
             speed = data.taken / float(row['seconds'])
             log.info(

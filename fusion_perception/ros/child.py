@@ -9,15 +9,11 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from types import FrameType
 
 from fusion_perception.ros.process import main
 
-# Each of them would end a command without a word, and leave its children to themselves.
-STOPPING = (signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
 # How long a process may take to leave in order.
 PATIENCE_S = 5.0
 # The inputs of a fusion node, by the topics of the simulated sensor.
@@ -85,40 +81,6 @@ def parameters(values: Mapping[str, object]) -> list[str]:
 def links() -> list[str]:
     """Return the arguments that give a fusion node the simulated sensor as its input."""
     return [part for name, topic in REMAP.items() for part in ('-r', f'{name}:={topic}')]
-
-
-@contextmanager
-def terminable() -> Iterator[None]:
-    """End on SIGTERM, SIGHUP and SIGQUIT as on Ctrl-C, so that the children are ended too."""
-
-    def stop(number: int, frame: FrameType | None) -> None:
-        raise KeyboardInterrupt(f'Stopped by {signal.Signals(number).name}.')
-
-    # What is ignored stays so: `nohup` means that the command survives its terminal.
-    heeded = [number for number in STOPPING if signal.getsignal(number) != signal.SIG_IGN]
-    before = {number: signal.signal(number, stop) for number in heeded}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
-@contextmanager
-def undisturbed() -> Iterator[None]:
-    """Put off what stops a command: between a fork and its return nobody would know the child."""
-    caught: list[int] = []
-    before = {
-        number: signal.signal(number, lambda number, frame: caught.append(number))
-        for number in (signal.SIGINT, *STOPPING)
-    }
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-    if caught:
-        signal.raise_signal(caught[0])
 
 
 def _end_with_parent() -> None:

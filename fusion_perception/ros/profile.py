@@ -26,7 +26,7 @@ from rclpy.executors import (
     SingleThreadedExecutor,
 )
 
-from fusion_perception.ros.child import Child, links, parameters, terminable, undisturbed
+from fusion_perception.ros.child import Child, links, parameters
 from fusion_perception.ros.domain import Domain
 from fusion_perception.ros.fusion_node import FusionNode
 from fusion_perception.ros.joining import join
@@ -37,6 +37,7 @@ from fusion_perception.runtime import Device, EngineChoice
 from fusion_perception.sensing.observation import Mode
 from fusion_perception.sensing.settings import Settings
 from fusion_perception.simulation.motion import FASTEST_HZ
+from fusion_perception.stopping import terminable, undisturbed
 
 LOGGER = logging.getLogger(__name__)
 ExecutorName = Literal['single', 'multi']
@@ -124,6 +125,7 @@ def simulated_sensors(settings: ProfileSettings, domain: Domain) -> Iterator[Non
     sensor: Child | None = None
     with terminable():
         try:
+            # Between a fork and its return nobody would know the child.
             with undisturbed():
                 sensor = Child('sensor_sim', settings.out / 'sensor_sim.log', rates)
             yield
