@@ -197,6 +197,15 @@ def test_a_baseline_overwrites_nothing_but_a_baseline(evaluate, folder, capsys):
         assert path.read_bytes() == before
 
 
+@pytest.mark.parametrize('name', ['report.json', 'report.html', 'predictions.csv'])
+def test_a_baseline_is_no_part_of_the_report(evaluate, folder, name, capsys):
+    path = folder / 'out' / name
+    before = path.read_bytes() if path.exists() else None
+    assert evaluate('--write-baseline', path) == 2
+    assert f'{path} is a part of the report.' in capsys.readouterr().err
+    assert before == (path.read_bytes() if path.exists() else None)
+
+
 @pytest.mark.parametrize(
     ('flags', 'complaint'),
     [
@@ -207,6 +216,9 @@ def test_a_baseline_overwrites_nothing_but_a_baseline(evaluate, folder, capsys):
         (('--tolerance', '-5%'), 'no percentage'),
         (('--max-error', '0'), 'greater than 0'),
         (('--baseline', 'nowhere.json'), 'No baseline at nowhere.json. Write one'),
+        (('--slop-s', '0.1'), '--slop-s 0.1 is for --bag'),
+        (('--no-allow-single',), '--no-allow-single is for --bag'),
+        (('--truth-slop', '1'), '--truth-slop 1.0 is for --bag'),
     ],
 )
 def test_a_limit_of_another_form_is_refused_before_anything_runs(

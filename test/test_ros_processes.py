@@ -124,6 +124,7 @@ def test_arguments_that_are_not_ros_s_are_refused_with_a_remedy(arguments, remed
     ('variable', 'value', 'remedy'),
     [
         ('ROS_DOMAIN_ID', 'mine', 'number from 0 to 101'),
+        ('ROS_DOMAIN_ID', '233', 'number from 0 to 101'),
         # Where the home directory is missing or cannot be written, as in many containers.
         ('ROS_LOG_DIR', '/dev/null/log', 'Set ROS_LOG_DIR'),
     ],

@@ -19,7 +19,7 @@ from typing_extensions import Self
 
 from fusion_perception.learning.bag_evidence import from_bags, write_predictions
 from fusion_perception.learning.bags.judging import WORST, JudgedFrame
-from fusion_perception.learning.bags.settings import BagSettings
+from fusion_perception.learning.bags.settings import BagSettings, flags_of
 from fusion_perception.learning.batches import fingerprint
 from fusion_perception.learning.dataset import SceneSet, read_folder
 from fusion_perception.learning.evidence import Evidence, score_of, spread
@@ -47,6 +47,7 @@ from fusion_perception.sensing.recording_files import check_is_outside, find_rec
 log = logging.getLogger(__name__)
 
 BROKEN = 3  # The exit code when a limit is broken.
+WRITTEN = ('report.json', 'report.html', 'predictions.csv')
 UNREAD = 2  # The exit code when some of several recordings could not be evaluated.
 _TIMED_FRAMES = 100
 
@@ -85,6 +86,8 @@ class EvaluateSettings(GateSettings, BagSettings):
             raise ValueError('--range-noise and --dropout are for --data; a recording has its own')
         if self.bag and self.last is not None:
             raise ValueError('--last is for --data; a recording is evaluated whole')
+        if self.data and (flag := next(flags_of(self, BagSettings()), None)):
+            raise ValueError(f'{flag} is for --bag; the scenes of a folder are paired already')
         return self
 
 
@@ -99,7 +102,7 @@ def evaluate(settings: EvaluateSettings) -> tuple[str, int]:
     for target in filter(None, (settings.out, settings.write_baseline)):
         check_is_outside(target, recordings)
     if settings.write_baseline is not None:
-        check_takes_baseline(settings.write_baseline)
+        check_takes_baseline(settings.write_baseline, [settings.out / name for name in WRITTEN])
     baseline = None
     if settings.baseline is not None:
         if settings.baseline.resolve() == (settings.out / 'report.json').resolve():

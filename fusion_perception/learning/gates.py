@@ -186,10 +186,15 @@ def other_scenes(baseline: Baseline, scores: Scores) -> list[str]:
     ]
 
 
-def check_takes_baseline(path: Path) -> None:
-    """Raise ValueError where none can be written, or it would overwrite something else."""
+def check_takes_baseline(path: Path, written: Sequence[Path]) -> None:
+    """Raise ValueError where none can be written, or it would overwrite something else.
+
+    `written` is what the same evaluation writes.
+    """
     if path.is_dir():
         raise ValueError(f'{path} is a folder. Name a file for the baseline.')
+    if path.resolve() in [other.resolve() for other in written]:
+        raise ValueError(f'{path} is a part of the report. Name another file for the baseline.')
     try:
         if not path.exists():
             # Its folder is made only when there is a baseline to write.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Sequence
 
@@ -21,6 +22,9 @@ REMEDIES = {
     'log directory': 'Set ROS_LOG_DIR to a folder that can be written.',
     'ROS_DOMAIN_ID': 'Set it to a number from 0 to 101, or unset it.',
 }
+# With a larger one the ports of DDS leave their range (OMG DDSI-RTPS 2.5, 9.6.2), and Fast DDS
+# ends the process itself.
+LAST_DOMAIN = 232
 
 
 def join(arguments: Sequence[str] = (), context: Context | None = None) -> None:
@@ -37,6 +41,9 @@ def join(arguments: Sequence[str] = (), context: Context | None = None) -> None:
                 f"Unknown argument '{strangers[0]}'. Give parameters and topics as "
                 '--ros-args -p NAME:=VALUE -r FROM:=TO; docs/parameters.md lists them.'
             )
+        domain = os.environ.get('ROS_DOMAIN_ID', '')
+        if domain.isdecimal() and int(domain) > LAST_DOMAIN:
+            raise ValueError(_sentence(f'ROS_DOMAIN_ID = {domain} is beyond {LAST_DOMAIN}'))
         rclpy.init(args=given, context=context, signal_handler_options=SignalHandlerOptions.NO)
     except rclpy_implementation.UnknownROSArgsError as fault:
         raise ValueError(f'ROS does not know {fault} after --ros-args. Leave it out.') from None

@@ -49,13 +49,14 @@ def no_pair(
         for cause, count in counts['dropped'].items()
         if count
     )
-    command = ' '.join(('fusion doctor --bag', quote(str(path)), *_flags(settings)))
+    command = ' '.join(
+        ('fusion doctor --bag', quote(str(path)), *flags_of(settings, RecordingSettings()))
+    )
     return f'No image and range image form a pair ({lost or "no messages"}). Ask why: {command}'
 
 
-def _flags(settings: RecordingSettings) -> Iterator[str]:
-    """Yield the flags of the doctor that let it read a recording with the same settings."""
-    usual = RecordingSettings()
+def flags_of(settings: RecordingSettings, usual: RecordingSettings) -> Iterator[str]:
+    """Yield the flags by which settings differ from the usual ones, in what these know."""
     for given, default in ((settings, usual), (settings.pairing, usual.pairing)):
         for name in type(default).model_fields:
             value = getattr(given, name)
