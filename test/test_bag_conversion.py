@@ -161,6 +161,12 @@ def test_tables_of_another_lidar_are_refused(data, tmp_path):
         from_bag(FromBagSettings(bag=bag, out=tmp_path / 'out', tables=str(tables)))
 
 
+def test_tables_that_are_nowhere_are_told_what_would_do(tmp_path):
+    bag = record(tmp_path / 'bag', 3)
+    with pytest.raises(FileNotFoundError, match='nowhere is no LiDAR and no bundle'):
+        from_bag(FromBagSettings(bag=bag, out=tmp_path / 'out', tables=str(tmp_path / 'nowhere')))
+
+
 def test_what_a_command_advises_can_be_pasted_whatever_the_path(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
 

@@ -206,12 +206,19 @@ def test_a_lidar_is_read_from_tables_or_from_the_metadata_of_its_maker(tmp_path)
     _, lidar = mounted(Rig(max_range=30.0), metadata)
     assert (lidar.shape, lidar.max_range) == ((2, 8), 30.0)
     assert lidar.offsets is not None
-    rings = tmp_path / 'rings.yaml'
+    rings = tmp_path / 'rings.yml'
     rings.write_text('elevations_deg: [2.0, -8.5, -24.8]\ncolumns: 16\n')
     assert mounted(Rig(), rings)[1].shape == (3, 16)
     for described in (metadata, rings):
         with pytest.raises(ValueError, match="'spherical', not 'notebook'"):
             mounted(Rig(projection='notebook'), described)
+
+
+@pytest.mark.parametrize('name', ['nothere', 'rings.txt'])
+def test_what_is_no_lidar_is_told_what_would_be_one(tmp_path, name):
+    (tmp_path / 'rings.txt').write_text('elevations_deg: [2.0]\ncolumns: 16\n')
+    with pytest.raises(FileNotFoundError, match=rf'{name} is no LiDAR\. Give a folder.*rings'):
+        mounted(Rig(), tmp_path / name)
 
 
 def test_the_points_of_a_ring_rise_from_its_height_with_the_tangent_of_its_elevation():

@@ -25,6 +25,7 @@ from fusion_perception.models.bundle import load_bundle
 from fusion_perception.sensing.intake import Needs, arrays_of
 from fusion_perception.sensing.lidars import (
     DESCRIPTIONS,
+    KNOWN,
     UniformGrid,
     lidar_from_tables,
     mounted,
@@ -122,7 +123,12 @@ def sensor_of(tables: str | None, ouster_frame: OusterFrame) -> tuple[Rig, Lidar
     if folder.suffix in DESCRIPTIONS:
         return mounted(Rig(), folder, ouster_frame)
     if not (folder / 'azimuth.npy').is_file():
-        bundle = load_bundle(tables)
+        try:
+            bundle = load_bundle(tables)
+        except FileNotFoundError:
+            raise FileNotFoundError(
+                f'{tables} is no LiDAR and no bundle. Give {KNOWN}, or a bundle.'
+            ) from None
         return bundle.rig, bundle.lidar
     rig = Rig()
     if (folder / RIG).is_file():

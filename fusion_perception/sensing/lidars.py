@@ -19,7 +19,10 @@ from fusion_perception.sensing.settings import Settings
 
 # Files that describe a LiDAR, where a folder would hold its tables.
 OUSTER = '.json'
-DESCRIPTIONS = (OUSTER, '.yaml')
+DESCRIPTIONS = (OUSTER, '.yaml', '.yml')
+KNOWN = (
+    'a folder with azimuth.npy and zenith.npy, the metadata of an Ouster (.json), or rings (.yaml)'
+)
 
 
 def mounted(rig: Rig, path: Path, ouster_frame: OusterFrame = OUSTER_FRAME) -> tuple[Rig, Lidar]:
@@ -31,6 +34,8 @@ def mounted(rig: Rig, path: Path, ouster_frame: OusterFrame = OUSTER_FRAME) -> t
     poses of camera and labels read otherwise. Raises FileNotFoundError or ValueError.
     """
     if path.suffix not in DESCRIPTIONS:
+        if not path.is_dir():
+            raise FileNotFoundError(f'{path} is no LiDAR. Give {KNOWN}.')
         return rig, lidar_from_tables(path, rig.projection, rig.max_range)
     if rig.projection != 'spherical':
         raise ValueError(f"{path} describes a LiDAR that is 'spherical', not '{rig.projection}'.")

@@ -97,6 +97,11 @@ class OusterMetadata(Settings):
         for group in GROUPS:
             if isinstance(given.get(group), dict):
                 entries.update(given[group])
+        if 'beam_altitude_angles' not in entries:
+            raise ValueError(
+                f'{path} is no metadata of an Ouster: it lists no beam_altitude_angles. Save it '
+                'from the sensor.'
+            )
         if 'columns_per_frame' not in entries and 'lidar_mode' in entries:
             entries['columns_per_frame'] = str(entries['lidar_mode']).partition('x')[0]
         if entries.get('beam_to_lidar_transform') is None:
