@@ -69,7 +69,7 @@ format: $(STAMP)
 
 parameters: $(STAMP)
 	$(BIN)/python -m fusion_perception.ros.node_settings > config/fusion.yaml
-	$(BIN)/python -m fusion_perception.ros.node_settings --table > docs/parameters.md
+	$(BIN)/python -m fusion_perception.ros.parameter_page > docs/parameters.md
 
 setup: $(STAMP)
 

@@ -194,8 +194,9 @@ def examine_live(settings: DoctorSettings) -> list[Finding]:
                     'ERROR',
                     f'No fusion node runs in ROS_DOMAIN_ID {domain}',
                     f'what can be seen there is {others}',
-                    'Start it with `ros2 launch fusion_perception fusion.launch.py`, or set '
-                    'ROS_DOMAIN_ID and ROS_AUTOMATIC_DISCOVERY_RANGE as it has them.',
+                    'Start it with `ros2 launch fusion_perception fusion.launch.py`, or '
+                    '`fusion_node` where there is no ros2; or set ROS_DOMAIN_ID and '
+                    'ROS_AUTOMATIC_DISCOVERY_RANGE as it has them.',
                 )
             ]
         if wanted is not None and wanted not in nodes:

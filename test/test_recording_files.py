@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from recordings import record
 
+from fusion_perception.sensing.recording import Recording
 from fusion_perception.sensing.recording_files import find_recordings
 
 
@@ -89,3 +90,17 @@ def test_a_path_that_leads_to_no_recording_is_refused(tmp_path, name, complaint)
     (tmp_path / 'empty').mkdir()
     with pytest.raises(FileNotFoundError, match=complaint):
         find_recordings([tmp_path / name])
+
+
+def test_a_folder_of_recordings_names_them_where_one_is_wanted(tmp_path):
+    for name in ('a', 'b'):
+        record(tmp_path / name, 2)
+    names = f'{tmp_path / "a"}, {tmp_path / "b"}'
+    with pytest.raises(ValueError, match=rf'recordings \({names}\)\. Give one of them'):
+        Recording(tmp_path)
+
+
+def test_what_is_damaged_beyond_use_comes_with_the_next_step(tmp_path):
+    (tmp_path / 'bag.mcap').write_bytes(b'')
+    with pytest.raises(ValueError, match=r'missing: .*; .*\. Copy it anew, or record it again\.$'):
+        Recording(tmp_path)

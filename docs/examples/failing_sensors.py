@@ -6,6 +6,7 @@ centres lie within the 95 % ellipsoids.
     python docs/examples/failing_sensors.py --bundle shapes
 """
 
+import sys
 from collections.abc import Callable
 
 import torch
@@ -31,7 +32,9 @@ def main(bundle: str = 'shapes', count: int = 512, seed: int = 4242) -> None:
     """Simulate scenes with the original look, let sensors fail, and print a table."""
     runtime = Runtime(load_bundle(bundle))
     rig, lidar = runtime.bundle.rig, runtime.bundle.lidar
-    task = next(task for task, classes in TASK_CLASSES.items() if classes == rig.classes)
+    task = next((task for task, classes in TASK_CLASSES.items() if classes == rig.classes), None)
+    if task is None or 'covariance_scale' not in runtime.bundle.manifest.config:
+        sys.exit(f'{bundle} is no dense_fusion for the objects of a simulated task.')
 
     def frames(look: SceneSettings, noise: NoiseSettings) -> Frames:
         generator = torch.Generator().manual_seed(seed)

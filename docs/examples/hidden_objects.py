@@ -7,6 +7,8 @@ mean is the guess with the smallest squared error.
     python docs/examples/hidden_objects.py --bundle shapes
 """
 
+import sys
+
 import torch
 import tyro
 from torch.nn.functional import normalize
@@ -31,7 +33,9 @@ def main(bundle: str = 'shapes', count: int = 8192, places: int = 6000, seed: in
     """Simulate scenes with the original look, predict them, and print what hidden objects cost."""
     runtime = Runtime(load_bundle(bundle))
     rig, lidar = runtime.bundle.rig, runtime.bundle.lidar
-    task = next(task for task, classes in TASK_CLASSES.items() if classes == rig.classes)
+    task = next((task for task, classes in TASK_CLASSES.items() if classes == rig.classes), None)
+    if task is None:
+        sys.exit(f'{bundle} is not for the objects of a simulated task.')
     look, generator = SceneSettings(task=task), torch.Generator().manual_seed(seed)
     scenes = sample_scenes(count, look, generator, rig=rig)
     centers = []

@@ -11,7 +11,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from fusion_perception.ros.diagnostics import Thresholds
-from fusion_perception.ros.parameter_files import as_table, as_yaml
+from fusion_perception.ros.parameter_files import as_yaml
 from fusion_perception.runtime import Device, EngineChoice, Precision
 from fusion_perception.sensing.camera_info import CAMERA_MATRIX, CameraMatrix
 from fusion_perception.sensing.decode import (
@@ -87,5 +87,4 @@ LIVE = frozenset(
 READ_ONLY = frozenset({'autostart'})
 
 if __name__ == '__main__':
-    table = '--table' in sys.argv
-    sys.stdout.write(as_table(NodeSettings, LIVE, READ_ONLY) if table else as_yaml(NodeSettings))
+    sys.stdout.write(as_yaml(NodeSettings))

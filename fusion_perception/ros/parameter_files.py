@@ -1,4 +1,4 @@
-"""Write a settings model down for operators: a parameter file, and a table for the documents."""
+"""Write a settings model down for operators: as a parameter file and as a table."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def limits(leaf: Leaf) -> str:
         return ' | '.join(map(str, get_args(leaf.field.annotation)))
     signs = {'gt': '>', 'ge': '>=', 'lt': '<', 'le': '<='}
     bounds = [
-        f'{sign} {getattr(rule, bound):g}'
+        f'{sign} {getattr(rule, bound):.10g}'
         for rule in leaf.field.metadata
         for bound, sign in signs.items()
         if hasattr(rule, bound)
@@ -51,7 +51,7 @@ def limits(leaf: Leaf) -> str:
 
 
 def as_table(model: type[Settings], live: frozenset[str], read_only: frozenset[str]) -> str:
-    """Return a page with one row per parameter; `live` and `read_only` as for `Parameters`."""
+    """Return a table with one row per parameter; `live` and `read_only` as for `Parameters`."""
     changes = dict.fromkeys(live, 'yes') | dict.fromkeys(read_only, 'never')
     rows = [
         (
@@ -64,17 +64,11 @@ def as_table(model: type[Settings], live: frozenset[str], read_only: frozenset[s
         for leaf in leaves(model)
     ]
     lines = [
-        '# Parameters of the fusion node',
-        '',
-        'From the same source as [config/fusion.yaml](../config/fusion.yaml); `make parameters`',
-        'writes both. Those that can change do so while the node runs (`ros2 param set`); others',
-        'before it is configured, and some only where it is started.',
-        '',
         '| parameter | default | values | can change | what it is |',
         '| --- | --- | --- | --- | --- |',
         *(f'| {" | ".join(map(_cell, row))} |' for row in rows),
     ]
-    return '\n'.join(lines) + '\n'
+    return '\n'.join(lines)
 
 
 def _cell(text: str) -> str:

@@ -26,7 +26,7 @@ from rclpy.executors import (
     SingleThreadedExecutor,
 )
 
-from fusion_perception.ros.child import Child, links, parameters
+from fusion_perception.ros.child import REMAP, Child, links, parameters
 from fusion_perception.ros.domain import Domain
 from fusion_perception.ros.fusion_node import FusionNode
 from fusion_perception.ros.joining import join
@@ -159,10 +159,12 @@ def watched(
             raise ValueError(f'The node cannot be configured: {node._fault}')
         stopwatch = Stopwatch()
         stopwatch.watch(pipeline)
+        # An active node would warn that nobody publishes.
+        _await(lambda: all(map(node.count_publishers, REMAP.values())), 'No sensor was found')
         node.trigger_activate()
         executor.add_node(node)
         thread.start()
-        _await_output(pipeline)
+        _await(lambda: bool(pipeline.monitor.output()[2]), 'Nothing was predicted')
         # What the first frames find cold is not what the thousandth takes.
         time.sleep(min(1.0, settings.seconds / 4))
         stopwatch.times_ms.clear()
@@ -248,13 +250,11 @@ def _spin(executor: Executor) -> None:
         return
 
 
-def _await_output(pipeline: Pipeline) -> None:
+def _await(done: Callable[[], bool], otherwise: str) -> None:
     end = time.monotonic() + STARTUP_S
-    while not pipeline.monitor.output()[2]:
+    while not done():
         if time.monotonic() > end:
-            raise ValueError(
-                f'Nothing was predicted within {STARTUP_S:.0f} s. Look into sensor_sim.log.'
-            )
+            raise ValueError(f'{otherwise} within {STARTUP_S:.0f} s. Look into sensor_sim.log.')
         time.sleep(0.01)
 
 

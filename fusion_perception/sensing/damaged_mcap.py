@@ -73,7 +73,7 @@ class DamagedMcap:
                     return
         torn = self._size - whole
         self._fault(
-            f'the last {torn:,} of its {self._size:,} bytes are torn'
+            f'the last {torn:,} of its {self._size:,} bytes hold no whole record'
             if torn
             else 'its end is torn'
         )

@@ -45,8 +45,8 @@ def _of_node(facts: Facts) -> Iterator[Finding]:
             'ERROR',
             'The node could not be configured',
             facts.fault.rstrip('.'),
-            'Correct that with `ros2 param set`, then `ros2 lifecycle set NODE configure` and '
-            '`... activate`.',
+            'Start it again with that corrected; or correct it with `ros2 param set`, then `ros2 '
+            'lifecycle set NODE configure` and `... activate`.',
         )
     elif facts.lifecycle == 'finalized':
         yield Finding(
@@ -68,7 +68,8 @@ def _of_node(facts: Facts) -> Iterator[Finding]:
             'WARN',
             'The node is disabled',
             '~/enable was called with false',
-            "`ros2 service call NODE/enable std_srvs/srv/SetBool '{data: true}'`.",
+            "`ros2 service call NODE/enable std_srvs/srv/SetBool '{data: true}'`, or start it "
+            'again.',
         )
 
 
@@ -87,8 +88,8 @@ def _of_clock(facts: Facts) -> Iterator[Finding]:
             'ERROR',
             'The node has no time',
             'use_sim_time is set and nobody publishes on /clock',
-            'Play the bag with `ros2 bag play --clock`, start the simulator, or set '
-            'use_sim_time to false.',
+            'Play the bag with its clock (`ros2 bag play --clock`, or `fusion replay`), start the '
+            'simulator, or set use_sim_time to false.',
         )
 
 
@@ -250,8 +251,9 @@ def _of_times(facts: Facts) -> Iterator[Finding]:
             f'max_age_s drops what is older than {facts.max_age_s:g} s'
             if too_old
             else 'the clocks differ, or a recording is played without its clock',
-            'Synchronise the clocks (chrony, PTP); play a recording with `ros2 bag play --clock` '
-            'and use_sim_time' + ('; or raise max_age_s.' if too_old else '.'),
+            'Synchronise the clocks (chrony, PTP); play a recording with its clock (`ros2 bag '
+            'play --clock`, or `fusion replay`) and set use_sim_time'
+            + ('; or raise max_age_s.' if too_old else '.'),
         )
 
 

@@ -27,7 +27,12 @@ from fusion_perception.sensing.recorded import (
     decompressed,
     latched,
 )
-from fusion_perception.sensing.recording_files import Note, files_of, readable_copy
+from fusion_perception.sensing.recording_files import (
+    Note,
+    files_of,
+    find_recordings,
+    readable_copy,
+)
 
 _LARGEST_MESSAGE = 1 << 30
 
@@ -66,9 +71,10 @@ class Recording:
         self.topics = self._merged_topics()
         if not self.topics:
             self.close()
-            why = ' '.join(self.unread) or 'it has no topics. Record it again.'
+            faults = '; '.join(note.rstrip('.') for note in self.unread) or 'it has no topics'
+            why = f'{faults}. Copy it anew, or record it again.'
             if not found.files:
-                why = 'it has no .mcap and no .db3 file. Give what `ros2 bag record` wrote.'
+                why = _without_files(path)
             raise ValueError(f'Nothing in {path} can be read: {why}')
 
     def __enter__(self) -> Self:
@@ -215,6 +221,19 @@ class _Storage:
             read = sum(damaged.counts.values())
             rest = f' {read:,} messages in it can be read.' if read else ''
             self._note(f'{self._name} is damaged: {", ".join(damaged.faults)}.{rest}')
+
+
+def _without_files(path: Path) -> str:
+    """Say what is wrong with a folder that has no storage files, and the next step."""
+    lacking = 'it has no .mcap and no .db3 file'
+    try:
+        within = [one for one in find_recordings([path]) if one != path]
+    except FileNotFoundError:
+        within = []
+    if not within:
+        return f'{lacking}. Give what `ros2 bag record` wrote.'
+    names = ', '.join(map(str, within[:3])) + (', ...' if len(within) > 3 else '')
+    return f'{lacking}, but holds recordings ({names}). Give one of them.'
 
 
 def _latched(connection: Connection) -> int:
