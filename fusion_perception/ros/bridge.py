@@ -14,13 +14,16 @@ Fallback = Callable[[Any], NDArray[Any]]
 def cv_bridge_fallback(desired_encoding: str) -> Fallback | None:
     """Return a converter to an encoding ('passthrough' keeps what came), None without cv_bridge.
 
+    One that cannot load OpenCV, as after an update of NumPy, is none either.
+
     The converter raises ValueError for what cv_bridge cannot convert.
     """
     try:
         from cv_bridge import CvBridge
-    except ImportError:
+
+        bridge = CvBridge()  # Imports cv2.
+    except Exception:
         return None
-    bridge = CvBridge()
 
     def convert(message: Any) -> NDArray[Any]:
         try:

@@ -118,8 +118,9 @@ def _on_signals(handler: object) -> None:
         signal.signal(number, handler)
 
 
-def _leave(number: int, frame: FrameType | None) -> None:
-    raise SystemExit(0)
+def _leave(number: int, frame: FrameType | None) -> NoReturn:
+    # An import that is under way may swallow an exception, and go on half done.
+    os._exit(0)
 
 
 if __name__ == '__main__':
