@@ -1,5 +1,7 @@
 """Messages carry REP-103 axes, Python floats and class order."""
 
+import sys
+
 import numpy as np
 import pytest
 
@@ -8,10 +10,11 @@ pytest.importorskip('rclpy', reason='needs rclpy: pip install .[ros]')
 from visualization_msgs.msg import Marker
 
 from fusion_perception.ros import messages
+from fusion_perception.ros.bridge import cv_bridge_fallback
 from fusion_perception.ros.clouds import cloud_message
 from fusion_perception.sensing.camera_info import camera_from_info
 from fusion_perception.sensing.cloud import decode_points, to_lidar_axes
-from fusion_perception.sensing.decode import decode_image, decode_range, stamp_ns
+from fusion_perception.sensing.decode import BadEncoding, decode_image, decode_range, stamp_ns
 from fusion_perception.sensing.observation import Camera
 from fusion_perception.sensing.rep103 import centers_of
 
@@ -115,6 +118,22 @@ def test_camera_info_gives_the_camera_back():
     camera = Camera(width=640, height=480, fx=600.0, fy=610.0, cx=320.5, cy=239.0)
     info = messages.camera_info_message(HEADER, camera)
     assert camera_from_info(info, Camera()) == camera
+
+
+def test_a_cv_bridge_that_cannot_load_opencv_says_so_of_the_images_it_should_read(
+    tmp_path, monkeypatch
+):
+    broken = 'class CvBridge:\n    def __init__(self): raise ImportError("numpy.core is gone")\n'
+    (tmp_path / 'cv_bridge.py').write_text(broken)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, 'cv_bridge', raising=False)
+    strange = messages.image_message(
+        messages.header_message(1, 'camera'), np.zeros((2, 2, 3), 'u1')
+    )
+    strange.encoding = 'bayer_rggb8'
+    with pytest.raises(BadEncoding, match=r'cv_bridge cannot be loaded: numpy\.core is gone'):
+        decode_image(strange, cv_bridge_fallback('rgb8'))
+    monkeypatch.delitem(sys.modules, 'cv_bridge')
 
 
 def test_detections_hold_class_covariance_and_place():

@@ -14,16 +14,17 @@ Fallback = Callable[[Any], NDArray[Any]]
 def cv_bridge_fallback(desired_encoding: str) -> Fallback | None:
     """Return a converter to an encoding ('passthrough' keeps what came), None without cv_bridge.
 
-    One that cannot load OpenCV, as after an update of NumPy, is none either.
-
-    The converter raises ValueError for what cv_bridge cannot convert.
+    The converter raises ValueError for what cv_bridge cannot convert: for everything where it
+    cannot load OpenCV, as after an update of NumPy.
     """
     try:
         from cv_bridge import CvBridge
-
-        bridge = CvBridge()  # Imports cv2.
-    except Exception:
+    except ImportError:
         return None
+    try:
+        bridge = CvBridge()  # Imports cv2.
+    except Exception as fault:
+        return _refusing(f'cv_bridge cannot be loaded: {fault}')
 
     def convert(message: Any) -> NDArray[Any]:
         try:
@@ -32,3 +33,10 @@ def cv_bridge_fallback(desired_encoding: str) -> Fallback | None:
             raise ValueError(str(fault)) from fault
 
     return convert
+
+
+def _refusing(why: str) -> Fallback:
+    def refuse(message: Any) -> NDArray[Any]:
+        raise ValueError(why)
+
+    return refuse
