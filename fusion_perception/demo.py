@@ -92,7 +92,6 @@ def demo(settings: DemoSettings) -> tuple[str, int]:
         join()
         with terminable():
             witness = Witness(bag)
-            # Between a fork and its return nobody would know the child.
             with undisturbed():
                 _start(children, settings, bundle, out)
             fault = _watch(witness, children, settings)
@@ -162,11 +161,8 @@ def _watch(witness: Witness, children: Sequence[Child], settings: DemoSettings) 
                 return f'fusion_node: {status.message}'
             if first is None and now - began > STARTUP_S:
                 return f'{_nothing_judged(witness)} See the logs in {settings.out}.'
-            show(
-                f'waiting, {_line(witness)}'
-                if first is None
-                else f'{now - first:5.1f} s  {_line(witness)}'
-            )
+            since = 'waiting,' if first is None else f'{now - first:5.1f} s '
+            show(f'{since} {_line(witness)}')
     return None
 
 

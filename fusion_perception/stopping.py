@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from types import FrameType
 
@@ -21,32 +21,35 @@ def terminable() -> Iterator[None]:
 
     # What is ignored stays so: `nohup` means that the command survives its terminal.
     heeded = [number for number in STOPPING if signal.getsignal(number) != signal.SIG_IGN]
-    before = {number: signal.signal(number, stop) for number in heeded}
-    try:
+    with _handling(heeded, stop):
         yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 @contextmanager
 def undisturbed() -> Iterator[None]:
     """Put off what stops a command until a step is done that must not be left half way.
 
-    Signals reach the main thread alone: in others there is nothing to put off.
+    So is the start of a child: between the fork and its return nobody would know it. Signals
+    reach the main thread alone: in others there is nothing to put off.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
     caught: list[int] = []
-    before = {
-        number: signal.signal(number, lambda number, frame: caught.append(number))
-        for number in (signal.SIGINT, *STOPPING)
-    }
+    with _handling((signal.SIGINT, *STOPPING), lambda number, frame: caught.append(number)):
+        yield
+    if caught:
+        signal.raise_signal(caught[0])
+
+
+@contextmanager
+def _handling(
+    numbers: Sequence[int], handler: Callable[[int, FrameType | None], None]
+) -> Iterator[None]:
+    """Handle signals in a way of their own for a while."""
+    before = {number: signal.signal(number, handler) for number in numbers}
     try:
         yield
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-    if caught:
-        signal.raise_signal(caught[0])
+        for number, former in before.items():
+            signal.signal(number, former)

@@ -125,7 +125,6 @@ def simulated_sensors(settings: ProfileSettings, domain: Domain) -> Iterator[Non
     sensor: Child | None = None
     with terminable():
         try:
-            # Between a fork and its return nobody would know the child.
             with undisturbed():
                 sensor = Child('sensor_sim', settings.out / 'sensor_sim.log', rates)
             yield

@@ -56,61 +56,58 @@ def of_lens(camera: CameraFacts) -> Iterator[Finding]:
     bent, told = camera.distortion, camera.told
     if bent is None or told is None:
         return
-    if bent.corner_px is None:
-        symptom, cause = _unknown(bent, camera.info.topic)
-    else:
+    seen = ''
+    if bent.corner_px is not None:
         seen_px = bent.corner_px * max(
-            seen / own for seen, own in zip(camera.trained, told, strict=True)
+            wanted / own for wanted, own in zip(camera.trained, told, strict=True)
         )
         if seen_px <= _SEEN_PX:
             return
-        symptom, cause = _moved(bent, f'{told[0]}x{told[1]}', camera.info.topic)
-        cause += ' {:.1f} pixels at the {}x{} which the model sees'.format(
-            seen_px, *camera.trained
+        seen = '{:.1f} pixels at the {}x{} which the model sees'.format(seen_px, *camera.trained)
+    say = _unlike_the_training if bent.trained else _distorting
+    yield say(bent, '{}x{}'.format(*told), seen, camera.info.topic)
+
+
+def _distorting(bent: Distortion, image: str, seen: str, topic: str) -> Finding:
+    """Return that a lens distorts; `seen` is what the model sees of it, '' where unknown."""
+    if seen:
+        symptom = (
+            f'The lens moves a corner of the {image} image by {bent.corner_px:.1f} pixels '
+            f'({bent.seen} of {topic})'
         )
-    if not bent.trained:
-        remedy = (
-            'Feed rectified images (image_rect of image_proc) and set camera_matrix to p; where '
-            'they are rectified already, set only that.'
-        )
-    elif not bent.seen:
-        remedy = (
-            'The bundle learned from images as they leave the camera: feed those, with the '
-            'distortion in camera_info, and leave camera_matrix at k.'
-        )
+        cause = f'that is left out, and makes {seen}'
     else:
-        remedy = (
-            'Use the camera of the training, or train on recordings of this one (fusion from-bag).'
-        )
-    yield Finding('WARN', symptom, cause, remedy)
-
-
-def _unknown(bent: Distortion, topic: str) -> tuple[str, str]:
-    """Return what is to be said of lenses one of which no known model describes, and why."""
-    if not bent.trained:
-        return (
-            f'{topic} tells of a distortion of no known model ({bent.seen})',
-            'what the lens does to the images is left out',
-        )
-    return (
-        f'{topic} tells of {bent.seen or "no distortion"}, and the images of the training had '
-        f'{bent.trained}',
-        'how far apart the two are is not known',
+        symptom = f'{topic} tells of a distortion of no known model ({bent.seen})'
+        cause = 'what the lens does to the images is left out'
+    return Finding(
+        'WARN',
+        symptom,
+        cause,
+        'Feed rectified images (image_rect of image_proc) and set camera_matrix to p; where they '
+        'are rectified already, set only that.',
     )
 
 
-def _moved(bent: Distortion, image: str, topic: str) -> tuple[str, str]:
-    """Return how far a corner is from where the model expects it, and the cause's beginning."""
-    if not bent.trained:
-        return (
-            f'The lens moves a corner of the {image} image by {bent.corner_px:.1f} pixels '
-            f'({bent.seen} of {topic})',
-            'that is left out, and makes',
+def _unlike_the_training(bent: Distortion, image: str, seen: str, topic: str) -> Finding:
+    """Return that the lens is not that of the training; `seen` as above."""
+    here = bent.seen or 'no distortion'
+    if seen:
+        symptom = (
+            f'A corner of the {image} image is {bent.corner_px:.1f} pixels from where the lens of '
+            f'the training shows it ({here} of {topic})'
         )
-    return (
-        f'A corner of the {image} image is {bent.corner_px:.1f} pixels from where the lens of the '
-        f'training shows it ({bent.seen or "no distortion"} of {topic})',
-        'that makes',
+        cause = f'that makes {seen}'
+    else:
+        symptom = f'{topic} tells of {here}, and the images of the training had {bent.trained}'
+        cause = 'how far apart the two are is not known'
+    return Finding(
+        'WARN',
+        symptom,
+        cause,
+        'Use the camera of the training, or train on recordings of this one (fusion from-bag).'
+        if bent.seen
+        else 'The bundle learned from images as they leave the camera: feed those, with the '
+        'distortion in camera_info, and leave camera_matrix at k.',
     )
 
 
