@@ -99,6 +99,28 @@ def bent_info(bag, stamp_ns, camera, rectified, coefficients):
     )
 
 
+def cloud(stamp_ns, points):
+    """Return a PointCloud2 of points (N, 3) as a driver would send them."""
+    types = known_types().types
+    stamp = types['builtin_interfaces/msg/Time'](sec=stamp_ns // SECOND, nanosec=stamp_ns % SECOND)
+    rows = np.ascontiguousarray(points, '<f4')
+    field = types['sensor_msgs/msg/PointField']
+    return types['sensor_msgs/msg/PointCloud2'](
+        header=types['std_msgs/msg/Header'](stamp=stamp, frame_id='lidar'),
+        height=1,
+        width=len(rows),
+        fields=[
+            field(name=name, offset=4 * index, datatype=7, count=1)
+            for index, name in enumerate('xyz')
+        ],
+        is_bigendian=False,
+        point_step=12,
+        row_step=12 * len(rows),
+        data=rows.reshape(-1).view(np.uint8),
+        is_dense=True,
+    )
+
+
 LATCHED, SPOKEN = '/robot_description', '/chat'
 
 

@@ -1,6 +1,6 @@
 """Describe a node and its inputs as they would be observed, fine but for what is said."""
 
-from fusion_perception.sensing.facts import Facts, InputFacts, Publisher, Source
+from fusion_perception.sensing.facts import Facts, InputFacts, Publisher, ScanFacts, Source
 from fusion_perception.sensing.findings import diagnose
 from fusion_perception.sensing.offsets import Arrival
 
@@ -39,4 +39,4 @@ def only(facts):
 
 def node(camera=None, lidar=None, **facts):
     inputs = [camera or stream('camera'), lidar or stream('lidar')]
-    return Facts(inputs, **{'lifecycle': 'active', 'pairs': 20, 'returns': 0.4, **facts})
+    return Facts(inputs, **{'lifecycle': 'active', 'pairs': 20, 'scan': ScanFacts(0.4), **facts})

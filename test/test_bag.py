@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from recordings import at, frames, record
+from recordings import at, cloud, frames, record
 from rosbags.typesys import get_types_from_msg
 from small_bundles import small_bundle
 
@@ -317,31 +317,15 @@ def test_a_point_cloud_does_for_a_range_image(tmp_path, runtime):
     points = (ranges[..., None] * lidar.directions)[ranges < 49.9]
     with BagWriter(bag) as writer:
         writer.image(IMAGE, at(0), seen.images[0].numpy())
-        writer.write('/points', 'sensor_msgs/msg/PointCloud2', at(0), cloud(at(0), points.numpy()))
+        writer.write(
+            '/points',
+            'sensor_msgs/msg/PointCloud2',
+            at(0),
+            cloud(at(0), to_rep103(points.numpy())),
+        )
         writer.centers(TRUTH, at(0), seen.centers[0].double().numpy())
     done = run_bag(runtime, bag, BagSettings())
     assert done.topics.ranges == '/points'
     image = seen.images[0, ..., :3].numpy()
     right = runtime.predict(runtime.observe(image, ranges.numpy())).centers[0].numpy()
     np.testing.assert_allclose(done.judged.centers[0], right, atol=0.05)
-
-
-def cloud(stamp_ns, points):
-    types = known_types().types
-    stamp = types['builtin_interfaces/msg/Time'](sec=stamp_ns // SECOND, nanosec=0)
-    rows = np.ascontiguousarray(to_rep103(points), '<f4')
-    field = types['sensor_msgs/msg/PointField']
-    return types['sensor_msgs/msg/PointCloud2'](
-        header=types['std_msgs/msg/Header'](stamp=stamp, frame_id='lidar'),
-        height=1,
-        width=len(rows),
-        fields=[
-            field(name=name, offset=4 * index, datatype=7, count=1)
-            for index, name in enumerate('xyz')
-        ],
-        is_bigendian=False,
-        point_step=12,
-        row_step=12 * len(rows),
-        data=rows.reshape(-1).view(np.uint8),
-        is_dense=True,
-    )

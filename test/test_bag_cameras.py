@@ -122,10 +122,12 @@ def test_rectified_images_have_the_camera_of_p_and_others_a_word_about_their_len
     taken = CAMERA if rectified else OF_THE_BUNDLE
     done = run_bag(runtime, tmp_path / 'bag', BagSettings(camera_matrix=matrix))
     assert_predicted_with([taken] * COUNT, done.judged, runtime)
-    out, lens = tmp_path / 'out', 'The lens moves a corner of the 64x64 image by '
+    out, lens = tmp_path / 'out', 'The lens moves parts of the 64x64 image by up to '
     said = from_bag(FromBagSettings(bag=tmp_path / 'bag', out=out, camera_matrix=matrix))
-    assert read_folder(out).rig.camera.fx == pytest.approx(taken.fx)
-    assert (lens in said) != rectified
+    kept = read_folder(out).rig.camera
+    assert kept.fx == pytest.approx(taken.fx)
+    # A data folder knows its lens: to it, it is the right one.
+    assert kept.lens.bends != rectified and lens not in said
     assert [s.startswith(lens) for s in done.unread] == ([] if rectified else [True])
 
 
@@ -140,6 +142,22 @@ def test_a_bundle_that_learned_from_images_of_a_lens_wants_them_so(tmp_path):
     # The next data folder and the next recording know the lens too.
     to_bag(ToBagSettings(data=tmp_path / 'data', out=tmp_path / 'again'))
     assert run_bag(runtime, tmp_path / 'again', BagSettings()).unread == ()
+
+
+def test_the_worst_lens_of_a_recording_counts_and_a_camera_of_another_shape_is_named(
+    tmp_path, runtime
+):
+    seen, coefficients = frames(COUNT, 10), [[0.0], [-0.3, 0.1], [-0.05]]
+    with BagWriter(tmp_path / 'bag') as bag:
+        for index in range(COUNT):
+            bag.ranges(RANGES, at(index), seen.ranges[index].numpy())
+            wide = OF_THE_BUNDLE.resized(96, 64) if index == 4 else OF_THE_BUNDLE
+            bent_info(bag, at(index), wide, wide, coefficients[index * 3 // COUNT])
+            bag.image(IMAGE, at(index), seen.images[index].numpy())
+            bag.centers(TRUTH, at(index), seen.centers[index].double().numpy())
+    shape, lens = run_bag(runtime, tmp_path / 'bag', BagSettings()).unread
+    assert shape.startswith('/camera/camera_info is not of these images: it tells of 96x64 pixels')
+    assert lens.startswith('The lens moves parts of the 64x64 image by up to 4.3 pixels')
 
 
 @pytest.mark.parametrize(

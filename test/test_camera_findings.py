@@ -44,7 +44,7 @@ def test_a_camera_of_the_size_or_shape_it_is_taken_for_is_fine(camera):
 
 
 @pytest.mark.parametrize(
-    ('corner_px', 'words'),
+    ('most_px', 'words'),
     [
         # 64 of 480 rows: what is less than 7.5 pixels is less than one of the model's.
         (7.4, ()),
@@ -52,8 +52,8 @@ def test_a_camera_of_the_size_or_shape_it_is_taken_for_is_fine(camera):
         (None, ('/camera_info', 'no known model')),
     ],
 )
-def test_a_lens_that_moves_a_corner_by_a_pixel_of_the_model_s_is_named(corner_px, words):
-    bent = Distortion('plumb_bob', '', corner_px)
+def test_a_lens_that_moves_a_corner_by_a_pixel_of_the_model_s_is_named(most_px, words):
+    bent = Distortion('plumb_bob', '', most_px)
     findings = found(images=(640, 480), told=(640, 480), distortion=bent)
     assert len(findings) == bool(words)
     for finding in findings:
@@ -62,7 +62,7 @@ def test_a_lens_that_moves_a_corner_by_a_pixel_of_the_model_s_is_named(corner_px
         assert 'image_rect' in finding.remedy and 'camera_matrix to p' in finding.remedy
 
 
-@pytest.mark.parametrize('corner_px', [7.4, 7.6, None])
+@pytest.mark.parametrize('most_px', [7.4, 7.6, None])
 @pytest.mark.parametrize(
     ('seen', 'words', 'remedy'),
     [
@@ -70,14 +70,28 @@ def test_a_lens_that_moves_a_corner_by_a_pixel_of_the_model_s_is_named(corner_px
         ('equidistant', 'equidistant', 'train on recordings of this one'),
     ],
 )
-def test_a_bundle_that_learned_with_a_lens_wants_that_lens(corner_px, seen, words, remedy):
-    bent = Distortion(seen, 'plumb_bob', corner_px)
+def test_a_bundle_that_learned_with_a_lens_wants_that_lens(most_px, seen, words, remedy):
+    bent = Distortion(seen, 'plumb_bob', most_px)
     findings = found(images=(640, 480), told=(640, 480), distortion=bent)
-    assert len(findings) == (corner_px != 7.4)
+    assert len(findings) == (most_px != 7.4)
     for finding in findings:
         assert finding.level == 'WARN'
         assert words in finding.sentence and 'training' in finding.sentence
         assert remedy in finding.remedy
+
+
+@pytest.mark.parametrize(
+    ('names', 'cause'),
+    [((), 'two sources'), (('/a',), 'two sources'), (('/b', '/a'), '/a and /b publish there')],
+)
+def test_a_camera_info_of_two_cameras_by_turns_is_named_with_who_publishes(names, cause):
+    publishers = [Publisher(name, CAMERA_INFO) for name in names]
+    same = {'images': (64, 64), 'told': (64, 64)}
+    (finding,) = found(publishers, returns=3, **same)
+    assert finding.level == 'WARN'
+    assert '/camera_info tells of two cameras by turns' in finding.symptom
+    assert cause in finding.cause
+    assert found(publishers, returns=2, **same) == []
 
 
 @pytest.mark.parametrize(

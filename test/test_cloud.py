@@ -260,6 +260,7 @@ def test_nan_infinity_the_origin_and_what_lies_too_far_are_no_returns(organised)
     placed = Beams(lidar).place(points.T, organised=organised)
     expected = ranges.flatten()
     expected[:5] = lidar.max_range
+    assert placed.points == len(points) - 4
     np.testing.assert_allclose(placed.ranges.reshape(-1), expected, rtol=0, atol=1e-4)
 
 
@@ -286,6 +287,14 @@ def test_a_cloud_that_only_happens_to_have_as_many_points_is_searched():
 def test_a_cloud_may_be_empty(count):
     placed = Beams(LIDARS[1]).place(np.full((3, count), np.nan, np.float32))
     assert (placed.ranges == 50).all() and placed.outside == placed.hidden == 0
+
+
+@pytest.mark.filterwarnings('error')
+def test_a_message_with_infinite_coordinates_is_turned_without_a_word():
+    points = np.array([[[1, 2, 3], [math.inf, -math.inf, 0]]], np.float32)
+    turned = to_lidar_axes(decode_points(cloud(points)))
+    assert turned[:, 0].tolist() == [-2, 1, 3]
+    assert not np.isfinite(turned[:, 1]).all()
 
 
 def test_a_message_in_rep103_axes_gives_the_range_image_back():

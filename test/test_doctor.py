@@ -1,9 +1,11 @@
 """`fusion doctor` on bundles, data folders and recordings: what it finds and how it ends."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
-from recordings import IMAGE, RANGES, SECOND, at, bent_info, frames, record
+from recordings import CAMERA_INFO, IMAGE, RANGES, SECOND, at, bent_info, frames, record
 
 from fusion_perception.cli import main
 from fusion_perception.doctor import DoctorSettings, doctor, report
@@ -133,19 +135,58 @@ def test_few_pairs_are_no_good_news_although_the_last_messages_fit(tmp_path):
     assert 'WARN   Only 520 of 1070 scans form a pair: no image lies within 0.02 s' in text
 
 
-@pytest.mark.parametrize(('matrix', 'code'), [('k', 1), ('p', 0)])
-def test_a_recording_of_a_lens_that_distorts_is_to_be_rectified_unless_it_is(
-    tmp_path, matrix, code
-):
+@pytest.mark.parametrize('matrix', ['k', 'p'])
+def test_what_a_recording_tells_of_a_lens_is_said_and_nothing_to_correct(tmp_path, matrix):
     seen, camera = frames(8, 10), Rig().camera
     with BagWriter(tmp_path / 'bag') as bag:
         for index in range(8):
             bag.ranges(RANGES, at(index), seen.ranges[index].numpy())
             bag.image(IMAGE, at(index), seen.images[index].numpy())
             bent_info(bag, at(index), camera, camera, [-0.3, 0.1, 0, 0, 0])
-    text, ended = examined(bag=tmp_path / 'bag', camera_matrix=matrix)
-    assert ended == code, text
-    assert ('WARN   The lens moves a corner of the 64x64 image by ' in text) == code
+    text, code = examined(bag=tmp_path / 'bag', camera_matrix=matrix)
+    assert code == 0, text
+    lens = (
+        'OK     /camera/camera_info: the lens (plumb_bob) moves parts of the 64x64 image by up to '
+    )
+    assert (lens in text) == (matrix == 'k')
+
+
+@pytest.mark.parametrize('told', [True, False])
+def test_large_images_without_camera_info_are_a_warning(tmp_path, told):
+    seen, camera = frames(8, 10), Rig().camera.resized(128, 128)
+    with BagWriter(tmp_path / 'bag') as bag:
+        for index in range(8):
+            bag.ranges(RANGES, at(index), seen.ranges[index].numpy())
+            large = seen.images[index].numpy().repeat(2, axis=0).repeat(2, axis=1)
+            bag.image(IMAGE, at(index), large)
+            if told:
+                bag.camera_info(CAMERA_INFO, at(index), camera)
+    text, code = examined(bag=tmp_path / 'bag')
+    assert code == (not told), text
+    lacking = 'WARN   There is no sensor_msgs/msg/CameraInfo in it: the images have 128x128 pixels'
+    assert (lacking in text) != told
+
+
+def test_pauses_of_a_recording_and_scans_without_returns_are_found(tmp_path):
+    def paused(events):
+        later = 3 * SECOND
+        return [
+            replace(e, stamp_ns=e.stamp_ns + later, log_ns=e.log_ns + later) if e.index > 9 else e
+            for e in events
+        ]
+
+    text, code = examined(bag=record(tmp_path / 'bag', count=20, edit=paused))
+    assert code == 1
+    assert 'WARN   /camera/image_raw is silent for 3.1 s, from 0.9 s on.' in text
+    assert 'WARN   /lidar/range_image is silent for 3.1 s, from 0.9 s on.' in text
+    with BagWriter(tmp_path / 'empty') as bag:
+        for index in range(8):
+            ranges = np.full((64, 64), 9.0 if index < 6 else 0.0, np.float32)
+            bag.ranges(RANGES, at(index), ranges)
+            bag.image(IMAGE, at(index), np.zeros((64, 64, 4), np.uint8))
+    text, code = examined(bag=tmp_path / 'empty')
+    assert code == 1
+    assert 'WARN   2 of 8 scans are empty' in text
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from small_facts import (
     stream,
 )
 
-from fusion_perception.sensing.facts import Publisher
+from fusion_perception.sensing.facts import Publisher, ScanFacts
 from fusion_perception.sensing.finding import worst
 from fusion_perception.sensing.findings import diagnose
 from fusion_perception.sensing.offsets import Arrival
@@ -155,8 +155,25 @@ def test_stamps_of_another_clock_are_a_warning():
     assert 'ahead of the clock' in diagnose(facts)[0].symptom
 
 
+@pytest.mark.parametrize(
+    ('ahead_s', 'simulated', 'count'),
+    [
+        (0.05, False, 0),
+        (0.2, False, 1),
+        (0.2, True, 0),
+        (6.0, True, 1),
+    ],
+)
+def test_what_is_stamped_after_it_came_is_of_another_clock(ahead_s, simulated, count):
+    camera = stream('camera', arrivals=arrivals(shift_s=-ahead_s))
+    findings = diagnose(node(camera, simulated=simulated, pairs=20))
+    said = [f for f in findings if 'ahead of the clock' in f.symptom]
+    assert [f.level for f in said] == ['WARN'] * count
+    assert all('/image' in f.symptom and 'the clocks differ' in f.cause for f in said)
+
+
 def test_an_empty_scene_is_named():
-    found = only(node(returns=0.0))
+    found = only(node(scan=ScanFacts(0.0)))
     assert found.level == 'WARN'
     assert 'empty' in found.symptom
 
@@ -175,7 +192,7 @@ def test_a_node_that_rests_is_told_how_to_wake(facts, word):
 
 
 def test_everything_wrong_is_found_at_once():
-    facts = node(nothing('camera'), nothing('lidar'), waits_for_clock=True, returns=0.0)
+    facts = node(nothing('camera'), nothing('lidar'), waits_for_clock=True, scan=ScanFacts(0.0))
     assert len(diagnose(facts)) == 4
     assert worst(diagnose(facts)) == 'ERROR'
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
-from fusion_perception.sensing.camera_info import camera_from_info
+from fusion_perception.sensing.camera_info import Calibration, camera_from_info
 from fusion_perception.sensing.intake import Intake, Needs, Refused, arrays_of
 from fusion_perception.sensing.lidars import UniformGrid
 from fusion_perception.sensing.observation import Camera, Lens
@@ -171,6 +171,20 @@ def test_the_lens_is_that_of_images_as_they_leave_the_camera():
         camera_from_info(camera_info(CALIBRATED, d=(float('nan'),)), Camera())
 
 
+def test_two_cameras_by_turns_are_counted_until_one_alone_is_told_of_for_long():
+    calibration = Calibration(Camera())
+    other, third = ([value, *CALIBRATED[1:]] for value in (600.0, 700.0))
+    for k in (CALIBRATED, CALIBRATED, other, third):  # A lens that zooms.
+        assert calibration.take(camera_info(k))
+    assert calibration.returns == 0
+    for k in (other, CALIBRATED, other, CALIBRATED):
+        assert calibration.take(camera_info(k))
+    assert calibration.returns == 3
+    for _ in range(100):
+        assert calibration.take(camera_info(CALIBRATED))
+    assert calibration.returns == 0
+
+
 def cloud(stamp_ns, ranges, shape=None):
     *xyz, _ = LIDAR.xyza(torch.from_numpy(ranges)).numpy()
     points = to_rep103(np.stack(xyz, axis=-1)).astype(np.float32)
@@ -196,7 +210,7 @@ def test_a_point_cloud_serves_as_a_range_image(shape):
     taken.take('camera', image(SECOND))
     (pair,) = taken.take('lidar', cloud(SECOND, ranges, shape))
     np.testing.assert_allclose(pair.lidar.values, ranges, rtol=0, atol=1e-4)
-    assert taken.placement.outside == 0
+    assert (pair.lidar.placement.points, pair.lidar.placement.outside) == (4, 0)
 
 
 def test_a_cloud_without_coordinates_is_dropped_and_counted():

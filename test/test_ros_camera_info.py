@@ -23,8 +23,8 @@ pytestmark = pytest.mark.ros
 RELIABLE = QoSProfile(depth=1)
 LATCHED = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 BENT = Lens(coefficients=(-0.3, 0.1, 0.0, 0.0, 0.0))
-MOVED = 'The lens moves a corner of the 64x64 image by '
-OTHER = 'A corner of the 64x64 image is '
+MOVED = 'The lens moves parts of the 64x64 image by up to '
+OTHER = 'Parts of the 64x64 image are up to '
 CAMERA = Camera(width=640, height=360, fx=700.0, fy=700.0, cx=320.0, cy=180.0)
 
 

@@ -7,10 +7,12 @@ import pytest
 pytest.importorskip('rclpy', reason='needs rclpy: pip install .[ros]')
 
 import rclpy
+from builtin_interfaces.msg import Time
 from rclpy.context import Context
 from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from ros_graph import Probe, ros, spinning, wait_until
+from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import CameraInfo, CompressedImage
 from small_bundles import small_bundle
 
@@ -101,6 +103,22 @@ def test_zero_stamps_are_named(probe):
         return said(probe, 'stamp is zero')
 
     assert wait_until(unstamped, 'the reason')
+
+
+def test_simulated_time_that_stops_is_named_by_node_and_doctor(tmp_path):
+    with graph(small_bundle(tmp_path), '-p', 'use_sim_time:=true') as probe:
+        clock = probe.create_publisher(Clock, '/clock', 1)
+        now = Time(sec=1000)
+
+        def tick():
+            now.sec += 1
+            clock.publish(Clock(clock=now))
+            return said(probe, 'Nothing arrives') and not said(probe, 'The time stands still')
+
+        assert wait_until(tick, 'the time to go on')
+        wait_until(lambda: said(probe, 'The time stands still', 'is paused'), 'the reason')
+        text, _ = doctor(DoctorSettings(live=True, seconds=3.5))
+        assert 'The time stands still' in text
 
 
 def test_stamps_too_far_apart_are_measured(probe):

@@ -16,6 +16,7 @@ from ros_graph import RANGES, Probe, ros, spinning, wait_until
 from sensor_msgs.msg import CameraInfo, CompressedImage, PointCloud2, PointField
 from small_bundles import small_bundle
 
+from fusion_perception.doctor import DoctorSettings, doctor
 from fusion_perception.models.bundle import load_bundle
 from fusion_perception.ros.fusion_node import FusionNode
 from fusion_perception.ros.messages import camera_info_message, header_message
@@ -121,6 +122,45 @@ def test_the_newest_camera_info_counts_and_one_without_calibration_changes_nothi
             probe.publish(STAMP)
             wait_until(lambda: probe.centers, 'centres')
             assert node._pipeline.calibration.camera.fx == 70.0
+        node.finish()
+        node.destroy_node()
+        probe.destroy_node()
+
+
+def test_a_cloud_in_other_axes_is_named_by_node_and_doctor_until_none_can_be_read(tmp_path):
+    path = small_bundle(tmp_path)
+    lidar = load_bundle(path).lidar
+    with ros('-p', f'bundle:={path}', '-p', 'device:=cpu', '-p', 'lidar_type:=points'):
+        node, probe = FusionNode(), Probe()
+        clouds = probe.create_publisher(PointCloud2, 'points', qos_profile_sensor_data)
+        node.start()
+        with spinning(node, probe):
+            wait_until(clouds.get_subscription_count, 'the node to subscribe')
+            readable = True
+
+            def publish():
+                stamp_ns = probe.get_clock().now().nanoseconds
+                probe.publish(stamp_ns, lidar=False)
+                message = cloud_message(stamp_ns, lidar)
+                # x forward, y left, z up taken for x right, y down, z forward.
+                order = 'zxy' if readable else 'uvw'
+                for field, name in zip(message.fields, order, strict=True):
+                    field.name = name
+                clouds.publish(message)
+
+            def last():
+                return probe.diagnostics[-1].message if probe.diagnostics else ''
+
+            probe.create_timer(0.05, publish)
+            wait_until(lambda: 'points lie beside every beam' in last(), 'what is wrong')
+            text, code = doctor(DoctorSettings(live=True, seconds=1.0))
+            assert code == 1 and '401 of 401 points lie beside every beam' in text, text
+            assert probe.set('points_outside_max', 1.0).successful
+            wait_until(lambda: 'beside every beam' not in last(), 'the end of the warning')
+            assert probe.set('points_outside_max', 0.02).successful
+            readable = False
+            wait_until(lambda: "no field 'x'" in last(), 'what is wrong now')
+            assert 'beside every beam' not in last()
         node.finish()
         node.destroy_node()
         probe.destroy_node()

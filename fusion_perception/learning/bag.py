@@ -88,10 +88,10 @@ def run_bag(
             judged = judge.finish()
         pairs.close()
         streams = pairs.intake.ledger.counters()
-        notes += pairs.notes()
+        notes += [*pairs.notes(), *pairs.about_lens()]
         if judge.fault:
             notes.append(f'Inference failed on some pairs, first: {judge.fault}')
-        notes += _about(topics, judged, settings)
+        notes += _about(path, topics, judged, settings, streams)
         unread = (*recording.unread, *notes)
     if not len(judged):
         why = no_pair(path, settings, streams)
@@ -140,12 +140,20 @@ def check_frames(path: Path, truth: Truth, lidar_frame: str) -> None:
         )
 
 
-def _about(topics: Topics, judged: Judged, settings: BagSettings) -> list[str]:
+def _about(
+    path: Path,
+    topics: Topics,
+    judged: Judged,
+    settings: BagSettings,
+    streams: Mapping[Stream, StreamCounts],
+) -> list[str]:
     notes = []
     if topics.image is None:
         notes.append('There are no camera images in it.')
     if topics.ranges is None:
         notes.append('There are no range images in it.')
+    elif topics.image is not None and len(judged) and not judged.fused:
+        notes.append(no_pair(path, settings, streams))
     without = int((~judged.scored).sum())
     if topics.truth is None:
         notes.append('There is no ground truth in it: nothing was scored.')

@@ -23,13 +23,14 @@ from sensor_msgs.msg import CameraInfo, CompressedImage, Image, PointCloud2
 
 from fusion_perception.ros.bridge import cv_bridge_fallback
 from fusion_perception.ros.joining import join
-from fusion_perception.ros.monitor import Pace
+from fusion_perception.ros.monitor import STILL_S, Pace
 from fusion_perception.ros.node_settings import NodeSettings
 from fusion_perception.ros.node_status import (
     as_the_node_hears,
     camera_facts,
     fault_of,
     growth,
+    scan_facts,
     values_of,
 )
 from fusion_perception.ros.observed import (
@@ -40,7 +41,6 @@ from fusion_perception.ros.observed import (
     publishers,
     stream_of,
     type_name,
-    waits_for_clock,
 )
 from fusion_perception.ros.parameters import leaves, nested
 from fusion_perception.sensing.facts import CameraFacts, Facts, Source
@@ -159,7 +159,11 @@ class Examiner(Node):
         )
         inputs = self._inputs(name, before, settings)
         self._listen(name, inputs, watch)
+        began_ns = self.get_clock().now().nanoseconds
         self._spin(seconds)
+        stands_still = self.get_clock().now().nanoseconds in (
+            {0, began_ns} if seconds >= STILL_S else {0}
+        )
         watch.finish()
         status = self._statuses.get(name)
         values = values_of(status)
@@ -181,12 +185,15 @@ class Examiner(Node):
             lifecycle=lifecycle,
             fault='' if status is None else fault_of(status),
             enabled=values.get('enabled', 'true') == 'true',
-            waits_for_clock=waits_for_clock(self),
+            simulated=use_sim_time,
+            waits_for_clock=use_sim_time and stands_still,
             clock_publishers=self.count_publishers('/clock'),
             pairs=watch.pairs + growth('modes.fusion', before, values),
             pairing=settings.pairing,
             max_age_s=settings.max_age_s,
-            returns=_returns(watch, values),
+            # Clouds become range images in the node alone.
+            scan=watch.scan or scan_facts(values),
+            points_outside_max=settings.points_outside_max,
             camera=camera,
         )
         findings = [] if state is not None else [_no_answer(name)]
@@ -303,12 +310,6 @@ class Examiner(Node):
 
     def _on_camera_info(self, message: CameraInfo) -> None:
         self._infos += 1
-
-
-def _returns(watch: Watch, values: Mapping[str, str]) -> float | None:
-    # Clouds become range images in the node alone.
-    told = float(values['returns']) if 'returns' in values else None
-    return told if watch.returns is None else watch.returns
 
 
 def _namesakes(name: str, count: int) -> Finding:

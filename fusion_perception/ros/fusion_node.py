@@ -33,7 +33,7 @@ from fusion_perception.ros.node_settings import (
     LidarType,
     NodeSettings,
 )
-from fusion_perception.ros.node_status import camera_values
+from fusion_perception.ros.node_status import camera_values, scan_values
 from fusion_perception.ros.observed import facts_of
 from fusion_perception.ros.outputs import Outputs, Result
 from fusion_perception.ros.parameters import Parameters
@@ -311,7 +311,7 @@ class FusionNode(Startable, LifecycleNode):
                 'lidar_shape': '{}x{}'.format(*pipeline.runtime.bundle.lidar.shape),
                 'max_range': str(pipeline.runtime.bundle.lidar.max_range),
                 **({} if facts is None or facts.camera is None else camera_values(facts.camera)),
-                **pipeline.scan(),
+                **scan_values(pipeline.scan()),
                 'able': ' '.join(sorted(pipeline.runtime.bundle.model.modes)),
             },
         )

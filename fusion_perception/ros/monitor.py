@@ -19,6 +19,8 @@ from fusion_perception.sensing.pairing import has_stopped
 EXPECTED_LOSSES = frozenset({'no_partner'})
 # Publications of the diagnostics that `lately` reaches back.
 LATELY = 5
+# A clock that did not go on for so long is at rest.
+STILL_S = 3.0
 
 
 class Window:
@@ -83,6 +85,7 @@ class Monitor:
         self._fused: deque[int] = deque(maxlen=LATELY)
         self._arrivals: dict[Stream, deque[Arrival]] = {s: deque(maxlen=64) for s in STREAMS}
         self._listening_since = self._now()
+        self._clock_ns, self._went_on_at = 0, self._now()
         self.last_fault = ''
         self.faults: dict[Stream, str] = {}
 
@@ -104,6 +107,13 @@ class Monitor:
         """Return the last messages that came of a stream."""
         with self._lock:
             return list(self._arrivals[stream])
+
+    def stands_still(self, now_ns: int) -> bool:
+        """Say whether a clock has not begun, or did not go on, for one that asks every second."""
+        now = self._now()
+        if now_ns != self._clock_ns:
+            self._clock_ns, self._went_on_at = now_ns, now
+        return now_ns == 0 or now - self._went_on_at > STILL_S
 
     def published(
         self, mode: Mode, latency_ms: float, inference_ms: float, apart_ms: float = 0.0

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from diagnostic_msgs.msg import DiagnosticStatus
 
-from fusion_perception.sensing.facts import CameraFacts, InputFacts, Source
+from fusion_perception.sensing.facts import CameraFacts, InputFacts, ScanFacts, Source
 from fusion_perception.sensing.findings import MOST
 from fusion_perception.sensing.lens import Distortion
 
@@ -47,9 +47,10 @@ def camera_values(camera: CameraFacts) -> dict[str, str]:
         'camera_info.fault': camera.fault,
         'camera_info.distortion': '' if bent is None else bent.seen,
         'trained_distortion': '' if bent is None else bent.trained,
-        'camera_info.corner_px': ''
-        if bent is None or bent.corner_px is None
-        else f'{bent.corner_px:.2f}',
+        'camera_info.distortion_px': ''
+        if bent is None or bent.most_px is None
+        else f'{bent.most_px:.2f}',
+        'camera_info.returns': str(camera.returns),
         'image_size': _as_text(camera.images),
         'trained_image_size': _as_text(camera.trained),
     }
@@ -64,16 +65,45 @@ def camera_facts(values: Values, info: Source) -> CameraFacts | None:
     if trained is None:
         return None
     seen, learned = values['camera_info.distortion'], values['trained_distortion']
-    moved = values['camera_info.corner_px']
-    corner_px = float(moved) if moved else None
+    moved = values['camera_info.distortion_px']
+    most_px = float(moved) if moved else None
     return CameraFacts(
         info,
         trained,
         images=_as_size(values['image_size']),
         told=_as_size(values['camera_info.size']),
         fault=values['camera_info.fault'],
-        distortion=Distortion(seen, learned, corner_px) if seen or learned else None,
+        distortion=Distortion(seen, learned, most_px) if seen or learned else None,
+        returns=int(values['camera_info.returns']),
     )
+
+
+def scan_values(scan: ScanFacts | None) -> dict[str, str]:
+    """Return what is known of the last scan by name, for `scan_facts` to be read back from.
+
+    `returns` is the share of rays that met something; what begins with `points` counts those of a
+    cloud.
+    """
+    if scan is None:
+        return {}
+    values = {'returns': f'{scan.returns:.4f}'}
+    if scan.points is not None:
+        counts = {'': scan.points, '_outside': scan.outside, '_hidden': scan.hidden}
+        values |= {f'points{key}': str(count) for key, count in counts.items()}
+    return values
+
+
+def scan_facts(values: Values) -> ScanFacts | None:
+    """Return what a node knows of its last scan, None where it does not say."""
+    if 'returns' not in values:
+        return None
+    returns = float(values['returns'])
+    if 'points' not in values:
+        return ScanFacts(returns)
+    points, outside, hidden = (
+        int(values[key]) for key in ('points', 'points_outside', 'points_hidden')
+    )
+    return ScanFacts(returns, points, outside, hidden)
 
 
 def _as_text(size: tuple[int, int] | None) -> str:

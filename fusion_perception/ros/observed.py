@@ -79,10 +79,9 @@ def image_bytes(sources: Iterable[Source], width: int, height: int) -> int:
     return 3 * width * height if raw else 0
 
 
-def waits_for_clock(node: Node) -> bool:
-    """Say whether a node's time is simulated and has not begun."""
-    simulated = node.get_parameter('use_sim_time').value
-    return bool(simulated) and node.get_clock().now().nanoseconds == 0
+def is_simulated(node: Node) -> bool:
+    """Say whether a node's time is that of /clock."""
+    return bool(node.get_parameter('use_sim_time').value)
 
 
 def facts_of(
@@ -96,6 +95,7 @@ def facts_of(
 
     `subscriptions` are those of the streams.
     """
+    now_ns = node.get_clock().now().nanoseconds
     sources: dict[Stream, list[Source]] = {stream: [] for stream in STREAMS}
     for subscription in subscriptions:
         found = source(node, subscription)
@@ -105,12 +105,14 @@ def facts_of(
     return Facts(
         inputs=_inputs(pipeline, sources),
         lifecycle='active',
-        waits_for_clock=waits_for_clock(node),
+        simulated=is_simulated(node),
+        waits_for_clock=is_simulated(node) and pipeline.monitor.stands_still(now_ns),
         clock_publishers=node.count_publishers('/clock'),
         pairs=pipeline.monitor.lately_fused(),
         pairing=pipeline.settings.pairing,
         max_age_s=pipeline.settings.max_age_s,
-        returns=pipeline.returns(),
+        scan=pipeline.scan(),
+        points_outside_max=pipeline.settings.points_outside_max,
         camera=_camera(pipeline, source(node, camera_info)),
     )
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +19,7 @@ from fusion_perception.ros.outputs import Result
 from fusion_perception.runtime import Runtime
 from fusion_perception.sensing.camera_info import Calibration, CameraInfoMessage
 from fusion_perception.sensing.decode import stamp_ns
+from fusion_perception.sensing.facts import ScanFacts
 from fusion_perception.sensing.intake import Frame, Intake, Message, Needs, Refused, arrays_of
 from fusion_perception.sensing.ledger import STREAMS, Stream
 from fusion_perception.sensing.pairing import Pair
@@ -55,7 +57,7 @@ class Pipeline:
             self.intake.prepare_for_clouds()
         self._publish, self._complain, self._now_ns = publish, complain, now_ns
         self._lidar_frame = ''
-        self._ranges: NDArray[np.float32] | None = None
+        self._scan: Frame | None = None  # The last one, None when it could not be read.
         self._worker: NewestWorker[Pair[Frame]] | None = None
 
     def open(self) -> None:
@@ -97,22 +99,12 @@ class Pipeline:
         if not self.calibration.take(message):
             self._complain(self.calibration.fault)
 
-    def returns(self) -> float | None:
-        """Return the share of rays of the last scan that met something, None before the first."""
-        ranges, max_range = self._ranges, self.runtime.bundle.lidar.max_range
-        return None if ranges is None else float(((ranges > 0) & (ranges < max_range)).mean())
-
-    def scan(self) -> dict[str, str]:
-        """Return the facts of the last scan by name, nothing before the first.
-
-        returns is the share of rays that met something; points_outside and points_hidden count
-        the points of a cloud that had no place in the range image, see Beams.
-        """
-        returns, last = self.returns(), self.intake.placement
-        facts = {} if returns is None else {'returns': f'{returns:.4f}'}
-        if last is not None:
-            facts |= {'points_outside': str(last.outside), 'points_hidden': str(last.hidden)}
-        return facts
+    def scan(self) -> ScanFacts | None:
+        """Return the facts of the last scan, None before the first and after one was refused."""
+        if (scan := self._scan) is None:
+            return None
+        ranges = cast('NDArray[np.float32]', scan.values)
+        return ScanFacts.of(ranges, self.runtime.bundle.lidar.max_range, scan.placement)
 
     def _submit(self, pairs: list[Pair[Frame]]) -> None:
         for pair in pairs:
@@ -133,7 +125,7 @@ class Pipeline:
         began = time.perf_counter()
         try:
             image, ranges = arrays_of(pair)
-            self._ranges = self._ranges if ranges is None else ranges
+            self._scan = pair.lidar or self._scan
             if image is not None:
                 self.image_size = image.shape[1], image.shape[0]
             camera = self.calibration.camera
@@ -177,6 +169,8 @@ class Pipeline:
     def _refused(self, fault: Refused) -> None:
         self._fault(f'{fault.stream}: {fault}')
         self.monitor.faults[fault.stream] = str(fault)
+        if fault.stream == 'lidar':
+            self._scan = None
 
     def _fault(self, sentence: str) -> None:
         self.monitor.last_fault = sentence

@@ -26,12 +26,13 @@ MOST_AROUND, MOST_DOWN, FARTHEST = 8192, 2048, 64
 class Placement(NamedTuple):
     """A cloud as a range image, and what of it has no place there.
 
-    ranges (R, C) float32 metres, the maximum range where nothing returned; `outside` counts the
-    points that no beam of the LiDAR could have met, `hidden` those behind a closer point of the
-    same beam.
+    ranges (R, C) float32 metres, the maximum range where nothing returned; `points` counts those
+    that were measured, `outside` those of them that no beam of the LiDAR could have met, `hidden`
+    those behind a closer point of the same beam.
     """
 
     ranges: NDArray[np.float32]
+    points: int
     outside: int
     hidden: int
 
@@ -66,13 +67,14 @@ class Beams:
         """
         cloud = torch.from_numpy(np.require(points, np.float32, ['C', 'W']))
         count = self._lengths.numel()
-        if organised and cloud.shape[1] == count:
-            ranges = self._in_order(cloud)
-            if ranges is not None:
-                return Placement(ranges.reshape(self._shape).numpy(), 0, 0)
         squares = cloud.square().sum(dim=0)
         measured = squares.isfinite() & (squares > 0)
-        if not bool(measured.all()):
+        seen = int(measured.sum())
+        if organised and cloud.shape[1] == count:
+            ranges = self._in_order(cloud, measured)
+            if ranges is not None:
+                return Placement(ranges.reshape(self._shape).numpy(), seen, 0, 0)
+        if seen < len(measured):
             cloud = cloud[:, measured]
         nearest = self._nearest(cloud)
         placed = nearest >= 0
@@ -81,16 +83,16 @@ class Beams:
         away = self._from_origin_of(cloud, nearest).square().sum(dim=0).sqrt_()
         away /= self._lengths.index_select(0, nearest)
         image = torch.full((count,), torch.inf).scatter_reduce_(0, nearest, away, 'amin')
-        seen = int((image < torch.inf).sum())
+        met = int((image < torch.inf).sum())
         return Placement(
             image.clamp_(max=self._max_range).reshape(self._shape).numpy(),
+            seen,
             outside=int(placed.numel() - nearest.numel()),
-            hidden=int(nearest.numel() - seen),
+            hidden=int(nearest.numel() - met),
         )
 
-    def _in_order(self, cloud: Tensor) -> Tensor | None:
+    def _in_order(self, cloud: Tensor, measured: Tensor) -> Tensor | None:
         """Return the ranges (R * C,), or None where the points do not lie on their beams."""
-        measured = cloud.isfinite().all(dim=0) & (cloud != 0).any(dim=0)
         if self._offsets is not None:
             cloud = cloud - self._offsets
         away = cloud.square().sum(dim=0).sqrt_()

@@ -10,8 +10,10 @@ from fusion_perception.sensing.lens import Distortion
 
 # Width over height of images and of camera_info may differ by this share: rows cut by a codec.
 _ASPECT_APART = 0.02
-# What a lens may move a corner by, in pixels of what the model sees, before it is worth a word.
+# What a lens may move a place by, in pixels of what the model sees, before it is worth a word.
 _SEEN_PX = 1.0
+# A zoom lens goes back to where it was now and then.
+_OFTEN = 3
 
 
 def of_camera(facts: Facts) -> Iterator[Finding]:
@@ -40,15 +42,40 @@ def of_camera(facts: Facts) -> Iterator[Finding]:
                 '{}x{}, are assumed for them'.format(*camera.trained),
                 remedy,
             )
-    elif abs(_aspect(camera.told) / _aspect(camera.images) - 1) > _ASPECT_APART:
+    else:
+        yield from of_shape(camera)
+    yield from of_turns(camera)
+    yield from of_lens(camera)
+
+
+def of_turns(camera: CameraFacts) -> Iterator[Finding]:
+    """Yield that camera_info tells of two cameras by turns."""
+    if camera.returns < _OFTEN:
+        return
+    names = sorted({p.node for p in camera.info.publishers if p.type == camera.info.type})
+    yield Finding(
+        'WARN',
+        f'{camera.info.topic} tells of two cameras by turns',
+        f'{" and ".join(names)} publish there'
+        if len(names) > 1
+        else 'two sources publish there, or its driver goes to and fro',
+        'Let the driver of the images alone publish there: end the other, or give it a topic of '
+        'its own.',
+    )
+
+
+def of_shape(camera: CameraFacts) -> Iterator[Finding]:
+    """Yield that images are not of the shape that camera_info tells of."""
+    if camera.told is None or camera.images is None:
+        return
+    if abs(_aspect(camera.told) / _aspect(camera.images) - 1) > _ASPECT_APART:
         yield Finding(
             'WARN',
             f'{camera.info.topic} is not of these images',
-            f'it tells of {{}}x{{}} pixels, and they have {images}'.format(*camera.told),
+            'it tells of {}x{} pixels, and they have {}x{}'.format(*camera.told, *camera.images),
             'Remap camera_info to the same camera as image; when the driver cuts a part out, let '
             'it say so in roi.',
         )
-    yield from of_lens(camera)
 
 
 def of_lens(camera: CameraFacts) -> Iterator[Finding]:
@@ -57,8 +84,8 @@ def of_lens(camera: CameraFacts) -> Iterator[Finding]:
     if bent is None or told is None:
         return
     seen = ''
-    if bent.corner_px is not None:
-        seen_px = bent.corner_px * max(
+    if bent.most_px is not None:
+        seen_px = bent.most_px * max(
             wanted / own for wanted, own in zip(camera.trained, told, strict=True)
         )
         if seen_px <= _SEEN_PX:
@@ -72,7 +99,7 @@ def _distorting(bent: Distortion, image: str, seen: str, topic: str) -> Finding:
     """Return that a lens distorts; `seen` is what the model sees of it, '' where unknown."""
     if seen:
         symptom = (
-            f'The lens moves a corner of the {image} image by {bent.corner_px:.1f} pixels '
+            f'The lens moves parts of the {image} image by up to {bent.most_px:.1f} pixels '
             f'({bent.seen} of {topic})'
         )
         cause = f'that is left out, and makes {seen}'
@@ -93,8 +120,8 @@ def _unlike_the_training(bent: Distortion, image: str, seen: str, topic: str) ->
     here = bent.seen or 'no distortion'
     if seen:
         symptom = (
-            f'A corner of the {image} image is {bent.corner_px:.1f} pixels from where the lens of '
-            f'the training shows it ({here} of {topic})'
+            f'Parts of the {image} image are up to {bent.most_px:.1f} pixels from where the lens '
+            f'of the training shows them ({here} of {topic})'
         )
         cause = f'that makes {seen}'
     else:

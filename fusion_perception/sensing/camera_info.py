@@ -18,6 +18,8 @@ CameraMatrix = Annotated[
     ),
 ]
 CAMERA_MATRIX: CameraMatrix = 'k'
+# After so many messages that tell the same, what changed before is forgotten.
+_SETTLED = 100
 
 
 class Region(Protocol):
@@ -111,22 +113,33 @@ class Calibration:
     """A camera as its camera_info describes it: the last message that could be used counts.
 
     `camera` is None before the first of them, `distortion` how its lens differs from that of the
-    mounted one; `fault` says why the last message could not be used.
+    mounted one; `fault` says why the last message could not be used. `returns` counts how often
+    lately one told anew of the camera before the last, as where two speak by turns.
     """
 
     def __init__(self, mounted: Camera, matrix: CameraMatrix = CAMERA_MATRIX) -> None:
         self.camera: Camera | None = None
         self.distortion: Distortion | None = None
         self.fault = ''
+        self.returns = 0
+        self._before: Camera | None = None
+        self._unchanged = 0
         self._mounted, self._matrix = mounted, matrix
 
     def take(self, message: CameraInfoMessage) -> bool:
         """Take in a message, and say whether it can be used."""
         try:
-            self.camera = camera_from_info(message, self._mounted, self._matrix)
+            camera = camera_from_info(message, self._mounted, self._matrix)
         except ValueError as fault:
             self.fault = str(fault)
             return False
         self.fault = ''
-        self.distortion = distortion(self.camera, self._mounted.lens)
+        if camera == self.camera:
+            self._unchanged += 1
+            self.returns = self.returns if self._unchanged < _SETTLED else 0
+            return True
+        self._unchanged = 0
+        self.returns += camera == self._before
+        self._before = self.camera
+        self.camera, self.distortion = camera, distortion(camera, self._mounted.lens)
         return True

@@ -7,10 +7,11 @@ read from a bag, or one whose data are bytes.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Annotated, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import Field
 from typing_extensions import Buffer
 
 from fusion_perception.sensing.decode import BadEncoding, BadShape, StampedMessage
@@ -19,6 +20,18 @@ from fusion_perception.sensing.rep103 import ROTATION
 # sensor_msgs/PointField's constants for the two kinds of number a coordinate may be.
 DATATYPES = {7: 'f4', 8: 'f8'}
 COORDINATES = ('x', 'y', 'z')
+
+PointsOutsideMax = Annotated[
+    float,
+    Field(
+        ge=0,
+        le=1,
+        description="Share of a cloud's points that may lie beside every beam of the bundle; "
+        'more is a warning',
+    ),
+]
+# Of a cloud in its LiDAR's own frame, next to none does.
+POINTS_OUTSIDE_MAX: PointsOutsideMax = 0.02
 
 
 class PointField(Protocol):
@@ -68,7 +81,9 @@ def decode_points(message: PointCloudMessage) -> NDArray[np.float32]:
 
 def to_lidar_axes(points: NDArray[np.float32]) -> NDArray[np.float32]:
     """Turn points (..., 3) float32 from REP-103 axes into the package's, as columns (3, N)."""
-    turned: NDArray[np.float32] = ROTATION.T.astype(np.float32) @ points.reshape(-1, 3).T
+    # An infinite coordinate times zero is NaN, which is no return either.
+    with np.errstate(invalid='ignore'):
+        turned: NDArray[np.float32] = ROTATION.T.astype(np.float32) @ points.reshape(-1, 3).T
     return turned
 
 

@@ -5,7 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+import numpy as np
+from numpy.typing import NDArray
+
+from fusion_perception.sensing.beams import Placement
 from fusion_perception.sensing.camera_info import Calibration
+from fusion_perception.sensing.cloud import POINTS_OUTSIDE_MAX
 from fusion_perception.sensing.ledger import STREAMS, Stream
 from fusion_perception.sensing.lens import Distortion
 from fusion_perception.sensing.offsets import Arrival
@@ -86,7 +91,8 @@ class CameraFacts:
 
     `info` is where camera_info comes from, `images` the size of the last image, `told` the one
     that camera_info tells of, `trained` the bundle's, `fault` why camera_info cannot be used,
-    `distortion` how its lens differs from that of the bundle's.
+    `distortion` how its lens differs from that of the bundle's, and `returns` how often lately it
+    told anew of the camera before the last.
     """
 
     info: Source
@@ -95,6 +101,7 @@ class CameraFacts:
     told: tuple[int, int] | None = None
     fault: str = ''
     distortion: Distortion | None = None
+    returns: int = 0
 
     @classmethod
     def of(
@@ -107,7 +114,33 @@ class CameraFacts:
         """Return the facts of a camera whose camera_info was taken in."""
         told = calibration.camera
         size = None if told is None else (told.width, told.height)
-        return cls(info, trained, images, size, calibration.fault, calibration.distortion)
+        fault, returns = calibration.fault, calibration.returns
+        return cls(info, trained, images, size, fault, calibration.distortion, returns)
+
+
+@dataclass(frozen=True)
+class ScanFacts:
+    """What the last scan held, or many of them together.
+
+    `returns` is the share of rays that met something closer than the maximum range. Of a cloud
+    `points` counts what was measured (None: it was a range image), `outside` what of that lies
+    beside every beam, and `hidden` what lies behind a closer point of the same beam.
+    """
+
+    returns: float
+    points: int | None = None
+    outside: int = 0
+    hidden: int = 0
+
+    @classmethod
+    def of(
+        cls, ranges: NDArray[np.float32], max_range: float, placement: Placement | None = None
+    ) -> ScanFacts:
+        """Return the facts of ranges (R, C) in metres, and of the cloud that they came of."""
+        returns = float(((ranges > 0) & (ranges < max_range)).mean())
+        if placement is None:
+            return cls(returns)
+        return cls(returns, placement.points, placement.outside, placement.hidden)
 
 
 @dataclass(frozen=True)
@@ -115,19 +148,23 @@ class Facts:
     """What is known about a node and its inputs.
 
     `lifecycle` is '' where there is no node (a recording); `pairs` counts those of both sensors
-    lately; `returns` is the share of rays of the last scan that met something.
+    lately. `waits_for_clock` says that its time does not go on, `simulated` that it is that of
+    /clock. `scan` is None before the first; `points_outside_max` is the share of a cloud's points
+    that may lie beside every beam.
     """
 
     inputs: Sequence[InputFacts]
     lifecycle: str = ''
     fault: str = ''
     enabled: bool = True
+    simulated: bool = False
     waits_for_clock: bool = False
     clock_publishers: int = 0
     pairs: int = 0
     pairing: PairingSettings = field(default_factory=PairingSettings)
     max_age_s: float = 0.0
-    returns: float | None = None
+    scan: ScanFacts | None = None
+    points_outside_max: float = POINTS_OUTSIDE_MAX
     camera: CameraFacts | None = None
 
     @property

@@ -14,6 +14,7 @@ from fusion_perception.sensing.finding import Finding, parted
 from fusion_perception.sensing.ledger import Stream
 from fusion_perception.sensing.offsets import age_s, rate_hz
 from fusion_perception.sensing.pairing_findings import of_pairing
+from fusion_perception.sensing.scan_findings import of_scan
 
 NAMES: dict[Stream, str] = {'camera': 'camera', 'lidar': 'LiDAR'}
 # On the default transports of Fast DDS messages from about this size on may vanish.
@@ -22,8 +23,9 @@ LARGE_BYTES = 500_000
 MOST = 0.9
 # A message that comes twice now and then does no harm.
 MANY_REPEATED = 0.1
-# Further from the clock a stamp is no matter of delays on the way.
-FAR_FROM_CLOCK_S = 5.0
+# Further from the clock a stamp is no matter of delays on the way; and nothing was measured after
+# it came, but for the steps in which a simulated clock goes on.
+FAR_FROM_CLOCK_S, AHEAD_OF_CLOCK_S = 5.0, 0.1
 
 
 def diagnose(facts: Facts) -> list[Finding]:
@@ -35,7 +37,7 @@ def diagnose(facts: Facts) -> list[Finding]:
         *of_camera(facts),
         *of_pairing(facts),
         *_of_times(facts),
-        *_of_scene(facts),
+        *of_scan(facts.scan, facts.points_outside_max),
     ]
 
 
@@ -134,7 +136,7 @@ def _of_input(facts: InputFacts) -> Iterator[Finding]:
             'ERROR' if unstamped >= facts.received else 'WARN',
             f'{unstamped} of {facts.received} {NAMES[facts.stream]} messages on {facts.topics} '
             'cannot be paired',
-            'their stamp is zero',
+            'their stamp is zero or negative',
             'Let the driver set header.stamp to the time of measurement.',
         )
     repeated = dropped.get('duplicate', 0)
@@ -242,7 +244,8 @@ def _of_times(facts: Facts) -> Iterator[Finding]:
         if stream.stream == 'camera':  # As its output is stamped.
             age -= facts.pairing.camera_to_lidar_s
         too_old = 0 < facts.max_age_s < age
-        if not too_old and abs(age) < FAR_FROM_CLOCK_S:
+        ahead_s = FAR_FROM_CLOCK_S if facts.simulated else AHEAD_OF_CLOCK_S
+        if not too_old and -ahead_s < age < FAR_FROM_CLOCK_S:
             continue
         side = 'behind' if age > 0 else 'ahead of'
         yield Finding(
@@ -254,17 +257,6 @@ def _of_times(facts: Facts) -> Iterator[Finding]:
             'Synchronise the clocks (chrony, PTP); play a recording with its clock (`ros2 bag '
             'play --clock`, or `fusion replay`) and set use_sim_time'
             + ('; or raise max_age_s.' if too_old else '.'),
-        )
-
-
-def _of_scene(facts: Facts) -> Iterator[Finding]:
-    if facts.returns == 0:
-        yield Finding(
-            'WARN',
-            'The scene is empty',
-            'no ray of the range image met anything',
-            'Look whether the LiDAR is covered, and whether range_scale and the maximum range of '
-            'the bundle fit its units.',
         )
 
 

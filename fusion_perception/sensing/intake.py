@@ -52,20 +52,28 @@ class Refused(ValueError):  # noqa: N818 (named after what became of the message
 class Frame:
     """What a message holds, decoded when it is first asked for, and the frame it is measured in.
 
-    values are the pixels (H, W, C) uint8 of an image, or the ranges (R, C) float32 in metres.
+    values are the pixels (H, W, C) uint8 of an image, or the ranges (R, C) float32 in metres;
+    `placement` says what became of the points of a cloud, None before it is decoded.
     """
 
-    def __init__(self, stream: Stream, frame_id: str, decode: Callable[[], Values]) -> None:
+    def __init__(
+        self, stream: Stream, frame_id: str, decode: Callable[[], Values | Placement]
+    ) -> None:
         self.frame_id = frame_id
+        self.placement: Placement | None = None
         self._stream, self._decode = stream, decode
 
     @cached_property
     def values(self) -> Values:
         """Return the values; raises Refused for a message that holds none."""
         try:
-            return self._decode()
+            decoded = self._decode()
         except Exception as fault:  # Whatever a decoder raises: one message must not end a node.
             raise Refused(self._stream, fault) from fault
+        if isinstance(decoded, Placement):
+            self.placement = decoded
+            return decoded.ranges
+        return decoded
 
 
 @dataclass(frozen=True)
@@ -110,8 +118,7 @@ class Intake:
     long as it sends what cannot be used, its partner waits for nothing.
 
     `take`, `change` and `flush` run one at a time; `decode` and `lose` may be called from another
-    thread meanwhile. `ledger` counts every message. `placement` says what became of the points of
-    the last cloud, None before the first.
+    thread meanwhile. `ledger` counts every message.
     """
 
     def __init__(
@@ -124,7 +131,6 @@ class Intake:
         range_fallback: Fallback | None = None,
     ) -> None:
         self.ledger = Ledger()
-        self.placement: Placement | None = None
         self._needs = needs
         self._beams: Beams | None = None
         self._range_scale, self._invalid_values = range_scale, invalid_values
@@ -226,13 +232,13 @@ class Intake:
     def _look_into(frame: Frame) -> None:
         _ = frame.values
 
-    def _decode(self, stream: Stream, message: Message) -> Values:
+    def _decode(self, stream: Stream, message: Message) -> Values | Placement:
         if stream == 'camera':
             if hasattr(message, 'encoding'):
                 return decode_image(cast('ImageMessage', message), self._image_fallback)
             return decode_compressed_image(cast('CompressedImageMessage', message))
         if hasattr(message, 'point_step'):
-            return self._ranges_of(cast('PointCloudMessage', message))
+            return self._placed(cast('PointCloudMessage', message))
         image = cast('ImageMessage', message)
         ranges = decode_range(image, self._range_scale, self._range_fallback, self._invalid_values)
         if ranges.shape != self._needs.lidar.shape:
@@ -242,10 +248,9 @@ class Intake:
             )
         return ranges
 
-    def _ranges_of(self, message: PointCloudMessage) -> NDArray[np.float32]:
+    def _placed(self, message: PointCloudMessage) -> Placement:
         points = decode_points(message)
         self.prepare_for_clouds()
         assert self._beams is not None
         organised = points.shape[:2] == self._needs.lidar.shape
-        self.placement = self._beams.place(to_lidar_axes(points), organised)
-        return self.placement.ranges
+        return self._beams.place(to_lidar_axes(points), organised)

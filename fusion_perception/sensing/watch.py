@@ -6,6 +6,8 @@ from collections import Counter, deque
 from collections.abc import Collection, Mapping, Sequence
 from typing import cast
 
+import numpy as np
+
 from fusion_perception.sensing.cloud import PointCloudMessage, decode_points
 from fusion_perception.sensing.decode import (
     INVALID_VALUES,
@@ -19,12 +21,13 @@ from fusion_perception.sensing.decode import (
     decode_range,
     stamp_ns,
 )
-from fusion_perception.sensing.facts import Facts, InputFacts, Source
+from fusion_perception.sensing.facts import Facts, InputFacts, ScanFacts, Source
 from fusion_perception.sensing.finding import Finding
 from fusion_perception.sensing.intake import Message, Refused
 from fusion_perception.sensing.ledger import STREAMS, Cause, Stream
 from fusion_perception.sensing.offsets import Arrival, rate_hz
 from fusion_perception.sensing.pairing import Pair, Pairer, PairingSettings
+from fusion_perception.sensing.scan_findings import ScanTally
 
 # Enough to measure offsets; a long recording must not fill the memory.
 KEPT = 512
@@ -34,9 +37,9 @@ class Watch:
     """Takes messages as a node would, and keeps facts instead of measurements.
 
     `lidar_shape` (rows, columns) is what range images must have, None for any; `kinds` counts
-    what came by encoding and size; `returns` is the share of rays of the last range image that
-    met something closer than `max_range`, `image_size` the last image's width and height. The
-    fallbacks are those of `Intake`.
+    what came by encoding and size; `scan` tells of the last range image that could be used (a
+    cloud takes beams to become one), and `scans` of all scans together; `image_size` is the last
+    image's width and height. The fallbacks are those of `Intake`.
     """
 
     def __init__(
@@ -50,7 +53,8 @@ class Watch:
         range_fallback: Fallback | None = None,
     ) -> None:
         self.pairs = 0
-        self.returns: float | None = None
+        self.scan: ScanFacts | None = None
+        self.scans = ScanTally()
         self.image_size: tuple[int, int] | None = None
         self.kinds: dict[Stream, Counter[str]] = {stream: Counter() for stream in STREAMS}
         self.received: Counter[Stream] = Counter()
@@ -127,7 +131,10 @@ class Watch:
     def _read(self, stream: Stream, message: Message) -> str:
         if hasattr(message, 'point_step'):
             cloud = cast('PointCloudMessage', message)
-            decode_points(cloud)
+            points = decode_points(cloud)
+            measured = np.isfinite(points).all(axis=-1) & points.any(axis=-1)
+            share = float(measured.mean()) if measured.size else 0.0
+            self.scans.add(ScanFacts(share, int(measured.sum())))
             return f'cloud of {cloud.height}x{cloud.width} points'
         if not hasattr(message, 'encoding'):
             pixels = decode_compressed_image(message)
@@ -146,7 +153,8 @@ class Watch:
                 '(rows, columns). Connect the LiDAR that the bundle was trained for, or train a '
                 'bundle for this one.'
             )
-        self.returns = float(((ranges > 0) & (ranges < self._max_range)).mean())
+        self.scan = ScanFacts.of(ranges, self._max_range)
+        self.scans.add(self.scan)
         return size
 
 

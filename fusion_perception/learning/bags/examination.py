@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import cast
 
+from fusion_perception.learning.bags.attendance import Attendance
 from fusion_perception.learning.bags.settings import RecordingSettings
 from fusion_perception.learning.bags.topics import CAMERA_INFO, Topics, choose_topics
 from fusion_perception.sensing.camera_info import Calibration, CameraInfoMessage
@@ -16,6 +19,10 @@ from fusion_perception.sensing.ledger import STREAMS, Stream
 from fusion_perception.sensing.observation import Camera
 from fusion_perception.sensing.recording import Recording
 from fusion_perception.sensing.watch import Watch, of_streams
+
+# Of what size the images of the model will be is not known here: as those that ship.
+USUAL = Camera().width, Camera().height
+_PAUSED = 'Look whether the sensor or the recorder paused; record again for the rest.'
 
 
 def examine_recording(path: Path, settings: RecordingSettings) -> list[Finding]:
@@ -29,36 +36,65 @@ def examine_recording(path: Path, settings: RecordingSettings) -> list[Finding]:
             topics = choose_topics(recording, settings)
         except ValueError as fault:
             return [of_fault(str(path), fault)]
-        watch = Watch(settings.pairing, settings.range_scale, settings.invalid_values)
-        calibration = Calibration(Camera(), settings.camera_matrix)
-        streams: dict[str, Stream] = {}
-        for topic, stream in zip((topics.image, topics.ranges), STREAMS, strict=True):
-            if topic is not None:
-                streams[topic] = stream
-        infos = [] if topics.camera_info is None else [topics.camera_info]
-        for recorded in recording.messages([*streams, *infos]):
-            message = recording.read(recorded)
-            if message is None:
-                continue
-            if recorded.topic in streams:
-                watch.take(streams[recorded.topic], cast('Message', message), recorded.log_ns)
-            else:
-                calibration.take(cast('CameraInfoMessage', message))
-        watch.finish()
-        sources = {s: [Source(t, recording.topics[t].type)] for t, s in streams.items()}
-        heard: dict[Stream, float] = {s: 0.0 for s in STREAMS if watch.received[s]}
-        facts = Facts(
-            inputs=watch.inputs(sources, heard, {}, {}, {}),
-            pairs=watch.pairs,
-            pairing=settings.pairing,
-            returns=watch.returns,
-            camera=_camera(topics.camera_info, watch, calibration),
+        return _examine(recording, topics, settings)
+
+
+def _examine(recording: Recording, topics: Topics, settings: RecordingSettings) -> list[Finding]:
+    watch = Watch(settings.pairing, settings.range_scale, settings.invalid_values)
+    calibration, attendance = Calibration(Camera(), settings.camera_matrix), Attendance()
+    streams: dict[str, Stream] = {}
+    for topic, stream in zip((topics.image, topics.ranges), STREAMS, strict=True):
+        if topic is not None:
+            streams[topic] = stream
+    infos = [] if topics.camera_info is None else [topics.camera_info]
+    begin_ns: int | None = None
+    for recorded in recording.messages([*streams, *infos]):
+        begin_ns = recorded.log_ns if begin_ns is None else begin_ns
+        attendance.note(recorded.topic, (recorded.log_ns - begin_ns) / 1e9)
+        message = recording.read(recorded)
+        if message is None:
+            continue
+        if recorded.topic in streams:
+            watch.take(streams[recorded.topic], cast('Message', message), recorded.log_ns)
+        else:
+            calibration.take(cast('CameraInfoMessage', message))
+    watch.finish()
+    sources = {s: [Source(t, recording.topics[t].type)] for t, s in streams.items()}
+    heard: dict[Stream, float] = {s: 0.0 for s in STREAMS if watch.received[s]}
+    camera = None
+    if topics.camera_info is not None:
+        info = Source(topics.camera_info, CAMERA_INFO)
+        camera = CameraFacts.of(info, USUAL, watch.image_size, calibration)
+    facts = Facts(
+        inputs=watch.inputs(sources, heard, {}, {}, {}),
+        pairs=watch.pairs,
+        pairing=settings.pairing,
+        # With which lens a bundle learned is not known here.
+        camera=None if camera is None else replace(camera, distortion=None),
+    )
+    wrong = [*diagnose(facts), *watch.scans.findings(settings.points_outside_max)]
+    wrong += [Finding('WARN', note.rstrip('.'), '', _PAUSED) for note in attendance.notes()]
+    findings = [*_of_recording(recording, topics, watch.image_size), *of_streams(facts, watch)]
+    if camera is not None:
+        findings += _of_lens(camera)
+    if len(heard) == len(STREAMS) and not (facts.pairs_are_few and worst(wrong) == 'ERROR'):
+        findings.append(_of_pairs(facts, watch))
+    return findings + wrong
+
+
+def _of_lens(camera: CameraFacts) -> Iterator[Finding]:
+    """Yield what camera_info tells of the lens; to a bundle that learned with it that is right."""
+    bent = camera.distortion
+    if bent is None or camera.told is None:
+        return
+    moves = (
+        'which is no known model'
+        if bent.most_px is None
+        else 'moves parts of the {}x{} image by up to {:.1f} pixels'.format(
+            *camera.told, bent.most_px
         )
-        wrong = diagnose(facts)
-        findings = [*_of_recording(recording, topics), *of_streams(facts, watch)]
-        if len(heard) == len(STREAMS) and not (facts.pairs_are_few and worst(wrong) == 'ERROR'):
-            findings.append(_of_pairs(facts, watch))
-        return findings + wrong
+    )
+    yield Finding('OK', f'{camera.info.topic}: the lens ({bent.seen}) {moves}')
 
 
 def _of_pairs(facts: Facts, watch: Watch) -> Finding:
@@ -76,15 +112,20 @@ def _of_pairs(facts: Facts, watch: Watch) -> Finding:
     )
 
 
-def _camera(topic: str | None, watch: Watch, calibration: Calibration) -> CameraFacts | None:
-    if topic is None:
-        return None
-    # Of what size the images of the model will be is not known here: as those that ship.
-    size = Camera().width, Camera().height
-    return CameraFacts.of(Source(topic, CAMERA_INFO), size, watch.image_size, calibration)
+def _without_camera_info(images: tuple[int, int]) -> Finding:
+    return Finding(
+        'WARN',
+        f'There is no {CAMERA_INFO} in it',
+        'the images have {}x{} pixels, and a bundle takes them for those of its own camera'.format(
+            *images
+        ),
+        'Record camera_info as well.',
+    )
 
 
-def _of_recording(recording: Recording, topics: Topics) -> list[Finding]:
+def _of_recording(
+    recording: Recording, topics: Topics, images: tuple[int, int] | None
+) -> list[Finding]:
     findings = [
         Finding(
             'WARN',
@@ -103,6 +144,8 @@ def _of_recording(recording: Recording, topics: Topics) -> list[Finding]:
         if topic is None and needed:
             remedy = 'Record them as well, or name their topic with a flag.'
             findings.append(Finding('WARN', f'There are no {what} in it', '', remedy))
+        elif topic is None and what == CAMERA_INFO and images and images != USUAL:
+            findings.append(_without_camera_info(images))
         elif topic is None:
             findings.append(Finding('OK', f'There is no {what} in it'))
         elif not needed:

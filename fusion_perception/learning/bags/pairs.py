@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import cast
@@ -9,28 +10,23 @@ from typing import cast
 import numpy as np
 from numpy.typing import NDArray
 
+from fusion_perception.learning.bags.attendance import Attendance
 from fusion_perception.learning.bags.settings import BagSettings
 from fusion_perception.learning.bags.timeline import Timeline
 from fusion_perception.learning.bags.topics import CAMERA_INFO, Topics
-from fusion_perception.sensing.camera_findings import of_lens
-from fusion_perception.sensing.camera_info import (
-    Calibration,
-    CameraInfoMessage,
-)
-from fusion_perception.sensing.decode import (
-    ImageMessage,
-)
-from fusion_perception.sensing.facts import CameraFacts, Source
-from fusion_perception.sensing.intake import Frame, Intake, Message, Needs, Refused
+from fusion_perception.sensing.camera_findings import of_lens, of_shape, of_turns
+from fusion_perception.sensing.camera_info import Calibration, CameraInfoMessage
+from fusion_perception.sensing.decode import ImageMessage
+from fusion_perception.sensing.facts import CameraFacts, ScanFacts, Source
+from fusion_perception.sensing.intake import Frame, Intake, Message, Needs, Refused, arrays_of
 from fusion_perception.sensing.ledger import STREAMS, Cause, Stream
 from fusion_perception.sensing.observation import Camera
 from fusion_perception.sensing.pairing import Pair
 from fusion_perception.sensing.recording import Recording
+from fusion_perception.sensing.scan_findings import ScanTally
 
 Progress = Callable[[int, int], object]
 SECOND = 1_000_000_000
-# A topic that is silent at the beginning or the end for longer is worth a word.
-SILENT_S = 1.0
 
 
 @dataclass(frozen=True)
@@ -86,7 +82,12 @@ class BagPairs:
         self._infos_unusable, self._info_fault = 0, ''
         self._pairs_without = 0
         self._faults: dict[tuple[Stream, Cause], str] = {}
-        self._heard: dict[str, tuple[float, float]] = {}
+        self._attendance, self._scans = Attendance(), ScanTally()
+        self._max_range, self._outside_max = needs.lidar.max_range, settings.points_outside_max
+        # What was told of the camera of paired images: once per shape, and of the worst lens.
+        self._shapes: dict[tuple[object, ...], CameraFacts] = {}
+        self._bent: CameraFacts | None = None
+        self._turning: CameraFacts | None = None
 
     def __iter__(self) -> Iterator[BagPair]:
         topics = self._topics
@@ -103,8 +104,7 @@ class BagPairs:
             if self.timeline.parts(self.now_s, time_s):
                 self.close()
             self.now_s = time_s
-            first, _ = self._heard.get(recorded.topic, (self.now_s, 0.0))
-            self._heard[recorded.topic] = (first, self.now_s)
+            self._attendance.note(recorded.topic, time_s)
             message = self._recording.read(recorded)
             if message is not None and recorded.topic in streams:
                 yield from self._take(streams[recorded.topic], cast('Message', message))
@@ -133,12 +133,19 @@ class BagPairs:
                     f'{count:,} {stream} messages were dropped: their stamp is zero or negative.'
                 )
         notes += self._about_camera()
-        for topic, (first, last) in sorted(self._heard.items()):
-            if first > SILENT_S:
-                notes.append(f'{topic} begins {first:.1f} s after the recording.')
-            if self.now_s - last > SILENT_S:
-                notes.append(f'{topic} ends {self.now_s - last:.1f} s before the recording.')
+        notes += map(str, self._scans.findings(self._outside_max))
+        if jumps := self.intake.clock_jumps:
+            often = 'once' if jumps == 1 else f'{jumps:,} times'
+            notes.append(
+                f'The stamps jumped back {often} by more than pairing.jump_back_s; the pairing '
+                'began anew.'
+            )
+        notes += self._attendance.notes()
         return notes
+
+    def about_lens(self) -> list[str]:
+        """Say, after the last pair, where a lens bent images unlike those of the training."""
+        return [] if self._bent is None else [str(finding) for finding in of_lens(self._bent)]
 
     def _take(self, stream: Stream, message: Message) -> Iterator[BagPair]:
         try:
@@ -157,7 +164,23 @@ class BagPairs:
             else:
                 camera = self._calibration.camera
                 self._pairs_without += pair.camera is not None and camera is None
+                self._look_at(pair)
                 yield BagPair(pair, camera, self.now_s)
+
+    def _look_at(self, pair: Pair[Frame]) -> None:
+        image, ranges = arrays_of(pair)
+        if pair.lidar is not None and ranges is not None:
+            self._scans.add(ScanFacts.of(ranges, self._max_range, pair.lidar.placement))
+        if image is None:
+            return
+        info = Source(self._topics.camera_info or '', CAMERA_INFO)
+        trained, size = (self._mounted.width, self._mounted.height), image.shape[1::-1]
+        facts = CameraFacts.of(info, trained, size, self._calibration)
+        self._shapes.setdefault((facts.told, facts.images), facts)
+        if self._turning is None or facts.returns > self._turning.returns:
+            self._turning = facts
+        if facts.distortion is not None and (not self._bent or _moved(self._bent) < _moved(facts)):
+            self._bent = facts
 
     def _note(self, fault: Refused) -> None:
         self._faults.setdefault((fault.stream, fault.cause), str(fault))
@@ -174,8 +197,13 @@ class BagPairs:
                 f'{count:,} pairs have {lacking} camera_info: the intrinsics of {self._whose} '
                 'were used.'
             )
-        if self._topics.image is None:
-            return
-        info, seen = Source(self._topics.camera_info or '', CAMERA_INFO), self._mounted
-        size = seen.width, seen.height
-        yield from map(str, of_lens(CameraFacts.of(info, size, None, self._calibration)))
+        for facts in self._shapes.values():
+            yield from map(str, of_shape(facts))
+        if self._turning is not None:
+            yield from map(str, of_turns(self._turning))
+
+
+def _moved(facts: CameraFacts) -> float:
+    """Return by how much a lens moves an image; endless where that is not known."""
+    bent = facts.distortion
+    return math.inf if bent is None or bent.most_px is None else bent.most_px

@@ -12,6 +12,7 @@ from pydantic import Field
 
 from fusion_perception.learning.bags.topics import TopicSettings
 from fusion_perception.sensing.camera_info import CAMERA_MATRIX, CameraMatrix
+from fusion_perception.sensing.cloud import POINTS_OUTSIDE_MAX, PointsOutsideMax
 from fusion_perception.sensing.decode import INVALID_VALUES, RANGE_SCALE, InvalidValues, RangeScale
 from fusion_perception.sensing.ledger import Stream, StreamCounts
 from fusion_perception.sensing.pairing import PairingSettings
@@ -25,6 +26,7 @@ class RecordingSettings(TopicSettings):
     )
     range_scale: RangeScale = RANGE_SCALE
     invalid_values: InvalidValues = INVALID_VALUES
+    points_outside_max: PointsOutsideMax = POINTS_OUTSIDE_MAX
     camera_matrix: CameraMatrix = CAMERA_MATRIX
 
 

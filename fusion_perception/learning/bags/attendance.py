@@ -1,0 +1,48 @@
+"""Notice when the topics of a recording begin late, pause, or end early."""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Iterator
+
+import numpy as np
+
+# A silence that is longer is worth a word, and one of so many of the topic's usual periods.
+SILENT_S = 1.0
+_SILENT_PERIODS = 5
+
+
+class Attendance:
+    """When messages came on each topic, seconds since the recording began: 8 bytes of each."""
+
+    def __init__(self) -> None:
+        self._heard: dict[str, array[float]] = {}
+        self._last_s = 0.0
+
+    def note(self, topic: str, time_s: float) -> None:
+        """Note that a message came; times do not go back."""
+        self._heard.setdefault(topic, array('d')).append(time_s)
+        self._last_s = time_s
+
+    def notes(self) -> Iterator[str]:
+        """Say, after the last message, where topics were silent."""
+        for topic, heard in sorted(self._heard.items()):
+            if heard[0] > SILENT_S:
+                yield f'{topic} begins {heard[0]:.1f} s after the recording.'
+            yield from _pauses(topic, np.array(heard))
+            if (early := self._last_s - heard[-1]) > SILENT_S:
+                yield f'{topic} ends {early:.1f} s before the recording.'
+
+
+def _pauses(topic: str, heard: np.ndarray) -> Iterator[str]:
+    if len(heard) < 3:
+        return
+    periods = np.diff(heard)
+    pauses = periods > max(SILENT_S, _SILENT_PERIODS * float(np.median(periods)))
+    if not pauses.any():
+        return
+    longest = int(periods.argmax())
+    often = f'{pauses.sum():,} times, longest ' if pauses.sum() > 1 else ''
+    yield (
+        f'{topic} is silent {often}for {periods[longest]:.1f} s, from {heard[longest]:.1f} s on.'
+    )
