@@ -87,7 +87,7 @@ def test_the_camera_is_the_one_that_camera_info_describes(tmp_path, runtime):
             writer.camera_info('/cam/camera_info', at(index), camera)
             writer.image('/cam/image', at(index), seen.images[index].numpy())
             writer.ranges('/range', at(index), seen.ranges[index].numpy())
-    judged = run_bag(runtime, bag, BagSettings()).judged
+    judged = run_bag(runtime, bag, BagSettings(), 8).judged
     image, ranges = seen.images[3, ..., :3].numpy(), seen.ranges[3].numpy()
     right = runtime.predict(runtime.observe(image, ranges, camera)).centers[0].numpy()
     wrong = runtime.predict(runtime.observe(image, ranges)).centers[0].numpy()
@@ -103,7 +103,7 @@ def test_only_stamps_within_the_slop_pair(tmp_path, runtime):
     bag = record(tmp_path / 'bag', edit=late)
     for slop_s, pairs in ((0.02, 7), (0.04, 8)):
         settings = BagSettings(pairing=PairingSettings(slop_s=slop_s))
-        assert len(run_bag(runtime, bag, settings).judged) == pairs
+        assert len(run_bag(runtime, bag, settings, 8).judged) == pairs
 
 
 def test_clocks_too_far_apart_for_any_pair_are_left_to_the_doctor(tmp_path, run):
@@ -187,8 +187,8 @@ def test_truth_in_another_frame_is_refused_unless_both_are_one(tmp_path, runtime
             writer.ranges(RANGES, at(index), seen.ranges[index].numpy())
             writer.centers(TRUTH, at(index), seen.centers[index].double().numpy(), 'map')
     with pytest.raises(ValueError, match=r"frame 'map' .*'lidar'.*--same-frames"):
-        run_bag(runtime, bag, BagSettings())
-    assert run_bag(runtime, bag, BagSettings(same_frames=True)).judged.scored.all()
+        run_bag(runtime, bag, BagSettings(), 8)
+    assert run_bag(runtime, bag, BagSettings(same_frames=True), 8).judged.scored.all()
 
 
 @pytest.mark.parametrize('names', [('torus', 'cube', 'sphere'), ('2', '0', '1'), ('', '', '')])
@@ -201,7 +201,7 @@ def test_detections_are_a_truth_by_their_names(tmp_path, runtime, names):
         writer.ranges(RANGES, at(0), seen.ranges[0].numpy())
         detections = detections_message(at(0), names, centers[order])
         writer.write('/truth', 'vision_msgs/msg/Detection3DArray', at(0), detections)
-    judged = run_bag(runtime, bag, BagSettings()).judged
+    judged = run_bag(runtime, bag, BagSettings(), 8).judged
     np.testing.assert_allclose(judged.truth[0], centers, atol=1e-5)
 
 
@@ -243,8 +243,8 @@ def test_several_topics_that_could_be_meant_are_asked_for_by_name(tmp_path, runt
         writer.ranges('/lidar/signal_image', at(0), seen.ranges[0].numpy())
         writer.centers('/fusion_node/centers', at(0), seen.centers[0].double().numpy())
     with pytest.raises(ValueError, match=r'/left/image, /right/image. Name one with --image-top'):
-        run_bag(runtime, bag, BagSettings())
-    done = run_bag(runtime, bag, BagSettings(image_topic='right/image'))
+        run_bag(runtime, bag, BagSettings(), 8)
+    done = run_bag(runtime, bag, BagSettings(image_topic='right/image'), 8)
     assert done.topics.camera_info == '/right/camera_info'
     assert done.topics.ranges == '/lidar/range_image'
     assert done.topics.truth is None
@@ -259,9 +259,9 @@ def test_what_a_fusion_node_said_is_no_input(tmp_path, runtime):
             writer.image(IMAGE, at(index), seen.images[index].numpy())
             writer.ranges(RANGES, at(index), seen.ranges[index].numpy())
             writer.centers('/fusion_node/centers', at(index), seen.centers[index].double().numpy())
-    done = run_bag(runtime, bag, BagSettings())
+    done = run_bag(runtime, bag, BagSettings(), 8)
     assert (done.topics.image, done.topics.truth) == (IMAGE, None)
-    named = run_bag(runtime, bag, BagSettings(truth_topic='/fusion_node/centers'))
+    named = run_bag(runtime, bag, BagSettings(truth_topic='/fusion_node/centers'), 8)
     assert named.judged.scored.all()
 
 
@@ -288,7 +288,7 @@ def test_types_that_nobody_knows_are_passed_over(tmp_path, runtime):
         )
         writer.image(IMAGE, at(0), seen.images[0].numpy())
         writer.ranges(RANGES, at(0), seen.ranges[0].numpy())
-    assert len(run_bag(runtime, bag, BagSettings()).judged) == 1
+    assert len(run_bag(runtime, bag, BagSettings(), 8).judged) == 1
 
 
 def test_a_lidar_of_another_shape_gives_no_numbers(tmp_path, runtime):
@@ -297,7 +297,7 @@ def test_a_lidar_of_another_shape_gives_no_numbers(tmp_path, runtime):
         writer.image(IMAGE, at(0), seen.images[0].numpy())
         writer.ranges(RANGES, at(0), np.ascontiguousarray(seen.ranges[0, :32].numpy()))
     with pytest.raises(ValueError, match=r'can be evaluated.*bad_shape.*\(32, 64\)'):
-        run_bag(runtime, bag, BagSettings())
+        run_bag(runtime, bag, BagSettings(), 8)
 
 
 def test_the_worst_frames_come_worst_first_with_what_was_seen(run):
@@ -324,7 +324,7 @@ def test_a_point_cloud_does_for_a_range_image(tmp_path, runtime):
             cloud(at(0), to_rep103(points.numpy())),
         )
         writer.centers(TRUTH, at(0), seen.centers[0].double().numpy())
-    done = run_bag(runtime, bag, BagSettings())
+    done = run_bag(runtime, bag, BagSettings(), 8)
     assert done.topics.ranges == '/points'
     image = seen.images[0, ..., :3].numpy()
     right = runtime.predict(runtime.observe(image, ranges.numpy())).centers[0].numpy()

@@ -75,7 +75,7 @@ def assert_predicted_with(cameras, judged, runtime):
 
 
 def test_every_pair_has_the_camera_of_a_camera_info_that_comes_after_its_image(tmp_path, runtime):
-    done = run_bag(runtime, record(tmp_path / 'bag', [CAMERA] * COUNT), BagSettings())
+    done = run_bag(runtime, record(tmp_path / 'bag', [CAMERA] * COUNT), BagSettings(), 8)
     assert_predicted_with([CAMERA] * COUNT, done.judged, runtime)
     assert done.unread == ()
 
@@ -89,14 +89,14 @@ def test_a_data_folder_has_every_scene_and_the_camera_of_such_a_recording(tmp_pa
 
 def test_a_camera_that_is_calibrated_late_is_taken_from_the_beginning(tmp_path, runtime):
     cameras = [UNCALIBRATED, None, UNCALIBRATED, *[CAMERA] * (COUNT - 3)]
-    done = run_bag(runtime, record(tmp_path / 'bag', cameras), BagSettings())
+    done = run_bag(runtime, record(tmp_path / 'bag', cameras), BagSettings(), 8)
     assert_predicted_with([CAMERA] * COUNT, done.judged, runtime)
     (sentence,) = done.unread
     assert sentence.startswith('2 camera_info messages cannot be used: ')
 
 
 def test_a_camera_that_is_never_calibrated_is_counted_and_the_bundle_s_is_said(tmp_path, runtime):
-    done = run_bag(runtime, record(tmp_path / 'bag', [UNCALIBRATED] * COUNT), BagSettings())
+    done = run_bag(runtime, record(tmp_path / 'bag', [UNCALIBRATED] * COUNT), BagSettings(), 8)
     assert_predicted_with([OF_THE_BUNDLE] * COUNT, done.judged, runtime)
     first, second = done.unread
     assert first.startswith(f'{COUNT} camera_info messages cannot be used: ')
@@ -107,7 +107,7 @@ def test_a_camera_that_is_never_calibrated_is_counted_and_the_bundle_s_is_said(t
 
 def test_after_a_camera_info_that_cannot_be_used_the_one_before_counts_on(tmp_path, runtime):
     cameras = [CAMERA] * 10 + [UNCALIBRATED] * 10
-    done = run_bag(runtime, record(tmp_path / 'bag', cameras), BagSettings())
+    done = run_bag(runtime, record(tmp_path / 'bag', cameras), BagSettings(), 8)
     assert_predicted_with([CAMERA] * COUNT, done.judged, runtime)
     (sentence,) = done.unread
     assert sentence.startswith('10 camera_info messages cannot be used: ')
@@ -120,7 +120,7 @@ def test_rectified_images_have_the_camera_of_p_and_others_a_word_about_their_len
     record_bent(tmp_path / 'bag')
     rectified = matrix == 'p'
     taken = CAMERA if rectified else OF_THE_BUNDLE
-    done = run_bag(runtime, tmp_path / 'bag', BagSettings(camera_matrix=matrix))
+    done = run_bag(runtime, tmp_path / 'bag', BagSettings(camera_matrix=matrix), 8)
     assert_predicted_with([taken] * COUNT, done.judged, runtime)
     out, lens = tmp_path / 'out', 'The lens moves parts of the 64x64 image by up to '
     said = from_bag(FromBagSettings(bag=tmp_path / 'bag', out=out, camera_matrix=matrix))
@@ -136,12 +136,12 @@ def test_a_bundle_that_learned_from_images_of_a_lens_wants_them_so(tmp_path):
     from_bag(FromBagSettings(bag=bag, out=tmp_path / 'data'))
     train(tiny_recipe(tmp_path / 'data', tmp_path / 'run', model='early_fusion', epochs=1))
     runtime = Runtime(load_bundle(tmp_path / 'run'), 'cpu')
-    assert run_bag(runtime, bag, BagSettings()).unread == ()
-    (sentence,) = run_bag(runtime, bag, BagSettings(camera_matrix='p')).unread
+    assert run_bag(runtime, bag, BagSettings(), 8).unread == ()
+    (sentence,) = run_bag(runtime, bag, BagSettings(camera_matrix='p'), 8).unread
     assert 'no distortion' in sentence and 'leave camera_matrix at k' in sentence
     # The next data folder and the next recording know the lens too.
     to_bag(ToBagSettings(data=tmp_path / 'data', out=tmp_path / 'again'))
-    assert run_bag(runtime, tmp_path / 'again', BagSettings()).unread == ()
+    assert run_bag(runtime, tmp_path / 'again', BagSettings(), 8).unread == ()
 
 
 def test_the_worst_lens_of_a_recording_counts_and_a_camera_of_another_shape_is_named(
@@ -195,7 +195,7 @@ def test_what_only_cv_bridge_reads_is_refused_without_advice_that_would_not_help
                 data=np.zeros(64 * 512, np.uint8),
             )
             bag.write(topic, 'sensor_msgs/msg/Image', at(index), image)
-    unread = run_bag(runtime, tmp_path / 'bag', BagSettings()).unread
+    unread = run_bag(runtime, tmp_path / 'bag', BagSettings(), 8).unread
     (said,) = (sentence for sentence in unread if encoding in sentence)
     assert said.startswith('3 ') and 'without cv_bridge' in said and known in said
     assert 'install' not in said

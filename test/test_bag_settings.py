@@ -42,7 +42,7 @@ def test_the_doctor_reads_as_the_evaluation_did_and_finds_the_same_limit(tmp_pat
     )
     runtime = Runtime(load_bundle(small_bundle(tmp_path)), 'cpu')
     with pytest.raises(ValueError, match='20 of 20 camera messages no_partner') as fault:
-        run_bag(runtime, bag, settings)
+        run_bag(runtime, bag, settings, 8)
     command = command_of(str(fault.value))
     assert command[2:4] == ['--bag', str(bag)]
     assert main(command[1:]) == 1

@@ -285,7 +285,7 @@ def test_rates_over_time_lose_no_message(made):
     path, _ = made
     runtime = Runtime(load_bundle(path / 'dense_fusion.safetensors'), 'cpu')
     bags = [str(path / 'bags' / name) for name in ('yard', 'hall')]
-    evidence = from_bags(runtime, bags, BagSettings(), jobs=1)
+    evidence = from_bags(runtime, bags, BagSettings(), 8, jobs=1)
     edges, found = rates(evidence.runs, Axis.of(evidence))
     for stream, counts in evidence.streams.items():
         came = float((found[f'{stream}.received'] * np.diff(edges)).sum())

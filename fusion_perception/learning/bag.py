@@ -44,7 +44,7 @@ def run_bag(
     runtime: Runtime,
     path: Path,
     settings: BagSettings,
-    batch_size: int = 32,
+    batch_size: int,
     progress: Progress | None = None,
     timed: int = TIMED_PAIRS,
     workers: int = 1,

@@ -31,7 +31,7 @@ def from_bags(
     runtime: Runtime,
     given: Sequence[str],
     settings: BagSettings,
-    batch_size: int = 32,
+    batch_size: int,
     jobs: int = 0,
 ) -> Evidence:
     """Evaluate recordings, folders of them and globs; `jobs` processes at a time, 0 one per core.

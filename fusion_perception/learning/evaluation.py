@@ -277,9 +277,7 @@ def as_seen_by(bundle: Bundle, scenes: SceneSet, data: Path) -> SceneSet:
     return replace(scenes, rig=rig.model_copy(update={'camera': camera}), lidar=bundle.lidar)
 
 
-def predict(
-    runtime: Runtime, scenes: SceneSet, mode: Mode = 'fusion', batch_size: int = 64
-) -> Prediction:
+def predict(runtime: Runtime, scenes: SceneSet, mode: Mode, batch_size: int) -> Prediction:
     """Predict all scenes as if only the sensors of the mode were there."""
     parts = []
     order = torch.arange(len(scenes)).split(batch_size)

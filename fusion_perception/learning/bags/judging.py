@@ -111,7 +111,7 @@ class Judge:
         truth: Truth,
         truth_slop_ns: int,
         source: str,
-        batch_size: int = 32,
+        batch_size: int,
         timed: int = TIMED_PAIRS,
         workers: int = 1,
     ) -> None:
