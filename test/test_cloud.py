@@ -140,16 +140,17 @@ def lidars():
     # Rings as rows, uneven, every other one turned by several steps.
     azimuth = around.lidar().azimuth[None] + torch.tensor([0.0, 0.4, -0.3, 0.5, 0.0])[:, None]
     zenith = torch.tensor([-0.4, -0.2, -0.1, 0.0, 0.3])[:, None].expand(-1, 36)
-    staggered = Lidar(azimuth, zenith)
+    staggered = Lidar(azimuth, zenith, 'spherical', 50.0)
     yield staggered
     lift = 0.03 * staggered.directions + torch.tensor([0.0, 0.0, 0.036])
     yield replace(staggered, offsets=lift)
     # Descending, as a sensor that counts from the right and from below.
-    yield Lidar(original.lidar().azimuth.flip(0), original.lidar().zenith.flip(0))
-    yield Lidar(torch.linspace(-1, 1, 30), torch.zeros(1))
+    flipped = (table.flip(0) for table in (original.lidar().azimuth, original.lidar().zenith))
+    yield Lidar(*flipped, 'spherical', 50.0)
+    yield Lidar(torch.linspace(-1, 1, 30), torch.zeros(1), 'spherical', 50.0)
     yield Rings(
         elevations_deg=(2.0, -6.0, -15.0, -25.0), heights_m=(0.21, 0.18, 0.14, 0.1), columns=32
-    ).lidar(max_range=50.0)
+    ).lidar()
 
 
 LIDARS = list(lidars())
@@ -235,8 +236,8 @@ def test_a_point_farther_than_half_a_step_from_every_beam_is_left_out_and_counte
         'below': (azimuth, lidar.zenith[-1].item() + beyond),
         'above': (azimuth, lidar.zenith[0].item() - beyond),
     }[edge]
-    there = Lidar(torch.tensor([azimuth]), torch.tensor([zenith])).directions.reshape(3, 1)
-    placed = Beams(lidar).place(9 * there.numpy())
+    there = Lidar(torch.tensor([azimuth]), torch.tensor([zenith]), 'spherical', 50.0)
+    placed = Beams(lidar).place(9 * there.directions.reshape(3, 1).numpy())
     assert placed.outside == outside
     assert (placed.ranges < lidar.max_range).sum() == 1 - outside
 

@@ -45,7 +45,7 @@ def test_scenes_are_simulated_for_another_lidar_and_keep_its_tables(tmp_path: Pa
     for _ in ('from the files', 'from the packed file'):
         scenes = read_folder(tmp_path / 'scenes')
         assert scenes.ranges.shape == (4, 32, 40)
-        assert scenes.lidar.fingerprint() == lidar_from_tables(tables).fingerprint()
+        assert scenes.lidar.fingerprint() == lidar_from_tables(tables, Rig()).fingerprint()
     observation, _ = scenes.batch(slice(0, 1))
     assert torch.equal(observation.xyza, scenes.lidar.xyza(scenes.ranges[:1]))
 

@@ -1,5 +1,5 @@
-import json
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +9,6 @@ import torch
 from fusion_perception.sensing.lidars import (
     UniformGrid,
     lidar_from_tables,
-    mounted,
     read_angle_table,
 )
 from fusion_perception.sensing.observation import Lidar
@@ -48,20 +47,23 @@ def test_a_grid_without_extent_is_refused(values):
 @pytest.mark.parametrize('dtype', [np.float32, np.float64, '>f4'])
 def test_tables_written_as_npy_come_back_as_float32(tmp_path, dtype):
     azimuth, zenith = np.linspace(-0.3, 0.3, 4), np.linspace(-0.2, 0.2, 6)
-    lidar = lidar_from_tables(write_tables(tmp_path, azimuth.astype(dtype), zenith.astype(dtype)))
+    lidar = lidar_from_tables(
+        write_tables(tmp_path, azimuth.astype(dtype), zenith.astype(dtype)), Rig()
+    )
     assert lidar.shape == (4, 6)
     assert lidar.azimuth.dtype == lidar.directions.dtype == torch.float32
     np.testing.assert_allclose(lidar.azimuth, azimuth, rtol=1e-6)
 
 
 def test_tables_may_give_an_angle_for_every_pixel(tmp_path):
-    lidar = lidar_from_tables(write_tables(tmp_path, np.zeros((4, 6)), np.zeros((4, 6))))
+    lidar = lidar_from_tables(write_tables(tmp_path, np.zeros((4, 6)), np.zeros((4, 6))), Rig())
     assert lidar.shape == (4, 6)
 
 
 def test_projection_and_range_are_handed_on(tmp_path):
     lidar = lidar_from_tables(
-        write_tables(tmp_path, np.zeros(2), np.zeros(3)), projection='notebook', max_range=120.0
+        write_tables(tmp_path, np.zeros(2), np.zeros(3)),
+        Rig(projection='notebook', max_range=120.0),
     )
     assert (lidar.projection, lidar.max_range) == ('notebook', 120.0)
 
@@ -69,7 +71,7 @@ def test_projection_and_range_are_handed_on(tmp_path):
 def test_a_missing_table_is_named(tmp_path):
     np.save(tmp_path / 'azimuth.npy', np.zeros(3))
     with pytest.raises(FileNotFoundError, match=r'zenith\.npy'):
-        lidar_from_tables(tmp_path)
+        lidar_from_tables(tmp_path, Rig())
 
 
 @pytest.mark.parametrize(
@@ -107,7 +109,7 @@ def test_a_table_of_objects_is_never_unpickled(tmp_path):
 
 def test_tables_that_make_no_grid_are_refused_by_their_folder(tmp_path):
     with pytest.raises(ValueError, match=r'describe no grid') as caught:
-        lidar_from_tables(write_tables(tmp_path, np.zeros((4, 6)), np.zeros(5)))
+        lidar_from_tables(write_tables(tmp_path, np.zeros((4, 6)), np.zeros(5)), Rig())
     assert str(tmp_path) in str(caught.value)
 
 
@@ -116,26 +118,27 @@ def test_a_fingerprint_changes_with_every_entry_and_with_nothing_else():
     nudged = azimuth.clone()
     nudged[2] += 1e-6
     lidars = [
-        Lidar(azimuth, zenith),
-        Lidar(zenith, azimuth),
-        Lidar(nudged, zenith),
-        Lidar(azimuth, zenith, projection='notebook'),
-        Lidar(azimuth, zenith, max_range=49.0),
-        Lidar(azimuth[:, None].expand(4, 4), zenith[None].expand(4, 4)),
+        Lidar(azimuth, zenith, 'spherical', 50.0),
+        Lidar(zenith, azimuth, 'spherical', 50.0),
+        Lidar(nudged, zenith, 'spherical', 50.0),
+        Lidar(azimuth, zenith, 'notebook', 50.0),
+        Lidar(azimuth, zenith, 'spherical', 49.0),
+        Lidar(azimuth[:, None].expand(4, 4), zenith[None].expand(4, 4), 'spherical', 50.0),
     ]
     assert len({lidar.fingerprint() for lidar in lidars}) == len(lidars)
-    assert Lidar(azimuth.double(), zenith.clone()).fingerprint() == lidars[0].fingerprint()
+    again = Lidar(azimuth.double(), zenith.clone(), 'spherical', 50.0)
+    assert again.fingerprint() == lidars[0].fingerprint()
 
 
 @pytest.mark.parametrize('max_range', [0.0, -1.0, math.inf, math.nan])
 def test_a_lidar_without_range_is_refused(max_range):
     with pytest.raises(ValueError, match=r'max_range = .* Give a positive, finite distance'):
-        Lidar(torch.zeros(3), torch.zeros(3), max_range=max_range)
+        Lidar(torch.zeros(3), torch.zeros(3), 'spherical', max_range)
 
 
 def test_a_lidar_fails_when_it_is_made_not_at_its_first_scan():
     with pytest.raises(ValueError, match='describe no grid'):
-        Lidar(torch.zeros(3, 4), torch.zeros(5))
+        Lidar(torch.zeros(3, 4), torch.zeros(5), 'spherical', 50.0)
 
 
 def lidar_with_offsets() -> Lidar:
@@ -143,7 +146,9 @@ def lidar_with_offsets() -> Lidar:
     return Lidar(
         torch.linspace(-0.3, 0.3, 4),
         torch.linspace(-0.2, 0.2, 6),
-        offsets=0.1 * torch.rand(4, 6, 3, generator=generator),
+        'spherical',
+        50.0,
+        0.1 * torch.rand(4, 6, 3, generator=generator),
     )
 
 
@@ -154,22 +159,22 @@ def test_a_beam_that_begins_beside_the_origin_shifts_its_points():
     torch.testing.assert_close(
         xyza[0, :3].permute(1, 2, 0), 7 * lidar.directions + lidar.offsets, rtol=0, atol=1e-6
     )
-    plain = Lidar(lidar.azimuth, lidar.zenith).xyza(ranges)
+    plain = replace(lidar, offsets=None).xyza(ranges)
     torch.testing.assert_close((xyza - plain)[1, :3].permute(1, 2, 0), lidar.offsets)
 
 
 def test_offsets_are_read_from_beside_the_angles(tmp_path):
     lidar = lidar_with_offsets()
     write_tables(tmp_path, lidar.azimuth.numpy(), lidar.zenith.numpy())
-    assert lidar_from_tables(tmp_path).offsets is None
+    assert lidar_from_tables(tmp_path, Rig()).offsets is None
     np.save(tmp_path / 'offsets.npy', lidar.offsets.numpy())
-    assert torch.equal(lidar_from_tables(tmp_path).offsets, lidar.offsets)
-    assert lidar_from_tables(tmp_path).fingerprint() == lidar.fingerprint()
+    assert torch.equal(lidar_from_tables(tmp_path, Rig()).offsets, lidar.offsets)
+    assert lidar_from_tables(tmp_path, Rig()).fingerprint() == lidar.fingerprint()
 
 
 def test_offsets_are_part_of_the_fingerprint_and_none_changes_nothing():
     lidar = lidar_with_offsets()
-    plain = Lidar(lidar.azimuth, lidar.zenith)
+    plain = replace(lidar, offsets=None)
     assert lidar.fingerprint() != plain.fingerprint()
     # As bundles hold it since the first version.
     assert (
@@ -184,41 +189,7 @@ def test_offsets_are_part_of_the_fingerprint_and_none_changes_nothing():
 )
 def test_offsets_that_fit_no_grid_are_refused(offsets, fault):
     with pytest.raises(ValueError, match=fault):
-        Lidar(torch.zeros(4), torch.zeros(6), offsets=offsets)
-
-
-def test_a_lidar_is_read_from_tables_or_from_the_metadata_of_its_maker(tmp_path):
-    tables = write_tables(tmp_path, np.linspace(-0.3, 0.3, 4), np.linspace(-0.2, 0.2, 6))
-    assert mounted(Rig(projection='notebook', max_range=30.0), tables)[1].fingerprint() == (
-        lidar_from_tables(tables, 'notebook', 30.0).fingerprint()
-    )
-    metadata = tmp_path / 'sensor.json'
-    metadata.write_text(
-        json.dumps(
-            {
-                'beam_altitude_angles': [10.0, -10.0],
-                'beam_azimuth_angles': [1.0, -1.0],
-                'lidar_origin_to_beam_origin_mm': 15.8,
-                'data_format': {'columns_per_frame': 8, 'pixel_shift_by_row': [0, 1]},
-            }
-        )
-    )
-    _, lidar = mounted(Rig(max_range=30.0), metadata)
-    assert (lidar.shape, lidar.max_range) == ((2, 8), 30.0)
-    assert lidar.offsets is not None
-    rings = tmp_path / 'rings.yml'
-    rings.write_text('elevations_deg: [2.0, -8.5, -24.8]\ncolumns: 16\n')
-    assert mounted(Rig(), rings)[1].shape == (3, 16)
-    for described in (metadata, rings):
-        with pytest.raises(ValueError, match="'spherical', not 'notebook'"):
-            mounted(Rig(projection='notebook'), described)
-
-
-@pytest.mark.parametrize('name', ['nothere', 'rings.txt'])
-def test_what_is_no_lidar_is_told_what_would_be_one(tmp_path, name):
-    (tmp_path / 'rings.txt').write_text('elevations_deg: [2.0]\ncolumns: 16\n')
-    with pytest.raises(FileNotFoundError, match=rf'{name} is no LiDAR\. Give a folder.*rings'):
-        mounted(Rig(), tmp_path / name)
+        Lidar(torch.zeros(4), torch.zeros(6), 'spherical', 50.0, offsets)
 
 
 def test_the_points_of_a_ring_rise_from_its_height_with_the_tangent_of_its_elevation():

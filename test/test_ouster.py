@@ -13,7 +13,6 @@ from fusion_perception.sensing.geometry import transform_points
 from fusion_perception.sensing.lidars import mounted
 from fusion_perception.sensing.ouster import OusterMetadata
 from fusion_perception.sensing.rep103 import to_rep103
-from fusion_perception.sensing.rig import Rig
 from fusion_perception.simulation.scene import SceneSettings, sample_scenes
 
 ALTITUDES = [20.0, 8.5, -7.0, -21.3]
@@ -108,8 +107,8 @@ def test_tables_are_in_the_frame_that_the_driver_names_unless_another_is_asked_f
     path = save(tmp_path, nested())
     metadata = OusterMetadata.read_json(path)
     for given, frame in (({}, 'lidar'), ({'ouster_frame': 'sensor'}, 'sensor')):
-        expected = metadata.lidar(max_range=50.0, frame=frame)
-        assert mounted(Rig(), path, **given)[1].fingerprint() == expected.fingerprint()
+        expected = metadata.lidar(frame=frame)
+        assert mounted(path, **given)[1].fingerprint() == expected.fingerprint()
 
 
 def test_in_either_frame_the_same_scene_is_before_the_sensor(tmp_path):
@@ -117,7 +116,7 @@ def test_in_either_frame_the_same_scene_is_before_the_sensor(tmp_path):
     in_label_axes = torch.tensor([[0.0, 0.0, 0.0], [1.5, -4.0, 2.0], [-3.0, 4.5, -1.0]])
     seen = []
     for frame in ('lidar', 'sensor'):
-        rig, lidar = mounted(Rig(), path, frame)
+        rig, lidar = mounted(path, frame)
         centers = transform_points(rig.T_lidar_label(), in_label_axes)
         in_camera = transform_points(rig.camera.extrinsics(), centers)
         pixels = torch.cdist(centers, 24 * lidar.directions.reshape(-1, 3)).argmin(dim=1)

@@ -67,7 +67,7 @@ def test_noise_and_lost_rays_cost_little(bundle):
     # Of 64 scenes the medians stray by several millimetres.
     frames = render(scenes_for(bundle, 256, seed=72), bundle.rig, bundle.lidar)
     noise = NoiseSettings(range_noise_m=(0.02, 0.02), lost_rays=(0.05, 0.05))
-    noisy = add_noise(frames, noise, torch.Generator().manual_seed(0))
+    noisy = add_noise(frames, noise, torch.Generator().manual_seed(0), bundle.lidar.max_range)
     clean, hard = (
         errors_of(bundle, observed(bundle, each), frames.centers) for each in (frames, noisy)
     )

@@ -20,7 +20,9 @@ HIT = CLEAN.ranges < LIDAR.max_range
 
 
 def noisy(seed=1, **settings):
-    return add_noise(CLEAN, NoiseSettings(**settings), torch.Generator().manual_seed(seed))
+    return add_noise(
+        CLEAN, NoiseSettings(**settings), torch.Generator().manual_seed(seed), LIDAR.max_range
+    )
 
 
 def test_noise_of_zero_changes_nothing():

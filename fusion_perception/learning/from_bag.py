@@ -18,20 +18,10 @@ from fusion_perception.learning.bags.pairs import BagPair, BagPairs
 from fusion_perception.learning.bags.settings import BagSettings, no_pair
 from fusion_perception.learning.bags.topics import choose_topics
 from fusion_perception.learning.bags.truth import Truth, read_truth
-from fusion_perception.learning.data.folder import LABELS, RIG
 from fusion_perception.learning.data.folder_writing import FolderWriter, check_is_new
-from fusion_perception.learning.data.labels import read_positions
-from fusion_perception.models.bundle import load_bundle
+from fusion_perception.learning.sensor import SensorSettings, sensor_of
 from fusion_perception.sensing.intake import Needs, arrays_of
-from fusion_perception.sensing.lidars import (
-    DESCRIPTIONS,
-    KNOWN,
-    UniformGrid,
-    lidar_from_tables,
-    mounted,
-)
 from fusion_perception.sensing.observation import Camera, Lidar, Mode
-from fusion_perception.sensing.ouster import OUSTER_FRAME, OusterFrame
 from fusion_perception.sensing.recording import Recording
 from fusion_perception.sensing.recording_files import check_is_outside
 from fusion_perception.sensing.rig import Rig
@@ -40,20 +30,13 @@ from fusion_perception.sensing.rig import Rig
 ONLY_FUSION: tuple[Mode, ...] = ('fusion',)
 
 
-class FromBagSettings(BagSettings):
+class FromBagSettings(BagSettings, SensorSettings):
     """Settings of `fusion from-bag`."""
 
     bag: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar='BAG')] = Field(
         description='Recording (rosbag2) with camera, LiDAR and true centres'
     )
     out: Path = Field(description='Data folder to write; new or empty')
-    tables: str | None = Field(
-        None,
-        description='Whose LiDAR it is: a folder with azimuth.npy and zenith.npy (a data folder: '
-        'its poses and classes too), the metadata (.json) of an Ouster, rings (.yaml) or a '
-        'bundle; left out, the original 64x64 sensor',
-    )
-    ouster_frame: OusterFrame = OUSTER_FRAME
     classes: tuple[str, ...] = Field(
         (), description="Names of the objects in the truth's order, where --tables has others"
     )
@@ -67,7 +50,7 @@ def from_bag(settings: FromBagSettings) -> str:
     """
     check_is_new(settings.out)
     check_is_outside(settings.out, [settings.bag])
-    rig, lidar = sensor_of(settings.tables, settings.ouster_frame)
+    rig, lidar = sensor_of(settings)
     if settings.classes:
         values = {**rig.model_dump(), 'classes': settings.classes}
         rig = Rig.read(values, '--classes')
@@ -83,7 +66,7 @@ def from_bag(settings: FromBagSettings) -> str:
             lacking = ' and no '.join(what for what, name in missing.items() if name is None)
             raise ValueError(f'{settings.bag} holds no {lacking}: no scene can be made of it.')
         truth = read_truth(recording, topics.truth, rig.classes, notes.append)
-        whose = settings.tables or 'the original LiDAR'
+        whose = str(settings.tables or 'the original LiDAR')
         needs = Needs(whose, lidar, ONLY_FUSION, 'Give the tables of this LiDAR: --tables.')
         with tqdm(desc='from-bag', unit=' messages', disable=None) as bar:
 
@@ -97,7 +80,7 @@ def from_bag(settings: FromBagSettings) -> str:
                 needs,
                 settings,
                 rig.camera,
-                settings.tables or 'the original camera',
+                str(settings.tables or 'the original camera'),
                 progress,
             )
             scenes = _Scenes(settings, rig, lidar, truth)
@@ -113,29 +96,6 @@ def from_bag(settings: FromBagSettings) -> str:
         f'fusion view {quote(str(settings.out))} --index 0 --out pictures'
     )
     return '\n'.join((done, *notes))
-
-
-def sensor_of(tables: str | None, ouster_frame: OusterFrame) -> tuple[Rig, Lidar]:
-    """Return the rig and the LiDAR of a folder or a bundle, the original ones for None."""
-    if tables is None:
-        return Rig(), UniformGrid().lidar()
-    folder = Path(tables).expanduser()
-    if folder.suffix in DESCRIPTIONS:
-        return mounted(Rig(), folder, ouster_frame)
-    if not (folder / 'azimuth.npy').is_file():
-        try:
-            bundle = load_bundle(tables)
-        except FileNotFoundError:
-            raise FileNotFoundError(
-                f'{tables} is no LiDAR and no bundle. Give {KNOWN}, or a bundle.'
-            ) from None
-        return bundle.rig, bundle.lidar
-    rig = Rig()
-    if (folder / RIG).is_file():
-        rig = Rig.read_yaml(folder / RIG)
-    elif (folder / LABELS).is_file():
-        rig = Rig(classes=read_positions(folder / LABELS)[0])
-    return rig, lidar_from_tables(folder, rig.projection, rig.max_range)
 
 
 class _Scenes:

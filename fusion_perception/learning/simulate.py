@@ -16,11 +16,9 @@ from tqdm import tqdm
 
 from fusion_perception.learning.data.folder import in_threads
 from fusion_perception.learning.data.folder_writing import FolderWriter
-from fusion_perception.sensing.lidars import UniformGrid, mounted
-from fusion_perception.sensing.observation import Lidar
-from fusion_perception.sensing.ouster import OUSTER_FRAME, OusterFrame
+from fusion_perception.learning.sensor import SensorSettings, sensor_of
+from fusion_perception.sensing.observation import Lens, Lidar
 from fusion_perception.sensing.rig import TASK_CLASSES, Rig, Task
-from fusion_perception.sensing.settings import Settings
 from fusion_perception.simulation.noise import NoiseSettings, add_noise
 from fusion_perception.simulation.render import Frames, render
 from fusion_perception.simulation.scene import SceneSettings, sample_scenes
@@ -32,7 +30,7 @@ BATCH = 256
 MOST_SCENES = 1_000_000
 
 
-class SimulateSettings(Settings):
+class SimulateSettings(SensorSettings):
     """What `fusion simulate` writes."""
 
     out: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar='OUT')] = Field(
@@ -46,13 +44,6 @@ class SimulateSettings(Settings):
         description='Scenes to write, up to a million; the original data has 9,999',
     )
     seed: int = Field(0, ge=0, lt=2**63, description='The same seed writes the same bytes')
-    tables: Path | None = Field(
-        None,
-        description='Whose LiDAR to simulate: a folder with azimuth.npy and zenith.npy, or the '
-        'metadata (.json) of an Ouster, or rings (.yaml, see docs/sensors.md); left out, the '
-        'original 64x64 sensor',
-    )
-    ouster_frame: OusterFrame = OUSTER_FRAME
     range_noise: float = Field(0.0, ge=0, description='Standard deviation of each range, metres')
     dropout: float = Field(
         0.0, ge=0, lt=1, description='Share of the LiDAR rays that are lost and read max_range'
@@ -67,12 +58,15 @@ class SimulateSettings(Settings):
 def simulate(settings: SimulateSettings) -> str:
     """Write a data folder of simulated scenes and say so in one line.
 
-    Raises ValueError when the folder holds something already.
+    Raises FileNotFoundError or ValueError when the sensor cannot be read or sees nothing, or when
+    the folder holds something already.
     """
-    rig = Rig(classes=TASK_CLASSES[settings.task])
-    lidar = UniformGrid(projection=rig.projection, max_range=rig.max_range).lidar()
-    if settings.tables is not None:
-        rig, lidar = mounted(rig, settings.tables.expanduser(), settings.ouster_frame)
+    rig, lidar = sensor_of(settings)
+    # What is rendered shows the task's objects, through a pinhole.
+    camera = rig.camera.model_copy(update={'lens': Lens()})
+    classes = TASK_CLASSES[settings.task]
+    rig = rig.model_copy(update={'classes': classes, 'camera': camera})
+    refuse_to_see_nothing(rig, SceneSettings(task=settings.task).reach_m)
     frames = simulated_frames(settings, rig, lidar)
     with tqdm(total=settings.count, unit=' scenes', desc='simulate', disable=None) as bar:
         write_folder(settings.out, frames, rig, lidar, bar.update)
@@ -97,7 +91,22 @@ def simulated_frames(settings: SimulateSettings, rig: Rig, lidar: Lidar) -> Iter
     scenes = sample_scenes(settings.count, looks, generator, rig=rig)
     for first in range(0, settings.count, BATCH):
         frames = render(scenes[first : first + BATCH], rig, lidar)
-        yield add_noise(frames, noise, generator, rig.max_range)
+        yield add_noise(frames, noise, generator, lidar.max_range)
+
+
+def refuse_to_see_nothing(rig: Rig, reach_m: float) -> None:
+    """Raise ValueError when all centres lie beyond the LiDAR's maximum range.
+
+    They lie within plus and minus `reach_m` on each label axis.
+    """
+    place = np.abs(np.array(rig.T_label_lidar)[:3, 3])
+    nearest = float(np.linalg.norm(np.maximum(place - reach_m, 0)))
+    farthest = float(np.linalg.norm(place + reach_m))
+    if rig.max_range <= nearest:
+        raise ValueError(
+            f'A LiDAR with a max_range of {rig.max_range:g} m sees none of the objects: their '
+            f'centres are {nearest:.3g} to {farthest:.3g} m away. Give a larger --max-range.'
+        )
 
 
 def write_folder(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ from pydantic import Field
 from torch import Tensor
 
 from fusion_perception.sensing.geometry import Projection
-from fusion_perception.sensing.observation import Lidar
+from fusion_perception.sensing.observation import ORIGINAL_MAX_RANGE, Lidar, MaxRange
 from fusion_perception.sensing.ouster import OUSTER_FRAME, OusterFrame, OusterMetadata
 from fusion_perception.sensing.rig import Rig
 from fusion_perception.sensing.rings import Rings
@@ -20,37 +21,35 @@ from fusion_perception.sensing.settings import Settings
 # Files that describe a LiDAR, where a folder would hold its tables.
 OUSTER = '.json'
 DESCRIPTIONS = (OUSTER, '.yaml', '.yml')
-KNOWN = (
-    'a folder with azimuth.npy and zenith.npy, the metadata of an Ouster (.json), or rings (.yaml)'
-)
 
 
-def mounted(rig: Rig, path: Path, ouster_frame: OusterFrame = OUSTER_FRAME) -> tuple[Rig, Lidar]:
-    """Return a rig with the LiDAR that a path describes in place of its own, and that LiDAR.
+def mounted(path: Path, ouster_frame: OusterFrame = OUSTER_FRAME) -> tuple[Rig, Lidar]:
+    """Return the original rig with the LiDAR that a file describes in place of its own, and that.
 
-    The path is a folder with its tables, an Ouster's metadata (.json) or rings (.yaml). The
-    metadata give the destaggered image, in the frame that its driver names on its messages; what
-    was before the LiDAR is before the sensor, where its x points, so that in the other frame the
-    poses of camera and labels read otherwise. Raises FileNotFoundError or ValueError.
+    The file is an Ouster's metadata (.json) or rings (.yaml). The metadata give the destaggered
+    image, in the frame that its driver names on its messages; what was before the LiDAR is before
+    the sensor, where its x points, so that in the other frame the poses of camera and labels read
+    otherwise. Raises FileNotFoundError or ValueError.
     """
-    if path.suffix not in DESCRIPTIONS:
-        if not path.is_dir():
-            raise FileNotFoundError(f'{path} is no LiDAR. Give {KNOWN}.')
-        return rig, lidar_from_tables(path, rig.projection, rig.max_range)
-    if rig.projection != 'spherical':
-        raise ValueError(f"{path} describes a LiDAR that is 'spherical', not '{rig.projection}'.")
-    if path.suffix != OUSTER:
-        return rig, Rings.read_yaml(path).lidar(rig.max_range)
-    metadata = OusterMetadata.read_json(path)
-    if ouster_frame == 'lidar':
-        rig = rig.told_from(metadata.T_sensor_lidar())
-    return rig, metadata.lidar(max_range=rig.max_range, frame=ouster_frame)
+    rig = Rig()
+    if path.suffix == OUSTER:
+        metadata = OusterMetadata.read_json(path)
+        lidar = metadata.lidar(frame=ouster_frame)
+        if ouster_frame == 'lidar':
+            rig = rig.told_from(metadata.T_sensor_lidar())
+    else:
+        lidar = Rings.read_yaml(path).lidar()
+    return reaching(rig, lidar, lidar.max_range)
 
 
-def lidar_from_tables(
-    folder: Path, projection: Projection = 'spherical', max_range: float = 50.0
-) -> Lidar:
-    """Read `azimuth.npy` and `zenith.npy` (radians) from a folder.
+def reaching(rig: Rig, lidar: Lidar, max_range: float) -> tuple[Rig, Lidar]:
+    """Return a rig and its LiDAR with this maximum range, metres."""
+    reaches = {'max_range': max_range}
+    return rig.model_copy(update=reaches), replace(lidar, max_range=max_range)
+
+
+def lidar_from_tables(folder: Path, rig: Rig) -> Lidar:
+    """Read `azimuth.npy` and `zenith.npy` (radians) from a folder as the LiDAR of a rig.
 
     Where the beams begin beside the origin, `offsets.npy` (R, C, 3) says so in metres.
 
@@ -61,7 +60,7 @@ def lidar_from_tables(
     beside = folder / 'offsets.npy'
     offsets = _read_floats(beside, (3,), '(R, C, 3) metres') if beside.is_file() else None
     try:
-        return Lidar(azimuth, zenith, projection, max_range, offsets)
+        return Lidar(azimuth, zenith, rig.projection, rig.max_range, offsets)
     except ValueError as error:
         raise ValueError(f'{folder}: {error}') from None
 
@@ -103,7 +102,7 @@ class UniformGrid(Settings):
     zenith_first_deg: float = Field(-16.0, description='Zenith of column 0, degrees, down')
     zenith_step_deg: float = Field(0.5, description='Zenith from column to column, degrees')
     projection: Projection = Field('spherical', description='How angles become directions')
-    max_range: float = Field(50.0, gt=0, description='Range of a ray without return, metres')
+    max_range: MaxRange = ORIGINAL_MAX_RANGE
 
     def lidar(self) -> Lidar:
         """Return the LiDAR with this grid."""

@@ -7,7 +7,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
 from pydantic import Field, field_validator
@@ -25,6 +25,8 @@ Mode = Literal['fusion', 'camera_only', 'lidar_only']
 Row = tuple[float, float, float, float]
 Pose = tuple[Row, Row, Row, Row]
 
+MaxRange = Annotated[float, Field(gt=0, description='Range of a ray without return, metres')]
+ORIGINAL_MAX_RANGE: MaxRange = 50.0
 BESIDE_THE_LIDAR: Pose = (
     (*LIDAR_TO_OPTICAL[0], 0.0),
     (*LIDAR_TO_OPTICAL[1], 0.0),
@@ -115,8 +117,8 @@ class Lidar:
 
     azimuth: Tensor
     zenith: Tensor
-    projection: Projection = 'spherical'
-    max_range: float = 50.0
+    projection: Projection
+    max_range: float
     offsets: Tensor | None = None
 
     def __post_init__(self) -> None:

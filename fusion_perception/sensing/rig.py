@@ -13,7 +13,13 @@ from pydantic import Field, field_validator
 from torch import Tensor
 
 from fusion_perception.sensing.geometry import Projection, invert_transform
-from fusion_perception.sensing.observation import Camera, Pose, check_rigid
+from fusion_perception.sensing.observation import (
+    ORIGINAL_MAX_RANGE,
+    Camera,
+    MaxRange,
+    Pose,
+    check_rigid,
+)
 from fusion_perception.sensing.settings import Settings
 
 Task = Literal['shapes', 'cubes']
@@ -41,7 +47,7 @@ class Rig(Settings):
         ORIGINAL_LIDAR_POSE, description='p_label = T_label_lidar @ p_lidar, metres'
     )
     projection: Projection = Field('spherical', description='How angles become directions')
-    max_range: float = Field(50.0, gt=0, description='Range of a ray without return, metres')
+    max_range: MaxRange = ORIGINAL_MAX_RANGE
 
     @field_validator('T_label_lidar')
     @classmethod

@@ -10,7 +10,7 @@ from __future__ import annotations
 import torch
 from pydantic import Field, model_validator
 
-from fusion_perception.sensing.observation import Lidar
+from fusion_perception.sensing.observation import Lidar, MaxRange
 from fusion_perception.sensing.settings import Settings
 
 
@@ -24,6 +24,7 @@ class Rings(Settings):
         (0.0,), min_length=1, description='Height of each ring over the origin, metres; or of all'
     )
     columns: int = Field(2048, gt=0, description='Pixels of one turn, clockwise from behind')
+    max_range: MaxRange = 120.0
 
     @model_validator(mode='after')
     def _fit(self) -> Rings:
@@ -37,7 +38,7 @@ class Rings(Settings):
             raise ValueError(f'no ring lies at {steepest} degrees; give elevations within 90')
         return self
 
-    def lidar(self, max_range: float = 120.0) -> Lidar:
+    def lidar(self) -> Lidar:
         """Return the LiDAR, (rings, columns); a ring's height is the offset of its pixels."""
         shape = (len(self.elevations_deg), self.columns)
         turned = (torch.arange(self.columns, dtype=torch.float64) + 0.5) / self.columns
@@ -50,6 +51,6 @@ class Rings(Settings):
             azimuth.float().expand(shape),
             zenith.float()[:, None].expand(shape),
             'spherical',
-            max_range,
+            self.max_range,
             offsets if heights.any() else None,
         )

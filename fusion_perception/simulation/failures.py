@@ -23,7 +23,7 @@ _DARKEST, _BRIGHTEST = math.log(0.02), math.log(20.0)
 
 @torch.no_grad()
 def fail_sensors(
-    frames: Frames, share: float, generator: torch.Generator, max_range: float = 50.0
+    frames: Frames, share: float, generator: torch.Generator, max_range: float
 ) -> Frames:
     """Return frames of which each sensor fails in a share of the scenes, independently.
 

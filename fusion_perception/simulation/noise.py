@@ -49,7 +49,7 @@ class NoiseSettings(Settings):
 
 @torch.no_grad()
 def add_noise(
-    frames: Frames, settings: NoiseSettings, generator: torch.Generator, max_range: float = 50.0
+    frames: Frames, settings: NoiseSettings, generator: torch.Generator, max_range: float
 ) -> Frames:
     """Return frames with noisy ranges and images; distances and centres stay the truth.
 

@@ -109,7 +109,7 @@ class DataFolder:
         if not len(positions):
             raise ValueError(f'{path}/positions.csv has a header and no scenes. Add them.')
         rig = read_rig(path, classes)
-        lidar = lidar_from_tables(path, rig.projection, rig.max_range)
+        lidar = lidar_from_tables(path, rig)
         return cls(path, rig, lidar, positions, images, ranges)
 
     def scene(self, index: int) -> Scene:
