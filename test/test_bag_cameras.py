@@ -155,7 +155,7 @@ def test_the_worst_lens_of_a_recording_counts_and_a_camera_of_another_shape_is_n
             bent_info(bag, at(index), wide, wide, coefficients[index * 3 // COUNT])
             bag.image(IMAGE, at(index), seen.images[index].numpy())
             bag.centers(TRUTH, at(index), seen.centers[index].double().numpy())
-    shape, lens = run_bag(runtime, tmp_path / 'bag', BagSettings()).unread
+    shape, lens = run_bag(runtime, tmp_path / 'bag', BagSettings(), 8).unread
     assert shape.startswith('/camera/camera_info is not of these images: it tells of 96x64 pixels')
     assert lens.startswith('The lens moves parts of the 64x64 image by up to 4.3 pixels')
 

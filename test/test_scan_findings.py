@@ -104,13 +104,13 @@ def test_a_recording_of_clouds_that_do_not_fit_is_said_to_be_so(
     tmp_path, runtime, published, words
 ):
     bag = record_clouds(tmp_path / 'bag', published)
-    notes = list(run_bag(runtime, bag, BagSettings()).unread)
+    notes = list(run_bag(runtime, bag, BagSettings(), 8).unread)
     assert len(notes) == bool(words)
     assert all(word in notes[0] for word in words)
     said = from_bag(FromBagSettings(bag=bag, out=tmp_path / 'out')).splitlines()
     assert said[1:] == notes
     allowed = BagSettings(points_outside_max=1.0)
-    still = run_bag(runtime, bag, allowed).unread
+    still = run_bag(runtime, bag, allowed, 8).unread
     assert [note for note in still if 'beside every beam' in note] == []
 
 
@@ -122,7 +122,9 @@ def test_what_an_evaluation_lost_to_stamps_and_silence_is_said(tmp_path, runtime
         ]
         return [*events, *later]
 
-    notes = run_bag(runtime, record(tmp_path / 'bag', count=12, edit=edit), BagSettings()).unread
+    notes = run_bag(
+        runtime, record(tmp_path / 'bag', count=12, edit=edit), BagSettings(), 8
+    ).unread
     jumped, *silent = notes
     assert jumped.startswith('The stamps jumped back once')
     assert silent == [
@@ -134,6 +136,8 @@ def test_predictions_of_single_sensors_alone_lead_to_the_doctor(tmp_path, runtim
     def apart(events):
         return [e for e in events if (e.topic == IMAGE) == (e.index < 20)]
 
-    notes = run_bag(runtime, record(tmp_path / 'bag', count=40, edit=apart), BagSettings()).unread
+    notes = run_bag(
+        runtime, record(tmp_path / 'bag', count=40, edit=apart), BagSettings(), 8
+    ).unread
     (ask,) = [note for note in notes if 'Ask why: fusion doctor --bag' in note]
     assert ask.startswith('No image and range image form a pair')
