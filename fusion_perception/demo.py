@@ -242,7 +242,7 @@ def _report(witness: Witness, bundle: Bundle, settings: DemoSettings) -> str:
         **scores.as_json(),
         'modes': modes,
         'streams': streams,
-        'pairs': modes.get('fusion', 0),
+        'pairs': sum(modes.values()),
         'missed': missed,
         'latency_ms': latency_ms,
         'node_latency_ms': group(values, 'latency_ms'),

@@ -87,7 +87,7 @@ def test_counters_add_up_after_every_step(arrivals, chosen):
             assert counts['used'] == used[stream]
             lost = sum(counts['dropped'].values())
             assert counts['received'] == counts['used'] + counts['pending'] + lost
-            assert 0 <= counts['pending'] <= chosen.queue_size
+            assert counts['pending'] == len(pairing._lines[stream]) <= chosen.queue_size
 
     for stream, ms in arrivals:
         received[stream] += 1

@@ -113,6 +113,13 @@ class FusionNode(Startable, LifecycleNode):
             runtime = Runtime(bundle, settings.device, settings.precision, settings.engine)
             runtime.warm_up()
             self._outputs = Outputs(self, settings, bundle.rig.classes)
+            self._pipeline = Pipeline(
+                runtime,
+                settings,
+                self._publish,
+                complain=lambda why: self.get_logger().warning(why, throttle_duration_sec=5.0),
+                now_ns=lambda: self.get_clock().now().nanoseconds,
+            )
         except (ValueError, OSError) as fault:
             self._fault = str(fault)
             self.get_logger().error(f'Cannot configure: {fault}')
@@ -127,13 +134,6 @@ class FusionNode(Startable, LifecycleNode):
         # of a second, and some prediction would have to wait for it.
         gc.collect()
         gc.freeze()
-        self._pipeline = Pipeline(
-            runtime,
-            settings,
-            self._publish,
-            complain=lambda why: self.get_logger().warning(why, throttle_duration_sec=5.0),
-            now_ns=lambda: self.get_clock().now().nanoseconds,
-        )
         self.get_logger().info(
             f'{bundle.manifest.model} from {bundle.path} is ready on {runtime.device} '
             f'({runtime.engine}).'

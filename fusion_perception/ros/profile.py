@@ -180,10 +180,9 @@ def watched(
         if thread.is_alive():
             thread.join(10)
         node.finish()
-        streams = {} if node._pipeline is None else node._pipeline.intake.ledger.counters()
         node.destroy_node()
         rclpy.try_shutdown()
-    streams = streams or pipeline.intake.ledger.counters()
+    streams = pipeline.intake.ledger.counters()
     return {
         'seconds': seconds,
         'predictions': predictions,
@@ -258,8 +257,9 @@ def _await(done: Callable[[], bool], otherwise: str) -> None:
 
 
 def _accounted(counts: Any) -> bool:
+    """Say whether everything was used or dropped, once the node has ended."""
     lost = sum(counts['dropped'].values())
-    return bool(counts['received'] == counts['used'] + lost + counts['pending'])
+    return bool(counts['received'] == counts['used'] + lost and not counts['pending'])
 
 
 def _told(counts: Any) -> str:

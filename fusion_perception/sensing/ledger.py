@@ -44,6 +44,8 @@ class Ledger:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._received: dict[Stream, int] = dict.fromkeys(STREAMS, 0)
+        # Counted by itself, so that the sum can be held to it.
+        self._pending: dict[Stream, int] = dict.fromkeys(STREAMS, 0)
         self._used: dict[Stream, int] = dict.fromkeys(STREAMS, 0)
         self._dropped: dict[Stream, dict[Cause, int]] = {
             stream: dict.fromkeys(CAUSES, 0) for stream in STREAMS
@@ -53,17 +55,20 @@ class Ledger:
         """Count a message that arrived; it is pending."""
         with self._lock:
             self._received[stream] += 1
+            self._pending[stream] += 1
 
     def use(self, stream: Stream) -> None:
         """Count a pending message as used."""
         with self._lock:
-            self._check(self._pending(stream), stream, 'pending', 'use')
+            self._check(self._pending[stream], stream, 'pending', 'use')
+            self._pending[stream] -= 1
             self._used[stream] += 1
 
     def drop(self, stream: Stream, cause: Cause) -> None:
         """Count a pending message as dropped."""
         with self._lock:
-            self._check(self._pending(stream), stream, 'pending', 'drop')
+            self._check(self._pending[stream], stream, 'pending', 'drop')
+            self._pending[stream] -= 1
             self._dropped[stream][cause] += 1
 
     def reclassify(self, stream: Stream, cause: Cause) -> None:
@@ -80,14 +85,11 @@ class Ledger:
                 stream: {
                     'received': self._received[stream],
                     'used': self._used[stream],
-                    'pending': self._pending(stream),
+                    'pending': self._pending[stream],
                     'dropped': {str(cause): n for cause, n in self._dropped[stream].items()},
                 }
                 for stream in STREAMS
             }
-
-    def _pending(self, stream: Stream) -> int:
-        return self._received[stream] - self._used[stream] - sum(self._dropped[stream].values())
 
     @staticmethod
     def _check(available: int, stream: Stream, state: str, verb: str) -> None:

@@ -99,8 +99,10 @@ def predict_batch(runtime: Runtime, seen: Sequence[Observation]) -> list[Outcome
 class Judge:
     """Predicts what it is given, on `workers` threads while the next pairs are being read.
 
-    Some 400 bytes of each prediction stay in memory. A context manager; the results are in the
-    order of the pairs, and two runs give the same.
+    The thread that calls it prepares each pair (`Runtime.observe`) and counts what comes back; a
+    worker has a twin of the runtime for itself while it predicts. Some 400 bytes of each
+    prediction stay in memory. A context manager; the results are in the order of the pairs, and
+    two runs give the same.
     """
 
     def __init__(
@@ -121,7 +123,7 @@ class Judge:
         self._objects = len(runtime.bundle.rig.classes)
         self._waiting: list[Seen] = []
         self._workers, self._pool = workers, ThreadPoolExecutor(workers, 'predict')
-        # One thread calls a runtime at a time.
+        # One thread lets a runtime predict at a time; observing touches nothing of that.
         self._idle = [runtime, *(runtime.twin() for _ in range(workers - 1))]
         self._underway: deque[tuple[list[Seen], Future[list[Outcome]]]] = deque()
         self._stamps, self._modes = array('q'), array('B')
