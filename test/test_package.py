@@ -14,6 +14,7 @@ from catkin_pkg.package_version import get_forthcoming_label
 import fusion_perception
 from fusion_perception.models import MODELS, build
 from fusion_perception.sensing.observation import Camera
+from fusion_perception.simulation import topics
 from fusion_perception.simulation.motion import LiveSettings
 
 ROOT = Path(__file__).parents[1]
@@ -182,8 +183,16 @@ def published():
     found = {f'fusion_node/{name.value}': kind.id for name, kind in pairs}
     source = (ROOT / 'fusion_perception/ros/sensor_sim.py').read_text(encoding='utf-8')
     return found | {
-        topic: kind for kind, topic in re.findall(r"create_publisher\((\w+), '([^']+)'", source)
+        getattr(topics, name).lstrip('/'): kind
+        for kind, name in re.findall(r"create_publisher\((\w+), (\w+)\.lstrip\('/'\)", source)
     }
+
+
+def test_the_launch_files_name_the_topics_of_the_simulated_sensor():
+    demo = ast.literal_eval(constant('launch/demo.launch.py', 'TOPICS'))
+    assert demo == {name: topic.lstrip('/') for name, topic in topics.INPUTS.items()}
+    replay = ast.literal_eval(constant('launch/replay.launch.py', 'TOPICS'))
+    assert replay.items() >= topics.INPUTS.items()
 
 
 @pytest.mark.parametrize('file', sorted((ROOT / 'rviz').glob('*.rviz')), ids=lambda p: p.name)

@@ -13,12 +13,10 @@ from tqdm import tqdm
 from fusion_perception.learning.bags.writing import SECOND, BagWriter, Compression, Storage
 from fusion_perception.learning.data.folder import DataFolder
 from fusion_perception.sensing.settings import Settings
+from fusion_perception.simulation.topics import CAMERA_INFO, IMAGE, RANGES, TRUTH
 
 # Any fixed time that is not zero: the same data always makes the same recording.
 BEGIN_NS = 1_700_000_000 * SECOND
-# The topics of the simulated sensor.
-IMAGE, CAMERA_INFO = '/camera/image_raw', '/camera/camera_info'
-RANGES, TRUTH = '/lidar/range_image', '/ground_truth/centers'
 # A stamp counts its seconds with 31 bits, up to 2038.
 _END_S = 2**31
 

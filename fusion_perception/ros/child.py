@@ -13,15 +13,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from fusion_perception.ros.process import main
+from fusion_perception.simulation.topics import INPUTS
 
 # How long a process may take to leave in order.
 PATIENCE_S = 5.0
-# The inputs of a fusion node, by the topics of the simulated sensor.
-REMAP = {
-    'image': '/camera/image_raw',
-    'camera_info': '/camera/camera_info',
-    'range_image': '/lidar/range_image',
-}
 
 
 class Child:
@@ -80,7 +75,7 @@ def parameters(values: Mapping[str, object]) -> list[str]:
 
 def links() -> list[str]:
     """Return the arguments that give a fusion node the simulated sensor as its input."""
-    return [part for name, topic in REMAP.items() for part in ('-r', f'{name}:={topic}')]
+    return [part for name, topic in INPUTS.items() for part in ('-r', f'{name}:={topic}')]
 
 
 def _end_with_parent() -> None:

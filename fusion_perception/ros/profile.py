@@ -26,7 +26,7 @@ from rclpy.executors import (
     SingleThreadedExecutor,
 )
 
-from fusion_perception.ros.child import REMAP, Child, links, parameters
+from fusion_perception.ros.child import Child, links, parameters
 from fusion_perception.ros.domain import Domain
 from fusion_perception.ros.fusion_node import FusionNode
 from fusion_perception.ros.joining import join
@@ -37,6 +37,7 @@ from fusion_perception.runtime import Device, EngineChoice
 from fusion_perception.sensing.observation import Mode
 from fusion_perception.sensing.settings import Settings
 from fusion_perception.simulation.motion import FASTEST_HZ
+from fusion_perception.simulation.topics import INPUTS
 from fusion_perception.stopping import terminable, undisturbed
 
 LOGGER = logging.getLogger(__name__)
@@ -159,7 +160,7 @@ def watched(
         stopwatch = Stopwatch()
         stopwatch.watch(pipeline)
         # An active node would warn that nobody publishes.
-        _await(lambda: all(map(node.count_publishers, REMAP.values())), 'No sensor was found')
+        _await(lambda: all(map(node.count_publishers, INPUTS.values())), 'No sensor was found')
         node.trigger_activate()
         executor.add_node(node)
         thread.start()

@@ -36,6 +36,7 @@ from fusion_perception.sensing.rig import TASK_CLASSES, Rig
 from fusion_perception.simulation.motion import LiveSettings, MovingScene
 from fusion_perception.simulation.noise import NoiseSettings, add_noise
 from fusion_perception.simulation.render import Frames, render
+from fusion_perception.simulation.topics import CAMERA_INFO, IMAGE, RANGES, TRUTH
 
 
 class SensorSimSettings(LiveSettings):
@@ -88,11 +89,12 @@ class SensorSim(Startable, Node):
         )
         self._generator = torch.Generator().manual_seed(settings.seed)
         qos = qos_profile_sensor_data
-        self._images = self.create_publisher(Image, 'camera/image_raw', qos)
-        self._infos = self.create_publisher(CameraInfo, 'camera/camera_info', qos)
-        self._ranges = self.create_publisher(Image, 'lidar/range_image', qos)
+        # Relative, so that a namespace counts.
+        self._images = self.create_publisher(Image, IMAGE.lstrip('/'), qos)
+        self._infos = self.create_publisher(CameraInfo, CAMERA_INFO.lstrip('/'), qos)
+        self._ranges = self.create_publisher(Image, RANGES.lstrip('/'), qos)
         self._diagnostics = self.create_publisher(DiagnosticArray, '/diagnostics', 10)
-        self._truth = self.create_publisher(PoseArray, 'ground_truth/centers', 10)
+        self._truth = self.create_publisher(PoseArray, TRUTH.lstrip('/'), 10)
         self._periods_ns = {
             'camera': round(NANOSECONDS / settings.camera_hz),
             'lidar': round(NANOSECONDS / settings.lidar_hz),

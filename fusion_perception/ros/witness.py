@@ -23,14 +23,15 @@ from visualization_msgs.msg import MarkerArray
 
 from fusion_perception.sensing.decode import decode_image, decode_range, stamp_ns
 from fusion_perception.sensing.rep103 import centers_of
+from fusion_perception.simulation.topics import CAMERA_INFO, IMAGE, RANGES, TRUTH
 
 RELIABLE = QoSProfile(depth=50)
 KEPT = 64
 TOPICS: dict[str, tuple[Any, QoSProfile]] = {
-    '/camera/image_raw': (Image, qos_profile_sensor_data),
-    '/camera/camera_info': (CameraInfo, qos_profile_sensor_data),
-    '/lidar/range_image': (Image, qos_profile_sensor_data),
-    '/ground_truth/centers': (PoseArray, RELIABLE),
+    IMAGE: (Image, qos_profile_sensor_data),
+    CAMERA_INFO: (CameraInfo, qos_profile_sensor_data),
+    RANGES: (Image, qos_profile_sensor_data),
+    TRUTH: (PoseArray, RELIABLE),
     '/fusion_node/centers': (PoseArray, RELIABLE),
     '/fusion_node/markers': (MarkerArray, RELIABLE),
     '/fusion_node/mode': (String, RELIABLE),
@@ -103,9 +104,9 @@ class Witness(Node):
 
     def _recorder(self, topic: str, message_type: Any) -> Any:
         handle = {
-            '/camera/image_raw': lambda message: _keep(self._images, stamp_ns(message), message),
-            '/lidar/range_image': self._on_range,
-            '/ground_truth/centers': self._on_truth,
+            IMAGE: lambda message: _keep(self._images, stamp_ns(message), message),
+            RANGES: self._on_range,
+            TRUTH: self._on_truth,
             '/fusion_node/centers': self._on_centers,
             '/diagnostics': self._on_diagnostics,
         }.get(topic)
