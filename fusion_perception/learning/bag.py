@@ -58,7 +58,7 @@ def run_bag(
     bundle = runtime.bundle
     notes: list[str] = []
     with Recording(path) as recording:
-        topics = choose_topics(recording, settings)
+        topics = choose_topics(recording, settings, needs_truth=False)
         truth = no_truth(len(bundle.rig.classes))
         if topics.truth is not None:
             truth = read_truth(recording, topics.truth, bundle.rig.classes, notes.append)
@@ -155,9 +155,9 @@ def _about(
     elif topics.image is not None and len(judged) and not judged.fused:
         notes.append(no_pair(path, settings, streams))
     without = int((~judged.scored).sum())
-    if topics.truth is None:
+    if topics.truth is None and 'ground truth' not in topics.undecided:
         notes.append('There is no ground truth in it: nothing was scored.')
-    elif without:
+    elif topics.truth is not None and without:
         notes.append(
             f'{without:,} of {len(judged):,} predictions have no ground truth within '
             f'{settings.truth_slop:g} s and were not scored.'

@@ -187,7 +187,7 @@ def _row(run: BagRun, classes: tuple[str, ...]) -> dict[str, object]:
         'unscored': int((~run.judged.scored).sum()),
         'clock_jumps': run.clock_jumps,
         'recorded_s': run.seconds,
-        'topics': asdict(run.topics),
+        'topics': {k: v for k, v in asdict(run.topics).items() if k != 'undecided'},
         'timeline': run.timeline,
         'unread': list(run.unread),
     }

@@ -166,10 +166,7 @@ def broken_limits(
             '--max-error' if settings.max_error is not None
             else '--min-hit-rate' if settings.min_hit_rate else '--baseline'
         )  # fmt: skip
-        raise ValueError(
-            f'{limit} needs ground truth, and {evidence.source} has none. Record the truth with '
-            'it, or leave the limit out.'
-        )
+        raise _not_scored(limit, evidence)
     return [
         *_against_limits(settings, evidence, scores),
         *(_against_baseline(baseline, settings, evidence, scores) if baseline else ()),
@@ -223,10 +220,7 @@ def write_baseline(path: Path, report: Mapping[str, object], evidence: Evidence)
     """
     scores = evidence.scores()
     if scores is None:
-        raise ValueError(
-            f'--write-baseline needs ground truth, and {evidence.source} has none. Record the '
-            'truth with it.'
-        )
+        raise _not_scored('--write-baseline', evidence)
     bundle = cast('Mapping[str, object]', report['bundle'])
     figures = {
         **{key: value for key, value in asdict(scores).items() if key != 'calibration'},
@@ -236,6 +230,14 @@ def write_baseline(path: Path, report: Mapping[str, object], evidence: Evidence)
     }
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(figures, indent=2) + '\n', encoding='utf-8')
+
+
+def _not_scored(flag: str, evidence: Evidence) -> ValueError:
+    """Return the refusal of a flag where there are no scores, with what was said of the source."""
+    why = ' '.join(cast('Sequence[str]', evidence.about.get('unread', ())))
+    said = f'{flag} needs ground truth, and nothing of {evidence.source} could be scored.'
+    remedy = f'Record the truth where there is none, or leave {flag} out.'
+    return ValueError(' '.join(filter(None, (said, why, remedy))))
 
 
 def _against_limits(settings: GateSettings, evidence: Evidence, scores: Scores) -> Iterator[str]:

@@ -89,7 +89,7 @@ def _sections(report: Report, evidence: Evidence, bundle: Bundle) -> Iterator[st
     if len(evidence.runs) > 1:
         yield section('recordings', 'Recordings', parts.recordings(report))
     if report['error_m'] is None:
-        nothing = '<p>There is no ground truth: nothing could be scored.</p>'
+        nothing = '<p>There is no ground truth to score by.</p>'
         yield section('errors', 'Errors', [nothing])
     else:
         errors = errors_of(evidence, axis)

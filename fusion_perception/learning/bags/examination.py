@@ -33,7 +33,7 @@ def examine_recording(path: Path, settings: RecordingSettings) -> list[Finding]:
         return [of_fault(str(path), fault)]
     with recording:
         try:
-            topics = choose_topics(recording, settings)
+            topics = choose_topics(recording, settings, needs_truth=False)
         except ValueError as fault:
             return [of_fault(str(path), fault)]
         return _examine(recording, topics, settings)
@@ -138,7 +138,7 @@ def _of_recording(
     for topic, what, needed in (
         (topics.image, 'camera images', True),
         (topics.ranges, 'range images', True),
-        (topics.camera_info, CAMERA_INFO, False),
+        (topics.camera_info, 'camera_info', False),
         (topics.truth, 'ground truth', False),
     ):
         if topic is None and needed:
@@ -147,7 +147,8 @@ def _of_recording(
         elif topic is None and what == CAMERA_INFO and images and images != USUAL:
             findings.append(_without_camera_info(images))
         elif topic is None:
-            findings.append(Finding('OK', f'There is no {what} in it'))
+            nothing = Finding('OK', f'There is no {what} in it')
+            findings.append(topics.undecided.get(what, nothing))
         elif not needed:
             findings.append(Finding('OK', f'{topic}: {recording.topics[topic].count} messages'))
     return findings

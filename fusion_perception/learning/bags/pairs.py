@@ -132,6 +132,7 @@ class BagPairs:
                 notes.append(
                     f'{count:,} {stream} messages were dropped: their stamp is zero or negative.'
                 )
+        notes += map(str, self._topics.undecided.values())
         notes += self._about_camera()
         notes += map(str, self._scans.findings(self._outside_max))
         if jumps := self.intake.clock_jumps:

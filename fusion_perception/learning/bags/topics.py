@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 from pydantic import Field
 
 from fusion_perception.sensing.decode import RANGE_ENCODINGS
+from fusion_perception.sensing.finding import Finding
 from fusion_perception.sensing.recording import Recording
 from fusion_perception.sensing.settings import Settings, closest
 
@@ -38,19 +39,26 @@ class TopicSettings(Settings):
 
 @dataclass(frozen=True)
 class Topics:
-    """The topics that were found; None for what a recording does not have."""
+    """The topics that were found; None for what a recording does not have.
+
+    None stands as well for what it can do without where several topics could be meant;
+    `undecided` then says, by what it is, which ones.
+    """
 
     image: str | None
     camera_info: str | None
     ranges: str | None
     truth: str | None
+    undecided: Mapping[str, Finding] = field(default_factory=dict)
 
 
-def choose_topics(recording: Recording, settings: TopicSettings) -> Topics:
-    """Return the topics to take.
+def choose_topics(
+    recording: Recording, settings: TopicSettings, needs_truth: bool = True
+) -> Topics:
+    """Return the topics to take. Several that could be meant are refused where one is needed.
 
-    Raises ValueError when a named topic does not exist or is of another kind, when several could
-    be meant, or when there is neither a camera nor a LiDAR.
+    Raises ValueError for that, when a named topic does not exist or is of another kind, or when
+    there is neither a camera nor a LiDAR.
     """
     cameras, lidars = _images(recording)
     clouds = _of_type(recording, POINTS)
@@ -63,16 +71,18 @@ def choose_topics(recording: Recording, settings: TopicSettings) -> Topics:
             f'{recording.path} holds neither camera images nor range images nor point clouds, '
             f'but {_listed(recording)}. Record a camera and a LiDAR.'
         )
-    infos = _of_type(recording, CAMERA_INFO)
-    likely = infos
+    undecided: dict[str, Finding] = {}
+    likely = infos = _of_type(recording, CAMERA_INFO)
     if image is not None and len(infos) > 1:
         # As image_transport has it: the camera_info lies beside the image.
-        likely = [name for name in infos if name.rpartition('/')[0] in _parents(image)][:1]
-    info = _one(recording, settings.camera_info_topic, infos, likely, 'camera_info')
+        beside = [name for name in infos if name.rpartition('/')[0] in _parents(image)]
+        likely = beside[:1] or infos
+    info = _one(recording, settings.camera_info_topic, infos, likely, 'camera_info', undecided)
     truths = _of_type(recording, POSES, DETECTIONS)
     likely = _preferred(_inputs(truths), 'truth')
-    truth = _one(recording, settings.truth_topic, truths, likely, 'ground truth')
-    return Topics(image, info, ranges, truth)
+    doubts = None if needs_truth else undecided
+    truth = _one(recording, settings.truth_topic, truths, likely, 'ground truth', doubts)
+    return Topics(image, info, ranges, truth, undecided)
 
 
 def _images(recording: Recording) -> tuple[list[str], list[str]]:
@@ -99,8 +109,12 @@ def _one(
     possible: Sequence[str],
     likely: Sequence[str],
     what: str,
+    undecided: dict[str, Finding] | None = None,
 ) -> str | None:
-    """Return the named topic if it is a possible one, else the only likely one."""
+    """Return the named topic if it is a possible one, else the only likely one.
+
+    Where several are likely, none is, and `undecided` hears which; without it that is refused.
+    """
     flag = FLAGS[what]
     if named is not None:
         name = named if named.startswith('/') else f'/{named}'
@@ -114,12 +128,17 @@ def _one(
                 f'{what}; {could} could be.'
             )
         return name
-    if len(likely) > 1:
+    if len(likely) <= 1:
+        return likely[0] if likely else None
+    listed, remedy = ', '.join(likely), f'Name one with {flag}.'
+    if undecided is None:
         raise ValueError(
-            f'{recording.path} has {len(likely)} topics that could be the {what}: '
-            f'{", ".join(likely)}. Name one with {flag}.'
+            f'{recording.path} has {len(likely)} topics that could be the {what}: {listed}. '
+            f'{remedy}'
         )
-    return likely[0] if likely else None
+    could = f'{len(likely)} topics could be the {what} ({listed})'
+    undecided[what] = Finding('WARN', could, 'none of them is used', remedy)
+    return None
 
 
 def _inputs(names: Sequence[str]) -> list[str]:
