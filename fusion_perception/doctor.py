@@ -108,7 +108,7 @@ def examine_bundle(settings: DoctorSettings) -> list[Finding]:
 
 
 def _of_engines(bundle: Bundle) -> list[Finding]:
-    """Try every engine on the bundle's examples. That one is not installed is no fault."""
+    """Try every engine on the bundle's examples. That one is not installed here is no fault."""
     device = choose_device('auto')
     reference = TorchEngine(bundle, device)
     aged = aged_m(reference, bundle)
@@ -122,11 +122,12 @@ def _of_engines(bundle: Bundle) -> list[Finding]:
     ]
     for name in ('torch', *ENGINES):
         trial = try_engine(name, bundle, reference)
-        if trial.apart_m is None:
+        if trial.missing:
             findings.append(Finding('OK', _half(trial.fault.partition('. ')[0])))
         elif trial.fault:
             findings.append(Finding('WARN', _half(trial.fault), '', trial.remedy))
         else:
+            assert trial.apart_m is not None
             findings.append(
                 Finding(
                     'OK',

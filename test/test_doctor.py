@@ -1,5 +1,6 @@
 """`fusion doctor` on bundles, data folders and recordings: what it finds and how it ends."""
 
+import sys
 from dataclasses import replace
 
 import numpy as np
@@ -9,11 +10,12 @@ from recordings import CAMERA_INFO, IMAGE, RANGES, SECOND, at, bent_info, frames
 
 from fusion_perception.cli import main
 from fusion_perception.doctor import DoctorSettings, doctor, report
+from fusion_perception.engines.onnx_graph import keep
 from fusion_perception.learning.bags.writing import BagWriter
 from fusion_perception.learning.simulate import SimulateSettings, simulate
 from fusion_perception.learning.to_bag import ToBagSettings, to_bag
 from fusion_perception.models import build
-from fusion_perception.models.bundle import save_bundle
+from fusion_perception.models.bundle import load_bundle, save_bundle
 from fusion_perception.sensing.finding import Finding
 from fusion_perception.sensing.lidars import UniformGrid
 from fusion_perception.sensing.pairing import PairingSettings
@@ -52,6 +54,23 @@ def test_a_sound_bundle_is_described_and_predicts(bundle):
     assert code == 0
     for word in ('early_fusion', 'seed 7', 'cube, sphere, torus', '64x64', 'fusion'):
         assert word in text
+
+
+def test_an_engine_that_is_not_installed_is_no_fault(bundle, monkeypatch):
+    monkeypatch.setitem(sys.modules, 'onnxruntime', None)
+    text, code = examined(bundle=str(bundle))
+    assert code == 0, text
+    assert "OK     Engine 'onnxruntime' lacks a package" in text
+
+
+def test_an_engine_that_fails_is_warned_of_with_its_fault_and_a_remedy(bundle):
+    graph = keep(load_bundle(bundle), 'frame', b'no graph')
+    text, code = examined(bundle=str(bundle))
+    assert code == 1
+    assert "WARN   Engine 'onnxruntime' failed here: InvalidProtobuf: " in text
+    assert f'-> Use engine torch, or remove {graph}: made again at the next start.' in text
+    graph.unlink()
+    assert examined(bundle=str(bundle))[1] == 0
 
 
 def test_a_torn_bundle_is_a_finding_with_its_remedy(bundle):

@@ -11,6 +11,7 @@ from fusion_perception.engines.choice import try_engine
 from fusion_perception.engines.onnx_graph import export_frame, graph_of, keep
 from fusion_perception.engines.onnx_runtime import OnnxEngine, TensorRTEngine, open_session
 from fusion_perception.models.bundle import load_bundle
+from fusion_perception.runtime import Runtime
 
 # Exporting takes half a second each time.
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures('one_thread', 'private_cache')]
@@ -30,6 +31,13 @@ def test_a_provider_that_cannot_be_loaded_is_not_replaced_by_the_next_one(bundle
     providers = [('CUDAExecutionProvider', {'use_tf32': '0'}), ('CPUExecutionProvider', {})]
     with pytest.raises(UnavailableError, match='cannot be loaded here; it took CPUExecution'):
         open_session(graph_of(bundle, 'frame'), providers, threads=1)
+
+
+def test_an_engine_that_fails_is_refused_by_name_and_passed_over_otherwise(bundle):
+    graph = keep(bundle, 'frame', b'no graph')
+    with pytest.raises(ValueError, match=f'failed here: InvalidProtobuf.*remove {graph}'):
+        Runtime(bundle, 'cpu', engine='onnxruntime')
+    assert Runtime(bundle, 'cpu', engine='auto').engine == 'torch'
 
 
 class OnTheCpu(TensorRTEngine):

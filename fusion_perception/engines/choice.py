@@ -50,15 +50,17 @@ Frame = tuple[NDArray[np.uint8] | None, NDArray[np.float32] | None]
 class Trial:
     """What became of an engine: `fault` is why it is not to be used, '' when it may be.
 
-    `engine` is None where it cannot be had; then the fault says what to do as well. Otherwise
-    apart_m is by how much its centres differ from those of eager float32, time_ms how long one
-    frame takes from arrays to centres; None where it did not come so far.
+    `engine` is None where it cannot be had. Where it is not installed or lacks its GPU it is
+    `missing`, and the fault says what to do as well. apart_m is by how much its centres differ
+    from those of eager float32, time_ms how long one frame takes from arrays to centres; None
+    where it did not come so far.
     """
 
     name: EngineName
     engine: Engine | None
     fault: str = ''
     remedy: str = ''
+    missing: bool = False
     apart_m: float | None = None
     time_ms: float | None = None
 
@@ -86,8 +88,8 @@ def choose_engine(
     for name in dict.fromkeys(names):
         trial = try_engine(name, bundle, torch_engine, timed=choice == 'auto')
         if trial.engine is None and name == choice:
-            raise ValueError(trial.fault)
-        if trial.engine is not None and trial.fault:
+            raise ValueError(f'{trial.fault} {trial.remedy}'.rstrip())
+        if trial.fault and not trial.missing:
             log.warning('%s %s', trial.fault, trial.remedy)
         if not trial.fault:
             agreeing.append(trial)
@@ -108,20 +110,20 @@ def try_engine(
     try:
         engine = ENGINES[name](bundle, reference.device)
         apart_m, covariance_fits = compare(engine, reference, bundle)
+        agrees = apart_m <= ALLOWED_M and covariance_fits
+        took = time_ms(engine, bundle) if agrees and timed else None
     except UnavailableError as reason:
-        return Trial(name, None, str(reason))
+        return Trial(name, None, str(reason), missing=True)
     except Exception as error:  # Whatever another project's compiler raises: torch goes on.
-        why = ' '.join(str(error).split())[:300]
-        fault = f"Engine '{name}' failed here: {type(error).__name__}: {why}. Use engine torch."
-        log.warning('%s', fault)
-        return Trial(name, None, fault)
-    if not (apart_m <= ALLOWED_M and covariance_fits):
+        why = ' '.join(str(error).split())[:300].rstrip('.')
+        fault = f"Engine '{name}' failed here: {type(error).__name__}: {why}."
+        return Trial(name, None, fault, _way_out(name, bundle))
+    if not agrees:
         differ = f'its centres are up to {1e3 * apart_m:.2f} mm'
         if apart_m <= ALLOWED_M:
             differ = f'its standard deviations are more than {ALLOWED_SHARE:.0%}'
         fault = f'Engine {name} is refused for {bundle.path}: {differ} away from eager torch.'
-        return Trial(name, engine, fault, _remedy(name, bundle), apart_m)
-    took = time_ms(engine, bundle) if timed else None
+        return Trial(name, engine, fault, _remedy(name, bundle), apart_m=apart_m)
     return Trial(name, engine, apart_m=apart_m, time_ms=took)
 
 
@@ -199,7 +201,17 @@ def _remedy(name: EngineName, bundle: Bundle) -> str:
         return 'Use engine torch.'
     if name == 'tensorrt' and os.environ.get(_TF32) != '0':
         return f'TensorRT rounds float32 to eleven digits unless {_TF32}=0 is in the environment.'
-    graphs = [str(graph) for kind in KINDS if (graph := kept_graph(bundle, kind))]
+    graphs = _kept_graphs(bundle)
+    return f'Remove {graphs}: made again at the next start.' if graphs else 'Use engine torch.'
+
+
+def _way_out(name: EngineName, bundle: Bundle) -> str:
+    """Say what to do about an engine that failed: a graph that was kept may be at fault."""
+    graphs = _kept_graphs(bundle) if issubclass(ENGINES[name], OnnxEngine) else ''
     if not graphs:
         return 'Use engine torch.'
-    return f'Remove {" and ".join(graphs)}: made again at the next start.'
+    return f'Use engine torch, or remove {graphs}: made again at the next start.'
+
+
+def _kept_graphs(bundle: Bundle) -> str:
+    return ' and '.join(str(graph) for kind in KINDS if (graph := kept_graph(bundle, kind)))
