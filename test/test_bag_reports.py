@@ -107,6 +107,7 @@ def test_a_bag_that_cannot_be_read_is_named_beside_the_others(tmp_path, report):
     assert said['pairs'] == 4
     assert list(said['failed']) == [str(bad)]
     assert 'does not begin as an .mcap file' in text
+    assert f'{tmp_path / "baseline.json"} was not written: a recording could not be' in text
 
 
 def test_nothing_is_written_into_a_recording_that_is_read(tmp_path, bundle, capsys):

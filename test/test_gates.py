@@ -183,10 +183,14 @@ def test_a_written_baseline_holds_for_the_same_and_knows_no_paths(evaluate, fold
 
 
 @pytest.mark.slow
-def test_what_broke_a_limit_is_no_baseline(evaluate, tmp_path):
+def test_what_broke_a_limit_is_no_baseline_and_that_is_said(evaluate, tmp_path, capsys):
     path = tmp_path / 'baseline.json'
     assert evaluate('--max-error', 0.5, '--write-baseline', path) == 3
     assert not path.exists()
+    said = capsys.readouterr().out
+    assert f'{path} was not written: a limit is broken. Correct what broke it, or' in said
+    assert evaluate('--write-baseline', path) == 0
+    assert 'not written' not in capsys.readouterr().out
 
 
 def test_a_baseline_overwrites_nothing_but_a_baseline(evaluate, folder, capsys):

@@ -30,6 +30,7 @@ from fusion_perception.learning.gates import (
     check_takes_baseline,
     other_scenes,
     read_baseline,
+    why_no_baseline,
     write_baseline,
 )
 from fusion_perception.learning.metrics import distances
@@ -126,9 +127,7 @@ def evaluate(settings: EvaluateSettings) -> tuple[str, int]:
         write_html(out / 'report.html', report, evidence, bundle)
         if evidence.runs:
             write_predictions(out / 'predictions.csv', evidence.runs, bundle.rig.classes)
-    # Of some of the recordings it would hold later evaluations to something else.
-    complete = not evidence.about.get('failed')
-    if settings.write_baseline is not None and complete and not broken:
+    if settings.write_baseline is not None and not why_no_baseline(evidence, broken):
         write_baseline(settings.write_baseline, report, evidence)
     return in_short(evidence, settings, bundle, baseline, broken)
 
@@ -164,6 +163,8 @@ def in_short(
     if broken:
         lines.append(f'Limits broken: {"; ".join(broken)}.')
         code = BROKEN
+    if settings.write_baseline is not None and (why := why_no_baseline(evidence, broken)):
+        lines.append(f'{settings.write_baseline} was not written: {why}')
     return '\n'.join(lines), code
 
 

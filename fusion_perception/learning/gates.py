@@ -213,6 +213,16 @@ def check_takes_baseline(path: Path, written: Sequence[Path]) -> None:
         )
 
 
+def why_no_baseline(evidence: Evidence, broken: Sequence[str]) -> str:
+    """Return why an evaluation is no baseline, with what to do; '' where it is one."""
+    if broken:
+        return 'a limit is broken. Correct what broke it, or take these figures without the limit.'
+    if evidence.about.get('failed'):
+        # Of some of the recordings it would hold later evaluations to something else.
+        return 'a recording could not be evaluated. Correct it or leave it out, and try again.'
+    return ''
+
+
 def write_baseline(path: Path, report: Mapping[str, object], evidence: Evidence) -> None:
     """Write what `read_baseline` needs and what it was measured with, the same on any machine.
 
