@@ -97,6 +97,26 @@ def test_a_recording_whose_name_is_no_utf_8_is_named_as_far_as_that_goes(tmp_pat
         assert r'h\udcf6he' in (tmp_path / 'report' / name).read_text(encoding='utf-8')
 
 
+def test_an_evaluation_leaves_no_results_of_an_earlier_one(tmp_path, report, simulated):
+    report(record(tmp_path / 'bag', 2))
+    out = tmp_path / 'report'
+    (out / 'notes.csv').write_text('mine')
+    said, _ = report(data=simulated, bag=())
+    assert said['source'] == str(simulated)
+    assert {file.name for file in out.iterdir()} == {'report.json', 'report.html', 'notes.csv'}
+    (out / 'predictions.csv').write_text('scene,x\n')
+    report(data=simulated, bag=())
+    assert (out / 'predictions.csv').read_text() == 'scene,x\n'
+
+
+def test_an_evaluation_that_comes_to_nothing_leaves_the_earlier_results(tmp_path, report):
+    report(record(tmp_path / 'bag', 2))
+    before = {file: file.read_bytes() for file in (tmp_path / 'report').iterdir()}
+    with pytest.raises(ValueError, match='needs ground truth'):
+        report(record(tmp_path / 'other', 2, edit=no_truth), max_error=1)
+    assert {file: file.read_bytes() for file in (tmp_path / 'report').iterdir()} == before
+
+
 def test_a_bag_that_cannot_be_read_is_named_beside_the_others(tmp_path, report):
     good = record(tmp_path / 'good', 4)
     bad = tmp_path / 'bad.mcap'

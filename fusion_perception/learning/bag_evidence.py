@@ -25,6 +25,8 @@ from fusion_perception.sensing.recording_files import find_recordings
 
 # Reading keeps no more than so many threads busy.
 MOST_WORKERS = 4
+# The first columns of predictions.csv; the centres follow.
+_COLUMNS = ('bag', 'stamp_ns', 'mode', 'apart_ms')
 
 
 def from_bags(
@@ -102,12 +104,21 @@ def scored(
 def write_predictions(path: Path, runs: Sequence[BagRun], classes: Sequence[str]) -> None:
     """Write every prediction as a row: metres, LiDAR frame; nothing where there is no truth."""
     axes = [f'{name}_{axis}' for name in classes for axis in 'xyz']
-    header = ['bag', 'stamp_ns', 'mode', 'apart_ms', *axes, *(f'true_{axis}' for axis in axes)]
+    header = [*_COLUMNS, *axes, *(f'true_{axis}' for axis in axes)]
     # The name of a recording need not be UTF-8.
     with path.open('w', encoding='utf-8', errors='backslashreplace') as file:
         file.write(','.join(header) + '\n')
         for run in runs:
             file.writelines(_lines(run))
+
+
+def remove_predictions(path: Path) -> None:
+    """Remove what `write_predictions` wrote earlier, and no other file of that name."""
+    if path.is_file():
+        with path.open('rb') as file:
+            is_ours = file.readline().startswith(','.join(_COLUMNS).encode())
+        if is_ours:
+            path.unlink()
 
 
 def _lines(run: BagRun) -> Iterator[str]:

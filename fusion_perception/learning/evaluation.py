@@ -17,7 +17,11 @@ from pydantic import Field, model_validator
 from tqdm import tqdm
 from typing_extensions import Self
 
-from fusion_perception.learning.bag_evidence import from_bags, write_predictions
+from fusion_perception.learning.bag_evidence import (
+    from_bags,
+    remove_predictions,
+    write_predictions,
+)
 from fusion_perception.learning.bags.judging import WORST, JudgedFrame
 from fusion_perception.learning.bags.settings import BagSettings, flags_of
 from fusion_perception.learning.batches import fingerprint
@@ -48,7 +52,7 @@ from fusion_perception.sensing.recording_files import check_is_outside, find_rec
 log = logging.getLogger(__name__)
 
 BROKEN = 3  # The exit code when a limit is broken.
-WRITTEN = ('report.json', 'report.html', 'predictions.csv')
+REPORT, PAGE, TABLE = WRITTEN = ('report.json', 'report.html', 'predictions.csv')
 UNREAD = 2  # The exit code when some of several recordings could not be evaluated.
 _TIMED_FRAMES = 100
 
@@ -57,9 +61,7 @@ class EvaluateSettings(GateSettings, BagSettings):
     """Settings of `fusion evaluate`: of a data folder, or of recordings."""
 
     bundle: str = Field(description='Path of a bundle, or the name of one that ships')
-    out: Path = Field(
-        description='Folder for report.json, report.html and, with --bag, predictions.csv'
-    )
+    out: Path = Field(description=f'Folder for {REPORT}, {PAGE} and, with --bag, {TABLE}')
     data: Path | None = Field(None, description='Data folder with the truth')
     bag: tuple[str, ...] = Field(
         (), description='Recordings (rosbag2), folders of them or globs, instead of --data'
@@ -106,7 +108,7 @@ def evaluate(settings: EvaluateSettings) -> tuple[str, int]:
         check_takes_baseline(settings.write_baseline, [settings.out / name for name in WRITTEN])
     baseline = None
     if settings.baseline is not None:
-        if settings.baseline.resolve() == (settings.out / 'report.json').resolve():
+        if settings.baseline.resolve() == (settings.out / REPORT).resolve():
             raise ValueError(
                 f'The baseline {settings.baseline} would be overwritten, and the next evaluation '
                 'held to this one. Choose another --out, or keep the baseline elsewhere.'
@@ -123,10 +125,14 @@ def evaluate(settings: EvaluateSettings) -> tuple[str, int]:
         seconds = time.perf_counter() - began
         broken = broken_limits(settings, evidence, baseline)
         report = {**as_report(evidence, runtime, settings, seconds), 'broken_limits': broken}
-        (out / 'report.json').write_text(json.dumps(report, indent=2) + '\n')
-        write_html(out / 'report.html', report, evidence, bundle)
+        # Nothing of an earlier evaluation is to pass for a part of this one.
+        for name in (REPORT, PAGE):
+            (out / name).unlink(missing_ok=True)
+        remove_predictions(out / TABLE)
+        (out / REPORT).write_text(json.dumps(report, indent=2) + '\n')
+        write_html(out / PAGE, report, evidence, bundle)
         if evidence.runs:
-            write_predictions(out / 'predictions.csv', evidence.runs, bundle.rig.classes)
+            write_predictions(out / TABLE, evidence.runs, bundle.rig.classes)
     if settings.write_baseline is not None and not why_no_baseline(evidence, broken):
         write_baseline(settings.write_baseline, report, evidence)
     return in_short(evidence, settings, bundle, baseline, broken)
@@ -152,7 +158,7 @@ def in_short(
             f'{error.mean:.3f} m, median {error.median:.3f} m, 95 % below {error.p95:.3f} m, '
             f'MSE {scores.mse:.4f} m2.'
         ]
-    lines[0] += f' Open {settings.out / "report.html"}'
+    lines[0] += f' Open {settings.out / PAGE}'
     for key in ('warnings', 'unread'):
         lines += cast('list[str]', evidence.about.get(key, []))
     failed = cast('dict[str, str]', evidence.about.get('failed', {}))
