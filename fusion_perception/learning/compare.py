@@ -14,8 +14,9 @@ from tyro.conf import Suppress
 from fusion_perception.learning.checkpoint import Row
 from fusion_perception.learning.curves import comparison_plot
 from fusion_perception.learning.dataset import read_folder
-from fusion_perception.learning.evaluation import as_seen_by, device_name, time_frames
+from fusion_perception.learning.evaluation import device_name
 from fusion_perception.learning.evidence import spread
+from fusion_perception.learning.folder_evidence import as_seen_by, time_frames
 from fusion_perception.learning.recipe import Recipe
 from fusion_perception.learning.run import versions
 from fusion_perception.learning.training import TrainSettings, train

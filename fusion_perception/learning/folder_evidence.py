@@ -1,0 +1,174 @@
+"""Run a bundle over the scenes of a data folder, in each mode it knows."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+from typing import cast
+
+import torch
+from tqdm import tqdm
+
+from fusion_perception.learning.bags.judging import WORST, JudgedFrame
+from fusion_perception.learning.batches import fingerprint
+from fusion_perception.learning.dataset import SceneSet, read_folder
+from fusion_perception.learning.evidence import Evidence, score_of
+from fusion_perception.learning.metrics import distances
+from fusion_perception.learning.stress import stressed
+from fusion_perception.models.bundle import Bundle, explain_difference
+from fusion_perception.models.examples import left_by
+from fusion_perception.runtime import Runtime
+from fusion_perception.sensing.ledger import CAUSES, StreamCounts
+from fusion_perception.sensing.observation import Mode, Prediction
+
+_TIMED_FRAMES = 100
+
+
+def from_folder(
+    runtime: Runtime,
+    data: Path,
+    last: int | None = None,
+    range_noise: float = 0.0,
+    dropout: float = 0.0,
+    batch_size: int = 32,
+) -> Evidence:
+    """Predict all scenes of a data folder, or the last of them, with the noise that is asked for.
+
+    `range_noise` is a standard deviation in metres, `dropout` the share of the rays to lose.
+    Raises ValueError when the folder's sensors or classes are not the bundle's.
+    """
+    folder = read_folder(data)
+    warnings = learned_from(runtime.bundle, folder, data, last)
+    scenes = as_seen_by(runtime.bundle, folder, data)
+    if last is not None:
+        if last > len(scenes):
+            raise ValueError(
+                f'{data} has {len(scenes)} scenes, not the last {last}. Ask for less.'
+            )
+        some = slice(len(scenes) - last, None)
+        scenes = replace(
+            scenes,
+            images=scenes.images[some],
+            ranges=scenes.ranges[some],
+            centers=scenes.centers[some],
+        )
+    scenes = stressed(scenes, range_noise, dropout)
+    prediction = predict(runtime, scenes, 'fusion', batch_size)
+    by_mode = {}
+    for mode in ('fusion', 'camera_only', 'lidar_only'):
+        if mode in runtime.bundle.model.modes:
+            alone = prediction
+            if prediction.mode[0] != mode:
+                alone = predict(runtime, scenes, mode, batch_size)
+            by_mode[mode] = score_of(alone, scenes.centers)
+    count = len(scenes)
+    nothing_dropped = {str(cause): 0 for cause in CAUSES}
+    all_used: StreamCounts = {
+        'received': count,
+        'used': count,
+        'pending': 0,
+        'dropped': nothing_dropped,
+    }
+    return Evidence(
+        source=str(data),
+        prediction=prediction,
+        truth=scenes.centers,
+        by_mode=by_mode,
+        modes=Counter(prediction.mode),
+        streams={'camera': all_used, 'lidar': all_used},
+        pairs=count,
+        latency_ms=time_frames(runtime, scenes),
+        worst=worst_frames(scenes, prediction),
+        about={'warnings': warnings} if warnings else {},
+    )
+
+
+def learned_from(bundle: Bundle, scenes: SceneSet, data: Path, last: int | None) -> list[str]:
+    """Return a warning when a bundle is to be judged on scenes that it learned from."""
+    learned = cast('dict[str, object]', bundle.manifest.training.get('data', {}))
+    held_out = cast('int', learned.get('validation', 0))
+    if learned.get('source') != 'folder' or (last or len(scenes)) <= held_out:
+        return []
+    # Of as many scenes only: to take their fingerprint is to read all of them.
+    if cast('int', learned.get('scenes', 0)) + held_out != len(scenes):
+        return []
+    if learned.get('fingerprint') != fingerprint(scenes):
+        return []
+    return [
+        f'{bundle.path} learned from {data} itself, all but the last {held_out} scenes: on others '
+        f'it is further off. Judge it with --last {held_out}, or on scenes of another --seed.'
+    ]
+
+
+def worst_frames(scenes: SceneSet, prediction: Prediction) -> list[JudgedFrame]:
+    """Return the scenes whose prediction is furthest off, worst first."""
+    away = distances(prediction.centers, scenes.centers).mean(dim=-1)
+    covariance = prediction.covariance
+    return [
+        JudgedFrame(
+            place=f'Scene {index}',
+            mode=prediction.mode[index],
+            error_m=float(away[index]),
+            image=scenes.images[index].numpy(),
+            ranges=scenes.ranges[index].numpy(),
+            predicted=prediction.centers[index].numpy(),
+            truth=scenes.centers[index].numpy(),
+            covariance=None if covariance is None else covariance[index].numpy(),
+            camera=scenes.rig.camera,
+        )
+        for index in away.argsort(descending=True, stable=True)[:WORST].tolist()
+    ]
+
+
+def as_seen_by(bundle: Bundle, scenes: SceneSet, data: Path) -> SceneSet:
+    """Return the scenes with the bundle's LiDAR and image size, as the robot would see them.
+
+    Raises ValueError naming the entry in which their sensors or classes differ.
+    """
+    rig, lidar = scenes.rig, scenes.lidar
+    if not (data / 'sensor.yaml').is_file():
+        # Ranges do not tell how they are to become points: without a word on it, it is the
+        # bundle's choice.
+        projection = bundle.lidar.projection
+        rig = rig.model_copy(update={'projection': projection})
+        lidar = replace(lidar, projection=projection)
+    if difference := explain_difference(bundle, rig, lidar):
+        raise ValueError(
+            f'{data} does not fit {bundle.path}: {difference}. Use a bundle that was trained '
+            'for this data, or data of this sensor.'
+        )
+    size = bundle.rig.camera
+    camera = rig.camera.resized(size.width, size.height)
+    return replace(scenes, rig=rig.model_copy(update={'camera': camera}), lidar=bundle.lidar)
+
+
+def predict(runtime: Runtime, scenes: SceneSet, mode: Mode, batch_size: int) -> Prediction:
+    """Predict all scenes as if only the sensors of the mode were there."""
+    parts = []
+    order = torch.arange(len(scenes)).split(batch_size)
+    quiet = len(order) < 20 or not sys.stderr.isatty()
+    for indices in tqdm(order, desc=mode, unit='batch', leave=False, disable=quiet):
+        images, ranges = scenes.images[indices].numpy(), scenes.ranges[indices].numpy()
+        parts.append(runtime.predict_frames(*left_by(mode, images, ranges), scenes.rig.camera))
+    covariances = [part.covariance for part in parts if part.covariance is not None]
+    return Prediction(
+        centers=torch.cat([part.centers for part in parts]),
+        covariance=torch.cat(covariances) if covariances else None,
+        classes=parts[0].classes,
+        mode=tuple(mode for part in parts for mode in part.mode),
+    )
+
+
+def time_frames(runtime: Runtime, scenes: SceneSet) -> list[float]:
+    """Return the time from decoded arrays to centres, one scene at a time, milliseconds."""
+    runtime.warm_up()
+    times = []
+    for index in range(min(len(scenes), _TIMED_FRAMES)):
+        image, ranges = scenes.images[index].numpy(), scenes.ranges[index].numpy()
+        started = time.perf_counter()
+        runtime.predict_frame(image, ranges, scenes.rig.camera)
+        times.append(1000 * (time.perf_counter() - started))
+    return times
