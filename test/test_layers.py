@@ -16,8 +16,9 @@ ALLOWED = {
     'runtime': {'sensing', 'models', 'engines'},
     'simulation': {'sensing'},
     'stopping': set(),
-    'learning': {'sensing', 'models', 'engines', 'runtime', 'simulation', 'stopping'},
-    'ros': {'sensing', 'models', 'engines', 'runtime', 'simulation', 'stopping'},
+    'cores': set(),
+    'learning': {'sensing', 'models', 'engines', 'runtime', 'simulation', 'stopping', 'cores'},
+    'ros': {'sensing', 'models', 'engines', 'runtime', 'simulation', 'stopping', 'cores'},
     'launch': {'sensing', 'models', 'engines', 'runtime', 'simulation', 'ros'},
 }
 # What a folder within learning/ may import of learning, and who of learning may import a folder.

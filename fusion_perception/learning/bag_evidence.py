@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -13,6 +12,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
+from fusion_perception.cores import usable_cores
 from fusion_perception.learning.bag import BagRun, outcome_of
 from fusion_perception.learning.bag_crew import Task, run_apart
 from fusion_perception.learning.bags.judging import MODES, WORST, Judged
@@ -143,7 +143,7 @@ def _lines(run: BagRun) -> Iterator[str]:
 def _run_all(
     runtime: Runtime, paths: Sequence[Path], settings: BagSettings, batch_size: int, jobs: int
 ) -> list[BagRun | str]:
-    jobs = min(len(paths), jobs or os.cpu_count() or 1)
+    jobs = min(len(paths), jobs or usable_cores())
     if jobs == 1:
         return [_run_here(runtime, path, settings, batch_size) for path in paths]
     task = Task(

@@ -59,7 +59,9 @@ class EvaluateSettings(GateSettings, BagSettings):
         0.0, ge=0, lt=1, description='Share of the LiDAR rays of --data to lose'
     )
     batch_size: int = Field(32, ge=1, description='Scenes predicted at a time')
-    jobs: int = Field(0, ge=0, description='Recordings evaluated at a time; 0: one per core')
+    jobs: int = Field(
+        0, ge=0, description='Recordings evaluated at a time; 0: one per usable core'
+    )
     device: Device = Field('auto', description='auto takes CUDA where it is')
     precision: Precision = Field('float32', description='Precision of the forward pass')
     engine: EngineChoice = Field(

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import torch
 
+from fusion_perception.cores import usable_cores
 from fusion_perception.learning.benchmarks.result import Machine
 from fusion_perception.learning.memory import memory_bytes
 from fusion_perception.learning.run import git_commit, versions
@@ -23,7 +24,7 @@ def describe(device: torch.device) -> Machine:
     cuda = device.type == 'cuda'
     return Machine(
         cpu=cpu_model(),
-        cores=cores(),
+        cores=usable_cores(),
         memory_gib=round(memory_bytes() / GIB, 1),
         gpu=torch.cuda.get_device_name(device) if cuda else None,
         cuda=torch.version.cuda if cuda else None,
@@ -44,13 +45,6 @@ def cpu_model() -> str:
         lines = []
     names = [line.partition(':')[2].strip() for line in lines if line.startswith('model name')]
     return names[0] if names else platform.processor() or platform.machine()
-
-
-def cores() -> int:
-    """Return how many cores this process may use."""
-    return (
-        len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count() or 1
-    )
 
 
 def _libraries() -> dict[str, str]:

@@ -22,6 +22,7 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
+from fusion_perception.cores import usable_cores
 from fusion_perception.learning.data.labels import check_labels, read_positions
 from fusion_perception.learning.data.plain_files import plain_npy, plain_png
 from fusion_perception.sensing.lidars import lidar_from_tables
@@ -33,7 +34,7 @@ log = logging.getLogger(__name__)
 IMAGES, RANGES, DISTANCES = ('rgb', '.png'), ('lidar', '.npy'), ('distance', '.npy')
 LABELS, RIG = 'positions.csv', 'sensor.yaml'
 # Enough to keep a disk busy; more only wait for each other.
-THREADS = min(8, os.cpu_count() or 1)
+THREADS = min(8, usable_cores())
 # Pillow knows more modes; these become RGBA without losing or inventing anything.
 IMAGE_MODES = ('1', 'L', 'LA', 'P', 'RGB', 'RGBA')
 

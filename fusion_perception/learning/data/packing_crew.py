@@ -17,6 +17,7 @@ from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import fusion_perception
+from fusion_perception.cores import usable_cores
 from fusion_perception.learning.data.plain_packing import Names, Places, PlainPacking
 
 log = logging.getLogger(__name__)
@@ -37,9 +38,9 @@ def pack_scenes(
     """Decode all scenes into the packed file: plain ones by the short way, others by `put_scene`.
 
     `put_scene` gets a scene's number, in any order and from several threads. What it raises is
-    raised here, and ends the rest. So many processes help (by default as many as there are cores,
-    where it is worth it), and each gets a chunk of scenes at a time. One that cannot start, or
-    dies, leaves its share to this process.
+    raised here, and ends the rest. So many processes help (by default one per further core, where
+    it is worth it), and each gets a chunk of scenes at a time. One that cannot start, or dies,
+    leaves its share to this process.
     """
     wanted = _helpers_for(len(names)) if helpers is None else helpers
     chunks = iter(range(0, len(names), chunk))
@@ -78,7 +79,7 @@ def pack_scenes(
 def _helpers_for(scenes: int) -> int:
     if scenes < _WORTH_HELP or not sys.executable:
         return 0
-    return min(_MOST_HELPERS, (os.cpu_count() or 1) - 1)
+    return min(_MOST_HELPERS, usable_cores() - 1)
 
 
 class _Helper:
