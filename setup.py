@@ -50,7 +50,6 @@ setup(
     python_requires='>=3.10',
     install_requires=[
         'torch>=2.6',
-        'torchvision>=0.21',
         'numpy>=1.26',
         'annotated-types>=0.6',
         'backports.zstd>=1; python_version<"3.14"',
@@ -61,7 +60,6 @@ setup(
         'onnx>=1.17',
         'onnxruntime>=1.19',
         'pillow>=10.1',
-        'plotly>=5.20',
         'pydantic>=2.7',
         'pyyaml>=6',
         'rich>=13',

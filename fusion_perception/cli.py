@@ -33,7 +33,7 @@ REMEDIES = {
     errno.ENOENT: 'Check the path.',
     errno.ENAMETOOLONG: 'Choose a shorter one.',
 }
-ROS_PACKAGES = ('rclpy', 'launch', 'launch_ros', 'ament_index_python', 'sensor_msgs_py')
+ROS_PACKAGES = ('rclpy', 'launch', 'launch_ros', 'ament_index_python')
 
 
 class Verb(NamedTuple):

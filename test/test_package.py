@@ -19,8 +19,12 @@ from fusion_perception.simulation.motion import LiveSettings
 
 ROOT = Path(__file__).parents[1]
 ROS_DEPENDENCIES = {
-    'rclpy', 'sensor_msgs', 'sensor_msgs_py', 'cv_bridge', 'geometry_msgs', 'visualization_msgs',
+    'rclpy', 'sensor_msgs', 'cv_bridge', 'geometry_msgs', 'visualization_msgs',
     'diagnostic_msgs', 'vision_msgs', 'std_srvs', 'lifecycle_msgs', 'launch', 'launch_ros',
+}  # fmt: skip
+# By what is imported, the name of what is installed for it.
+SOLD_AS = {
+    'PIL': 'pillow', 'mpl_toolkits': 'matplotlib', 'tf2_ros': 'tf2_ros_py', 'yaml': 'pyyaml',
 }  # fmt: skip
 
 
@@ -84,25 +88,43 @@ def is_ros(name):
 
 
 def test_each_ros_package_that_is_imported_is_a_dependency(manifest):
-    sold_as = {'tf2_ros': 'tf2_ros_py'}
     used = {name for name in imported_packages('fusion_perception', 'launch') if is_ros(name)}
-    assert {sold_as.get(name, name) for name in used} <= {
+    assert {SOLD_AS.get(name, name) for name in used} <= {
         depend.name for depend in manifest.exec_depends
     }
 
 
-def test_each_python_package_that_is_imported_is_a_dependency(distribution):
-    sold_as = {'PIL': 'pillow', 'mpl_toolkits': 'matplotlib', 'yaml': 'pyyaml'}
-    used = {name for name in imported_packages('fusion_perception') if not is_ros(name)}
-    standard = sys.stdlib_module_names | {'compression'}  # From Python 3.14 on.
-    # Triton comes with PyTorch where that is built for CUDA; engines do without it elsewhere.
-    used = {sold_as.get(name, name) for name in used - standard - {'triton'}}
+def required(distribution):
+    """List the Python packages that come with ours, by their names as modules."""
     declared = [*distribution.install_requires]
     for extra, entries in distribution.extras_require.items():
         if extra.startswith(':'):  # Where older setuptools move what depends on the version.
             declared += entries
-    names = {re.match(r'[\w-]+', entry).group() for entry in declared}
-    assert used <= {name.replace('-', '_') for name in names}
+    return module_names(declared)
+
+
+def module_names(entries):
+    return {re.match(r'[\w-]+', entry).group().replace('-', '_') for entry in entries}
+
+
+def test_each_python_package_that_is_imported_is_a_dependency(distribution):
+    used = {name for name in imported_packages('fusion_perception') if not is_ros(name)}
+    standard = sys.stdlib_module_names | {'compression'}  # From Python 3.14 on.
+    # Triton comes with PyTorch where that is built for CUDA; engines do without it elsewhere.
+    used = {SOLD_AS.get(name, name) for name in used - standard - {'triton'}}
+    assert used <= required(distribution)
+
+
+def test_each_dependency_is_imported(manifest, distribution):
+    wheels = module_names(
+        entry.removeprefix('ros-') for entry in distribution.extras_require['ros']
+    )
+    keys = {depend.name.removeprefix('python3-') for depend in manifest.exec_depends}
+    imported = imported_packages('fusion_perception', 'launch')
+    imported |= {SOLD_AS[name] for name in imported & set(SOLD_AS)}
+    # torch.utils.tensorboard imports the one, rclpy loads the other.
+    by_others = {'tensorboard', 'rmw_fastrtps_cpp'}
+    assert (required(distribution) | wheels | keys) - imported == by_others
 
 
 def test_each_launch_config_and_rviz_file_is_installed(distribution):
