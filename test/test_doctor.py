@@ -182,7 +182,7 @@ def test_large_images_without_camera_info_are_a_warning(tmp_path, told):
                 bag.camera_info(CAMERA_INFO, at(index), camera)
     text, code = examined(bag=tmp_path / 'bag')
     assert code == (not told), text
-    lacking = 'WARN   There is no sensor_msgs/msg/CameraInfo in it: the images have 128x128 pixels'
+    lacking = 'WARN   There is no camera_info in it: the images have 128x128 pixels'
     assert (lacking in text) != told
 
 

@@ -115,7 +115,7 @@ def _of_pairs(facts: Facts, watch: Watch) -> Finding:
 def _without_camera_info(images: tuple[int, int]) -> Finding:
     return Finding(
         'WARN',
-        f'There is no {CAMERA_INFO} in it',
+        'There is no camera_info in it',
         'the images have {}x{} pixels, and a bundle takes them for those of its own camera'.format(
             *images
         ),
@@ -144,11 +144,12 @@ def _of_recording(
         if topic is None and needed:
             remedy = 'Record them as well, or name their topic with a flag.'
             findings.append(Finding('WARN', f'There are no {what} in it', '', remedy))
-        elif topic is None and what == CAMERA_INFO and images and images != USUAL:
+        elif topic is None and what in topics.undecided:
+            findings.append(topics.undecided[what])
+        elif topic is None and what == 'camera_info' and images and images != USUAL:
             findings.append(_without_camera_info(images))
         elif topic is None:
-            nothing = Finding('OK', f'There is no {what} in it')
-            findings.append(topics.undecided.get(what, nothing))
+            findings.append(Finding('OK', f'There is no {what} in it'))
         elif not needed:
             findings.append(Finding('OK', f'{topic}: {recording.topics[topic].count} messages'))
     return findings
