@@ -13,7 +13,9 @@ from fusion_perception.learning.bag import run_bag
 from fusion_perception.learning.bags.settings import BagSettings
 from fusion_perception.learning.bags.writing import BagWriter
 from fusion_perception.learning.dataset import read_folder
+from fusion_perception.learning.folder_evidence import from_folder
 from fusion_perception.learning.from_bag import FromBagSettings, from_bag
+from fusion_perception.learning.simulate import SimulateSettings, simulate
 from fusion_perception.learning.to_bag import (
     CAMERA_INFO,
     IMAGE,
@@ -139,6 +141,13 @@ def test_a_bundle_that_learned_from_images_of_a_lens_wants_them_so(tmp_path):
     assert run_bag(runtime, bag, BagSettings(), 8).unread == ()
     (sentence,) = run_bag(runtime, bag, BagSettings(camera_matrix='p'), 8).unread
     assert 'no distortion' in sentence and 'leave camera_matrix at k' in sentence
+    # So it does of a data folder.
+    assert 'warnings' not in from_folder(runtime, tmp_path / 'data', last=2, batch_size=8).about
+    simulate(SimulateSettings(out=tmp_path / 'straight', count=2))
+    (warning,) = from_folder(runtime, tmp_path / 'straight', batch_size=8).about['warnings']
+    assert 'up to 4.3 pixels from where the lens of the training shows them' in warning
+    assert f'no distortion of {tmp_path}/straight/sensor.yaml' in warning
+    assert warning.endswith('Judge it on images of its own lens, or train on these.')
     # The next data folder and the next recording know the lens too.
     to_bag(ToBagSettings(data=tmp_path / 'data', out=tmp_path / 'again'))
     assert run_bag(runtime, tmp_path / 'again', BagSettings(), 8).unread == ()

@@ -14,6 +14,7 @@ from tqdm import tqdm
 
 from fusion_perception.learning.bags.judging import WORST, JudgedFrame
 from fusion_perception.learning.batches import fingerprint
+from fusion_perception.learning.data.folder import RIG
 from fusion_perception.learning.dataset import SceneSet, read_folder
 from fusion_perception.learning.evidence import Evidence, score_of
 from fusion_perception.learning.metrics import distances
@@ -21,8 +22,11 @@ from fusion_perception.learning.stress import stressed
 from fusion_perception.models.bundle import Bundle, explain_difference
 from fusion_perception.models.examples import left_by
 from fusion_perception.runtime import Runtime
+from fusion_perception.sensing.camera_findings import of_lens
+from fusion_perception.sensing.facts import CameraFacts, Source
 from fusion_perception.sensing.ledger import CAUSES, StreamCounts
-from fusion_perception.sensing.observation import Mode, Prediction
+from fusion_perception.sensing.lens import distortion
+from fusion_perception.sensing.observation import Camera, Mode, Prediction
 
 _TIMED_FRAMES = 100
 
@@ -33,7 +37,8 @@ def from_folder(
     last: int | None = None,
     range_noise: float = 0.0,
     dropout: float = 0.0,
-    batch_size: int = 32,
+    *,
+    batch_size: int,
 ) -> Evidence:
     """Predict all scenes of a data folder, or the last of them, with the noise that is asked for.
 
@@ -41,7 +46,10 @@ def from_folder(
     Raises ValueError when the folder's sensors or classes are not the bundle's.
     """
     folder = read_folder(data)
-    warnings = learned_from(runtime.bundle, folder, data, last)
+    warnings = [
+        *learned_from(runtime.bundle, folder, data, last),
+        *through_another_lens(runtime.bundle, folder.rig.camera, data),
+    ]
     scenes = as_seen_by(runtime.bundle, folder, data)
     if last is not None:
         if last > len(scenes):
@@ -101,6 +109,19 @@ def learned_from(bundle: Bundle, scenes: SceneSet, data: Path, last: int | None)
         f'{bundle.path} learned from {data} itself, all but the last {held_out} scenes: on others '
         f'it is further off. Judge it with --last {held_out}, or on scenes of another --seed.'
     ]
+
+
+def through_another_lens(bundle: Bundle, camera: Camera, data: Path) -> list[str]:
+    """Return a warning when the images of a folder were bent unlike those of the training."""
+    trained = bundle.rig.camera
+    facts = CameraFacts(
+        Source(str(data / RIG), ''),
+        (trained.width, trained.height),
+        told=(camera.width, camera.height),
+        distortion=distortion(camera, trained.lens),
+    )
+    remedy = 'Judge it on images of its own lens, or train on these.'
+    return [f'{finding.sentence} {remedy}' for finding in of_lens(facts)]
 
 
 def worst_frames(scenes: SceneSet, prediction: Prediction) -> list[JudgedFrame]:
