@@ -5,12 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from fusion_perception.ros.messages import COLORS
-from fusion_perception.sensing.geometry import project, transform_points
 from fusion_perception.sensing.observation import Camera
 from fusion_perception.sensing.rep103 import Floats
 
@@ -40,7 +38,7 @@ def annotated(
     canvas = _canvas(pixels, zoom)
     draw = ImageDraw.Draw(canvas)
     seen = camera.resized(width, height)
-    spots, in_front = _project(seen, np.asarray(centers, np.float64))
+    spots, in_front = seen.project(centers)
     font = ImageFont.load_default(max(12, canvas.height // 30))
     stroke = max(1, canvas.width // 400)
     for index, (u, v) in enumerate(spots):
@@ -75,20 +73,11 @@ def _canvas(pixels: NDArray[np.uint8], zoom: int) -> Image.Image:
     return image if zoom == 1 else image.resize(size, Image.Resampling.NEAREST)
 
 
-def _project(
-    camera: Camera, points: NDArray[np.float64]
-) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-    """Return the pixels (N, 2) of points (N, 3), LiDAR frame, and which lie before the camera."""
-    placed = transform_points(camera.extrinsics().double(), torch.from_numpy(points))
-    pixels, in_front = project(placed[None], camera.intrinsics().double()[None])
-    return pixels[0].numpy(), in_front[0].numpy()
-
-
 def _image_covariance(camera: Camera, center: Floats, covariance: Floats) -> NDArray[np.float64]:
     """Return the covariance (2, 2) in square pixels, to first order about the centre."""
     step = 1e-3
     around = np.asarray(center, np.float64) + step * np.concatenate((np.eye(3), -np.eye(3)))
-    spots, _ = _project(camera, around)
+    spots, _ = camera.project(around)
     jacobian = (spots[:3] - spots[3:]).T / (2 * step)
     spread: NDArray[np.float64] = jacobian @ np.asarray(covariance, np.float64) @ jacobian.T
     return spread

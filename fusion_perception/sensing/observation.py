@@ -9,7 +9,9 @@ from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from typing import Annotated, Literal
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from pydantic import Field, field_validator
 from torch import Tensor
 
@@ -17,7 +19,9 @@ from fusion_perception.sensing.geometry import (
     LIDAR_TO_OPTICAL,
     Projection,
     direction_table,
+    project,
     range_to_xyza,
+    transform_points,
 )
 from fusion_perception.sensing.settings import Settings
 
@@ -76,6 +80,16 @@ class Camera(Settings):
     def extrinsics(self) -> Tensor:
         """Return T_camera_lidar as a (4, 4) float32 tensor."""
         return torch.tensor(self.T_camera_lidar)
+
+    def project(
+        self, points: NDArray[np.floating]
+    ) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+        """Return the pixels (N, 2) of points (N, 3), LiDAR frame, and which lie in front of it."""
+        placed = transform_points(
+            self.extrinsics().double(), torch.from_numpy(np.asarray(points, np.float64))
+        )
+        pixels, in_front = project(placed[None], self.intrinsics().double()[None])
+        return pixels[0].numpy(), in_front[0].numpy()
 
     def resized(self, width: int, height: int) -> Camera:
         """Return the camera whose images are this one's, resized."""

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from fusion_perception.sensing.geometry import transform_points
+from fusion_perception.sensing.geometry import direction_table, transform_points
+from fusion_perception.sensing.observation import Lidar
 from fusion_perception.simulation.primitives import BOUNDING_RADIUS, first_hit
 from fusion_perception.simulation.scene import Kind, Scenes
 
@@ -46,6 +47,19 @@ class Hits:
     scenes: Tensor
     pixels: Tensor
     points: Tensor
+
+
+def beams_of(lidar: Lidar, device: torch.device, step: int = 1) -> tuple[Tensor, Tensor | None]:
+    """Return the directions (P, 3) of a LiDAR's beams, and where they begin where beside it.
+
+    The physical beams leave along unit vectors, whichever projection the LiDAR's user assumes.
+    `step` takes every step-th row and column only.
+    """
+    table = direction_table(lidar.azimuth.double(), lidar.zenith.double(), 'spherical')
+    beams = table[::step, ::step].reshape(-1, 3).to(device, torch.float32)
+    if lidar.offsets is None:
+        return beams, None
+    return beams, lidar.offsets[::step, ::step].reshape(-1, 3).to(device)
 
 
 def scenes_at_once(device: torch.device) -> int:

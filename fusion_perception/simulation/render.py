@@ -7,10 +7,10 @@ from dataclasses import dataclass, fields, replace
 import torch
 from torch import Tensor
 
-from fusion_perception.sensing.geometry import direction_table, pixel_rays
+from fusion_perception.sensing.geometry import pixel_rays
 from fusion_perception.sensing.observation import Lidar
 from fusion_perception.sensing.rig import Rig
-from fusion_perception.simulation.casting import View, cast, scenes_at_once
+from fusion_perception.simulation.casting import View, beams_of, cast, scenes_at_once
 from fusion_perception.simulation.primitives import normals
 from fusion_perception.simulation.scene import Scenes
 
@@ -44,15 +44,12 @@ class Frames:
 def render(scenes: Scenes, rig: Rig, lidar: Lidar, chunk: int | None = None) -> Frames:
     """Return what the rig's camera and the LiDAR see, on the scenes' device.
 
-    The physical beams leave along unit vectors, whichever projection the LiDAR's user assumes.
     An object that encloses a sensor is invisible to it. `chunk` scenes are rendered at a time:
     it bounds the memory and changes no value beyond the last bits.
     """
     device, camera, count = scenes.centers.device, rig.camera, len(scenes)
     chunk = chunk or scenes_at_once(device)
-    beams = direction_table(lidar.azimuth.double(), lidar.zenith.double(), 'spherical')
-    beams = beams.reshape(-1, 3).to(device, torch.float32)
-    begins = None if lidar.offsets is None else lidar.offsets.reshape(-1, 3).to(device)
+    beams, begins = beams_of(lidar, device)
     rays = pixel_rays(camera.intrinsics()[None], camera.height, camera.width)
     rays = rays.reshape(-1, 3).to(device)
     T_camera_lidar = scenes.camera_error @ camera.extrinsics().to(device)

@@ -5,9 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from fusion_perception.sensing.geometry import direction_table
 from fusion_perception.sensing.observation import Lidar
-from fusion_perception.simulation.casting import View, cast, scenes_at_once
+from fusion_perception.simulation.casting import View, beams_of, cast, scenes_at_once
 from fusion_perception.simulation.scene import Scenes
 
 
@@ -18,11 +17,7 @@ def visible_beams(scenes: Scenes, lidar: Lidar, step: int = 1) -> Tensor:
     `step` looks at every step-th row and column only, which is faster by its square.
     """
     device = scenes.centers.device
-    table = direction_table(lidar.azimuth.double(), lidar.zenith.double(), 'spherical')
-    beams = table[::step, ::step].reshape(-1, 3).to(device, torch.float32)
-    begins = None
-    if lidar.offsets is not None:
-        begins = lidar.offsets[::step, ::step].reshape(-1, 3).to(device)
+    beams, begins = beams_of(lidar, device, step)
     counts = []
     chunk = scenes_at_once(device)
     for first in range(0, len(scenes), chunk):

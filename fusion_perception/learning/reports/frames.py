@@ -18,7 +18,6 @@ from fusion_perception.learning.reports.errors import Floats, share_within
 from fusion_perception.learning.reports.figures import MODE_NAMES
 from fusion_perception.learning.reports.html import listed, table, text
 from fusion_perception.learning.reports.marks import ELLIPSE_DEVIATIONS, ellipse, marked
-from fusion_perception.sensing.geometry import project, transform_points
 from fusion_perception.sensing.observation import Camera, Lidar
 
 # More pixels than this across are lost on the page, and only make it large.
@@ -54,12 +53,10 @@ def _camera_view(frame: JudgedFrame, camera: Camera, each: str) -> str:
     seen = camera.resized(width, height)
 
     def place(center: Floats) -> tuple[float, float] | None:
-        point = torch.from_numpy(center).double()[None]
-        moved = transform_points(seen.extrinsics().double(), point)
-        pixels, in_front = project(moved[None], seen.intrinsics().double()[None])
+        pixels, in_front = seen.project(center[None])
         # Pixel centres lie at whole numbers, and half a pixel from the image's edge.
-        u, v = (pixels[0, 0] + 0.5).tolist()
-        return (u, v) if bool(in_front) and 0 <= u <= width and 0 <= v <= height else None
+        u, v = (pixels[0] + 0.5).tolist()
+        return (u, v) if in_front[0] and 0 <= u <= width and 0 <= v <= height else None
 
     image = frame.image[..., 0] if frame.image.shape[-1] == 1 else frame.image[..., :3]
     drawn = _picture(np.ascontiguousarray(image), width, height) + marked(frame, place, width)
