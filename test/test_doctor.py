@@ -186,6 +186,14 @@ def test_large_images_without_camera_info_are_a_warning(tmp_path, told):
     assert (lacking in text) != told
 
 
+def test_a_camera_info_that_was_latched_once_is_enough(tmp_path):
+    def once(events):
+        return [e for e in events if e.topic != CAMERA_INFO or e.index == 0]
+
+    text, code = examined(bag=record(tmp_path / 'bag', count=30, edit=once))
+    assert code == 0, text
+
+
 def test_pauses_of_a_recording_and_scans_without_returns_are_found(tmp_path):
     def paused(events):
         later = 3 * SECOND

@@ -17,20 +17,18 @@ class Attendance:
 
     def __init__(self) -> None:
         self._heard: dict[str, array[float]] = {}
-        self._last_s = 0.0
 
     def note(self, topic: str, time_s: float) -> None:
         """Note that a message came; times do not go back."""
         self._heard.setdefault(topic, array('d')).append(time_s)
-        self._last_s = time_s
 
-    def notes(self) -> Iterator[str]:
-        """Say, after the last message, where topics were silent."""
+    def notes(self, end_s: float) -> Iterator[str]:
+        """Say where topics were silent until the recording ended."""
         for topic, heard in sorted(self._heard.items()):
             if heard[0] > SILENT_S:
                 yield f'{topic} begins {heard[0]:.1f} s after the recording.'
             yield from _pauses(topic, np.array(heard))
-            if (early := self._last_s - heard[-1]) > SILENT_S:
+            if (early := end_s - heard[-1]) > SILENT_S:
                 yield f'{topic} ends {early:.1f} s before the recording.'
 
 

@@ -47,10 +47,12 @@ def _examine(recording: Recording, topics: Topics, settings: RecordingSettings) 
         if topic is not None:
             streams[topic] = stream
     infos = [] if topics.camera_info is None else [topics.camera_info]
-    begin_ns: int | None = None
+    begin_ns, time_s = None, 0.0
     for recorded in recording.messages([*streams, *infos]):
         begin_ns = recorded.log_ns if begin_ns is None else begin_ns
-        attendance.note(recorded.topic, (recorded.log_ns - begin_ns) / 1e9)
+        time_s = (recorded.log_ns - begin_ns) / 1e9
+        if recorded.topic in streams:  # A camera_info holds on.
+            attendance.note(recorded.topic, time_s)
         message = recording.read(recorded)
         if message is None:
             continue
@@ -73,7 +75,7 @@ def _examine(recording: Recording, topics: Topics, settings: RecordingSettings) 
         camera=None if camera is None else replace(camera, distortion=None),
     )
     wrong = [*diagnose(facts), *watch.scans.findings(settings.points_outside_max)]
-    wrong += [Finding('WARN', note.rstrip('.'), '', _PAUSED) for note in attendance.notes()]
+    wrong += [Finding('WARN', note.rstrip('.'), '', _PAUSED) for note in attendance.notes(time_s)]
     findings = [*_of_recording(recording, topics, watch.image_size), *of_streams(facts, watch)]
     if camera is not None:
         findings += _of_lens(camera)

@@ -104,7 +104,8 @@ class BagPairs:
             if self.timeline.parts(self.now_s, time_s):
                 self.close()
             self.now_s = time_s
-            self._attendance.note(recorded.topic, time_s)
+            if recorded.topic in streams:  # A camera_info holds on.
+                self._attendance.note(recorded.topic, time_s)
             message = self._recording.read(recorded)
             if message is not None and recorded.topic in streams:
                 yield from self._take(streams[recorded.topic], cast('Message', message))
@@ -141,7 +142,7 @@ class BagPairs:
                 f'The stamps jumped back {often} by more than pairing.jump_back_s; the pairing '
                 'began anew.'
             )
-        notes += self._attendance.notes()
+        notes += self._attendance.notes(self.now_s)
         return notes
 
     def about_lens(self) -> list[str]:
