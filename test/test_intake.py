@@ -9,10 +9,9 @@ import pytest
 import torch
 from PIL import Image
 
-from fusion_perception.sensing.camera_info import Calibration, camera_from_info
+from fusion_perception.sensing.decode import stamp_ns
 from fusion_perception.sensing.intake import Intake, Needs, Refused, arrays_of
 from fusion_perception.sensing.lidars import UniformGrid
-from fusion_perception.sensing.observation import Camera, Lens
 from fusion_perception.sensing.pairing import PairingSettings
 from fusion_perception.sensing.rep103 import centers_of, from_rep103, to_rep103
 
@@ -43,8 +42,15 @@ def message(stamp_ns, frame_id, encoding, values):
     )
 
 
+class Prompt(Intake):
+    """Takes in messages that come when they are stamped, but for what is said."""
+
+    def take(self, stream, message, late_ns=0):
+        return super().take(stream, message, stamp_ns(message) + late_ns)
+
+
 def intake(modes=ALL, **pairing):
-    return Intake(Needs('b.safetensors', LIDAR, modes), PairingSettings(**pairing))
+    return Prompt(Needs('b.safetensors', LIDAR, modes), PairingSettings(**pairing))
 
 
 def test_a_pair_comes_out_decoded():
@@ -98,6 +104,43 @@ def test_other_pairing_settings_keep_the_counts():
     assert (counts['received'], counts['used'], counts['pending']) == (2, 1, 0)
 
 
+def feed(taken, cameras_s, lidars_s, arrive_s):
+    """Feed images and scans of these stamps; return what came out, and how many images leapt."""
+    pairs = []
+    for camera_s, lidar_s, at_s in zip(cameras_s, lidars_s, arrive_s, strict=True):
+        pairs += taken.take('camera', image(camera_s * SECOND), (at_s - camera_s) * SECOND)
+        pairs += taken.take('lidar', scan(lidar_s * SECOND), (at_s - lidar_s) * SECOND)
+    lost = taken.ledger.counters()['camera']['dropped']['clock_jump']
+    return [(pair.mode, pair.stamp_ns // SECOND) for pair in pairs], lost
+
+
+def test_a_lone_stamp_far_in_the_future_is_dropped_and_nothing_else_suffers():
+    times = list(range(10, 20))
+    slipped = [time if time != 14 else 1014 for time in times]
+    pairs, lost = feed(intake(slop_s=0.0), slipped, times, times)
+    assert pairs == [('fusion', time) for time in times if time != 14]
+    assert lost == 1
+
+
+def test_a_clock_that_was_set_forward_is_believed_from_its_second_message_on():
+    times = list(range(10, 20))
+    ahead = [time if time < 14 else time + 1000 for time in times]
+    pairs, lost = feed(intake(slop_s=0.0), ahead, ahead, times)
+    assert pairs == [('fusion', stamp) for stamp in ahead if stamp != 1014]
+    assert lost == 1
+
+
+@pytest.mark.parametrize(
+    'arrive_s',
+    [[10, 11, 900], [5000, 5001, 5002], [0, 1, 890]],
+    ids=['both paused', 'played later', 'ahead from the beginning'],
+)
+def test_stamps_that_do_not_leap_into_the_future_may_lie_anywhere(arrive_s):
+    stamps = [10, 11, 900]
+    pairs, lost = feed(intake(slop_s=0.0), stamps, stamps, arrive_s)
+    assert (pairs, lost) == ([('fusion', stamp) for stamp in stamps], 0)
+
+
 def test_a_pair_that_came_to_nothing_is_dropped_after_all():
     taken = intake(slop_s=0.0)
     taken.take('camera', image(SECOND))
@@ -112,77 +155,6 @@ def test_centres_come_back_from_rep103_axes():
     np.testing.assert_array_equal(from_rep103(to_rep103(points)), points)
     ahead = SimpleNamespace(position=SimpleNamespace(x=25.0, y=-1.0, z=2.0))
     assert centers_of(SimpleNamespace(poses=[ahead])).tolist() == [[1.0, 25.0, 2.0]]
-
-
-def camera_info(k, roi=(0, 0, 0, 0), binning=0, d=()):
-    return SimpleNamespace(
-        width=640,
-        height=480,
-        distortion_model='rational_polynomial',
-        d=d,
-        k=k,
-        p=[*RECTIFIED[:3], -70, *RECTIFIED[3:6], 0, 0, 0, 1, 0],
-        roi=SimpleNamespace(x_offset=roi[0], y_offset=roi[1], width=roi[2], height=roi[3]),
-        binning_x=binning,
-        binning_y=binning,
-    )
-
-
-CALIBRATED = [500.0, 0, 320, 0, 510, 240, 0, 0, 1]
-RECTIFIED = [450.0, 0, 310, 0, 460, 250, 0, 0, 1]
-
-
-def test_camera_info_gives_the_intrinsics_and_keeps_the_pose():
-    mounted = Camera()
-    camera = camera_from_info(camera_info(CALIBRATED), mounted)
-    assert (camera.width, camera.fx, camera.fy, camera.cy) == (640, 500, 510, 240)
-    assert camera.T_camera_lidar == mounted.T_camera_lidar
-    with pytest.raises(ValueError, match='no calibration'):
-        camera_from_info(camera_info([0.0] * 9), mounted)
-
-
-def test_what_a_driver_cuts_out_and_bins_is_the_camera_of_its_images():
-    whole = camera_from_info(camera_info(CALIBRATED), Camera())
-    cut = camera_from_info(camera_info(CALIBRATED, (100, 40, 400, 200)), Camera())
-    assert (cut.width, cut.height, cut.cx, cut.cy, cut.fx) == (400, 200, 220, 200, 500)
-    binned = camera_from_info(camera_info(CALIBRATED, binning=2), Camera())
-    assert binned == whole.resized(320, 240)
-
-
-@pytest.mark.parametrize('binning', [0, 2])
-def test_rectified_images_have_the_intrinsics_that_p_begins_with(binning):
-    shown = ((100, 40, 400, 200), binning)
-    rectified = camera_from_info(camera_info(CALIBRATED, *shown), Camera(), 'p')
-    assert rectified == camera_from_info(camera_info(RECTIFIED, *shown), Camera(), 'k')
-    uncalibrated = camera_info(CALIBRATED)
-    uncalibrated.p = [0.0] * 12
-    with pytest.raises(ValueError, match=r'P is zero.*camera_matrix to k'):
-        camera_from_info(uncalibrated, Camera(), 'p')
-
-
-def test_the_lens_is_that_of_images_as_they_leave_the_camera():
-    info = camera_info(CALIBRATED, d=(0.1, -0.2))
-    lens = Lens(model='rational_polynomial', coefficients=(0.1, -0.2))
-    assert camera_from_info(info, Camera(), 'k').lens == lens
-    assert camera_from_info(info, Camera(lens=lens), 'p').lens == Lens()
-    # Without coefficients, or with zeros alone, the model does not matter.
-    assert camera_from_info(camera_info(CALIBRATED, d=(0.0,) * 8), Camera()).lens == Lens()
-    with pytest.raises(ValueError, match=r'camera_info: .*coefficients'):
-        camera_from_info(camera_info(CALIBRATED, d=(float('nan'),)), Camera())
-
-
-def test_two_cameras_by_turns_are_counted_until_one_alone_is_told_of_for_long():
-    calibration = Calibration(Camera())
-    other, third = ([value, *CALIBRATED[1:]] for value in (600.0, 700.0))
-    for k in (CALIBRATED, CALIBRATED, other, third):  # A lens that zooms.
-        assert calibration.take(camera_info(k))
-    assert calibration.returns == 0
-    for k in (other, CALIBRATED, other, CALIBRATED):
-        assert calibration.take(camera_info(k))
-    assert calibration.returns == 3
-    for _ in range(100):
-        assert calibration.take(camera_info(CALIBRATED))
-    assert calibration.returns == 0
 
 
 def cloud(stamp_ns, ranges, shape=None):
@@ -241,8 +213,8 @@ def test_a_compressed_image_serves_as_an_image():
 def test_only_images_that_found_a_partner_are_decoded():
     taken = intake(slop_s=0.0)
     taken.take('camera', compressed(SECOND))
-    for stamp_ns in range(SECOND + 1, SECOND + 9):
-        taken.take('camera', compressed(stamp_ns, whole=False))
+    for late_ns in range(SECOND + 1, SECOND + 9):
+        taken.take('camera', compressed(late_ns, whole=False))
     taken.take('lidar', scan(SECOND + 9))
     (pair,) = taken.take('camera', compressed(SECOND + 9))
     taken.decode(pair)
@@ -288,7 +260,7 @@ def test_whatever_a_decoder_raises_costs_one_message_and_no_more():
     def broken(message):
         raise KeyError(message.encoding)
 
-    taken = Intake(Needs('b', LIDAR, ALL), PairingSettings(), image_fallback=broken)
+    taken = Prompt(Needs('b', LIDAR, ALL), PairingSettings(), image_fallback=broken)
     with pytest.raises(Refused):
         taken.take('camera', image(SECOND, 'bayer_rggb8'))
     assert taken.ledger.counters()['camera']['dropped']['bad_encoding'] == 1
@@ -310,7 +282,7 @@ def test_an_empty_cloud_is_a_scan_that_met_nothing(names):
 
 def test_counts_that_mean_no_return_are_no_ranges():
     counts = np.array([[1000, 65535], [0, 4000]], np.uint16)
-    taken = Intake(Needs('b', LIDAR, ALL), PairingSettings(slop_s=0.0), 0.004, (4000,))
+    taken = Prompt(Needs('b', LIDAR, ALL), PairingSettings(slop_s=0.0), 0.004, (4000,))
     taken.take('camera', image(SECOND))
     (pair,) = taken.take('lidar', message(SECOND, 'lidar', 'mono16', counts))
     np.testing.assert_allclose(pair.lidar.values, [[4, 262.14], [0, 0]], rtol=1e-6)

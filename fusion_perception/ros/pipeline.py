@@ -84,11 +84,12 @@ class Pipeline:
         """Take in a message of a stream. What cannot be decoded is dropped, counted and said."""
         if self._worker is None:
             return  # It left the middleware just before the subscription ended.
-        self.monitor.heard(stream, stamp_ns(message), self._now_ns())
+        now_ns = self._now_ns()
+        self.monitor.heard(stream, stamp_ns(message), now_ns)
         if stream == 'lidar':
             self._lidar_frame = message.header.frame_id
         try:
-            pairs = self.intake.take(stream, message)
+            pairs = self.intake.take(stream, message, now_ns)
         except Refused as fault:
             self._refused(fault)
             return

@@ -36,6 +36,9 @@ from fusion_perception.sensing.pairing import Pair, Pairer, PairingSettings
 Message = ImageMessage | CompressedImageMessage | PointCloudMessage
 Values = NDArray[np.uint8] | NDArray[np.float32]
 
+# A stamp that is suddenly so much further ahead of the time of its arrival is a slip, until the
+# next one is as well; nanoseconds.
+LEAP_NS = 5_000_000_000
 # To decode images of these is to look at the message's own bytes.
 _VIEWS = frozenset({*IMAGE_ENCODINGS, *RANGE_ENCODINGS})
 
@@ -137,6 +140,7 @@ class Intake:
         self._image_fallback, self._range_fallback = image_fallback, range_fallback
         self._given = pairing
         self._trusted: set[Stream] = set()
+        self._ahead_ns: dict[Stream, int] = {}
         self._jumps_before = 0
         self._pairer: Pairer[Frame] = Pairer(self._served(pairing), self.ledger)
 
@@ -150,11 +154,19 @@ class Intake:
         if self._beams is None:
             self._beams = Beams(self._needs.lidar)
 
-    def take(self, stream: Stream, message: Message) -> list[Pair[Frame]]:
+    def take(self, stream: Stream, message: Message, arrived_ns: int) -> list[Pair[Frame]]:
         """Return the pairs that this message completes, in stamp order.
+
+        `arrived_ns` is when it came, by the clock that the stamps are of. A stamp that leaps into
+        the future would pass alone, and end what goes on in the present: it is dropped
+        (clock_jump) unless the one before did so.
 
         Raises Refused for a message that cannot be used, after counting it.
         """
+        if self._leaps(stream, stamp_ns(message) - arrived_ns):
+            self.ledger.receive(stream)
+            self.ledger.drop(stream, 'clock_jump')
+            return []
         frame = Frame(stream, message.header.frame_id, lambda: self._decode(stream, message))
         if stream not in self._trusted or self._takes_no_time(stream, message):
             try:
@@ -220,6 +232,11 @@ class Intake:
             else:
                 self.lose(pair, 'no_partner')
         return usable
+
+    def _leaps(self, stream: Stream, ahead_ns: int) -> bool:
+        """Say whether a stamp lies in the future, and much further than the one before."""
+        before, self._ahead_ns[stream] = self._ahead_ns.get(stream, ahead_ns), ahead_ns
+        return ahead_ns > LEAP_NS and ahead_ns - before > LEAP_NS
 
     def _takes_no_time(self, stream: Stream, message: Message) -> bool:
         """Say whether a message is soon decoded, or refused."""

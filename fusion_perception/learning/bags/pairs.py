@@ -108,7 +108,8 @@ class BagPairs:
                 self._attendance.note(recorded.topic, time_s)
             message = self._recording.read(recorded)
             if message is not None and recorded.topic in streams:
-                yield from self._take(streams[recorded.topic], cast('Message', message))
+                stream = streams[recorded.topic]
+                yield from self._take(stream, cast('Message', message), recorded.log_ns)
             elif message is not None and not self._calibrated_by(message):
                 # As on the robot, the last one that could be used counts on.
                 self._infos_unusable += 1
@@ -149,9 +150,9 @@ class BagPairs:
         """Say, after the last pair, where a lens bent images unlike those of the training."""
         return [] if self._bent is None else [str(finding) for finding in of_lens(self._bent)]
 
-    def _take(self, stream: Stream, message: Message) -> Iterator[BagPair]:
+    def _take(self, stream: Stream, message: Message, arrived_ns: int) -> Iterator[BagPair]:
         try:
-            pairs = self.intake.take(stream, message)
+            pairs = self.intake.take(stream, message, arrived_ns)
         except Refused as fault:
             self._note(fault)
         else:

@@ -1,0 +1,79 @@
+"""A camera_info tells the camera of its images: whole or cut out, rectified or not."""
+
+from types import SimpleNamespace
+
+import pytest
+
+from fusion_perception.sensing.camera_info import Calibration, camera_from_info
+from fusion_perception.sensing.observation import Camera, Lens
+
+
+def camera_info(k, roi=(0, 0, 0, 0), binning=0, d=()):
+    return SimpleNamespace(
+        width=640,
+        height=480,
+        distortion_model='rational_polynomial',
+        d=d,
+        k=k,
+        p=[*RECTIFIED[:3], -70, *RECTIFIED[3:6], 0, 0, 0, 1, 0],
+        roi=SimpleNamespace(x_offset=roi[0], y_offset=roi[1], width=roi[2], height=roi[3]),
+        binning_x=binning,
+        binning_y=binning,
+    )
+
+
+CALIBRATED = [500.0, 0, 320, 0, 510, 240, 0, 0, 1]
+RECTIFIED = [450.0, 0, 310, 0, 460, 250, 0, 0, 1]
+
+
+def test_camera_info_gives_the_intrinsics_and_keeps_the_pose():
+    mounted = Camera()
+    camera = camera_from_info(camera_info(CALIBRATED), mounted)
+    assert (camera.width, camera.fx, camera.fy, camera.cy) == (640, 500, 510, 240)
+    assert camera.T_camera_lidar == mounted.T_camera_lidar
+    with pytest.raises(ValueError, match='no calibration'):
+        camera_from_info(camera_info([0.0] * 9), mounted)
+
+
+def test_what_a_driver_cuts_out_and_bins_is_the_camera_of_its_images():
+    whole = camera_from_info(camera_info(CALIBRATED), Camera())
+    cut = camera_from_info(camera_info(CALIBRATED, (100, 40, 400, 200)), Camera())
+    assert (cut.width, cut.height, cut.cx, cut.cy, cut.fx) == (400, 200, 220, 200, 500)
+    binned = camera_from_info(camera_info(CALIBRATED, binning=2), Camera())
+    assert binned == whole.resized(320, 240)
+
+
+@pytest.mark.parametrize('binning', [0, 2])
+def test_rectified_images_have_the_intrinsics_that_p_begins_with(binning):
+    shown = ((100, 40, 400, 200), binning)
+    rectified = camera_from_info(camera_info(CALIBRATED, *shown), Camera(), 'p')
+    assert rectified == camera_from_info(camera_info(RECTIFIED, *shown), Camera(), 'k')
+    uncalibrated = camera_info(CALIBRATED)
+    uncalibrated.p = [0.0] * 12
+    with pytest.raises(ValueError, match=r'P is zero.*camera_matrix to k'):
+        camera_from_info(uncalibrated, Camera(), 'p')
+
+
+def test_the_lens_is_that_of_images_as_they_leave_the_camera():
+    info = camera_info(CALIBRATED, d=(0.1, -0.2))
+    lens = Lens(model='rational_polynomial', coefficients=(0.1, -0.2))
+    assert camera_from_info(info, Camera(), 'k').lens == lens
+    assert camera_from_info(info, Camera(lens=lens), 'p').lens == Lens()
+    # Without coefficients, or with zeros alone, the model does not matter.
+    assert camera_from_info(camera_info(CALIBRATED, d=(0.0,) * 8), Camera()).lens == Lens()
+    with pytest.raises(ValueError, match=r'camera_info: .*coefficients'):
+        camera_from_info(camera_info(CALIBRATED, d=(float('nan'),)), Camera())
+
+
+def test_two_cameras_by_turns_are_counted_until_one_alone_is_told_of_for_long():
+    calibration = Calibration(Camera())
+    other, third = ([value, *CALIBRATED[1:]] for value in (600.0, 700.0))
+    for k in (CALIBRATED, CALIBRATED, other, third):  # A lens that zooms.
+        assert calibration.take(camera_info(k))
+    assert calibration.returns == 0
+    for k in (other, CALIBRATED, other, CALIBRATED):
+        assert calibration.take(camera_info(k))
+    assert calibration.returns == 3
+    for _ in range(100):
+        assert calibration.take(camera_info(CALIBRATED))
+    assert calibration.returns == 0
