@@ -26,7 +26,7 @@ from fusion_perception.models.bundle import load_bundle
 from fusion_perception.ros.messages import centers_message, header_message
 from fusion_perception.ros.witness import Bag, Witness
 from fusion_perception.sensing.ledger import CAUSES
-from fusion_perception.stopping import terminable, undisturbed
+from fusion_perception.stopping import STOPPING, terminable, undisturbed
 
 pytestmark = pytest.mark.ros
 
@@ -168,6 +168,15 @@ def test_a_sensor_that_dies_ends_the_demo_with_its_last_words(tmp_path):
     assert not (out / 'summary.json').exists()
 
 
+@pytest.fixture
+def heeded():
+    """Heed what ends a process, and let children do so, even where tests run under nohup."""
+    before = {number: signal.signal(number, signal.SIG_DFL) for number in STOPPING}
+    yield
+    for number, former in before.items():
+        signal.signal(number, former)
+
+
 @pytest.mark.parametrize(
     ('by', 'code'),
     [
@@ -177,6 +186,7 @@ def test_a_sensor_that_dies_ends_the_demo_with_its_last_words(tmp_path):
     ],
     ids=lambda value: getattr(value, 'name', None),
 )
+@pytest.mark.usefixtures('heeded')
 def test_a_demo_leaves_no_process_behind_whatever_signal_ends_it(tmp_path, by, code):
     out, said = tmp_path / 'out', tmp_path / 'stderr'
     command = [sys.executable, '-m', 'fusion_perception.cli', 'demo', '--out', out]
@@ -195,7 +205,8 @@ def test_a_demo_leaves_no_process_behind_whatever_signal_ends_it(tmp_path, by, c
     assert 'Traceback' not in said.read_text() + (out / 'fusion_node.log').read_text()
 
 
-@pytest.mark.parametrize('number', [signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT])
+@pytest.mark.usefixtures('heeded')
+@pytest.mark.parametrize('number', STOPPING)
 def test_a_signal_stops_a_command_unless_it_is_ignored_as_nohup_wants_it(number):
     with pytest.raises(KeyboardInterrupt, match=number.name), terminable():
         with undisturbed():
