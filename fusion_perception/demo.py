@@ -8,7 +8,7 @@ import math
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
@@ -25,7 +25,7 @@ from fusion_perception.learning.plots import scene_figure, write_png
 from fusion_perception.learning.run import versions
 from fusion_perception.models.bundle import Bundle, load_bundle
 from fusion_perception.runtime import Device
-from fusion_perception.sensing.ledger import StreamCounts
+from fusion_perception.sensing.ledger import Stream, StreamCounts, fates_of
 from fusion_perception.sensing.rig import TASK_CLASSES
 from fusion_perception.simulation.motion import FASTEST_HZ, LiveSettings
 from fusion_perception.stopping import terminable, undisturbed
@@ -235,7 +235,7 @@ def _report(witness: Witness, bundle: Bundle, settings: DemoSettings) -> str:
     scores = score(torch.from_numpy(predicted), torch.from_numpy(truth), classes)
     values = [] if witness.status is None else witness.status.values
     latency_ms = spread([judged.latency_ms for judged in witness.judged])
-    streams = cast('dict[str, StreamCounts]', streams_of(values))
+    streams = cast('dict[Stream, StreamCounts]', streams_of(values))
     missed = witness.missed()
     modes = {mode: int(count) for mode, count in group(values, 'modes').items()}
     summary = {
@@ -264,16 +264,6 @@ def _report(witness: Witness, bundle: Bundle, settings: DemoSettings) -> str:
         f'{scores.scenes} predictions judged: mean error {scores.error_m.mean:.3f} m, '
         f'{near:.0%} of the centres within 0.5 m; stamp to arrival p50 {latency_ms["p50"]:.1f} '
         f'ms, p99 {latency_ms["p99"]:.1f} ms; {missed} scans in between without a prediction.\n'
-        f'{_fates(streams)}\n'
+        f'{fates_of(streams)}\n'
         f'{out}: summary.json, scene.png, bag/, sensor_sim.log, fusion_node.log'
     )
-
-
-def _fates(streams: Mapping[str, StreamCounts]) -> str:
-    """Say what became of the messages that reached the node."""
-    told = []
-    for stream, counts in streams.items():
-        fates = {'used': counts['used'], 'pending': counts['pending'], **counts['dropped']}
-        words = ', '.join(f'{n} {fate}' for fate, n in fates.items() if n or fate == 'used')
-        told.append(f'{stream}: {counts["received"]} received = {words}')
-    return '; '.join(told)

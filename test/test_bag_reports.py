@@ -14,7 +14,7 @@ from fusion_perception.learning.bag import outcome_of
 from fusion_perception.learning.bags.settings import BagSettings
 from fusion_perception.learning.bags.timeline import MOST_BINS, Timeline
 from fusion_perception.learning.evaluation import EvaluateSettings, evaluate
-from fusion_perception.learning.to_bag import TRUTH
+from fusion_perception.learning.to_bag import IMAGE, TRUTH
 from fusion_perception.models.bundle import load_bundle
 from fusion_perception.runtime import Runtime
 from fusion_perception.sensing.ledger import CAUSES
@@ -56,6 +56,14 @@ def test_a_bag_that_is_read_stays_as_it_is(tmp_path, report):
     before = {p: (p.read_bytes(), p.stat().st_mtime_ns) for p in bag.iterdir()}
     report(bag)
     assert {p: (p.read_bytes(), p.stat().st_mtime_ns) for p in bag.iterdir()} == before
+
+
+def test_what_became_of_the_messages_is_said_beside_the_scores(tmp_path, report):
+    def without_some(events):
+        return [event for event in events if event.topic != IMAGE or event.index != 2]
+
+    _, (said, _) = report(record(tmp_path / 'bag', 5, edit=without_some))
+    assert 'camera: 4 received = 4 used; lidar: 5 received = 4 used, 1 no_partner.' in said
 
 
 @pytest.mark.slow

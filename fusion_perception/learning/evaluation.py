@@ -35,6 +35,7 @@ from fusion_perception.learning.reports.folder import made_beforehand
 from fusion_perception.learning.run import versions
 from fusion_perception.models.bundle import Bundle, load_bundle
 from fusion_perception.runtime import Device, EngineChoice, Precision, Runtime
+from fusion_perception.sensing.ledger import fates_of
 from fusion_perception.sensing.recording_files import check_is_outside, find_recordings
 
 BROKEN = 3  # The exit code when a limit is broken.
@@ -153,6 +154,8 @@ def in_short(
             f'MSE {scores.mse:.4f} m2.'
         ]
     lines[0] += f' Open {settings.out / PAGE}'
+    if evidence.runs:
+        lines.append(f'{fates_of(evidence.streams)}.')
     for key in ('warnings', 'unread'):
         lines += cast('list[str]', evidence.about.get(key, []))
     failed = cast('dict[str, str]', evidence.about.get('failed', {}))

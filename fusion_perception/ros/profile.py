@@ -34,6 +34,7 @@ from fusion_perception.ros.monitor import Window
 from fusion_perception.ros.node_settings import NodeSettings, Threads
 from fusion_perception.ros.pipeline import Pipeline
 from fusion_perception.runtime import Device, EngineChoice
+from fusion_perception.sensing.ledger import fates_of
 from fusion_perception.sensing.observation import Mode
 from fusion_perception.sensing.settings import Settings
 from fusion_perception.simulation.motion import FASTEST_HZ
@@ -214,18 +215,17 @@ def as_markdown(settings: ProfileSettings, runs: list[dict[str, Any]]) -> str:
         f'Both sensors at {settings.hz:g} Hz, {settings.bundle} by {settings.engine}, '
         f'{settings.seconds:g} s each.',
         '',
-        '| executor | threads | predictions/s | latency p50 | p95 | p99 | max | cores | camera '
-        '| LiDAR |',
-        '| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | --- | --- |',
+        '| executor | threads | predictions/s | latency p50 | p95 | p99 | max | cores | messages '
+        '|',
+        '| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | --- |',
     ]
     for run in runs:
         latency = ' | '.join(
             f'{run["latency_ms"][key]:.2f} ms' for key in ('p50', 'p95', 'p99', 'max')
         )
-        told = ' | '.join(_told(run['streams'][stream]) for stream in ('camera', 'lidar'))
         lines.append(
             f'| {run["executor"]} | {run["threads"]} | {run["predictions_per_s"]:.1f} | {latency} '
-            f'| {run["cpu_cores"]:.2f} | {told} |'
+            f'| {run["cpu_cores"]:.2f} | {fates_of(run["streams"])} |'
         )
     lines += [
         '',
@@ -261,14 +261,6 @@ def _accounted(counts: Any) -> bool:
     """Say whether everything was used or dropped, once the node has ended."""
     lost = sum(counts['dropped'].values())
     return bool(counts['received'] == counts['used'] + lost and not counts['pending'])
-
-
-def _told(counts: Any) -> str:
-    lost = ', '.join(f'{n} {cause}' for cause, n in counts['dropped'].items() if n)
-    return (
-        f'{counts["received"]} = {counts["used"]} used + {counts["pending"]} pending'
-        f'{" + " + lost if lost else ""}'
-    )
 
 
 def _summary(values: list[float], predictions: int) -> dict[str, float]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Mapping
 from typing import Literal, TypedDict, get_args
 
 Stream = Literal['camera', 'lidar']
@@ -30,6 +31,16 @@ class StreamCounts(TypedDict):
     used: int
     pending: int
     dropped: dict[str, int]
+
+
+def fates_of(streams: Mapping[Stream, StreamCounts]) -> str:
+    """Say what became of the messages of each stream, and how many there were."""
+    told = []
+    for stream, counts in streams.items():
+        fates = {'used': counts['used'], 'pending': counts['pending'], **counts['dropped']}
+        words = ', '.join(f'{n} {fate}' for fate, n in fates.items() if n or fate == 'used')
+        told.append(f'{stream}: {counts["received"]} received = {words}')
+    return '; '.join(told)
 
 
 class Ledger:
