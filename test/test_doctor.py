@@ -18,6 +18,7 @@ from fusion_perception.models import build
 from fusion_perception.models.bundle import load_bundle, save_bundle
 from fusion_perception.sensing.finding import Finding
 from fusion_perception.sensing.lidars import UniformGrid
+from fusion_perception.sensing.message_types import known_types
 from fusion_perception.sensing.pairing import PairingSettings
 from fusion_perception.sensing.rig import Rig
 
@@ -192,6 +193,25 @@ def test_a_camera_info_that_was_latched_once_is_enough(tmp_path):
 
     text, code = examined(bag=record(tmp_path / 'bag', count=30, edit=once))
     assert code == 0, text
+
+
+@pytest.mark.parametrize('simulated', [False, True])
+def test_stamps_ahead_of_the_recorder_are_of_another_clock_but_in_a_simulation(
+    tmp_path, simulated
+):
+    seen, clock = frames(8, 10), 'rosgraph_msgs/msg/Clock'
+    types = known_types().types
+    with BagWriter(tmp_path / 'bag') as bag:
+        for index in range(8):
+            noted_ns = at(index) - SECOND // 2
+            bag.ranges(RANGES, at(index), seen.ranges[index].numpy(), log_ns=noted_ns)
+            bag.image(IMAGE, at(index), seen.images[index].numpy(), log_ns=noted_ns)
+        if simulated:
+            now = types['builtin_interfaces/msg/Time'](sec=at(0) // SECOND, nanosec=0)
+            bag.write('/clock', clock, at(0), types[clock](clock=now))
+    text, code = examined(bag=tmp_path / 'bag')
+    assert code == (not simulated), text
+    assert ('lie 0.500 s ahead of the clock' in text) != simulated
 
 
 def test_pauses_of_a_recording_and_scans_without_returns_are_found(tmp_path):

@@ -69,6 +69,8 @@ def _examine(recording: Recording, topics: Topics, settings: RecordingSettings) 
         camera = CameraFacts.of(info, USUAL, watch.image_size, calibration)
     facts = Facts(
         inputs=watch.inputs(sources, heard, {}, {}, {}),
+        # A recorder notes the times of a simulation as they stood, which goes on in steps.
+        simulated='/clock' in recording.topics,
         pairs=watch.pairs,
         pairing=settings.pairing,
         # With which lens a bundle learned is not known here.
