@@ -9,7 +9,8 @@ import torch
 from PIL import Image
 
 from fusion_perception import cli
-from fusion_perception.learning.data.folder import DataFolder, in_threads, read_image
+from fusion_perception.learning.data.folder import DataFolder, read_image
+from fusion_perception.learning.data.in_threads import in_threads
 from fusion_perception.learning.dataset import read_folder
 from fusion_perception.learning.simulate import SimulateSettings, simulate, write_folder
 from fusion_perception.sensing.lidars import UniformGrid, lidar_from_tables

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from pydantic import Field
 from tqdm import tqdm
 
-from fusion_perception.learning.data.folder import in_threads
 from fusion_perception.learning.data.folder_writing import FolderWriter
+from fusion_perception.learning.data.in_threads import in_threads
 from fusion_perception.learning.sensor import SensorSettings, sensor_of
 from fusion_perception.sensing.observation import Lens, Lidar
 from fusion_perception.sensing.rig import TASK_CLASSES, Rig, Task

@@ -8,9 +8,7 @@ radians; `sensor.yaml` the rig, optional.
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
 from io import BytesIO
@@ -22,8 +20,9 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from fusion_perception.cores import usable_cores
+from fusion_perception.learning.data.in_threads import in_threads
 from fusion_perception.learning.data.labels import check_labels, read_positions
+from fusion_perception.learning.data.numbered import Numbered
 from fusion_perception.learning.data.plain_files import plain_npy, plain_png
 from fusion_perception.sensing.lidars import lidar_from_tables
 from fusion_perception.sensing.observation import Lidar
@@ -33,8 +32,6 @@ log = logging.getLogger(__name__)
 
 IMAGES, RANGES, DISTANCES = ('rgb', '.png'), ('lidar', '.npy'), ('distance', '.npy')
 LABELS, RIG = 'positions.csv', 'sensor.yaml'
-# Enough to keep a disk busy; more only wait for each other.
-THREADS = min(8, usable_cores())
 # Pillow knows more modes; these become RGBA without losing or inventing anything.
 IMAGE_MODES = ('1', 'L', 'LA', 'P', 'RGB', 'RGBA')
 
@@ -51,20 +48,6 @@ class Scene:
     ranges: NDArray[np.float32]
     distance: NDArray[np.float32] | None
     centers: NDArray[np.float64]
-
-
-@dataclass(frozen=True)
-class Numbered:
-    """The files of one kind, by the number of their scene."""
-
-    folder: Path
-    names: tuple[str, ...]
-
-    def __len__(self) -> int:
-        return len(self.names)
-
-    def __getitem__(self, index: int) -> Path:
-        return self.folder / self.names[index]
 
 
 @dataclass(frozen=True)
@@ -99,7 +82,7 @@ class DataFolder:
                 '--count 1000`.'
             )
         classes, positions = read_positions(path / LABELS)
-        images, ranges = _numbered(path, *IMAGES), _numbered(path, *RANGES)
+        images, ranges = Numbered.among(path, *IMAGES), Numbered.among(path, *RANGES)
         counts = {'images in rgb': len(images), 'range images in lidar': len(ranges)}
         if set(counts.values()) != {len(positions)}:
             found = ', '.join(f'{count} {what}' for what, count in counts.items())
@@ -288,58 +271,6 @@ def read_ranges(path: Path, what: str = 'range image') -> NDArray[np.float32]:
         )
         raise ValueError(f'{path} holds {found}; a {what} is (R, C) float metres.')
     return values.astype(np.float32, copy=False)
-
-
-def in_threads(work: Callable[[int], None], count: int) -> None:
-    """Call work(0) ... work(count - 1) from several threads; raise what the first call raised.
-
-    A failure stops the others at their next scene.
-    """
-    failed: list[int] = []
-
-    def stride(start: int) -> None:
-        for index in range(start, count, THREADS):
-            if failed:
-                return
-            try:
-                work(index)
-            except BaseException:
-                failed.append(index)
-                raise
-
-    with ThreadPoolExecutor(THREADS) as pool:
-        try:
-            for done in [pool.submit(stride, start) for start in range(THREADS)]:
-                done.result()
-        except KeyboardInterrupt:
-            failed.append(-1)
-            raise
-
-
-def _numbered(path: Path, kind: str, suffix: str) -> Numbered:
-    folder = path / kind
-    if not folder.is_dir():
-        raise FileNotFoundError(
-            f'{path} has no folder {kind}. A data folder holds {kind}/0000{suffix} and so on.'
-        )
-    files: dict[int, str] = {}
-    for name in os.listdir(folder):  # noqa: PTH208  A third of the time.
-        stem = name.removesuffix(suffix)
-        if stem == name or not stem.isascii() or not stem.isdigit():
-            continue
-        number = int(stem)
-        if number in files:
-            raise ValueError(
-                f'{folder} holds scene {number} twice: {files[number]} and {name}. Delete one.'
-            )
-        files[number] = name
-    for number in range(len(files)):
-        if number not in files:
-            raise FileNotFoundError(
-                f'{folder}/{number:04d}{suffix} is missing among {len(files)} files. Scenes are '
-                'numbered from 0 without gaps, as the rows of positions.csv: restore it.'
-            )
-    return Numbered(folder, tuple(files[number] for number in range(len(files))))
 
 
 def _size(image: tuple[int, ...]) -> str:
