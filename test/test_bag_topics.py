@@ -2,8 +2,9 @@
 
 import json
 
+import numpy as np
 import pytest
-from recordings import at, frames
+from recordings import at, cloud, frames
 from small_bundles import small_bundle
 
 from fusion_perception.doctor import DoctorSettings, doctor
@@ -93,6 +94,38 @@ def test_of_two_camera_infos_the_one_beside_the_images_is_taken(tmp_path, report
     said = report(tmp_path / 'bag')
     assert said['bags'][0]['topics']['camera_info'] == '/left/camera_info'
     assert not any('camera_info' in sentence for sentence in said['unread'])
+
+
+@pytest.mark.parametrize('image', ['/image_left', '/image_right', '/image_rear'])
+def test_of_camera_infos_beside_each_other_the_one_with_the_words_of_the_image_is_taken(
+    tmp_path, report, image
+):
+    seen = frames(4, 10)
+    with BagWriter(tmp_path / 'bag') as bag:
+        for side in ('left', 'right'):
+            bag.camera_info(f'/camera_info_{side}', at(0), Rig().camera)
+        bag.image(image, at(0), seen.images[0].numpy())
+        bag.ranges(RANGES, at(0), seen.ranges[0].numpy())
+    said = report(tmp_path / 'bag')
+    taken = {'/image_left': '/camera_info_left', '/image_right': '/camera_info_right'}.get(image)
+    assert said['bags'][0]['topics']['camera_info'] == taken
+    undecided = '2 topics could be the camera_info (/camera_info_left, /camera_info_right)'
+    assert any(one.startswith(undecided) for one in said['unread']) == (taken is None)
+
+
+@pytest.mark.parametrize('has_cloud', [True, False])
+def test_the_depth_of_a_camera_is_taken_for_ranges_only_where_nothing_else_is(
+    tmp_path, report, has_cloud
+):
+    seen, depth = frames(1, 10), '/camera/depth/image_rect_raw'
+    with BagWriter(tmp_path / 'bag') as bag:
+        bag.image('/camera/color/image_raw', at(0), seen.images[0].numpy())
+        bag.ranges(depth, at(0), seen.ranges[0].numpy())
+        if has_cloud:
+            points = cloud(at(0), np.array([[25.0, 0.0, 0.0]]))
+            bag.write('/lidar/points', 'sensor_msgs/msg/PointCloud2', at(0), points)
+    topics = report(tmp_path / 'bag')['bags'][0]['topics']
+    assert topics['ranges'] == ('/lidar/points' if has_cloud else depth)
 
 
 def test_the_doctor_names_them_and_examines_the_rest(two_truths, two_infos):

@@ -65,15 +65,22 @@ def test_the_lens_is_that_of_images_as_they_leave_the_camera():
         camera_from_info(camera_info(CALIBRATED, d=(float('nan'),)), Camera())
 
 
-def test_two_cameras_by_turns_are_counted_until_one_alone_is_told_of_for_long():
-    calibration = Calibration(Camera())
-    other, third = ([value, *CALIBRATED[1:]] for value in (600.0, 700.0))
-    for k in (CALIBRATED, CALIBRATED, other, third):  # A lens that zooms.
-        assert calibration.take(camera_info(k))
-    assert calibration.returns == 0
-    for k in (other, CALIBRATED, other, CALIBRATED):
-        assert calibration.take(camera_info(k))
-    assert calibration.returns == 3
-    for _ in range(100):
-        assert calibration.take(camera_info(CALIBRATED))
-    assert calibration.returns == 0
+@pytest.mark.parametrize('count', [2, 3])
+def test_cameras_by_turns_are_counted_until_one_alone_is_told_of_for_long(count):
+    calibration, now_ns = Calibration(Camera()), 10**18
+    focal_lengths = [500.0, 600.0, 700.0][:count]
+
+    def told(focal_length, in_s=0.1):
+        nonlocal now_ns
+        now_ns += round(in_s * 1e9)
+        assert calibration.take(camera_info([focal_length, *CALIBRATED[1:]]), now_ns)
+        return calibration.returns(now_ns)
+
+    # A lens that zooms, and back once.
+    assert [told(each) for each in (*focal_lengths, *focal_lengths)][:count] == [0] * count
+    assert max(told(each) for each in 3 * focal_lengths) >= 3
+    # Equal messages need not come: a node hears of changes alone.
+    now_ns += 61 * 10**9
+    assert calibration.returns(now_ns) == 0
+    # An intruder every five seconds.
+    assert max(told(each, in_s) for _ in range(8) for each, in_s in ((500, 4.9), (800, 0.1))) >= 3

@@ -115,7 +115,9 @@ def test_a_torn_packed_file_is_written_again(folder: Path, share: float) -> None
     assert (folder / PACKED).stat().st_size == len(content)
 
 
-@pytest.mark.parametrize('about', [{}, {'state': '{"of": "another version"}'}, {'state': '1'}])
+@pytest.mark.parametrize(
+    'about', [{}, {'state': '{"of": "another version"}'}, {'state': '1'}, {'rig': '{"other": 1}'}]
+)
 def test_a_packed_file_of_another_version_is_written_again(folder: Path, about: dict) -> None:
     first = read_folder(folder)
     # Not into the file that is mapped, as some versions of safetensors would write.

@@ -1,6 +1,7 @@
 """The node hears camera_info however it is published, and says what it took from it."""
 
 import contextlib
+from functools import partial
 from itertools import count
 
 import pytest
@@ -8,6 +9,7 @@ import pytest
 pytest.importorskip('rclpy', reason='needs rclpy: pip install .[ros]')
 
 from rclpy.event_handler import PublisherEventCallbacks
+from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, QoSProfile, qos_profile_sensor_data
 from ros_graph import Probe, ros, spinning, wait_until
 from sensor_msgs.msg import CameraInfo
@@ -125,6 +127,32 @@ def test_the_doctor_knows_a_camera_info_that_the_node_alone_has_heard(probe):
     assert code == 1
     assert '/camera_info is not of these images: it tells of 640x360 pixels' in text
     assert text.count('/camera_info') == 1, text
+
+
+def test_two_publishers_of_camera_info_that_differ_are_named_together(tmp_path):
+    path = small_bundle(tmp_path)
+    with ros('-p', f'bundle:={path}', '-p', 'device:=cpu'):
+        node, probe, other = FusionNode(), Probe(), Node('other_camera')
+        publishers = [
+            each.create_publisher(CameraInfo, 'camera_info', 10) for each in (probe, other)
+        ]
+        node.start()
+        with spinning(node, probe, other):
+            probe.wait_for_node()
+            wait_until(lambda: all(p.get_subscription_count() for p in publishers), 'the node')
+            # Of two that come at once the node hears the last.
+            for publisher, focal, period_s in zip(publishers, (70, 90), (0.1, 0.13), strict=True):
+                told = info(Camera(fx=focal))
+                probe.create_timer(period_s, partial(publisher.publish, told))
+            probe.create_timer(0.05, lambda: probe.publish(probe.get_clock().now().nanoseconds))
+            words = 'tells of two cameras by turns: /other_camera and /probe publish there'
+            wait_until(
+                lambda: any(words in said.message for said in probe.diagnostics), 'the cause'
+            )
+        node.finish()
+        node.destroy_node()
+        probe.destroy_node()
+        other.destroy_node()
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ pytest.importorskip('rclpy', reason='needs rclpy: pip install .[ros]')
 from geometry_msgs.msg import PoseArray
 from rclpy.lifecycle import LifecycleNode
 from rclpy.qos import DurabilityPolicy, QoSProfile, qos_profile_sensor_data
-from ros_graph import Probe, ros, spinning
+from ros_graph import Probe, ros, spinning, wait_until
 from sensor_msgs.msg import Image, PointCloud2
 from small_bundles import small_bundle
 from std_msgs.msg import Header
@@ -20,6 +20,8 @@ from fusion_perception.doctor import DoctorSettings, doctor
 from fusion_perception.ros.clouds import cloud_message
 from fusion_perception.ros.fusion_node import FusionNode
 from fusion_perception.ros.messages import as_data, header_message, range_message
+from fusion_perception.ros.node_status import camera_facts, scan_facts
+from fusion_perception.sensing.facts import ScanFacts, Source
 
 pytestmark = pytest.mark.ros
 PERIOD_S = 0.07
@@ -157,6 +159,32 @@ def test_clouds_and_compressed_images_are_expected_where_the_node_is_set_to_them
         node.finish()
         node.destroy_node()
         probe.destroy_node()
+
+
+def test_a_node_whose_model_needs_one_sensor_misses_no_other(tmp_path):
+    with ros('-p', f'bundle:={small_bundle(tmp_path, "rgb")}'):
+        node, probe = FusionNode(), Probe()
+        node.start()
+        with spinning(node, probe):
+            wait_until(probe.images.get_subscription_count, 'the node to subscribe')
+            probe.destroy_publisher(probe.ranges)
+            with Sensors(probe, camera=True):
+                wait_until(lambda: len(probe.centers) > 30, 'two seconds of output')
+                text, code = examined()
+            assert code == 0, text
+            assert probe.diagnostics[-1].level == b'\0', probe.diagnostics[-1].message
+        node.finish()
+        node.destroy_node()
+        probe.destroy_node()
+
+
+def test_what_a_node_of_another_version_leaves_out_is_not_known():
+    info = Source('/camera_info', 'sensor_msgs/msg/CameraInfo')
+    told = {'trained_image_size': '64x64', 'camera_info.size': '640x480', 'returns': '0.5'}
+    camera = camera_facts(told, info)
+    assert (camera.told, camera.distortion, camera.returns) == ((640, 480), None, 0)
+    assert scan_facts({**told, 'points_outside': '3'}) == ScanFacts(0.5)
+    assert camera_facts({}, info) is None and scan_facts({}) is None
 
 
 def test_without_any_fusion_node_it_says_where_it_looked():

@@ -105,7 +105,8 @@ def test_zero_stamps_are_named(probe):
     assert wait_until(unstamped, 'the reason')
 
 
-def test_simulated_time_that_stops_is_named_by_node_and_doctor(tmp_path):
+@pytest.mark.parametrize('paused', [False, True], ids=['ended', 'paused'])
+def test_simulated_time_that_stops_is_named_by_node_and_doctor(tmp_path, paused):
     with graph(small_bundle(tmp_path), '-p', 'use_sim_time:=true') as probe:
         clock = probe.create_publisher(Clock, '/clock', 1)
         now = Time(sec=1000)
@@ -116,6 +117,8 @@ def test_simulated_time_that_stops_is_named_by_node_and_doctor(tmp_path):
             return said(probe, 'Nothing arrives') and not said(probe, 'The time stands still')
 
         assert wait_until(tick, 'the time to go on')
+        if paused:  # The same time again and again.
+            probe.create_timer(0.05, lambda: clock.publish(Clock(clock=now)))
         wait_until(lambda: said(probe, 'The time stands still', 'is paused'), 'the reason')
         text, _ = doctor(DoctorSettings(live=True, seconds=3.5))
         assert 'The time stands still' in text

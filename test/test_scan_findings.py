@@ -9,8 +9,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from recordings import CAMERA_INFO, IMAGE, RANGES, SECOND, TRUTH, at, cloud, frames, record
-from small_bundles import small_bundle
+from small_bundles import CONFIGS, small_bundle
 
+from fusion_perception.doctor import DoctorSettings, doctor
 from fusion_perception.learning.bag import run_bag
 from fusion_perception.learning.bags.settings import BagSettings
 from fusion_perception.learning.bags.writing import BagWriter
@@ -19,12 +20,14 @@ from fusion_perception.models.bundle import load_bundle
 from fusion_perception.runtime import Runtime
 from fusion_perception.sensing.facts import ScanFacts
 from fusion_perception.sensing.lidars import UniformGrid
+from fusion_perception.sensing.pairing import PairingSettings
 from fusion_perception.sensing.rep103 import to_rep103
 from fusion_perception.sensing.rig import Rig
 from fusion_perception.sensing.scan_findings import ScanTally, of_scan
 
 pytestmark = pytest.mark.usefixtures('one_thread')
 COUNT = 4
+SLOW = PairingSettings(allow_single=False, queue_size=100)
 LIDAR = UniformGrid().lidar()
 
 
@@ -50,22 +53,28 @@ def test_more_points_beside_every_beam_than_allowed_are_a_warning(outside, named
         (ScanFacts(0.0), 'range image', 'range_scale'),
         (ScanFacts(0.0, 0), 'holds no points', 'covered'),
         (ScanFacts(0.0, 1200), 'all 1,200 points', 'in metres'),
+        # More may lie beside the beams than the limit of here.
+        (ScanFacts(0.0, 1200, 12), 'all 1,188 points', 'in metres'),
+        (ScanFacts(0.0, 1200, 1200), 'none of the 1,200 points', 'frame of the cloud'),
     ],
 )
 def test_an_empty_scene_has_the_cause_of_what_the_lidar_sends(scan, cause, remedy):
-    (found,) = of_scan(scan, 0.02)
+    (found,) = of_scan(scan, 1.0)
     assert found.symptom == 'The scene is empty'
     assert cause in found.cause and remedy in found.remedy
     assert ('range_scale' in found.remedy) == (scan.points is None)
 
 
-def test_empty_scans_among_others_are_counted():
+@pytest.mark.parametrize(
+    ('empty', 'others', 'named'), [(3, 5, True), (2, 5, False), (11, 989, True), (10, 990, False)]
+)
+def test_more_than_a_few_empty_scans_among_others_are_counted(empty, others, named):
     tally = ScanTally()
     assert not list(tally.findings(0.02))
-    for returns in (0.0, 0.4, 0.4):
+    for returns in (*[0.0] * empty, *[0.4] * others):
         tally.add(ScanFacts(returns))
-    (found,) = tally.findings(0.02)
-    assert found.symptom == '1 of 3 scans are empty'
+    symptoms = [finding.symptom for finding in tally.findings(0.02)]
+    assert symptoms == ([f'{empty} of {empty + others:,} scans are empty'] if named else [])
 
 
 def record_clouds(path, published):
@@ -112,6 +121,7 @@ def test_a_recording_of_clouds_that_do_not_fit_is_said_to_be_so(
     allowed = BagSettings(points_outside_max=1.0)
     still = run_bag(runtime, bag, allowed, 8).unread
     assert [note for note in still if 'beside every beam' in note] == []
+    assert any('none of the' in note for note in still) == (words[-1:] == ('z up',))
 
 
 def test_what_an_evaluation_lost_to_stamps_and_silence_is_said(tmp_path, runtime):
@@ -139,3 +149,36 @@ def test_predictions_of_single_sensors_alone_lead_to_the_doctor(tmp_path, runtim
     ).unread
     (ask,) = [note for note in notes if 'Ask why: fusion doctor --bag' in note]
     assert ask.startswith('No image and range image form a pair')
+
+
+@pytest.mark.parametrize('model', sorted(CONFIGS))
+def test_a_sound_recording_is_sound_for_every_model(tmp_path, model):
+    bundle = load_bundle(small_bundle(tmp_path, model))
+    assert run_bag(Runtime(bundle, 'cpu'), record(tmp_path / 'bag'), BagSettings(), 8).unread == ()
+
+
+def test_stamps_that_leap_are_named_by_evaluation_and_doctor(tmp_path, runtime):
+    def leaping(events):
+        slips = [e.topic == IMAGE and e.index % 4 == 2 for e in events]
+        return [
+            e.stamped(e.stamp_ns + 1000 * SECOND) if slip else e
+            for e, slip in zip(events, slips, strict=True)
+        ]
+
+    bag = record(tmp_path / 'bag', count=16, edit=leaping)
+    done = run_bag(runtime, bag, BagSettings(), 8)
+    assert done.streams['camera']['dropped']['clock_jump'] == 4
+    (note,) = done.unread
+    assert note.startswith('4 camera messages were dropped (clock_jump): their stamps leap')
+    text, code = doctor(DoctorSettings(bag=bag))
+    assert code == 1
+    assert '4 of the last 16 stamps on /camera/image_raw leap into the future, by up to 10' in text
+    assert '12 of 16 scans form a pair' in text
+
+
+def test_a_slow_sensor_neither_pauses_nor_begins_late(tmp_path, runtime):
+    def slow(events):
+        return [e for e in events if e.topic != RANGES or e.index % 30 == 15]
+
+    bag = record(tmp_path / 'bag', count=100, edit=slow)
+    assert len(run_bag(runtime, bag, BagSettings(pairing=SLOW), 8).unread) == 0

@@ -91,7 +91,7 @@ def run_bag(
         notes += [*pairs.notes(), *pairs.about_lens()]
         if judge.fault:
             notes.append(f'Inference failed on some pairs, first: {judge.fault}')
-        notes += _about(path, topics, judged, settings, streams)
+        notes += _about(path, topics, judged, settings, pairs)
         unread = (*recording.unread, *notes)
     if not len(judged):
         why = no_pair(path, settings, streams)
@@ -145,15 +145,15 @@ def _about(
     topics: Topics,
     judged: Judged,
     settings: BagSettings,
-    streams: Mapping[Stream, StreamCounts],
+    pairs: BagPairs,
 ) -> list[str]:
     notes = []
     if topics.image is None:
         notes.append('There are no camera images in it.')
     if topics.ranges is None:
         notes.append('There are no range images in it.')
-    elif topics.image is not None and len(judged) and not judged.fused:
-        notes.append(no_pair(path, settings, streams))
+    elif topics.image is not None and len(judged) and not pairs.of_both:
+        notes.append(no_pair(path, settings, pairs.intake.ledger.counters()))
     without = int((~judged.scored).sum())
     if topics.truth is None and 'ground truth' not in topics.undecided:
         notes.append('There is no ground truth in it: nothing was scored.')

@@ -192,6 +192,7 @@ def _unpack(packed: Path, source: Path) -> tuple[SceneSet, FolderState] | None:
         with safe_open(packed, framework='pt') as file:
             about = file.metadata() or {}
             when_packed = FolderState.from_text(about['state'])
+            rig = Rig.read(json.loads(about['rig']), packed)
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except (FileNotFoundError, PermissionError):
         return None
@@ -200,7 +201,6 @@ def _unpack(packed: Path, source: Path) -> tuple[SceneSet, FolderState] | None:
     except (OSError, SafetensorError):
         log.warning('%s is torn and will be written again.', packed)
         return None
-    rig = Rig.read(json.loads(about['rig']), packed)
     scenes = SceneSet(
         images=tensors['images'],
         ranges=tensors['ranges'],

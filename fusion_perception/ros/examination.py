@@ -43,7 +43,7 @@ from fusion_perception.ros.observed import (
     type_name,
 )
 from fusion_perception.ros.parameters import leaves, nested
-from fusion_perception.sensing.facts import CameraFacts, Facts, Source
+from fusion_perception.sensing.facts import CameraFacts, Facts, Source, heeded
 from fusion_perception.sensing.finding import Finding
 from fusion_perception.sensing.ledger import STREAMS, Stream
 from fusion_perception.sensing.watch import Watch
@@ -143,6 +143,8 @@ class Examiner(Node):
         settings, use_sim_time = self._settings(name)
         if use_sim_time:
             self.set_parameters([Parameter('use_sim_time', value=True)])
+            # The first word of /clock, which may come once a second.
+            self._spin(1.5, lambda: self.get_clock().now().nanoseconds != 0)
         for topic in {*self._diagnostics_topics(name)} - {'/diagnostics'}:  # Remapped.
             self.create_subscription(DiagnosticArray, topic, self._on_diagnostics, 10)
         self._spin(2.5, lambda: name in self._statuses)
@@ -181,7 +183,11 @@ class Examiner(Node):
         )
         lifecycle = '' if state is None else state.current_state.label
         facts = Facts(
-            inputs=[as_the_node_hears(stream, before, values) for stream in streams],
+            inputs=[
+                as_the_node_hears(stream, before, values)
+                for stream in streams
+                if stream.stream in heeded(values.get('able', 'fusion').split())
+            ],
             lifecycle=lifecycle,
             fault='' if status is None else fault_of(status),
             enabled=values.get('enabled', 'true') == 'true',

@@ -57,24 +57,24 @@ def camera_values(camera: CameraFacts) -> dict[str, str]:
 
 
 def camera_facts(values: Values, info: Source) -> CameraFacts | None:
-    """Return what a node knows of its camera, None where it does not say.
+    """Return what a node, of this version or another, knows of its camera; None for nothing.
 
     It may have heard a camera_info long ago, or one that its publisher does not repeat.
     """
     trained = _as_size(values.get('trained_image_size', ''))
     if trained is None:
         return None
-    seen, learned = values['camera_info.distortion'], values['trained_distortion']
-    moved = values['camera_info.distortion_px']
+    seen, learned = values.get('camera_info.distortion', ''), values.get('trained_distortion', '')
+    moved = values.get('camera_info.distortion_px', '')
     most_px = float(moved) if moved else None
     return CameraFacts(
         info,
         trained,
-        images=_as_size(values['image_size']),
-        told=_as_size(values['camera_info.size']),
-        fault=values['camera_info.fault'],
+        images=_as_size(values.get('image_size', '')),
+        told=_as_size(values.get('camera_info.size', '')),
+        fault=values.get('camera_info.fault', ''),
         distortion=Distortion(seen, learned, most_px) if seen or learned else None,
-        returns=int(values['camera_info.returns']),
+        returns=int(values.get('camera_info.returns', '0')),
     )
 
 
@@ -98,7 +98,7 @@ def scan_facts(values: Values) -> ScanFacts | None:
     if 'returns' not in values:
         return None
     returns = float(values['returns'])
-    if 'points' not in values:
+    if not {'points', 'points_outside', 'points_hidden'} <= values.keys():
         return ScanFacts(returns)
     points, outside, hidden = (
         int(values[key]) for key in ('points', 'points_outside', 'points_hidden')

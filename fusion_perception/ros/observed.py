@@ -12,7 +12,14 @@ from rclpy.topic_endpoint_info import TopicEndpointInfo
 from sensor_msgs.msg import CompressedImage, Image, PointCloud2
 
 from fusion_perception.ros.pipeline import Pipeline
-from fusion_perception.sensing.facts import CameraFacts, Facts, InputFacts, Publisher, Source
+from fusion_perception.sensing.facts import (
+    CameraFacts,
+    Facts,
+    InputFacts,
+    Publisher,
+    Source,
+    heeded,
+)
 from fusion_perception.sensing.ledger import STREAMS, Stream
 
 # As rclpy words what does not match, by the policy's name in `ros2 topic info -v`.
@@ -102,8 +109,9 @@ def facts_of(
         stream = stream_of(found.topic, found.type, range_topic)
         if stream is not None:
             sources[stream].append(found)
+    heeds = heeded(pipeline.runtime.bundle.model.modes)
     return Facts(
-        inputs=_inputs(pipeline, sources),
+        inputs=[found for found in _inputs(pipeline, sources) if found.stream in heeds],
         lifecycle='active',
         simulated=is_simulated(node),
         waits_for_clock=is_simulated(node) and pipeline.monitor.stands_still(now_ns),
@@ -113,14 +121,14 @@ def facts_of(
         max_age_s=pipeline.settings.max_age_s,
         scan=pipeline.scan(),
         points_outside_max=pipeline.settings.points_outside_max,
-        camera=_camera(pipeline, source(node, camera_info)),
+        camera=_camera(pipeline, source(node, camera_info), now_ns) if 'camera' in heeds else None,
     )
 
 
-def _camera(pipeline: Pipeline, info: Source) -> CameraFacts:
+def _camera(pipeline: Pipeline, info: Source, now_ns: int) -> CameraFacts:
     trained = pipeline.runtime.bundle.rig.camera
     size = trained.width, trained.height
-    return CameraFacts.of(info, size, pipeline.image_size, pipeline.calibration)
+    return CameraFacts.of(info, size, pipeline.image_size, pipeline.calibration, now_ns)
 
 
 def _inputs(pipeline: Pipeline, sources: dict[Stream, list[Source]]) -> Sequence[InputFacts]:

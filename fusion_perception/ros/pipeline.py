@@ -97,7 +97,7 @@ class Pipeline:
 
     def calibrate(self, message: CameraInfoMessage) -> None:
         """Take in a camera_info. What cannot be used is said; the one before counts on."""
-        if not self.calibration.take(message):
+        if not self.calibration.take(message, self._now_ns()):
             self._complain(self.calibration.fault)
 
     def scan(self) -> ScanFacts | None:

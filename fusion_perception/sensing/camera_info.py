@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Sequence
 from typing import Annotated, Literal, Protocol
 
@@ -18,8 +19,8 @@ CameraMatrix = Annotated[
     ),
 ]
 CAMERA_MATRIX: CameraMatrix = 'k'
-# After so many messages that tell the same, what changed before is forgotten.
-_SETTLED = 100
+# So many cameras are remembered, and what came back for so long, nanoseconds.
+_REMEMBERED, _LATELY_NS = 4, 60_000_000_000
 
 
 class Region(Protocol):
@@ -113,20 +114,18 @@ class Calibration:
     """A camera as its camera_info describes it: the last message that could be used counts.
 
     `camera` is None before the first of them, `distortion` how its lens differs from that of the
-    mounted one; `fault` says why the last message could not be used. `returns` counts how often
-    lately one told anew of the camera before the last, as where two speak by turns.
+    mounted one; `fault` says why the last message could not be used.
     """
 
     def __init__(self, mounted: Camera, matrix: CameraMatrix = CAMERA_MATRIX) -> None:
         self.camera: Camera | None = None
         self.distortion: Distortion | None = None
         self.fault = ''
-        self.returns = 0
-        self._before: Camera | None = None
-        self._unchanged = 0
+        self._cameras: deque[Camera] = deque(maxlen=_REMEMBERED)
+        self._returned_ns: deque[int] = deque(maxlen=_REMEMBERED)
         self._mounted, self._matrix = mounted, matrix
 
-    def take(self, message: CameraInfoMessage) -> bool:
+    def take(self, message: CameraInfoMessage, now_ns: int) -> bool:
         """Take in a message, and say whether it can be used."""
         try:
             camera = camera_from_info(message, self._mounted, self._matrix)
@@ -135,11 +134,17 @@ class Calibration:
             return False
         self.fault = ''
         if camera == self.camera:
-            self._unchanged += 1
-            self.returns = self.returns if self._unchanged < _SETTLED else 0
             return True
-        self._unchanged = 0
-        self.returns += camera == self._before
-        self._before = self.camera
+        if camera in self._cameras:
+            self._returned_ns.append(now_ns)
+        else:
+            self._cameras.append(camera)
         self.camera, self.distortion = camera, distortion(camera, self._mounted.lens)
         return True
+
+    def returns(self, now_ns: int) -> int:
+        """Count, up to a few, how often lately it was told anew of a camera that was left before.
+
+        So it is where several speak by turns.
+        """
+        return sum(abs(now_ns - at_ns) < _LATELY_NS for at_ns in self._returned_ns)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -17,6 +17,12 @@ from fusion_perception.sensing.offsets import Arrival
 from fusion_perception.sensing.pairing import PairingSettings, has_stopped
 
 SILENT_S = 1.0
+
+
+def heeded(modes: Collection[str]) -> tuple[Stream, ...]:
+    """Return the streams that a model needs which serves these modes."""
+    alone: dict[Stream, str] = {'camera': 'camera_only', 'lidar': 'lidar_only'}
+    return tuple(s for s in STREAMS if {'fusion', alone[s]} & set(modes))
 
 
 def is_silent(age_s: float, period_s: float) -> bool:
@@ -92,7 +98,7 @@ class CameraFacts:
     `info` is where camera_info comes from, `images` the size of the last image, `told` the one
     that camera_info tells of, `trained` the bundle's, `fault` why camera_info cannot be used,
     `distortion` how its lens differs from that of the bundle's, and `returns` how often lately it
-    told anew of the camera before the last.
+    told anew of a camera that it had left.
     """
 
     info: Source
@@ -110,11 +116,12 @@ class CameraFacts:
         trained: tuple[int, int],
         images: tuple[int, int] | None,
         calibration: Calibration,
+        now_ns: int,
     ) -> CameraFacts:
-        """Return the facts of a camera whose camera_info was taken in."""
+        """Return the facts of a camera whose camera_info was taken in until now."""
         told = calibration.camera
         size = None if told is None else (told.width, told.height)
-        fault, returns = calibration.fault, calibration.returns
+        fault, returns = calibration.fault, calibration.returns(now_ns)
         return cls(info, trained, images, size, fault, calibration.distortion, returns)
 
 

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from fusion_perception.sensing.camera_findings import of_camera
 from fusion_perception.sensing.facts import Facts, InputFacts, Publisher
 from fusion_perception.sensing.finding import Finding, parted
+from fusion_perception.sensing.leaps import leaps_s
 from fusion_perception.sensing.ledger import Stream
 from fusion_perception.sensing.offsets import age_s, rate_hz
 from fusion_perception.sensing.pairing_findings import of_pairing
@@ -34,6 +35,7 @@ def diagnose(facts: Facts) -> list[Finding]:
         *_of_node(facts),
         *_of_clock(facts),
         *(finding for stream in facts.inputs for finding in _of_input(stream)),
+        *(finding for stream in facts.inputs for finding in _of_leaps(stream)),
         *of_camera(facts),
         *of_pairing(facts),
         *_of_times(facts),
@@ -167,6 +169,18 @@ def _of_input(facts: InputFacts) -> Iterator[Finding]:
         )
 
 
+def _of_leaps(facts: InputFacts) -> Iterator[Finding]:
+    if leapt := leaps_s(facts.arrivals):
+        yield Finding(
+            'WARN',
+            f'{len(leapt)} of the last {len(facts.arrivals)} stamps on {facts.topics} leap into '
+            f'the future, by up to {max(leapt):.1f} s',
+            'the clock of the sensor was set, or its driver now and then stamps wrongly; a leap '
+            'is dropped (clock_jump) unless the next stamp follows it',
+            'Look at the log of the driver, and synchronise the clocks (chrony, PTP).',
+        )
+
+
 def _of_nothing(facts: InputFacts) -> Iterator[Finding]:
     symptom = f'Nothing arrives on {facts.topics}'
     publishers = [p for source in facts.sources for p in source.publishers]
@@ -241,11 +255,12 @@ def _of_times(facts: Facts) -> Iterator[Finding]:
         age = age_s(stream.usable)
         if age is None:
             continue
-        if stream.stream == 'camera':  # As its output is stamped.
+        ahead_s = FAR_FROM_CLOCK_S if facts.simulated else AHEAD_OF_CLOCK_S
+        is_ahead = age <= -ahead_s
+        if stream.stream == 'camera' and not is_ahead:  # As its output is stamped.
             age -= facts.pairing.camera_to_lidar_s
         too_old = 0 < facts.max_age_s < age
-        ahead_s = FAR_FROM_CLOCK_S if facts.simulated else AHEAD_OF_CLOCK_S
-        if not too_old and -ahead_s < age < FAR_FROM_CLOCK_S:
+        if not (too_old or is_ahead) and abs(age) < FAR_FROM_CLOCK_S:
             continue
         side = 'behind' if age > 0 else 'ahead of'
         yield Finding(

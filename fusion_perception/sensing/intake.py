@@ -29,16 +29,15 @@ from fusion_perception.sensing.decode import (
     decode_range,
     stamp_ns,
 )
+from fusion_perception.sensing.leaps import Leaps
 from fusion_perception.sensing.ledger import STREAMS, Cause, Ledger, Stream
 from fusion_perception.sensing.observation import Lidar, Mode
+from fusion_perception.sensing.offsets import Arrival
 from fusion_perception.sensing.pairing import Pair, Pairer, PairingSettings
 
 Message = ImageMessage | CompressedImageMessage | PointCloudMessage
 Values = NDArray[np.uint8] | NDArray[np.float32]
 
-# A stamp that is suddenly so much further ahead of the time of its arrival is a slip, until the
-# next one is as well; nanoseconds.
-LEAP_NS = 5_000_000_000
 # To decode images of these is to look at the message's own bytes.
 _VIEWS = frozenset({*IMAGE_ENCODINGS, *RANGE_ENCODINGS})
 
@@ -121,7 +120,7 @@ class Intake:
     long as it sends what cannot be used, its partner waits for nothing.
 
     `take`, `change` and `flush` run one at a time; `decode` and `lose` may be called from another
-    thread meanwhile. `ledger` counts every message.
+    thread meanwhile. `ledger` counts every message, `leaps` the stamps that leapt.
     """
 
     def __init__(
@@ -133,14 +132,13 @@ class Intake:
         image_fallback: Fallback | None = None,
         range_fallback: Fallback | None = None,
     ) -> None:
-        self.ledger = Ledger()
+        self.ledger, self.leaps = Ledger(), Leaps()
         self._needs = needs
         self._beams: Beams | None = None
         self._range_scale, self._invalid_values = range_scale, invalid_values
         self._image_fallback, self._range_fallback = image_fallback, range_fallback
         self._given = pairing
         self._trusted: set[Stream] = set()
-        self._ahead_ns: dict[Stream, int] = {}
         self._jumps_before = 0
         self._pairer: Pairer[Frame] = Pairer(self._served(pairing), self.ledger)
 
@@ -163,7 +161,7 @@ class Intake:
 
         Raises Refused for a message that cannot be used, after counting it.
         """
-        if self._leaps(stream, stamp_ns(message) - arrived_ns):
+        if self.leaps.take(stream, Arrival(stamp_ns(message), arrived_ns)):
             self.ledger.receive(stream)
             self.ledger.drop(stream, 'clock_jump')
             return []
@@ -232,11 +230,6 @@ class Intake:
             else:
                 self.lose(pair, 'no_partner')
         return usable
-
-    def _leaps(self, stream: Stream, ahead_ns: int) -> bool:
-        """Say whether a stamp lies in the future, and much further than the one before."""
-        before, self._ahead_ns[stream] = self._ahead_ns.get(stream, ahead_ns), ahead_ns
-        return ahead_ns > LEAP_NS and ahead_ns - before > LEAP_NS
 
     def _takes_no_time(self, stream: Stream, message: Message) -> bool:
         """Say whether a message is soon decoded, or refused."""

@@ -7,6 +7,9 @@ from collections.abc import Iterator
 from fusion_perception.sensing.facts import ScanFacts
 from fusion_perception.sensing.finding import Finding
 
+# A scan without returns now and then is a revolution that just began, or open space.
+_FEW, _SELDOM = 2, 0.01
+
 
 def of_scan(scan: ScanFacts | None, points_outside_max: float) -> Iterator[Finding]:
     """Yield what makes the last scan, or many together, doubtful; nothing before the first."""
@@ -35,8 +38,14 @@ def _of_empty(scan: ScanFacts) -> tuple[str, str]:
         )
     if not scan.points:
         return 'the cloud holds no points', 'Look whether the LiDAR is covered.'
+    if not (within := scan.points - scan.outside):
+        return (
+            f'none of the {scan.points:,} points of the cloud lies where the LiDAR of the bundle '
+            'looks',
+            'Look at the axes and the frame of the cloud, and whether it is that LiDAR.',
+        )
     return (
-        f'all {scan.points:,} points of the cloud lie at the maximum range or beyond',
+        f'all {within:,} points before its beams lie at the maximum range or beyond',
         'Publish x, y and z in metres. Where they are, the scene is farther than the maximum '
         'range of the bundle.',
     )
@@ -67,7 +76,7 @@ class ScanTally:
         together = ScanFacts(full, *self._of_clouds()) if self._clouds else ScanFacts(full)
         found = list(of_scan(together, points_outside_max))
         yield from found
-        if self._empty and not found:
+        if self._empty > max(_FEW, _SELDOM * self._scans) and not found:
             yield Finding(
                 'WARN',
                 f'{self._empty:,} of {self._scans:,} scans are empty',

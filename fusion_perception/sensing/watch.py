@@ -24,6 +24,7 @@ from fusion_perception.sensing.decode import (
 from fusion_perception.sensing.facts import Facts, InputFacts, ScanFacts, Source
 from fusion_perception.sensing.finding import Finding
 from fusion_perception.sensing.intake import Message, Refused
+from fusion_perception.sensing.leaps import Leaps
 from fusion_perception.sensing.ledger import STREAMS, Cause, Stream
 from fusion_perception.sensing.offsets import Arrival, rate_hz
 from fusion_perception.sensing.pairing import Pair, Pairer, PairingSettings
@@ -65,12 +66,17 @@ class Watch:
         self._faults: dict[Stream, str] = {}
         self._arrivals: dict[Stream, deque[Arrival]] = {s: deque(maxlen=KEPT) for s in STREAMS}
         self._pairer: Pairer[None] = Pairer(pairing)
+        self._leaps = Leaps()
 
     def take(self, stream: Stream, message: Message, arrived_ns: int) -> None:
         """Take note of a message; one that cannot be used is counted by cause."""
         self.received[stream] += 1
         stamp = stamp_ns(message)
-        self._arrivals[stream].append(Arrival(stamp, arrived_ns))
+        arrival = Arrival(stamp, arrived_ns)
+        self._arrivals[stream].append(arrival)
+        if self._leaps.take(stream, arrival):
+            self._dropped[stream]['clock_jump'] += 1
+            return
         try:
             self.kinds[stream][self._read(stream, message)] += 1
         except (BadEncoding, BadShape) as fault:

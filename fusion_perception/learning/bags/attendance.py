@@ -6,10 +6,11 @@ from array import array
 from collections.abc import Iterator
 
 import numpy as np
+from numpy.typing import NDArray
 
 # A silence that is longer is worth a word, and one of so many of the topic's usual periods.
 SILENT_S = 1.0
-_SILENT_PERIODS = 5
+_SILENT_PERIODS = 3
 
 
 class Attendance:
@@ -24,20 +25,23 @@ class Attendance:
 
     def notes(self, end_s: float) -> Iterator[str]:
         """Say where topics were silent until the recording ended."""
-        for topic, heard in sorted(self._heard.items()):
-            if heard[0] > SILENT_S:
+        for topic, times in sorted(self._heard.items()):
+            heard = np.array(times)
+            periods = np.diff(heard)
+            usual_s = float(np.median(periods)) if len(periods) > 1 else 0.0
+            silent_s = max(SILENT_S, _SILENT_PERIODS * usual_s)
+            if heard[0] > silent_s:
                 yield f'{topic} begins {heard[0]:.1f} s after the recording.'
-            yield from _pauses(topic, np.array(heard))
-            if (early := end_s - heard[-1]) > SILENT_S:
+            yield from _pauses(topic, heard, periods, silent_s)
+            if (early := end_s - heard[-1]) > silent_s:
                 yield f'{topic} ends {early:.1f} s before the recording.'
 
 
-def _pauses(topic: str, heard: np.ndarray) -> Iterator[str]:
-    if len(heard) < 3:
-        return
-    periods = np.diff(heard)
-    pauses = periods > max(SILENT_S, _SILENT_PERIODS * float(np.median(periods)))
-    if not pauses.any():
+def _pauses(
+    topic: str, heard: NDArray[np.float64], periods: NDArray[np.float64], silent_s: float
+) -> Iterator[str]:
+    pauses = periods > silent_s
+    if len(periods) < 2 or not pauses.any():
         return
     longest = int(periods.argmax())
     often = f'{pauses.sum():,} times, longest ' if pauses.sum() > 1 else ''

@@ -22,6 +22,8 @@ from fusion_perception.sensing.watch import Watch, of_streams
 
 # Of what size the images of the model will be is not known here: as those that ship.
 USUAL = Camera().width, Camera().height
+# Clocks of robots do not stand before 2001, those of simulations begin at zero.
+_LONG_AGO_NS = 10**18
 _PAUSED = 'Look whether the sensor or the recorder paused; record again for the rest.'
 
 
@@ -47,7 +49,7 @@ def _examine(recording: Recording, topics: Topics, settings: RecordingSettings) 
         if topic is not None:
             streams[topic] = stream
     infos = [] if topics.camera_info is None else [topics.camera_info]
-    begin_ns, time_s = None, 0.0
+    begin_ns, time_s, returns = None, 0.0, 0
     for recorded in recording.messages([*streams, *infos]):
         begin_ns = recorded.log_ns if begin_ns is None else begin_ns
         time_s = (recorded.log_ns - begin_ns) / 1e9
@@ -59,18 +61,20 @@ def _examine(recording: Recording, topics: Topics, settings: RecordingSettings) 
         if recorded.topic in streams:
             watch.take(streams[recorded.topic], cast('Message', message), recorded.log_ns)
         else:
-            calibration.take(cast('CameraInfoMessage', message))
+            calibration.take(cast('CameraInfoMessage', message), recorded.log_ns)
+            returns = max(returns, calibration.returns(recorded.log_ns))
     watch.finish()
     sources = {s: [Source(t, recording.topics[t].type)] for t, s in streams.items()}
     heard: dict[Stream, float] = {s: 0.0 for s in STREAMS if watch.received[s]}
     camera = None
     if topics.camera_info is not None:
         info = Source(topics.camera_info, CAMERA_INFO)
-        camera = CameraFacts.of(info, USUAL, watch.image_size, calibration)
+        camera = CameraFacts.of(info, USUAL, watch.image_size, calibration, 0)
+        camera = replace(camera, returns=returns)
     facts = Facts(
         inputs=watch.inputs(sources, heard, {}, {}, {}),
         # A recorder notes the times of a simulation as they stood, which goes on in steps.
-        simulated='/clock' in recording.topics,
+        simulated='/clock' in recording.topics or (begin_ns or 0) < _LONG_AGO_NS,
         pairs=watch.pairs,
         pairing=settings.pairing,
         # With which lens a bundle learned is not known here.

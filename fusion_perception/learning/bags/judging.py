@@ -69,11 +69,6 @@ class Judged:
         return len(self.stamps_ns)
 
     @property
-    def fused(self) -> int:
-        """Return how many predictions both sensors had a part in."""
-        return int((self.modes == MODES.index('fusion')).sum())
-
-    @property
     def scored(self) -> NDArray[np.bool_]:
         """Say which predictions have a truth to be judged by, (N,)."""
         there: NDArray[np.bool_] = np.isfinite(self.truth[:, 0, 0])

@@ -52,7 +52,8 @@ class BagPairs:
     """The pairs of a recording, in order; iterate once.
 
     `mounted` gives the camera's pose, and `whose` camera that is: its intrinsics are to be used
-    where no camera_info tells others. `intake` keeps the counts, `timeline` when what was lost,
+    where no camera_info tells others. `of_both` counts those that both sensors have a part in.
+    `intake` keeps the counts, `timeline` when what was lost,
     and `notes` says afterwards what could not be used.
     """
 
@@ -76,6 +77,7 @@ class BagPairs:
         )
         self.timeline = Timeline()
         self.now_s = 0.0
+        self.of_both = self._now_ns = 0
         self._recording, self._topics = recording, topics
         self._mounted, self._whose, self._progress = mounted, whose, progress
         self._calibration = Calibration(mounted, settings.camera_matrix)
@@ -96,10 +98,11 @@ class BagPairs:
         total = sum(self._recording.topics[name].count for name in wanted)
         if topics.camera_info is not None:
             # What was not heard yet is what comes first.
-            self._recording.first(topics.camera_info, self._calibrated_by)
+            self._recording.first(topics.camera_info, lambda told: self._calibrated_by(told, 0))
         begin_ns: int | None = None
         for number, recorded in enumerate(self._recording.messages(wanted), start=1):
             begin_ns = recorded.log_ns if begin_ns is None else begin_ns
+            self._now_ns = recorded.log_ns
             time_s = (recorded.log_ns - begin_ns) / SECOND
             if self.timeline.parts(self.now_s, time_s):
                 self.close()
@@ -110,7 +113,7 @@ class BagPairs:
             if message is not None and recorded.topic in streams:
                 stream = streams[recorded.topic]
                 yield from self._take(stream, cast('Message', message), recorded.log_ns)
-            elif message is not None and not self._calibrated_by(message):
+            elif message is not None and not self._calibrated_by(message, recorded.log_ns):
                 # As on the robot, the last one that could be used counts on.
                 self._infos_unusable += 1
                 self._info_fault = self._info_fault or self._calibration.fault
@@ -133,6 +136,11 @@ class BagPairs:
             if count := counters[stream]['dropped']['unstamped']:
                 notes.append(
                     f'{count:,} {stream} messages were dropped: their stamp is zero or negative.'
+                )
+            if count := self.intake.leaps.counts[stream]:
+                notes.append(
+                    f'{count:,} {stream} messages were dropped (clock_jump): their stamps leap '
+                    'into the future, which those before them do not.'
                 )
         notes += map(str, self._topics.undecided.values())
         notes += self._about_camera()
@@ -167,6 +175,7 @@ class BagPairs:
             else:
                 camera = self._calibration.camera
                 self._pairs_without += pair.camera is not None and camera is None
+                self.of_both += pair.mode == 'fusion'
                 self._look_at(pair)
                 yield BagPair(pair, camera, self.now_s)
 
@@ -178,7 +187,7 @@ class BagPairs:
             return
         info = Source(self._topics.camera_info or '', CAMERA_INFO)
         trained, size = (self._mounted.width, self._mounted.height), image.shape[1::-1]
-        facts = CameraFacts.of(info, trained, size, self._calibration)
+        facts = CameraFacts.of(info, trained, size, self._calibration, self._now_ns)
         self._shapes.setdefault((facts.told, facts.images), facts)
         if self._turning is None or facts.returns > self._turning.returns:
             self._turning = facts
@@ -188,8 +197,8 @@ class BagPairs:
     def _note(self, fault: Refused) -> None:
         self._faults.setdefault((fault.stream, fault.cause), str(fault))
 
-    def _calibrated_by(self, message: object) -> bool:
-        return self._calibration.take(cast('CameraInfoMessage', message))
+    def _calibrated_by(self, message: object, now_ns: int) -> bool:
+        return self._calibration.take(cast('CameraInfoMessage', message), now_ns)
 
     def _about_camera(self) -> Iterator[str]:
         if count := self._infos_unusable:

@@ -64,7 +64,9 @@ def choose_topics(
     clouds = _of_type(recording, POINTS)
     image = _one(recording, settings.image_topic, cameras, _inputs(cameras), 'camera image')
     # As on the robot: of the two that a driver may publish, the range image is nearer the sensor.
-    likely = _preferred(_inputs(lidars), 'range') or _inputs(clouds)
+    likely = [name for name in _inputs(lidars) if 'depth' not in name]
+    # The depth of an RGB-D camera is not what a LiDAR measured, where there is one.
+    likely = _preferred(likely, 'range') or _inputs(clouds) or _inputs(lidars)
     ranges = _one(recording, settings.range_topic, [*lidars, *clouds], likely, 'range image')
     if image is None and ranges is None:
         raise ValueError(
@@ -75,8 +77,12 @@ def choose_topics(
     likely = infos = _of_type(recording, CAMERA_INFO)
     if image is not None and len(infos) > 1:
         # As image_transport has it: the camera_info lies beside the image.
-        beside = [name for name in infos if name.rpartition('/')[0] in _parents(image)]
-        likely = beside[:1] or infos
+        for parent in _parents(image):
+            beside = [name for name in infos if name.rpartition('/')[0] == parent]
+            akin = [name for name in beside if _words(name) == _words(image)]
+            if beside:
+                likely = akin if len(akin) == 1 else beside
+                break
     info = _one(recording, settings.camera_info_topic, infos, likely, 'camera_info', undecided)
     truths = _of_type(recording, POSES, DETECTIONS)
     likely = _preferred(_inputs(truths), 'truth')
@@ -153,6 +159,12 @@ def _of_type(recording: Recording, *types: str) -> list[str]:
 def _preferred(names: list[str], word: str) -> list[str]:
     """Return the names with a word in them, if there are any."""
     return [name for name in names if word in name] or names
+
+
+def _words(name: str) -> set[str]:
+    """Return what a topic's own name says of which camera it is: image_left_raw, left."""
+    words = name.rpartition('/')[2].split('_')
+    return set(words) - {'image', 'camera', 'info', 'raw', 'rect', 'color', 'mono', 'compressed'}
 
 
 def _parents(name: str) -> tuple[str, str]:
