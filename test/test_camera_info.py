@@ -43,6 +43,30 @@ def test_what_a_driver_cuts_out_and_bins_is_the_camera_of_its_images():
     assert binned == whole.resized(320, 240)
 
 
+@pytest.mark.parametrize(
+    ('k', 'size', 'words'),
+    [
+        ([1.0, 0, 320, 0, 1.0, 240, 0, 0, 1], (640, 480), ['no pinhole camera sees 180 degrees']),
+        ([20.0, 0, 320, 0, 510, 240, 0, 0, 1], (640, 480), ['focal lengths of 20 and 510']),
+        ([float('nan'), 0, 320, 0, 510, 240, 0, 0, 1], (640, 480), ['K is not finite']),
+        ([-500.0, 0, 320, 0, 510, 240, 0, 0, 1], (640, 480), ['describes no camera', '-500']),
+        (CALIBRATED, (0, 480), ['describes no camera (0x480 pixels']),
+    ],
+)
+def test_what_no_camera_can_be_is_refused_with_a_next_step(k, size, words):
+    info = camera_info(k)
+    info.width, info.height = size
+    with pytest.raises(ValueError) as caught:
+        camera_from_info(info, Camera())
+    fault, _, remedy = str(caught.value).partition('. ')
+    assert all(word in fault for word in words)
+    assert remedy.startswith(('Calibrate the camera', 'Look at its driver'))
+
+
+def test_a_wide_lens_is_a_camera():
+    assert camera_from_info(camera_info([200.0, 0, 320, 0, 200, 240, 0, 0, 1]), Camera()).fx == 200
+
+
 @pytest.mark.parametrize('binning', [0, 2])
 def test_rectified_images_have_the_intrinsics_that_p_begins_with(binning):
     shown = ((100, 40, 400, 200), binning)

@@ -211,7 +211,33 @@ def test_stamps_ahead_of_the_recorder_are_of_another_clock_but_in_a_simulation(
             bag.write('/clock', clock, at(0), types[clock](clock=now))
     text, code = examined(bag=tmp_path / 'bag')
     assert code == (not simulated), text
-    assert ('lie 0.500 s ahead of the clock' in text) != simulated
+    assert ('lie 0.500 s ahead of the times noted: the clocks of sensor' in text) != simulated
+
+
+def test_a_clock_that_is_set_midway_is_found_and_the_pairs_that_it_costs(tmp_path):
+    def back(events):
+        return [
+            e.stamped(e.stamp_ns - 5 * SECOND) if e.topic == IMAGE and e.index >= 30 else e
+            for e in events
+        ]
+
+    text, code = examined(bag=record(tmp_path / 'bag', count=60, edit=back))
+    assert code == 1
+    assert 'WARN   Stamps jump back by more than pairing.jump_back_s (times: 1)' in text
+    assert 'WARN   Only 30 of 60 scans form a pair' in text
+
+
+@pytest.mark.parametrize('scale', [1, 1000])
+def test_how_far_the_lidar_measured_is_said_and_that_no_lidar_sees_so_far(tmp_path, scale):
+    with BagWriter(tmp_path / 'bag') as bag:
+        for index in range(8):
+            ranges = np.linspace(2.0, 90.0, 64 * 64, dtype=np.float32).reshape(64, 64)
+            bag.ranges(RANGES, at(index), scale * ranges)
+            bag.image(IMAGE, at(index), np.zeros((64, 64, 4), np.uint8))
+    text, code = examined(bag=tmp_path / 'bag')
+    assert f'32FC1 64x64, {2 * scale:.1f} to {90 * scale:,.1f} m.' in text
+    assert code == (scale > 1), text
+    assert ('WARN   Half of what the LiDAR measured lies farther than 46,000 m' in text) == code
 
 
 def test_pauses_of_a_recording_and_scans_without_returns_are_found(tmp_path):

@@ -172,6 +172,48 @@ def test_what_is_stamped_after_it_came_is_of_another_clock(ahead_s, simulated, c
     assert all('/image' in f.symptom and 'the clocks differ' in f.cause for f in said)
 
 
+@pytest.mark.parametrize(
+    ('kept', 'size', 'named'),
+    [(0.5, 1_600_000, True), (0.5, 16_000, False), (1.0, 1_600_000, False)],
+)
+def test_large_messages_whose_stamps_have_gaps_get_lost(kept, size, named):
+    came = [a for i, a in enumerate(arrivals(count=40)) if kept == 1.0 or i % 5 in (0, 1, 3)]
+    lidar = stream('lidar', arrivals=came, received=len(came), message_bytes=size)
+    # The pairs that are lost with them need no other advice.
+    facts = node(stream('camera', arrivals=arrivals(count=40), received=40), lidar, pairs=3)
+    said = [str(f) for f in diagnose(facts)]
+    assert any('Of some 39 messages on /range_image only 24 arrive' in s for s in said) == named
+    if named:
+        assert len(said) == 1 and 'large_images:=true' in said[0]
+
+
+def test_a_large_stream_that_fell_silent_leads_to_the_profile():
+    found = only(node(stream('camera', silent_s=3.0, message_bytes=900_000)))
+    assert '3.0 s' in found.symptom and '0.9 MB' in found.cause
+    assert 'large_images:=true' in found.remedy
+
+
+def test_where_the_time_stands_still_nobody_is_blamed_for_silence_or_lateness():
+    late = stream('lidar', arrivals=arrivals(shift_s=0.4, delay_s=2.0), silent_s=3.0)
+    found = only(node(nothing('camera', DRIVER), late, waits_for_clock=True, pairs=0))
+    assert found.symptom == 'The node has no time'
+    lately = stream('lidar', arrivals=arrivals(delay_s=2.0))
+    assert only(node(lidar=lately, waits_for_clock=True)).symptom == 'The node has no time'
+
+
+@pytest.mark.parametrize(
+    ('name', 'other', 'setting'),
+    [
+        ('camera', COMPRESSED, 'set image_type to compressed'),
+        ('lidar', 'sensor_msgs/msg/PointCloud2', 'set lidar_type to points'),
+        ('camera', 'std_msgs/msg/String', 'convert the messages'),
+    ],
+)
+def test_another_message_type_leads_to_the_parameter_that_reads_it(name, other, setting):
+    found = only(node(**{name: nothing(name, Publisher('/driver', other))}))
+    assert setting in found.remedy
+
+
 def test_an_empty_scene_is_named():
     found = only(node(scan=ScanFacts(0.0)))
     assert found.level == 'WARN'

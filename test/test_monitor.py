@@ -4,7 +4,45 @@ import pytest
 
 pytest.importorskip('rclpy', reason='needs ROS 2')
 
+from fusion_perception.ros.diagnostics import NodeState, StreamState, Thresholds, verdict
 from fusion_perception.ros.monitor import Monitor
+
+
+def said(age_s=0.1, period_s=0.1, lidar_age_s=0.1, stamps_s=0.0, **values):
+    """Return what a node says of itself whose LiDAR and outputs come so often."""
+    lidar = StreamState('/range_image', 1, lidar_age_s, 10.0, 0.1, stamp_age_s=stamps_s)
+    camera = StreamState('/image', 1, 0.05, 20.0, 0.05, received=9)
+    state = NodeState(
+        'active',
+        listening_s=60.0,
+        output_age_s=age_s,
+        output_period_s=period_s,
+        streams={'camera': camera, 'lidar': lidar},
+        about={'able': 'fusion camera_only'},
+        **{'mode': 'fusion', **values},
+    )
+    return verdict(state, Thresholds())
+
+
+def test_outputs_that_come_seldom_are_no_error_before_two_periods():
+    assert said(age_s=2.4, period_s=2.5) == (b'\0', 'Predicting, fusion.')
+    level, sentence = said(age_s=5.1, period_s=2.5)
+    assert level == b'\2' and sentence.endswith('Waiting for the next pair.')
+
+
+@pytest.mark.parametrize(('lidar_age_s', 'word'), [(0.6, 'is silent'), (0.1, 'finds no partner')])
+def test_a_sensor_that_is_gone_is_not_said_to_find_no_partner(lidar_age_s, word):
+    _, sentence = said(lidar_age_s=lidar_age_s, mode='camera_only')
+    assert 'LiDAR' in sentence and word in sentence
+
+
+@pytest.mark.parametrize(
+    ('stamps_s', 'word'),
+    [(2.0, 'on /range_image are 2.000 s old when they arrive'), (0.1, 'in the node')],
+)
+def test_latency_is_put_down_to_what_takes_most_of_it(stamps_s, word):
+    level, sentence = said(stamps_s=stamps_s, latency_ms={'p95': 2010.0})
+    assert level == b'\1' and 'p95 latency 2010 ms, above 100 ms' in sentence and word in sentence
 
 
 class Watched:
@@ -64,6 +102,18 @@ def test_a_clock_stands_still_before_it_begins_and_when_it_does_not_go_on():
     assert stands_still(6)
     assert not stands_still(7)
     assert not stands_still(3)  # A recording that begins anew.
+
+
+def test_percentiles_forget_what_was_slow_half_a_minute_ago():
+    watched = Watched()
+    for latency_ms, count in ((2000.0, 50), (5.0, 250)):
+        for _ in range(count):
+            watched.now_s += 0.1
+            watched.monitor.published('fusion', latency_ms, 2.0)
+    latency_ms, _ = watched.monitor.times()
+    assert latency_ms == {'p50': 5.0, 'p95': 5.0, 'p99': 5.0, 'max': 5.0}
+    watched.now_s += 30.0
+    assert watched.monitor.times()[0] == {}
 
 
 def test_one_long_gap_does_not_make_the_next_silence_pass_for_usual():

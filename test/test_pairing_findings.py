@@ -135,6 +135,26 @@ def test_a_clock_that_is_off_by_whole_periods_is_found_where_nothing_pairs(shift
     assert diagnose(as_seen(came, follow(advice, given))) == []
 
 
+def test_the_rarer_sensor_says_how_far_stamps_lie_apart():
+    # Two of three scans have no image near them, which is nobody's jitter.
+    camera = stream('camera', arrivals=arrivals(0.3, count=20, shift_s=0.033), received=20)
+    lidar = stream('lidar', arrivals=arrivals(0.1, count=60), received=60)
+    found = only(node(camera, lidar, pairs=0))
+    assert "the camera's stamps lie 0.033 s" in found.cause and 'give or take' not in found.cause
+    assert 'camera_offset_s to 0.033' in found.remedy
+
+
+def test_a_clock_that_was_corrected_is_not_held_against_the_sensor_that_tells_longer():
+    # Of 64 messages each the slower LiDAR's begin before the correction.
+    camera = arrivals(0.05, begin_s=104.0, count=64)
+    lidar = [*arrivals(0.1, count=40, shift_s=2.0), *arrivals(0.1, begin_s=104.0, count=24)]
+    facts = node(
+        stream('camera', arrivals=camera, received=64),
+        stream('lidar', arrivals=lidar, received=64),
+    )
+    assert [f for f in diagnose(facts) if 'late' in f.symptom or 'pair' in f.symptom] == []
+
+
 def test_pairs_of_clocks_a_second_apart_are_doubted():
     found = only(as_seen(streams(shift_s=1.0), TOGETHER))
     assert found.level == 'WARN'

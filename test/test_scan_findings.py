@@ -51,7 +51,7 @@ def test_more_points_beside_every_beam_than_allowed_are_a_warning(outside, named
     ('scan', 'cause', 'remedy'),
     [
         (ScanFacts(0.0), 'range image', 'range_scale'),
-        (ScanFacts(0.0, 0), 'holds no points', 'covered'),
+        (ScanFacts(0.0, 0), 'no point that was measured', 'covered'),
         (ScanFacts(0.0, 1200), 'all 1,200 points', 'in metres'),
         # More may lie beside the beams than the limit of here.
         (ScanFacts(0.0, 1200, 12), 'all 1,188 points', 'in metres'),

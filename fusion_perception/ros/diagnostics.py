@@ -11,8 +11,8 @@ from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 from pydantic import Field
 from std_msgs.msg import Header
 
-from fusion_perception.sensing.facts import is_silent
 from fusion_perception.sensing.finding import Finding
+from fusion_perception.sensing.pairing import has_stopped
 from fusion_perception.sensing.settings import Settings
 
 OK, WARN, ERROR, STALE = (
@@ -41,7 +41,8 @@ class Thresholds(Settings):
 class StreamState:
     """One input: its topic, how many publish on it, and what the ledger says of it.
 
-    `age_s` is the time since its last message, `period_s` the shortest between the last ones.
+    `age_s` is the time since its last message, `period_s` the shortest between the last ones,
+    `stamp_age_s` how old their stamps were on arrival, in the median.
     """
 
     topic: str
@@ -49,6 +50,7 @@ class StreamState:
     age_s: float | None
     rate_hz: float
     period_s: float = 0.0
+    stamp_age_s: float = 0.0
     received: int = 0
     used: int = 0
     pending: int = 0
@@ -59,7 +61,8 @@ class StreamState:
 class NodeState:
     """What is known about the node at one moment.
 
-    `fault` is why it could not be configured, `listening_s` for how long it has listened.
+    `fault` is why it could not be configured, `listening_s` for how long it has listened,
+    `output_period_s` the shortest time between the last outputs.
     """
 
     lifecycle: str
@@ -69,6 +72,8 @@ class NodeState:
     mode: str = 'none'
     modes: Mapping[str, int] = field(default_factory=dict)
     output_age_s: float | None = None
+    output_period_s: float = 0.0
+    dropout_after_s: float = 0.5
     streams: Mapping[str, StreamState] = field(default_factory=dict)
     latency_ms: Mapping[str, float] = field(default_factory=dict)
     inference_ms: Mapping[str, float] = field(default_factory=dict)
@@ -89,7 +94,9 @@ def verdict(state: NodeState, thresholds: Thresholds) -> tuple[bytes, str]:
         return OK, f'{state.lifecycle.capitalize()}: waiting for the next lifecycle transition.'
     if not state.enabled:
         return OK, 'Disabled through ~/enable.'
-    if state.output_age_s is None or state.output_age_s > thresholds.error_silence_s:
+    if state.output_age_s is None or has_stopped(
+        state.output_age_s, state.output_period_s, thresholds.error_silence_s
+    ):
         since = (
             'No output yet'
             if state.output_age_s is None
@@ -106,7 +113,8 @@ def verdict(state: NodeState, thresholds: Thresholds) -> tuple[bytes, str]:
         faults.append(f'{_without_partner(state)}; going on as {state.mode}.')
     p95 = state.latency_ms.get('p95', 0.0)
     if p95 > thresholds.warn_latency_ms:
-        faults.append(f'p95 latency {p95:.0f} ms, above {thresholds.warn_latency_ms:.0f} ms.')
+        above = f'p95 latency {p95:.0f} ms, above {thresholds.warn_latency_ms:.0f} ms'
+        faults.append(f'{above}: {_what_takes_long(state, p95)}.')
     if state.lost_share > thresholds.warn_lost:
         faults.append(f'{state.lost_share:.0%} of the messages of the last second were lost.')
     faults += [str(finding) for finding in state.findings]
@@ -115,11 +123,25 @@ def verdict(state: NodeState, thresholds: Thresholds) -> tuple[bytes, str]:
     return OK, f'Predicting, {state.mode}.'
 
 
+def _what_takes_long(state: NodeState, latency_ms: float) -> str:
+    """Say where most of the latency comes from, and where to look."""
+    late = {stream.topic: stream.stamp_age_s for stream in state.streams.values()}
+    oldest = max(late, key=lambda topic: late[topic], default='')
+    if not oldest or 1000 * late[oldest] < latency_ms / 2:
+        return 'most of it passes in the node (`fusion profile` says where, and what the load is)'
+    return (
+        f'the stamps on {oldest} are {late[oldest]:.3f} s old when they arrive. Look at the clock '
+        'of that sensor (chrony, PTP), and at what lies between it and the node'
+    )
+
+
 def _without_partner(state: NodeState) -> str:
     """Say what keeps the node from fusing, although it predicts from one sensor."""
     name, stream = ('LiDAR', 'lidar') if state.mode == 'camera_only' else ('camera', 'camera')
     lacking = state.streams.get(stream)
-    if lacking is None or lacking.age_s is None or is_silent(lacking.age_s, lacking.period_s):
+    if lacking is None or lacking.age_s is None:
+        return f'The {name} is silent'
+    if has_stopped(lacking.age_s, lacking.period_s, state.dropout_after_s):
         return f'The {name} is silent'
     return f'What the {name} sends finds no partner'
 
@@ -129,7 +151,8 @@ def why_no_output(state: NodeState) -> str:
     faults = [str(finding) for finding in state.findings]
     if state.last_fault and not faults:
         faults.append(state.last_fault)
-    return ' '.join(faults) or 'Waiting for the first pair.'
+    which = 'first' if state.output_age_s is None else 'next'
+    return ' '.join(faults) or f'Waiting for the {which} pair.'
 
 
 def diagnostics_message(

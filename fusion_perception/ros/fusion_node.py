@@ -44,6 +44,7 @@ from fusion_perception.sensing.facts import Facts
 from fusion_perception.sensing.findings import diagnose
 from fusion_perception.sensing.ledger import STREAMS, Stream
 from fusion_perception.sensing.observation import Mode
+from fusion_perception.sensing.offsets import age_s
 
 SUCCESS, FAILURE, ERROR = (
     TransitionCallbackReturn.SUCCESS,
@@ -286,12 +287,15 @@ class FusionNode(Startable, LifecycleNode):
             mode=mode,
             modes=modes,
             output_age_s=output_age_s,
+            output_period_s=monitor.output_period_s(),
+            dropout_after_s=pipeline.settings.pairing.dropout_after_s,
             streams={
                 stream: StreamState(
                     topic=topics[stream],
                     publishers=self.count_publishers(topics[stream]),
                     age_s=monitor.age_s(stream),
                     period_s=monitor.period_s(stream),
+                    stamp_age_s=age_s(monitor.arrivals(stream)) or 0.0,
                     rate_hz=rates[stream],
                     **counters[stream],
                 )

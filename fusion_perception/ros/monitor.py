@@ -19,23 +19,32 @@ from fusion_perception.sensing.pairing import has_stopped
 EXPECTED_LOSSES = frozenset({'no_partner'})
 # Publications of the diagnostics that `lately` reaches back.
 LATELY = 5
+# What was slow longer ago says nothing about how the node is, seconds.
+LATEST_S = 20.0
 # A clock that did not go on for so long is at rest.
 STILL_S = 3.0
 
 
 class Window:
-    """The last values of a quantity, for percentiles."""
+    """The last values of a quantity, none older than so many seconds, for percentiles."""
 
-    def __init__(self, size: int = 512) -> None:
-        self._values: deque[float] = deque(maxlen=size)
+    def __init__(
+        self,
+        size: int = 512,
+        seconds: float = LATEST_S,
+        now: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._values: deque[tuple[float, float]] = deque(maxlen=size)
+        self._seconds, self._now = seconds, now
 
     def add(self, value: float) -> None:
         """Take a value in; the oldest leaves."""
-        self._values.append(value)
+        self._values.append((self._now(), value))
 
     def percentiles(self) -> dict[str, float]:
-        """Return p50, p95, p99 and max, or nothing before the first value."""
-        values = list(self._values)
+        """Return p50, p95, p99 and max, or nothing without a value."""
+        since = self._now() - self._seconds
+        values = [value for at, value in self._values if at >= since]
         if not values:
             return {}
         p50, p95, p99 = np.percentile(values, (50, 95, 99)).tolist()
@@ -78,12 +87,15 @@ class Monitor:
         self._mode: Mode | None = None
         self._modes: Counter[str] = Counter()
         self._entered: Mode | Literal['none'] = 'none'
-        self._latency_ms, self._inference_ms, self._apart_ms = Window(), Window(), Window()
+        self._latency_ms, self._inference_ms, self._apart_ms = (
+            Window(now=self._now) for _ in range(3)
+        )
         self._ticked_at = self._now()
         self._before: Mapping[Stream, StreamCounts] = {}
         self._counters: deque[Mapping[Stream, StreamCounts]] = deque(maxlen=LATELY)
         self._fused: deque[int] = deque(maxlen=LATELY)
         self._arrivals: dict[Stream, deque[Arrival]] = {s: deque(maxlen=64) for s in STREAMS}
+        self._bytes: dict[Stream, int] = {}
         self._listening_since = self._now()
         self._clock_ns, self._went_on_at = 0, self._now()
         self.last_fault = ''
@@ -97,11 +109,17 @@ class Monitor:
         """Return how long ago that was."""
         return self._now() - self._listening_since
 
-    def heard(self, stream: Stream, stamp_ns: int, now_ns: int) -> None:
-        """Note that a message of a stream came, its stamp, and the time by the same clock."""
+    def heard(self, stream: Stream, stamp_ns: int, now_ns: int, size: int = 0) -> None:
+        """Note that a message came, its stamp, the time by the same clock, and its bytes."""
         with self._lock:
+            self._bytes[stream] = size
             self._heard[stream].note(self._now())
             self._arrivals[stream].append(Arrival(stamp_ns, now_ns))
+
+    def message_bytes(self, stream: Stream) -> int:
+        """Return what the last message of a stream took, 0 before the first."""
+        with self._lock:
+            return self._bytes.get(stream, 0)
 
     def arrivals(self, stream: Stream) -> list[Arrival]:
         """Return the last messages that came of a stream."""
@@ -148,6 +166,11 @@ class Monitor:
         """Return the age of the last output, its mode, and how many there were in each mode."""
         with self._lock:
             return self._output.age_s(self._now()), self._mode, dict(self._modes)
+
+    def output_period_s(self) -> float:
+        """Return the shortest time between the last outputs, 0 before there were two."""
+        with self._lock:
+            return self._output.period_s()
 
     def overdue(self, after_s: float) -> bool:
         """Say whether nothing came out for that long, and for two of the shortest last intervals.

@@ -152,7 +152,7 @@ def _inputs(pipeline: Pipeline, sources: dict[Stream, list[Source]]) -> Sequence
             silent_s=monitor.age_s(stream),
             period_s=monitor.period_s(stream),
             arrivals=monitor.arrivals(stream),
-            message_bytes=size[stream],
+            message_bytes=monitor.message_bytes(stream) or size[stream],
         )
         for stream in STREAMS
         if sources[stream]

@@ -18,7 +18,7 @@ from fusion_perception.ros.node_settings import NodeSettings
 from fusion_perception.ros.outputs import Result
 from fusion_perception.runtime import Runtime
 from fusion_perception.sensing.camera_info import Calibration, CameraInfoMessage
-from fusion_perception.sensing.decode import stamp_ns
+from fusion_perception.sensing.decode import message_bytes, stamp_ns
 from fusion_perception.sensing.facts import ScanFacts
 from fusion_perception.sensing.intake import Frame, Intake, Message, Needs, Refused, arrays_of
 from fusion_perception.sensing.ledger import STREAMS, Stream
@@ -85,7 +85,7 @@ class Pipeline:
         if self._worker is None:
             return  # It left the middleware just before the subscription ended.
         now_ns = self._now_ns()
-        self.monitor.heard(stream, stamp_ns(message), now_ns)
+        self.monitor.heard(stream, stamp_ns(message), now_ns, message_bytes(message))
         if stream == 'lidar':
             self._lidar_frame = message.header.frame_id
         try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import os
 import sys
 import threading
@@ -199,7 +200,7 @@ def watched(
 
 def _latency_of(pipeline: Pipeline) -> Window:
     """Return what takes in the latency of all outputs from now on; the monitor's forgets."""
-    window, note = Window(sys.maxsize), pipeline.monitor.published
+    window, note = Window(sys.maxsize, math.inf), pipeline.monitor.published
 
     def published(mode: Mode, latency_ms: float, *others: float) -> None:
         window.add(latency_ms)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Sequence
 from typing import Annotated, Literal, Protocol
@@ -19,6 +20,8 @@ CameraMatrix = Annotated[
     ),
 ]
 CAMERA_MATRIX: CameraMatrix = 'k'
+# Half of the field of view of a pinhole camera, radians: wider ones are made of placeholders.
+_WIDEST = math.radians(85)
 # So many cameras are remembered, and what came back for so long, nanoseconds.
 _REMEMBERED, _LATELY_NS = 4, 60_000_000_000
 
@@ -68,6 +71,7 @@ def camera_from_info(
     camera (K or P all zeros) or an impossible one.
     """
     fx, cx, fy, cy = _intrinsics(message, matrix)
+    _check(message, fx, fy)
     region = message.roi
     wide, high = max(1, message.binning_x), max(1, message.binning_y)
     return Camera.read(
@@ -95,12 +99,31 @@ def _intrinsics(message: CameraInfoMessage, matrix: CameraMatrix) -> tuple[float
         )
     else:
         chosen = tuple(float(message.k[index]) for index in (0, 2, 4, 5))
-        remedy = (
-            "Calibrate the camera, or leave the topic unconnected to use the bundle's intrinsics."
-        )
+        remedy = 'Calibrate the camera (camera_calibration), and let its driver load the result.'
     if chosen[0] == 0.0 or chosen[2] == 0.0:
         raise ValueError(f'camera_info holds no calibration ({matrix.upper()} is zero). {remedy}')
+    if not all(map(math.isfinite, chosen)):
+        raise ValueError(
+            f'camera_info holds no calibration ({matrix.upper()} is not finite). {remedy}'
+        )
     return chosen
+
+
+def _check(message: CameraInfoMessage, fx: float, fy: float) -> None:
+    """Raise ValueError where no camera has such a size and such focal lengths."""
+    size = f'{message.width}x{message.height} pixels'
+    if not message.width or not message.height or min(fx, fy) < 0:
+        raise ValueError(
+            f'camera_info describes no camera ({size}, focal lengths {fx:g} and {fy:g}). Look at '
+            'its driver.'
+        )
+    widest = max(math.atan2(message.width, 2 * fx), math.atan2(message.height, 2 * fy))
+    if widest > _WIDEST:
+        raise ValueError(
+            f'camera_info has focal lengths of {fx:g} and {fy:g} pixels for {size}: no pinhole '
+            f'camera sees {math.degrees(2 * widest):.0f} degrees. Calibrate the camera '
+            '(camera_calibration), and let its driver load the result.'
+        )
 
 
 def _lens(message: CameraInfoMessage) -> Lens:

@@ -83,6 +83,12 @@ class CompressedImageMessage(StampedMessage, Protocol):
 Fallback = Callable[[ImageMessage], NDArray[np.generic]]
 
 
+def message_bytes(message: object) -> int:
+    """Return how many bytes of data a message carries; 0 where it has none."""
+    data = getattr(message, 'data', None)
+    return 0 if data is None else memoryview(data).nbytes
+
+
 def stamp_ns(message: StampedMessage) -> int:
     """Return the stamp in integer nanoseconds; 0 is that of a message that was never stamped."""
     stamp = message.header.stamp

@@ -78,6 +78,11 @@ class InputFacts:
         return ' and '.join(source.topic for source in self.sources)
 
     @property
+    def fitting(self) -> list[Publisher]:
+        """Return who publishes there what can be heard."""
+        return [p for s in self.sources for p in s.publishers if p.type == s.type and not p.clash]
+
+    @property
     def silent(self) -> bool:
         """Say whether nothing came of it lately, or ever."""
         return self.silent_s is None or is_silent(self.silent_s, self.period_s)

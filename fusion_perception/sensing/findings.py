@@ -9,19 +9,16 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from fusion_perception.sensing.camera_findings import of_camera
-from fusion_perception.sensing.facts import Facts, InputFacts, Publisher
+from fusion_perception.sensing.facts import Facts, InputFacts, Publisher, Source
 from fusion_perception.sensing.finding import Finding, parted
 from fusion_perception.sensing.leaps import leaps_s
 from fusion_perception.sensing.ledger import Stream
+from fusion_perception.sensing.losses import LARGE_BYTES, MOST, loses_large, sent_by_stamps
 from fusion_perception.sensing.offsets import age_s, rate_hz
 from fusion_perception.sensing.pairing_findings import of_pairing
 from fusion_perception.sensing.scan_findings import of_scan
 
 NAMES: dict[Stream, str] = {'camera': 'camera', 'lidar': 'LiDAR'}
-# On the default transports of Fast DDS messages from about this size on may vanish.
-LARGE_BYTES = 500_000
-# Some of the first may be lost while the ends find each other.
-MOST = 0.9
 # A message that comes twice now and then does no harm.
 MANY_REPEATED = 0.1
 # Further from the clock a stamp is no matter of delays on the way; and nothing was measured after
@@ -34,7 +31,7 @@ def diagnose(facts: Facts) -> list[Finding]:
     return [
         *_of_node(facts),
         *_of_clock(facts),
-        *(finding for stream in facts.inputs for finding in _of_input(stream)),
+        *(f for stream in facts.inputs for f in _of_input(stream, facts.waits_for_clock)),
         *(finding for stream in facts.inputs for finding in _of_leaps(stream)),
         *of_camera(facts),
         *of_pairing(facts),
@@ -97,34 +94,30 @@ def _of_clock(facts: Facts) -> Iterator[Finding]:
         )
 
 
-def _of_input(facts: InputFacts) -> Iterator[Finding]:
+def _of_input(facts: InputFacts, waits_for_clock: bool) -> Iterator[Finding]:
+    if waits_for_clock and facts.silent and facts.fitting:
+        return  # With the time everything may stand still.
     if not facts.received and facts.silent_s is None:
         yield from _of_nothing(facts)
         return
     if facts.silent_s is not None and facts.silent:
         symptom = f'{facts.topics} has been silent for {facts.silent_s:.1f} s'
-        fitting = [
-            p for s in facts.sources for p in s.publishers if p.type == s.type and not p.clash
-        ]
-        unheard = [] if fitting else list(_of_unheard(facts, symptom))
+        unheard = [] if facts.fitting else list(_of_unheard(facts, symptom))
+        if facts.fitting and facts.message_bytes >= LARGE_BYTES:
+            unheard = [Finding('ERROR', symptom, *_too_large(facts))]
         yield from unheard or [
             Finding(
                 'ERROR',
                 symptom,
-                f'{_names(fitting)} is still there and sends nothing'
-                if fitting
+                f'{_names(facts.fitting)} is still there and sends nothing'
+                if facts.fitting
                 else 'its publisher is gone',
                 'Look at the log of its driver, the cable and the power.',
             )
         ]
         return
     dropped = facts.dropped
-    if facts.message_bytes >= LARGE_BYTES and facts.received < MOST * facts.announced:
-        yield Finding(
-            'WARN',
-            f'Of {facts.announced} images on {facts.topics} only {facts.received} arrive',
-            *_too_large(facts),
-        )
+    yield from _of_losses(facts)
     refused = {cause: n for cause in ('bad_encoding', 'bad_shape') if (n := dropped.get(cause, 0))}
     if refused:
         yield Finding(
@@ -167,6 +160,18 @@ def _of_input(facts: InputFacts) -> Iterator[Finding]:
                 'Publish it on /tf or /tf_static, or correct target_frame.',
             ),
         )
+
+
+def _of_losses(facts: InputFacts) -> Iterator[Finding]:
+    """Yield that a part of large messages gets lost."""
+    if not loses_large(facts):
+        return
+    if facts.received < MOST * facts.announced:
+        lost = f'Of {facts.announced} images on {facts.topics} only {facts.received} arrive'
+    else:
+        sent, came = sent_by_stamps(facts.usable), len(facts.usable)
+        lost = f'Of some {sent} messages on {facts.topics} only {came} arrive'
+    yield Finding('WARN', lost, *_too_large(facts))
 
 
 def _of_leaps(facts: InputFacts) -> Iterator[Finding]:
@@ -224,7 +229,7 @@ def _of_unheard(facts: InputFacts, symptom: str) -> Iterator[Finding]:
                 symptom,
                 f'{_names(others)} publishes {others[0].type} on {source.topic}, and '
                 f'{source.type} is needed',
-                f'Remap the input to a topic of type {source.type}, or convert the messages.',
+                _as_another(source, others[0].type),
             )
         clashing = [p for p in source.publishers if p.clash and p not in others]
         if clashing:
@@ -235,6 +240,17 @@ def _of_unheard(facts: InputFacts, symptom: str) -> Iterator[Finding]:
                 'Change that policy on one of the two sides: a subscription may ask for no more '
                 'than the publisher offers.',
             )
+
+
+def _as_another(source: Source, other: str) -> str:
+    """Return how to read what another type carries."""
+    remap = f'Remap the input to a topic of type {source.type}'
+    read_by = {
+        'sensor_msgs/msg/CompressedImage': 'set image_type to compressed, which listens on '
+        f'{source.topic}/compressed unless that is remapped',
+        'sensor_msgs/msg/PointCloud2': 'set lidar_type to points, which listens on points',
+    }
+    return f'{remap}, or {read_by.get(other, "convert the messages")}.'
 
 
 def _too_large(facts: InputFacts) -> tuple[str, str]:
@@ -256,13 +272,25 @@ def _of_times(facts: Facts) -> Iterator[Finding]:
         if age is None:
             continue
         ahead_s = FAR_FROM_CLOCK_S if facts.simulated else AHEAD_OF_CLOCK_S
-        is_ahead = age <= -ahead_s
-        if stream.stream == 'camera' and not is_ahead:  # As its output is stamped.
-            age -= facts.pairing.camera_to_lidar_s
+        moved_s = age
+        if stream.stream == 'camera':  # As its output is stamped.
+            moved_s -= facts.pairing.camera_to_lidar_s
+        # An offset may make up for a clock that is ahead, and for one of the other that is late.
+        is_ahead = max(age, moved_s) <= -ahead_s
+        age = moved_s
         too_old = 0 < facts.max_age_s < age
         if not (too_old or is_ahead) and abs(age) < FAR_FROM_CLOCK_S:
             continue
         side = 'behind' if age > 0 else 'ahead of'
+        if not facts.lifecycle:
+            yield Finding(
+                'WARN',
+                f'The stamps on {stream.topics} lie {abs(age):.3f} s {side} the times noted',
+                'the clocks of sensor and recorder differ',
+                'Synchronise the clocks (chrony, PTP). Both sensors alike it does no harm; where '
+                'they differ, camera_offset_s makes up for it.',
+            )
+            continue
         yield Finding(
             'ERROR' if too_old else 'WARN',
             f'The stamps on {stream.topics} lie {abs(age):.3f} s {side} the clock',

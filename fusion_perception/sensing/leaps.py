@@ -11,7 +11,7 @@ from fusion_perception.sensing.offsets import Arrival
 
 # A stamp that is suddenly so much further ahead of the time of its arrival is a slip, until the
 # next one is as well; nanoseconds.
-LEAP_NS = 5_000_000_000
+LEAP_NS = 2_000_000_000
 
 
 class Leaps:

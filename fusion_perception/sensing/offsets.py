@@ -66,24 +66,49 @@ def apart(camera: Sequence[Arrival], lidar: Sequence[Arrival]) -> Apart | None:
     if len(camera) < ENOUGH or len(lidar) < ENOUGH:
         return None
     coarse_ns = round(1e9 * ((age_s(camera) or 0.0) - (age_s(lidar) or 0.0)))
-    stamps = sorted(arrival.stamp_ns for arrival in camera)
-    # A scan from before the first image or after the last one has lost its own image.
-    inside = [a.stamp_ns for a in lidar if stamps[0] <= a.stamp_ns - coarse_ns <= stamps[-1]]
-    if not inside:
+    # Of the rarer sensor each message has a partner.
+    if len(camera) < len(lidar):
+        gaps = [-gap for gap in _gaps(lidar, camera, -coarse_ns)]
+    else:
+        gaps = _gaps(camera, lidar, coarse_ns)
+    if not gaps:
         return None
-    gaps = [stamp - _nearest(stamps, stamp - coarse_ns) for stamp in inside]
     return Apart(statistics.median(gaps) / 1e9, min(gaps) / 1e9, max(gaps) / 1e9)
 
 
-def fit(camera: Sequence[Arrival], lidar: Sequence[Arrival], offset_ns: int, slop_ns: int) -> bool:
-    """Say whether most scans have an image whose stamp, moved by an offset, lies within the slop.
+def together(
+    camera: Sequence[Arrival], lidar: Sequence[Arrival]
+) -> tuple[list[Arrival], list[Arrival]]:
+    """Return what came of both since both came: of as many messages the slower tells longer."""
+    if not camera or not lidar:
+        return list(camera), list(lidar)
+    since = max(camera[0].arrived_ns, lidar[0].arrived_ns)
+    both = [[a for a in stream if a.arrived_ns >= since] for stream in (camera, lidar)]
+    return both[0], both[1]
 
-    However late either of them arrives: no other offset helps such streams to pairs.
+
+def _gaps(often: Sequence[Arrival], seldom: Sequence[Arrival], coarse_ns: int) -> list[int]:
+    """Return how far each stamp of one stream lies after its partner's in the other.
+
+    One from before the first of those or after the last has lost its partner.
     """
-    stamps = sorted(arrival.stamp_ns + offset_ns for arrival in camera)
-    inside = [a.stamp_ns for a in lidar if stamps and stamps[0] <= a.stamp_ns <= stamps[-1]]
-    close = sum(abs(stamp - _nearest(stamps, stamp)) <= slop_ns for stamp in inside)
-    return 2 * close > len(inside)
+    stamps = sorted(arrival.stamp_ns for arrival in often)
+    inside = [a.stamp_ns for a in seldom if stamps[0] <= a.stamp_ns - coarse_ns <= stamps[-1]]
+    return [stamp - _nearest(stamps, stamp - coarse_ns) for stamp in inside]
+
+
+def fit(camera: Sequence[Arrival], lidar: Sequence[Arrival], offset_ns: int, slop_ns: int) -> bool:
+    """Say whether most stamps of the rarer sensor have a partner within the slop.
+
+    The camera's are moved by an offset. However late either of them arrives: no other offset
+    helps such streams to pairs.
+    """
+    if not camera or not lidar:
+        return False
+    moved = [Arrival(a.stamp_ns + offset_ns, a.arrived_ns) for a in camera]
+    often, seldom = (lidar, moved) if len(moved) < len(lidar) else (moved, lidar)
+    gaps = _gaps(often, seldom, 0)
+    return 2 * sum(abs(gap) <= slop_ns for gap in gaps) > len(gaps)
 
 
 def _nearest(stamps: Sequence[int], wanted: int) -> int:

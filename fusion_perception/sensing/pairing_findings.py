@@ -8,7 +8,16 @@ from collections.abc import Iterator, Mapping
 from fusion_perception.sensing.facts import Facts, InputFacts
 from fusion_perception.sensing.finding import Finding
 from fusion_perception.sensing.ledger import Stream
-from fusion_perception.sensing.offsets import Apart, age_s, apart, fit, jumps_back, rate_hz
+from fusion_perception.sensing.losses import loses_large
+from fusion_perception.sensing.offsets import (
+    Apart,
+    age_s,
+    apart,
+    fit,
+    jumps_back,
+    rate_hz,
+    together,
+)
 from fusion_perception.sensing.pairing import MOST_OFFSET_S, MOST_WAITING, PARTNER, PairingSettings
 
 # A stream whose stamps went back less often was set back, or is a recording that began anew.
@@ -29,7 +38,10 @@ def of_pairing(facts: Facts) -> Iterator[Finding]:
     by_stream = {stream.stream: stream for stream in facts.inputs}
     if jumping or len(by_stream) < len(_MESSAGES) or any(s.silent for s in facts.inputs):
         return
-    camera, lidar = by_stream['camera'].usable, by_stream['lidar'].usable
+    # Of times that stand still, or of what gets lost, no offset can be told.
+    if facts.waits_for_clock or any(map(loses_large, facts.inputs)):
+        return
+    camera, lidar = together(by_stream['camera'].usable, by_stream['lidar'].usable)
     measured = apart(camera, lidar)
     if measured is None:
         return
@@ -84,8 +96,8 @@ def _of_lateness(
 ) -> Iterator[Finding]:
     """Yield that one sensor's messages come too late for those of the other, which wait."""
     settings = facts.pairing
-    ages = {name: age_s(stream.usable) or 0.0 for name, stream in by_stream.items()}
-    late_s = ages['camera'] - ages['lidar'] - settings.camera_to_lidar_s
+    camera, lidar = together(by_stream['camera'].usable, by_stream['lidar'].usable)
+    late_s = (age_s(camera) or 0.0) - (age_s(lidar) or 0.0) - settings.camera_to_lidar_s
     late: Stream = 'camera' if late_s > 0 else 'lidar'
     late_s, early = abs(late_s), PARTNER[late]
     those, these = _MESSAGES[late], _MESSAGES[early]

@@ -32,12 +32,12 @@ def _of_empty(scan: ScanFacts) -> tuple[str, str]:
     """Return why no ray met anything, as half a sentence, and the next step."""
     if scan.points is None:
         return (
-            'no ray of the range image met anything',
-            'Look whether the LiDAR is covered, and whether range_scale and the maximum range of '
-            'the bundle fit its units.',
+            'no ray of the range image met anything closer than the maximum range',
+            'Look whether the LiDAR is covered, and at the units: 32FC1 is in metres, 16-bit '
+            'counts are as range_scale says.',
         )
     if not scan.points:
-        return 'the cloud holds no points', 'Look whether the LiDAR is covered.'
+        return 'the cloud holds no point that was measured', 'Look whether the LiDAR is covered.'
     if not (within := scan.points - scan.outside):
         return (
             f'none of the {scan.points:,} points of the cloud lies where the LiDAR of the bundle '

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import statistics
 from collections import Counter, deque
 from collections.abc import Collection, Mapping, Sequence
 from typing import cast
 
 import numpy as np
+from numpy.typing import NDArray
 
 from fusion_perception.sensing.cloud import PointCloudMessage, decode_points
 from fusion_perception.sensing.decode import (
@@ -19,6 +21,7 @@ from fusion_perception.sensing.decode import (
     decode_compressed_image,
     decode_image,
     decode_range,
+    message_bytes,
     stamp_ns,
 )
 from fusion_perception.sensing.facts import Facts, InputFacts, ScanFacts, Source
@@ -67,6 +70,9 @@ class Watch:
         self._arrivals: dict[Stream, deque[Arrival]] = {s: deque(maxlen=KEPT) for s in STREAMS}
         self._pairer: Pairer[None] = Pairer(pairing)
         self._leaps = Leaps()
+        self._medians_m: deque[float] = deque(maxlen=KEPT)
+        self._span_m = (float('inf'), 0.0)
+        self._bytes: dict[Stream, int] = {}
 
     def take(self, stream: Stream, message: Message, arrived_ns: int) -> None:
         """Take note of a message; one that cannot be used is counted by cause."""
@@ -74,6 +80,7 @@ class Watch:
         stamp = stamp_ns(message)
         arrival = Arrival(stamp, arrived_ns)
         self._arrivals[stream].append(arrival)
+        self._bytes[stream] = message_bytes(message)
         if self._leaps.take(stream, arrival):
             self._dropped[stream]['clock_jump'] += 1
             return
@@ -93,6 +100,19 @@ class Watch:
         """Let the pairs out that were waiting for later messages."""
         self._note(self._pairer.flush())
 
+    @property
+    def clock_jumps(self) -> int:
+        """Return how often stamps jumped back so far that the pairing began anew."""
+        return self._pairer.clock_jumps
+
+    def median_m(self) -> float | None:
+        """Return how far the LiDAR sees, in the median; None before it measured anything."""
+        return statistics.median(self._medians_m) if self._medians_m else None
+
+    def span(self) -> str:
+        """Return from where to where the LiDAR measured, '' before it measured anything."""
+        return '{:.1f} to {:,.1f} m'.format(*self._span_m) if self._medians_m else ''
+
     def rate_hz(self, stream: Stream) -> float:
         """Return how often messages of a stream came."""
         return rate_hz(self._arrivals[stream])
@@ -102,12 +122,13 @@ class Watch:
         sources: Mapping[Stream, Sequence[Source]],
         silent_s: Mapping[Stream, float | None],
         period_s: Mapping[Stream, float],
-        message_bytes: Mapping[Stream, int],
+        usual_bytes: Mapping[Stream, int],
         announced: Mapping[Stream, int],
     ) -> list[InputFacts]:
         """Return the facts of the streams that have sources.
 
-        `silent_s` lacks, or has None for, what was never heard.
+        `silent_s` lacks, or has None for, what was never heard; `usual_bytes` is what a message
+        takes of which none came.
         """
         pairing = self._pairer.counters()
         return [
@@ -123,7 +144,7 @@ class Watch:
                 silent_s=silent_s.get(stream),
                 period_s=period_s.get(stream, 0.0),
                 arrivals=list(self._arrivals[stream]),
-                message_bytes=message_bytes.get(stream, 0),
+                message_bytes=self._bytes.get(stream) or usual_bytes.get(stream, 0),
                 announced=announced.get(stream, 0),
             )
             for stream in STREAMS
@@ -134,6 +155,12 @@ class Watch:
         # What passed alone came of one sensor.
         self.pairs += sum(pair.mode == 'fusion' for pair in pairs)
 
+    def _span(self, measured_m: NDArray[np.float32]) -> None:
+        if measured_m.size:
+            low, high = self._span_m
+            self._span_m = min(low, float(measured_m.min())), max(high, float(measured_m.max()))
+            self._medians_m.append(float(np.median(measured_m)))
+
     def _read(self, stream: Stream, message: Message) -> str:
         if hasattr(message, 'point_step'):
             cloud = cast('PointCloudMessage', message)
@@ -141,6 +168,7 @@ class Watch:
             measured = np.isfinite(points).all(axis=-1) & points.any(axis=-1)
             share = float(measured.mean()) if measured.size else 0.0
             self.scans.add(ScanFacts(share, int(measured.sum())))
+            self._span(np.linalg.norm(points[measured], axis=-1))
             return f'cloud of {cloud.height}x{cloud.width} points'
         if not hasattr(message, 'encoding'):
             pixels = decode_compressed_image(message)
@@ -161,6 +189,7 @@ class Watch:
             )
         self.scan = ScanFacts.of(ranges, self._max_range)
         self.scans.add(self.scan)
+        self._span(ranges[np.isfinite(ranges) & (ranges > 0)])
         return size
 
 
@@ -171,6 +200,8 @@ def of_streams(facts: Facts, watch: Watch) -> list[Finding]:
         rate = watch.rate_hz(stream.stream)
         at = f' at {rate:.1f} Hz' if rate else ''
         kinds = ', '.join(watch.kinds[stream.stream]) or 'nothing that can be read'
+        if stream.stream == 'lidar' and (span := watch.span()):
+            kinds += f', {span}'
         if watch.received[stream.stream]:
             findings.append(
                 Finding(

@@ -24,6 +24,9 @@ from fusion_perception.sensing.watch import Watch, of_streams
 USUAL = Camera().width, Camera().height
 # Clocks of robots do not stand before 2001, those of simulations begin at zero.
 _LONG_AGO_NS = 10**18
+# Less of the rarer sensor in pairs is worth a word.
+_MOST = 0.8
+_FARTHEST_M = 500.0
 _PAUSED = 'Look whether the sensor or the recorder paused; record again for the rest.'
 
 
@@ -82,6 +85,7 @@ def _examine(recording: Recording, topics: Topics, settings: RecordingSettings) 
     )
     wrong = [*diagnose(facts), *watch.scans.findings(settings.points_outside_max)]
     wrong += [Finding('WARN', note.rstrip('.'), '', _PAUSED) for note in attendance.notes(time_s)]
+    wrong += [*_of_units(watch), *_of_jumps(watch)]
     findings = [*_of_recording(recording, topics, watch.image_size), *of_streams(facts, watch)]
     if camera is not None:
         findings += _of_lens(camera)
@@ -105,10 +109,33 @@ def _of_lens(camera: CameraFacts) -> Iterator[Finding]:
     yield Finding('OK', f'{camera.info.topic}: the lens ({bent.seen}) {moves}')
 
 
+def _of_units(watch: Watch) -> Iterator[Finding]:
+    """Yield that a LiDAR would see farther than any does."""
+    median_m = watch.median_m()
+    if median_m is not None and median_m > _FARTHEST_M:
+        yield Finding(
+            'WARN',
+            f'Half of what the LiDAR measured lies farther than {median_m:,.0f} m',
+            'no LiDAR sees as far, so that its units are others than metres',
+            'Publish 32FC1 and clouds in metres; 16-bit counts are as --range-scale says.',
+        )
+
+
+def _of_jumps(watch: Watch) -> Iterator[Finding]:
+    if watch.clock_jumps:
+        yield Finding(
+            'WARN',
+            f'Stamps jump back by more than pairing.jump_back_s (times: {watch.clock_jumps})',
+            'a clock was set, or several recordings are in one',
+            'What waits at a jump is dropped and pairing begins anew: set the clocks before '
+            'recording.',
+        )
+
+
 def _of_pairs(facts: Facts, watch: Watch) -> Finding:
     """Return how many pairs there are, and that they are few where nobody else says why."""
     scans, slop_s = watch.received['lidar'], facts.pairing.slop_s
-    if not facts.pairs_are_few:
+    if watch.pairs >= _MOST * min(watch.received.values()):
         return Finding('OK', f'{watch.pairs} of {scans} scans form a pair within {slop_s:g} s')
     return Finding(
         'WARN' if watch.pairs else 'ERROR',
