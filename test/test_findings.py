@@ -187,6 +187,15 @@ def test_large_messages_whose_stamps_have_gaps_get_lost(kept, size, named):
         assert len(said) == 1 and 'large_images:=true' in said[0]
 
 
+def test_large_messages_that_a_recording_lacks_were_lost_to_the_recorder():
+    came = [a for i, a in enumerate(arrivals(count=40)) if i % 5 in (0, 1, 3)]
+    size = {'received': len(came), 'message_bytes': 1_600_000}
+    lidar = stream('lidar', (), arrivals=came, **size)
+    found = only(node(stream('camera', ()), lidar, lifecycle='', pairs=3))
+    assert found.cause.startswith('one message takes 1.6 MB')
+    assert found.remedy.startswith('Record with FASTDDS_DEFAULT_PROFILES_FILE')
+
+
 def test_a_large_stream_that_fell_silent_leads_to_the_profile():
     found = only(node(stream('camera', silent_s=3.0, message_bytes=900_000)))
     assert '3.0 s' in found.symptom and '0.9 MB' in found.cause

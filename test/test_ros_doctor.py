@@ -20,8 +20,8 @@ from fusion_perception.doctor import DoctorSettings, doctor
 from fusion_perception.ros.clouds import cloud_message
 from fusion_perception.ros.fusion_node import FusionNode
 from fusion_perception.ros.messages import as_data, header_message, range_message
-from fusion_perception.ros.node_status import camera_facts, scan_facts
-from fusion_perception.sensing.facts import ScanFacts, Source
+from fusion_perception.ros.node_status import as_the_node_hears, camera_facts, scan_facts
+from fusion_perception.sensing.facts import InputFacts, ScanFacts, Source
 
 pytestmark = pytest.mark.ros
 PERIOD_S = 0.07
@@ -176,6 +176,14 @@ def test_a_node_whose_model_needs_one_sensor_misses_no_other(tmp_path):
         node.finish()
         node.destroy_node()
         probe.destroy_node()
+
+
+def test_what_a_node_heard_before_the_doctor_came_is_silent_and_not_unknown():
+    nothing = InputFacts('lidar', [Source('/range_image', 'sensor_msgs/msg/Image')])
+    told = {'lidar.received': '30', 'lidar.age_s': '6.700'}
+    assert as_the_node_hears(nothing, told, told).silent_s == 6.7
+    never = {'lidar.received': '0', 'lidar.age_s': 'nan'}
+    assert as_the_node_hears(nothing, never, never) == nothing
 
 
 def test_what_a_node_of_another_version_leaves_out_is_not_known():

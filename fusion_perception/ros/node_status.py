@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import replace
 
@@ -31,10 +32,13 @@ def growth(key: str, before: Values, after: Values) -> int:
 
 
 def as_the_node_hears(facts: InputFacts, before: Values, after: Values) -> InputFacts:
-    """Believe the node where it hears what does not reach others (another transport)."""
+    """Believe the node where it hears what does not reach others, or heard what came before."""
     grown = growth(f'{facts.stream}.received', before, after)
     if grown and not facts.received:
         return InputFacts(facts.stream, facts.sources, received=grown, silent_s=0.0)
+    age_s = float(after.get(f'{facts.stream}.age_s', 'nan'))
+    if facts.silent_s is None and math.isfinite(age_s):
+        facts = replace(facts, silent_s=age_s)
     return replace(facts, announced=0) if grown >= MOST * facts.announced else facts
 
 

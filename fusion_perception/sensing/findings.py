@@ -255,9 +255,17 @@ def _as_another(source: Source, other: str) -> str:
 
 def _too_large(facts: InputFacts) -> tuple[str, str]:
     publishers = [p for source in facts.sources for p in source.publishers]
+    takes = (
+        f'one message takes {facts.message_bytes / 1e6:.1f} MB, which the default transports of '
+        'Fast DDS lose'
+    )
+    if not publishers:  # A recording.
+        return takes, (
+            'Record with FASTDDS_DEFAULT_PROFILES_FILE (on Jazzy FASTRTPS_DEFAULT_PROFILES_FILE) '
+            'naming config/fastdds_large_images.xml, for the driver and for the recorder.'
+        )
     return (
-        f'{_names(publishers)} publishes there with matching type and QoS, but one message takes '
-        f'{facts.message_bytes / 1e6:.1f} MB, which the default transports of Fast DDS lose',
+        f'{_names(publishers)} publishes there with matching type and QoS, but {takes}',
         'Start the driver and the node with FASTDDS_DEFAULT_PROFILES_FILE (on Jazzy '
         'FASTRTPS_DEFAULT_PROFILES_FILE) naming config/fastdds_large_images.xml; the launch '
         'files do so with large_images:=true.',
