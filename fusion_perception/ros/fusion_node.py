@@ -113,14 +113,15 @@ class FusionNode(Startable, LifecycleNode):
                 )
             runtime = Runtime(bundle, settings.device, settings.precision, settings.engine)
             runtime.warm_up()
-            self._outputs = Outputs(self, settings, bundle.rig.classes)
-            self._pipeline = Pipeline(
+            pipeline = Pipeline(
                 runtime,
                 settings,
                 self._publish,
                 complain=lambda why: self.get_logger().warning(why, throttle_duration_sec=5.0),
                 now_ns=lambda: self.get_clock().now().nanoseconds,
             )
+            self._outputs = Outputs(self, settings, bundle.rig.classes)
+            self._pipeline = pipeline
         except (ValueError, OSError) as fault:
             self._fault = str(fault)
             self.get_logger().error(f'Cannot configure: {fault}')

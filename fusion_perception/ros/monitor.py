@@ -44,7 +44,8 @@ class Window:
     def percentiles(self) -> dict[str, float]:
         """Return p50, p95, p99 and max, or nothing without a value."""
         since = self._now() - self._seconds
-        values = [value for at, value in self._values if at >= since]
+        # A copy, as another thread may add meanwhile.
+        values = [value for at, value in list(self._values) if at >= since]
         if not values:
             return {}
         p50, p95, p99 = np.percentile(values, (50, 95, 99)).tolist()
