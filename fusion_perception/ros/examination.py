@@ -19,6 +19,7 @@ from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.parameter import Parameter, parameter_value_to_python
 from rclpy.qos import QoSProfile, ReliabilityPolicy
+from rclpy.task import Future
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image, PointCloud2
 
 from fusion_perception.ros.bridge import cv_bridge_fallback
@@ -50,7 +51,8 @@ from fusion_perception.sensing.watch import Watch
 
 # Asks for nothing, so that it hears every publisher; deep, to see each message.
 HEARS_ALL = QoSProfile(depth=50, reliability=ReliabilityPolicy.BEST_EFFORT)
-ANSWER_S = 3.0
+# An answer gets lost where the node does not yet know of who asks: it is asked again.
+ANSWER_S, ATTEMPTS = 1.5, 3
 CAMERA_INFO = type_name(CameraInfo)
 # By image_type and lidar_type; everything else is an Image.
 KINDS = {'compressed': CompressedImage, 'points': PointCloud2}
@@ -295,10 +297,14 @@ class Examiner(Node):
     def _ask(self, kind: Any, service: str, request: Any) -> Any:
         client = self.create_client(kind, service)
         try:
-            if not self._spin(ANSWER_S, client.service_is_ready):
+            if not self._spin(ANSWER_S * ATTEMPTS, client.service_is_ready):
                 return None
-            future = client.call_async(request)
-            return future.result() if self._spin(ANSWER_S, future.done) else None
+            futures: list[Future] = []
+            for _ in range(ATTEMPTS):
+                futures.append(client.call_async(request))
+                if self._spin(ANSWER_S, lambda: any(future.done() for future in futures)):
+                    return next(future.result() for future in futures if future.done())
+            return None
         finally:
             self.destroy_client(client)
 
@@ -331,6 +337,6 @@ def _no_answer(name: str) -> Finding:
     return Finding(
         'ERROR',
         f'{name} does not answer',
-        f'its service get_state was silent for {ANSWER_S:.0f} s',
+        f'its service get_state was silent for {ANSWER_S * ATTEMPTS:.1f} s',
         'It hangs or was killed: look at its log and start it again.',
     )
