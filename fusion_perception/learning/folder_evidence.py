@@ -150,7 +150,7 @@ def as_seen_by(bundle: Bundle, scenes: SceneSet, data: Path) -> SceneSet:
     Raises ValueError naming the entry in which their sensors or classes differ.
     """
     rig, lidar = scenes.rig, scenes.lidar
-    if not (data / 'sensor.yaml').is_file():
+    if not (data / RIG).is_file():
         # Ranges do not tell how they are to become points: without a word on it, it is the
         # bundle's choice.
         projection = bundle.lidar.projection

@@ -139,9 +139,11 @@ def _without_partner(state: NodeState) -> str:
     """Say what keeps the node from fusing, although it predicts from one sensor."""
     name, stream = ('LiDAR', 'lidar') if state.mode == 'camera_only' else ('camera', 'camera')
     lacking = state.streams.get(stream)
-    if lacking is None or lacking.age_s is None:
-        return f'The {name} is silent'
-    if has_stopped(lacking.age_s, lacking.period_s, state.dropout_after_s):
+    if (
+        lacking is None
+        or lacking.age_s is None
+        or has_stopped(lacking.age_s, lacking.period_s, state.dropout_after_s)
+    ):
         return f'The {name} is silent'
     return f'What the {name} sends finds no partner'
 

@@ -316,7 +316,7 @@ class FusionNode(Startable, LifecycleNode):
                 'lidar_shape': '{}x{}'.format(*pipeline.runtime.bundle.lidar.shape),
                 'max_range': str(pipeline.runtime.bundle.lidar.max_range),
                 **({} if facts is None or facts.camera is None else camera_values(facts.camera)),
-                **scan_values(pipeline.scan()),
+                **scan_values(pipeline.scan() if facts is None else facts.scan),
                 'able': ' '.join(sorted(pipeline.runtime.bundle.model.modes)),
             },
         )

@@ -109,12 +109,13 @@ def facts_of(
         stream = stream_of(found.topic, found.type, range_topic)
         if stream is not None:
             sources[stream].append(found)
+    simulated = is_simulated(node)
     heeds = heeded(pipeline.runtime.bundle.model.modes)
     return Facts(
         inputs=[found for found in _inputs(pipeline, sources) if found.stream in heeds],
         lifecycle='active',
-        simulated=is_simulated(node),
-        waits_for_clock=is_simulated(node) and pipeline.monitor.stands_still(now_ns),
+        simulated=simulated,
+        waits_for_clock=simulated and pipeline.monitor.stands_still(now_ns),
         clock_publishers=node.count_publishers('/clock'),
         pairs=pipeline.monitor.lately_fused(),
         pairing=pipeline.settings.pairing,

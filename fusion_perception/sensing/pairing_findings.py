@@ -49,7 +49,8 @@ def of_pairing(facts: Facts) -> Iterator[Finding]:
     known_s = settings.camera_to_lidar_s
     slop_s = 0.0 if settings.policy == 'exact' else settings.slop_s
     if not facts.pairs_are_few or fit(camera, lidar, round(1e9 * known_s), round(1e9 * slop_s)):
-        yield from _of_lateness(facts, by_stream, measured)
+        camera_late_s = (age_s(camera) or 0.0) - (age_s(lidar) or 0.0) - known_s
+        yield from _of_lateness(facts, by_stream, camera_late_s, measured)
         return
     left_s = measured.median_s - known_s
     if max(abs(measured.least_s - known_s), abs(measured.most_s - known_s)) <= slop_s:
@@ -92,14 +93,15 @@ def _of_jumps(stream: InputFacts, facts: Facts) -> Iterator[Finding]:
 
 
 def _of_lateness(
-    facts: Facts, by_stream: Mapping[Stream, InputFacts], measured: Apart
+    facts: Facts, by_stream: Mapping[Stream, InputFacts], camera_late_s: float, measured: Apart
 ) -> Iterator[Finding]:
-    """Yield that one sensor's messages come too late for those of the other, which wait."""
+    """Yield that one sensor's messages come too late for those of the other, which wait.
+
+    The images come so much later than the scans of their time, or earlier where it is negative.
+    """
     settings = facts.pairing
-    camera, lidar = together(by_stream['camera'].usable, by_stream['lidar'].usable)
-    late_s = (age_s(camera) or 0.0) - (age_s(lidar) or 0.0) - settings.camera_to_lidar_s
-    late: Stream = 'camera' if late_s > 0 else 'lidar'
-    late_s, early = abs(late_s), PARTNER[late]
+    late: Stream = 'camera' if camera_late_s > 0 else 'lidar'
+    late_s, early = abs(camera_late_s), PARTNER[late]
     those, these = _MESSAGES[late], _MESSAGES[early]
     # The one of the same time, and those that came since.
     waiting = 1 + math.floor(rate_hz(by_stream[early].usable) * late_s)

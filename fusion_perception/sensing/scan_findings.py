@@ -56,24 +56,23 @@ class ScanTally:
 
     def __init__(self) -> None:
         self._scans = self._empty = 0
-        self._clouds = self._points = self._outside = self._hidden = 0
+        self._points: int | None = None  # As long as no cloud came.
+        self._outside = 0
 
     def add(self, scan: ScanFacts) -> None:
         """Take in the facts of a scan."""
         self._scans += 1
         self._empty += scan.returns == 0
         if scan.points is not None:
-            self._clouds += 1
-            self._points += scan.points
+            self._points = (self._points or 0) + scan.points
             self._outside += scan.outside
-            self._hidden += scan.hidden
 
     def findings(self, points_outside_max: float) -> Iterator[Finding]:
         """Yield what makes the scans doubtful."""
         if not self._scans:
             return
         full = 1 - self._empty / self._scans
-        together = ScanFacts(full, *self._of_clouds()) if self._clouds else ScanFacts(full)
+        together = ScanFacts(full, self._points, self._outside)
         found = list(of_scan(together, points_outside_max))
         yield from found
         if self._empty > max(_FEW, _SELDOM * self._scans) and not found:
@@ -83,6 +82,3 @@ class ScanTally:
                 'no ray of them met anything closer than the maximum range',
                 'Look whether the LiDAR was covered then, or sees nothing so close.',
             )
-
-    def _of_clouds(self) -> tuple[int, int, int]:
-        return self._points, self._outside, self._hidden

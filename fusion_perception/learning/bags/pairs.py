@@ -53,8 +53,8 @@ class BagPairs:
 
     `mounted` gives the camera's pose, and `whose` camera that is: its intrinsics are to be used
     where no camera_info tells others. `of_both` counts those that both sensors have a part in.
-    `intake` keeps the counts, `timeline` when what was lost,
-    and `notes` says afterwards what could not be used.
+    `intake` keeps the counts, `timeline` when what was lost, and `notes` says afterwards what
+    could not be used.
     """
 
     def __init__(
