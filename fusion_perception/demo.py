@@ -10,7 +10,9 @@ import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
+from statistics import fmean
 from typing import TYPE_CHECKING, cast
 
 import numpy as np
@@ -38,6 +40,8 @@ LOGGER = logging.getLogger(__name__)
 # A loaded machine takes this long to import torch twice.
 STARTUP_S = 120.0
 LAST_WORDS_S = 10.0
+# Of so many predictions the status line tells the latency.
+RECENT = 200
 # What bag/ of a demo holds.
 _RECORDED = {'bag.mcap', 'metadata.yaml'}
 
@@ -144,6 +148,8 @@ def _start(children: list[Child], settings: DemoSettings, bundle: Bundle, out: P
 
 def _watch(witness: Witness, children: Sequence[Child], settings: DemoSettings) -> str | None:
     """Spin until enough was seen; return None, or the sentence that says what went wrong."""
+    from fusion_perception.ros.node_status import values_of
+
     began = time.monotonic()
     first: float | None = None
     with _live() as show:
@@ -157,12 +163,12 @@ def _watch(witness: Witness, children: Sequence[Child], settings: DemoSettings) 
                 if not child.running():
                     return f'{child.last_words()}\n{child.node} ended by itself. See {child.log}.'
             status = witness.status
-            if status is not None and status.message.startswith('Not configured'):
+            if status is not None and 'fault' in values_of(status):
                 return f'fusion_node: {status.message}'
             if first is None and now - began > STARTUP_S:
                 return f'{_nothing_judged(witness)} See the logs in {settings.out}.'
             since = 'waiting,' if first is None else f'{now - first:5.1f} s '
-            show(f'{since} {_line(witness)}')
+            show(partial(_line, since, witness))
     return None
 
 
@@ -187,42 +193,45 @@ def _spin_until(witness: Witness, done: Callable[[], bool], timeout_s: float) ->
 
 
 @contextmanager
-def _live() -> Iterator[Callable[[str], None]]:
-    """Yield what shows a line: in place on a terminal, elsewhere once a second in the log."""
+def _live() -> Iterator[Callable[[Callable[[], str]], None]]:
+    """Yield what shows a line: in place on a terminal, elsewhere once a second in the log.
+
+    The line is made when it is shown: whoever counts milliseconds makes it on the same thread.
+    """
     console = Console(stderr=True)
     if console.is_terminal:
         with Live(console=console, refresh_per_second=5, transient=True) as live:
-            yield live.update
+            yield lambda line: live.update(line())
         return
     shown_at, shown = -math.inf, ''
 
-    def show(line: str) -> None:
+    def show(line: Callable[[], str]) -> None:
         nonlocal shown_at, shown
-        if time.monotonic() - shown_at >= 1.0 and line != shown:
-            shown_at, shown = time.monotonic(), line
-            LOGGER.info(line)
+        if time.monotonic() - shown_at >= 1.0 and (new := line()) != shown:
+            shown_at, shown = time.monotonic(), new
+            LOGGER.info(new)
 
     yield show
 
 
-def _line(witness: Witness) -> str:
+def _line(since: str, witness: Witness) -> str:
     """Say in less than the width of a terminal how it goes."""
-    recent = witness.judged[-10:]
+    recent = witness.judged[-RECENT:]
     if not recent:
-        return f'{witness.predictions} predictions, none judged yet'
-    latency = np.percentile([judged.latency_ms for judged in witness.judged], (50, 95))
+        return f'{since} {witness.predictions} predictions, none judged yet'
+    latency = np.percentile([judged.latency_ms for judged in recent], (50, 95))
     # The node's own verdict where it is not content.
     status = witness.status
     worry = '' if status is None or status.level == b'\x00' else f'  {status.message}'
     return (
-        f'{witness.predictions} predictions  error {_error_m(recent):.2f} m now, '
+        f'{since} {witness.predictions} predictions  error {_error_m(recent[-10:]):.2f} m now, '
         f'{_error_m(witness.judged):.2f} in all  '
         f'latency p50 {latency[0]:.0f}, p95 {latency[1]:.0f} ms{worry}'
     )
 
 
 def _error_m(judged: Sequence[Judged]) -> float:
-    return float(np.mean([np.linalg.norm(j.predicted - j.truth, axis=-1).mean() for j in judged]))
+    return fmean(each.error_m for each in judged)
 
 
 def _report(witness: Witness, bundle: Bundle, settings: DemoSettings) -> str:

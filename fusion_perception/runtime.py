@@ -24,19 +24,16 @@ Value = TypeVar('Value', bound=np.generic)
 Device = Literal['auto', 'cpu', 'cuda']
 
 
-def choose_device(device: str) -> torch.device:
+def choose_device(device: Device) -> torch.device:
     """Return the device that a name means; 'auto' takes CUDA where it is.
 
     Raises ValueError when CUDA is asked for and not there.
     """
     if device == 'auto':
         return torch.device('cuda' if torch.cuda.is_available() else 'cpu')
-    if device.startswith('cuda') and not torch.cuda.is_available():
+    if device == 'cuda' and not torch.cuda.is_available():
         raise ValueError("device 'cuda' was asked for, but torch finds no CUDA GPU. Use 'cpu'.")
-    try:
-        return torch.device(device)
-    except RuntimeError:
-        raise ValueError(f"There is no device '{device}'. Use 'auto', 'cpu' or 'cuda'.") from None
+    return torch.device(device)
 
 
 class Runtime:

@@ -17,7 +17,7 @@ from launch.substitutions import LaunchConfiguration, PathJoinSubstitution
 from launch_ros.substitutions import FindPackagePrefix, FindPackageShare
 
 SHARE = FindPackageShare('fusion_perception')
-# Topics of the simulated sensor and of `fusion to-bag`, by the fusion node's names for them.
+# By the fusion node's names: topics of `fusion to-bag`, and where drivers publish clouds.
 TOPICS = {
     'image': '/camera/image_raw',
     'camera_info': '/camera/camera_info',

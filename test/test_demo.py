@@ -146,6 +146,14 @@ def test_a_wrong_flag_ends_the_demo_before_anything_starts(tmp_path, capsys, arg
     assert not (tmp_path / 'out').exists()
 
 
+def test_the_status_line_is_made_only_when_it_is_shown():
+    made = []
+    with live._live() as show:
+        for _ in range(3):
+            show(lambda: made.append('made') or '')
+    assert made == ['made']
+
+
 def test_a_bundle_for_other_objects_is_refused(tmp_path, capsys):
     bundle = str(small_bundle(tmp_path))
     assert main(['demo', '--task', 'cubes', '--bundle', bundle]) == 2

@@ -1,5 +1,6 @@
 """What engines keep from call to call, and what of the process they leave as it was."""
 
+import copy
 import gc
 import threading
 import weakref
@@ -92,3 +93,13 @@ def test_a_batch_of_another_size_leaves_the_graph_of_the_first_one_as_it_was(bun
     assert torch.equal(engine.estimate(seen(bundle, 1)).centers, before)
     anew = OnnxEngine(bundle, CPU).estimate(seen(bundle, 1)).centers
     assert not torch.allclose(anew, before, atol=0.1), 'the other model is what a new engine reads'
+
+
+def test_an_engine_leaves_the_model_of_its_bundle_to_others(bundle):
+    before = copy.deepcopy(bundle.model)
+    engine, observation = TorchEngine(bundle, CPU), seen(bundle, 1)
+    expected = engine.estimate(observation).centers
+    for given, left in zip(before.parameters(), bundle.model.parameters(), strict=True):
+        assert (given.stride(), given.device) == (left.stride(), left.device)
+        left.data.zero_()
+    assert torch.equal(engine.estimate(observation).centers, expected)

@@ -18,7 +18,7 @@ def said(age_s=0.1, period_s=0.1, lidar_age_s=0.1, stamps_s=0.0, **values):
         output_age_s=age_s,
         output_period_s=period_s,
         streams={'camera': camera, 'lidar': lidar},
-        about={'able': 'fusion camera_only'},
+        able=['camera_only', 'fusion'],
         **{'mode': 'fusion', **values},
     )
     return verdict(state, Thresholds())

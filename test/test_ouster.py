@@ -160,7 +160,7 @@ def test_metadata_without_a_data_format_serve_for_staggered_images_only(tmp_path
     del metadata['data_format']
     read = OusterMetadata.read_json(save(tmp_path, metadata))
     assert read.lidar('staggered').shape == (4, 16)
-    with pytest.raises(ValueError, match=r'no pixel_shift_by_row.*Use the staggered'):
+    with pytest.raises(ValueError, match=r'no pixel_shift_by_row.*newer firmware'):
         read.lidar('destaggered')
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from recordings import record
 
+from fusion_perception.sensing.damaged_sqlite import DamagedSqlite
 from fusion_perception.sensing.recording import Recording
 from fusion_perception.sensing.recording_files import find_recordings
 
@@ -104,3 +105,8 @@ def test_what_is_damaged_beyond_use_comes_with_the_next_step(tmp_path):
     (tmp_path / 'bag.mcap').write_bytes(b'')
     with pytest.raises(ValueError, match=r'missing: .*; .*\. Copy it anew, or record it again\.$'):
         Recording(tmp_path)
+
+
+def test_a_database_that_cannot_be_opened_is_an_error_of_the_system(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r'gone\.db3'):
+        DamagedSqlite(tmp_path / 'gone.db3')

@@ -1,5 +1,7 @@
 """`fusion doctor --live` names what is wrong in a running graph."""
 
+import itertools
+import re
 import threading
 
 import numpy as np
@@ -36,24 +38,30 @@ def counts_message(stamp, count):
 
 
 class Sensors:
-    """Publishes pairs on a thread until the end of the block, the camera's stamps shifted."""
+    """Publishes pairs on a thread until the end of the block, the camera's stamps shifted.
 
-    def __init__(self, probe, shift_s=0.0, zero=False, count=None, **streams):
-        self.count = count
+    Of five images in a row so many as `paired` says have the stamp of a scan.
+    """
+
+    def __init__(self, probe, shift_s=0.0, zero=False, count=None, paired=5, **streams):
+        self.count, self.paired = count, paired
         self.probe, self.shift_ns, self.zero = probe, round(shift_s * 1e9), zero
         self.streams = streams or {'camera': True, 'lidar': True}
         self.ended = threading.Event()
         self.thread = threading.Thread(target=self.publish)
 
     def publish(self):
-        while not self.ended.wait(PERIOD_S):
+        for number in itertools.count():
+            if self.ended.wait(PERIOD_S):
+                return
             stamp = 0 if self.zero else self.probe.get_clock().now().nanoseconds
             if self.count is not None:
                 self.probe.ranges.publish(counts_message(stamp, self.count))
             elif 'lidar' in self.streams:
                 self.probe.publish(stamp, camera=False)
             if 'camera' in self.streams:
-                shifted = 0 if self.zero else stamp - self.shift_ns
+                alone_ns = 0 if number % 5 < self.paired else round(PERIOD_S / 2 * 1e9)
+                shifted = 0 if self.zero else stamp - self.shift_ns - alone_ns
                 self.probe.publish(shifted, lidar=False)
 
     def __enter__(self):
@@ -100,6 +108,16 @@ def test_a_graph_that_works_is_found_well(graph):
     assert '/fusion_node is there: active' in text
     assert 'rgb8 64x64' in text
     assert '32FC1 64x64' in text
+
+
+def test_pairs_are_counted_once_although_node_and_doctor_see_them(graph):
+    with Sensors(graph, paired=2):
+        text, code = examined()
+    assert code == 1, text
+    (few,) = (line for line in text.splitlines() if 'form a pair' in line)
+    counts = re.search(r'(\d+) images.* (\d+) scans only (\d+)', few).groups()
+    images, scans, pairs = map(int, counts)
+    assert pairs / min(images, scans) == pytest.approx(0.4, abs=0.1)
 
 
 def test_a_node_that_was_started_twice_is_named_and_no_sensor_blamed(graph):

@@ -90,8 +90,13 @@ def test_threads_that_wait_leave_the_cores_to_others_unless_told_otherwise(
 
 @pytest.mark.parametrize(
     ('given', 'named'),
-    [('task:=spheres', 'spheres'), ('task=cubes', 'task=cubes')],
-    ids=['a wrong setting', 'no setting for ROS'],
+    [
+        ('task:=spheres', 'spheres'),
+        ('task=cubes', 'task=cubes'),
+        ('scenario:=nowhere.yaml', 'nowhere.yaml'),
+        ('scenario:=/proc/self/mem', 'Input/output error'),  # A file that cannot be read.
+    ],
+    ids=['a wrong setting', 'no setting for ROS', 'a missing file', 'an unreadable file'],
 )
 def test_what_a_sensor_cannot_start_with_is_said_in_one_sentence(tmp_path, given, named):
     with RosProcess('sensor_sim', tmp_path / 'log', '-p', given) as process:

@@ -28,3 +28,13 @@ def test_every_message_is_accounted_for_and_every_stage_is_timed(tmp_path):
         }
         assert min(stages[name]['calls'] for name in stages) >= found['predictions'] - 1
         assert found['latency_ms']['p50'] <= found['latency_ms']['max']
+
+
+def test_a_window_without_a_prediction_is_said(tmp_path):
+    options = ('--seconds', '0.4', '--hz', '0.3', '--executors', 'single')
+    command = [sys.executable, '-m', 'fusion_perception.cli', 'profile', *options]
+    command += ['--out', str(tmp_path)]
+    run = subprocess.run(command, capture_output=True, text=True, timeout=240)
+    assert run.returncode == 2, run.stderr
+    assert 'Nothing was predicted in 0.4 s. Give more --seconds.' in run.stderr
+    assert 'Traceback' not in run.stderr

@@ -70,8 +70,9 @@ def test_bad_ranges_and_a_black_image_never_become_nan(tmp_path):
 
 
 def test_weights_that_became_nan_are_an_error_not_a_centre(tmp_path):
-    ready = runtime(tmp_path, 'rgb')
-    next(ready.bundle.model.parameters()).data.fill_(torch.nan)
+    bundle = load_bundle(small_bundle(tmp_path, 'rgb'))
+    next(bundle.model.parameters()).data.fill_(torch.nan)
+    ready = Runtime(bundle, device='cpu')
     with pytest.raises(ValueError, match='not finite'):
         ready.predict(ready.observe(IMAGE, RANGES))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
@@ -259,7 +260,9 @@ class TorchEngine(Engine):
     ) -> None:
         super().__init__(bundle, device)
         self._reduced = precision == 'bfloat16'
-        self._model = bundle.model.to(device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
+        # A copy: the bundle stays on the CPU, for engines on other devices.
+        model = copy.deepcopy(bundle.model).eval()
+        self._model = model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     @torch.inference_mode()
     def estimate(self, observation: Observation) -> Estimate:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import logging
 import math
 from collections.abc import Callable, Iterator
@@ -58,7 +59,6 @@ class CudaGraphEngine(Engine):
                 "Engine 'cuda_graph' needs a CUDA GPU. Use engine auto or torch."
             )
         super().__init__(bundle, device)
-        bundle.model.to(device).eval()
         self._way, self._frame = self._quickest() if way is None else (way, self._of_frame(way))
         seen = (self._way, bundle, self.lidar, self._view)
         self._frames = kept_by_size(partial(_of_frames, *seen))
@@ -99,7 +99,7 @@ class CudaGraphEngine(Engine):
         raise RuntimeError(why)
 
     def _ways(self) -> Iterator[Way]:
-        model = self.bundle.model
+        model = copy.deepcopy(self.bundle.model).to(self.device).eval()
         if isinstance(model, DenseFusion):
             try:
                 from fusion_perception.engines import pinned

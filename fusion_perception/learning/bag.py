@@ -49,7 +49,7 @@ def run_bag(
     timed: int = TIMED_PAIRS,
     workers: int = 1,
 ) -> BagRun:
-    """Predict every pair of a recording, the first `timed` of them one by one.
+    """Predict every pair of a recording, the first `timed` of them as on the robot.
 
     `progress` hears the number of messages read and of all. Memory holds one batch of images, the
     worst frames, and some 400 bytes per pair.
@@ -86,7 +86,7 @@ def run_bag(
                     checked = True
                 judge.add(pair)
             judged = judge.finish()
-        pairs.close()
+        pairs.note_counts()
         streams = pairs.intake.ledger.counters()
         notes += [*pairs.notes(), *pairs.about_lens()]
         if judge.fault:

@@ -123,18 +123,16 @@ def write_turning_gif(
 
 def scene_figure(
     image: NDArray[np.uint8] | None,
-    ranges: Floats | None,
+    ranges: Floats,
     lidar: Lidar,
     classes: Sequence[str],
     predicted: Floats,
-    truth: Floats | None = None,
-    covariance: Floats | None = None,
+    truth: Floats,
 ) -> Figure:
     """Draw a camera image, a range image and the points with predicted and true centres.
 
-    `image` (H, W, C) uint8, `ranges` (R, C) metres, None for a silent sensor; `predicted` and
-    `truth` (K, 3) metres in the LiDAR frame; `covariance` (K, 3, 3) square metres is drawn as
-    axes of two standard deviations.
+    `image` (H, W, C) uint8, None for a silent camera; `ranges` (R, C) metres; `predicted` and
+    `truth` (K, 3) metres in the LiDAR frame.
     """
     figure = Figure(figsize=(14, 4.8), layout='constrained')
     grid = figure.add_gridspec(1, 3, width_ratios=(1, 1.12, 1.35))
@@ -143,14 +141,11 @@ def scene_figure(
         _draw_image(camera, np.zeros((1, 1, 3), np.uint8), 'camera image (silent)')
     else:
         _draw_image(camera, image, 'camera image')
-    if ranges is None:
-        _draw_image(lidar_axes, np.zeros((1, 1, 3), np.uint8), 'range image (silent)')
-    else:
-        seen = np.isfinite(ranges) & (ranges > 0) & (ranges < lidar.max_range)
-        shown = upright(np.where(seen, ranges, lidar.max_range), lidar)
-        _draw_image(lidar_axes, shown, 'range image [m]', lidar.max_range)
-    points = np.zeros((0, 3)) if ranges is None else points_of(ranges, lidar)
-    both = np.concatenate([predicted] if truth is None else [predicted, truth])
+    seen = np.isfinite(ranges) & (ranges > 0) & (ranges < lidar.max_range)
+    shown = upright(np.where(seen, ranges, lidar.max_range), lidar)
+    _draw_image(lidar_axes, shown, 'range image [m]', lidar.max_range)
+    points = points_of(ranges, lidar)
+    both = np.concatenate([predicted, truth])
     middle = (points if len(points) else both).mean(axis=0)
     box = Box.around(np.concatenate((points, both)), middle)
     axes = _axes_3d(figure, grid[2], box, elevation=18.0, azimuth=285.0)
@@ -158,20 +153,13 @@ def scene_figure(
     for number, name in enumerate(classes):
         colour = CLASS_COLOURS[number % len(CLASS_COLOURS)]
         axes.plot(*predicted[number, :, None], 'x', color=colour, ms=11, mew=3, zorder=9)
-        if truth is not None:
-            axes.plot(
-                *truth[number, :, None], 'o', color=colour, ms=13, mfc='none', mew=2, zorder=9
-            )
-            axes.plot(*np.stack((predicted[number], truth[number])).T, color=colour, lw=1)
-        if covariance is not None:
-            for line in _two_sigma_axes(predicted[number], covariance[number]):
-                axes.plot(*line.T, color=colour, lw=2, alpha=0.7)
+        axes.plot(*truth[number, :, None], 'o', color=colour, ms=13, mfc='none', mew=2, zorder=9)
+        axes.plot(*np.stack((predicted[number], truth[number])).T, color=colour, lw=1)
         axes.plot([], [], [], 's', color=colour, label=name)
     axes.plot([], [], [], 'kx', label='predicted')
-    if truth is not None:
-        axes.plot([], [], [], 'ko', mfc='none', label='true')
-        error = np.linalg.norm(predicted - truth, axis=-1)
-        axes.set_title(f'centres, mean error {error.mean():.2f} m')
+    axes.plot([], [], [], 'ko', mfc='none', label='true')
+    error = np.linalg.norm(predicted - truth, axis=-1)
+    axes.set_title(f'centres, mean error {error.mean():.2f} m')
     axes.legend(loc='center left', bbox_to_anchor=(1.08, 0.5), frameon=False)
     return figure
 
@@ -239,9 +227,3 @@ def _scatter_by_height(axes: Axes3D, points: Floats, alpha: float = 1.0) -> None
     axes.scatter(
         *points.T, c=scaled, cmap='rainbow', s=5, alpha=alpha, linewidths=0, depthshade=False
     )
-
-
-def _two_sigma_axes(center: Floats, covariance: Floats) -> list[Floats]:
-    variances, directions = np.linalg.eigh(covariance)
-    reach = 2 * np.sqrt(np.clip(variances, 0, None)) * directions
-    return [np.stack((center - along, center + along)) for along in reach.T]

@@ -13,7 +13,7 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from fusion_perception.learning.batches import Share, TrainingData, derive_seed
+from fusion_perception.learning.batches import Share, TrainingData
 from fusion_perception.learning.checkpoint import Checkpoint, Row, moments_of, restore_moments
 from fusion_perception.learning.learner import Learner, learning_rate
 from fusion_perception.learning.metrics import score
@@ -52,7 +52,7 @@ def train(settings: TrainSettings) -> str:
     model = build(settings.model, settings.architecture)
     if settings.start_from is not None and not settings.resume:
         take_weights(model, settings)
-    refuse_useless_dropout(settings, model)
+    refuse_to_hide_a_needed_sensor(settings, model)
     fabric.launch()
     data = TrainingData(settings, fabric.device, Share(fabric.global_rank, fabric.world_size))
     if fabric.is_global_zero and (said := data.short_of()):
@@ -127,8 +127,6 @@ def train_stage(
     steps = settings.epochs * data.steps
     for epoch in range(first, settings.epochs):
         started = time.perf_counter()
-        # What a model draws (dropout) depends on the epoch alone, so a resumed run draws the same.
-        torch.manual_seed(derive_seed(settings.seed, stage.name, epoch, fabric.global_rank))
         title = f'{stage.name} {epoch + 1}/{settings.epochs}'
         with epoch_bar(title, data.steps, settings.batch_size, fabric.is_global_zero) as advance:
             loss_sum = learner.learn(
@@ -226,7 +224,7 @@ def take_weights(model: FusionModel, recipe: TrainSettings) -> None:
             ours.load_state_dict(theirs.state_dict())
 
 
-def refuse_useless_dropout(recipe: Recipe, model: FusionModel) -> None:
+def refuse_to_hide_a_needed_sensor(recipe: Recipe, model: FusionModel) -> None:
     """Raise ValueError when a sensor is to be hidden that the model cannot do without."""
     for chance, left, hidden in (
         (recipe.drop_camera, 'lidar_only', 'camera'),

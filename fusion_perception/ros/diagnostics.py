@@ -12,6 +12,7 @@ from pydantic import Field
 from std_msgs.msg import Header
 
 from fusion_perception.sensing.finding import Finding
+from fusion_perception.sensing.observation import Mode
 from fusion_perception.sensing.pairing import has_stopped
 from fusion_perception.sensing.settings import Settings
 
@@ -62,7 +63,7 @@ class NodeState:
     """What is known about the node at one moment.
 
     `fault` is why it could not be configured, `listening_s` for how long it has listened,
-    `output_period_s` the shortest time between the last outputs.
+    `output_period_s` the shortest time between the last outputs, `able` what its model can do.
     """
 
     lifecycle: str
@@ -82,6 +83,7 @@ class NodeState:
     about: Mapping[str, str] = field(default_factory=dict)
     last_fault: str = ''
     findings: Sequence[Finding] = ()
+    able: Sequence[Mode] = ()
 
 
 def verdict(state: NodeState, thresholds: Thresholds) -> tuple[bytes, str]:
@@ -109,7 +111,7 @@ def verdict(state: NodeState, thresholds: Thresholds) -> tuple[bytes, str]:
     faults = []
     if state.mode == 'none':
         faults.append(f'No output for {state.output_age_s:.1f} s.')
-    elif state.mode != 'fusion' and 'fusion' in state.about.get('able', '').split():
+    elif state.mode != 'fusion' and 'fusion' in state.able:
         faults.append(f'{_without_partner(state)}; going on as {state.mode}.')
     p95 = state.latency_ms.get('p95', 0.0)
     if p95 > thresholds.warn_latency_ms:
@@ -201,6 +203,8 @@ def group(values: Sequence[KeyValue], prefix: str) -> dict[str, float]:
 
 def _values(state: NodeState) -> Iterable[tuple[str, str]]:
     yield 'lifecycle', state.lifecycle
+    if state.fault:
+        yield 'fault', state.fault
     yield 'enabled', str(state.enabled).lower()
     yield 'mode', state.mode
     yield 'pairs', str(sum(state.modes.values()))
@@ -219,6 +223,7 @@ def _values(state: NodeState) -> Iterable[tuple[str, str]]:
     yield from ((f'inference_ms.{key}', f'{ms:.3f}') for key, ms in state.inference_ms.items())
     yield from ((f'apart_ms.{key}', f'{ms:.3f}') for key, ms in state.apart_ms.items())
     yield from state.about.items()
+    yield 'able', ' '.join(state.able)
     if state.last_fault:
         yield 'last_fault', state.last_fault
     for number, finding in enumerate(state.findings, start=1):

@@ -29,7 +29,6 @@ from fusion_perception.ros.node_settings import NodeSettings
 from fusion_perception.ros.node_status import (
     as_the_node_hears,
     camera_facts,
-    fault_of,
     growth,
     scan_facts,
     values_of,
@@ -191,12 +190,13 @@ class Examiner(Node):
                 if stream.stream in heeded(values.get('able', 'fusion').split())
             ],
             lifecycle=lifecycle,
-            fault='' if status is None else fault_of(status),
+            fault=values.get('fault', ''),
             enabled=values.get('enabled', 'true') == 'true',
             simulated=use_sim_time,
             waits_for_clock=use_sim_time and stands_still,
             clock_publishers=self.count_publishers('/clock'),
-            pairs=watch.pairs + growth('modes.fusion', before, values),
+            # Both hear the same messages, and what gets lost is another.
+            pairs=max(watch.pairs, growth('modes.fusion', before, values)),
             pairing=settings.pairing,
             max_age_s=settings.max_age_s,
             # Clouds become range images in the node alone.

@@ -14,6 +14,7 @@ from rclpy.clock import Clock, ClockType
 from rclpy.duration import Duration
 from rclpy.impl.implementation_singleton import rclpy_implementation
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
+from rclpy.subscription import Subscription
 from sensor_msgs.msg import CompressedImage, Image, PointCloud2
 from std_srvs.srv import SetBool
 
@@ -67,7 +68,7 @@ class FusionNode(Startable, LifecycleNode):
     def __init__(self) -> None:
         super().__init__('fusion_node')
         self._pipeline: Pipeline | None = None
-        self._inputs: list[Any] = []
+        self._inputs: dict[Stream, Subscription] = {}
         self._outputs: Outputs | None = None
         self._camera_info: CameraInfoInput | None = None
         self._fault = ''
@@ -186,7 +187,7 @@ class FusionNode(Startable, LifecycleNode):
         for stream in STREAMS:
             message, topic = self._source(stream, self._pipeline.settings)
             take = partial(self._pipeline.take, stream)
-            self._inputs.append(subscribe(self, message, topic, take))
+            self._inputs[stream] = subscribe(self, message, topic, take)
 
     def _source(self, stream: Stream, settings: NodeSettings) -> tuple[Any, str]:
         """Return the type and the topic on which a stream comes, the latter before remapping."""
@@ -202,9 +203,9 @@ class FusionNode(Startable, LifecycleNode):
         return self.resolve_topic_name(self._source(stream, settings)[1])
 
     def _stop_listening(self) -> None:
-        for subscription in self._inputs:
+        for subscription in self._inputs.values():
             self.destroy_subscription(subscription)
-        self._inputs = []
+        self._inputs = {}
         if self._camera_info is not None:
             self._camera_info.close()
             self._camera_info = None
@@ -308,6 +309,7 @@ class FusionNode(Startable, LifecycleNode):
             lost_share=lost_share,
             last_fault=monitor.last_fault,
             findings=[] if facts is None else diagnose(facts),
+            able=sorted(pipeline.runtime.bundle.model.modes),
             about={
                 'bundle': str(pipeline.runtime.bundle.path),
                 'model': pipeline.runtime.bundle.manifest.model,
@@ -317,7 +319,6 @@ class FusionNode(Startable, LifecycleNode):
                 'max_range': str(pipeline.runtime.bundle.lidar.max_range),
                 **({} if facts is None or facts.camera is None else camera_values(facts.camera)),
                 **scan_values(pipeline.scan() if facts is None else facts.scan),
-                'able': ' '.join(sorted(pipeline.runtime.bundle.model.modes)),
             },
         )
 
@@ -325,5 +326,4 @@ class FusionNode(Startable, LifecycleNode):
         if self._camera_info is None:
             return None
         self._camera_info.look()
-        lidar, info = self._topic('lidar', pipeline.settings), self._camera_info.subscription
-        return facts_of(self, pipeline, self._inputs, info, lidar)
+        return facts_of(self, pipeline, self._inputs, self._camera_info.subscription)

@@ -198,11 +198,17 @@ class Monitor:
         """Return the rate of each stream, Hz, and the share of messages lost, since last asked."""
         now = self._now()
         elapsed = max(now - self._ticked_at, 1e-9)
-        came = {s: counters[s]['received'] - _received(self._before, s) for s in STREAMS}
-        lost = sum(_lost(counters, s) - _lost(self._before, s) for s in STREAMS)
+        new = {s: _since(counters[s], self._before.get(s)) for s in STREAMS}
+        came = sum(counts['received'] for counts in new.values())
+        lost = sum(
+            count
+            for counts in new.values()
+            for cause, count in counts['dropped'].items()
+            if cause not in EXPECTED_LOSSES
+        )
         self._ticked_at, self._before = now, counters
-        share = lost / sum(came.values()) if any(came.values()) else 0.0
-        return {stream: count / elapsed for stream, count in came.items()}, min(1.0, share)
+        rates = {stream: counts['received'] / elapsed for stream, counts in new.items()}
+        return rates, min(1.0, lost / came) if came else 0.0
 
     def lately(self, counters: Mapping[Stream, StreamCounts]) -> dict[Stream, StreamCounts]:
         """Return what was counted since some calls ago, for one that calls every second."""
@@ -228,14 +234,3 @@ def _since(now: StreamCounts, before: StreamCounts | None) -> StreamCounts:
         'pending': now['pending'],
         'dropped': {cause: n - before['dropped'][cause] for cause, n in now['dropped'].items()},
     }
-
-
-def _received(counters: Mapping[Stream, StreamCounts], stream: Stream) -> int:
-    return counters[stream]['received'] if stream in counters else 0
-
-
-def _lost(counters: Mapping[Stream, StreamCounts], stream: Stream) -> int:
-    if stream not in counters:
-        return 0
-    dropped = counters[stream]['dropped'].items()
-    return sum(count for cause, count in dropped if cause not in EXPECTED_LOSSES)

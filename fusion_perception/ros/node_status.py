@@ -20,12 +20,6 @@ def values_of(status: DiagnosticStatus | None) -> dict[str, str]:
     return {} if status is None else {pair.key: pair.value for pair in status.values}
 
 
-def fault_of(status: DiagnosticStatus) -> str:
-    """Return why a node could not be configured, '' where it could."""
-    start = 'Not configured: '
-    return status.message.removeprefix(start) if status.message.startswith(start) else ''
-
-
 def growth(key: str, before: Values, after: Values) -> int:
     """Return by how much a counter has grown."""
     return int(after.get(key, 0)) - int(before.get(key, 0))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from rclpy.node import Node
@@ -20,7 +20,7 @@ from fusion_perception.sensing.facts import (
     Source,
     heeded,
 )
-from fusion_perception.sensing.ledger import STREAMS, Stream
+from fusion_perception.sensing.ledger import Stream
 
 # As rclpy words what does not match, by the policy's name in `ros2 topic info -v`.
 POLICIES = {
@@ -94,21 +94,12 @@ def is_simulated(node: Node) -> bool:
 def facts_of(
     node: Node,
     pipeline: Pipeline,
-    subscriptions: Iterable[Subscription],
+    subscriptions: Mapping[Stream, Subscription],
     camera_info: Subscription,
-    range_topic: str,
 ) -> Facts:
-    """Return the facts of an active node, as of the last seconds. Call it once per second.
-
-    `subscriptions` are those of the streams.
-    """
+    """Return the facts of an active node, as of the last seconds. Call it once per second."""
     now_ns = node.get_clock().now().nanoseconds
-    sources: dict[Stream, list[Source]] = {stream: [] for stream in STREAMS}
-    for subscription in subscriptions:
-        found = source(node, subscription)
-        stream = stream_of(found.topic, found.type, range_topic)
-        if stream is not None:
-            sources[stream].append(found)
+    sources = {stream: source(node, heard) for stream, heard in subscriptions.items()}
     simulated = is_simulated(node)
     heeds = heeded(pipeline.runtime.bundle.model.modes)
     return Facts(
@@ -132,7 +123,7 @@ def _camera(pipeline: Pipeline, info: Source, now_ns: int) -> CameraFacts:
     return CameraFacts.of(info, size, pipeline.image_size, pipeline.calibration, now_ns)
 
 
-def _inputs(pipeline: Pipeline, sources: dict[Stream, list[Source]]) -> Sequence[InputFacts]:
+def _inputs(pipeline: Pipeline, sources: Mapping[Stream, Source]) -> Sequence[InputFacts]:
     monitor = pipeline.monitor
     lately = monitor.lately(pipeline.intake.ledger.counters())
     rows, columns = pipeline.runtime.bundle.lidar.shape
@@ -140,13 +131,13 @@ def _inputs(pipeline: Pipeline, sources: dict[Stream, list[Source]]) -> Sequence
     size = {
         'camera': 0
         if camera is None
-        else image_bytes(sources['camera'], camera.width, camera.height),
+        else image_bytes([sources['camera']], camera.width, camera.height),
         'lidar': 4 * rows * columns,
     }
     return [
         InputFacts(
             stream=stream,
-            sources=sources[stream],
+            sources=[sources[stream]],
             received=lately[stream]['received'],
             dropped=lately[stream]['dropped'],
             fault=monitor.faults.get(stream, ''),
@@ -155,8 +146,7 @@ def _inputs(pipeline: Pipeline, sources: dict[Stream, list[Source]]) -> Sequence
             arrivals=monitor.arrivals(stream),
             message_bytes=monitor.message_bytes(stream) or size[stream],
         )
-        for stream in STREAMS
-        if sources[stream]
+        for stream in sources
     ]
 
 

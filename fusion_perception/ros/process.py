@@ -33,8 +33,8 @@ class Startable:
 def run(name: str, args: list[str] | None = None) -> int:
     """Run one of NODES until SIGINT or SIGTERM, and return exit code 0.
 
-    What ROS cannot begin with, and a node that cannot be created (ValueError), end with a sentence
-    in the log and exit code 2.
+    What ROS cannot begin with, and a node that cannot be created (ValueError, OSError), end with a
+    sentence in the log and exit code 2.
     The main thread only waits for signals, so that no KeyboardInterrupt hits a callback half-way;
     rclpy's own handlers would invalidate the context before the node could say goodbye.
     A fault in a callback ends the process with its traceback.
@@ -56,7 +56,7 @@ def run(name: str, args: list[str] | None = None) -> int:
     try:
         join(sys.argv[1:] if args is None else args)
         node = node_class()
-    except ValueError as fault:
+    except (ValueError, OSError) as fault:
         get_logger(name).fatal(str(fault))
         rclpy.try_shutdown()
         return 2

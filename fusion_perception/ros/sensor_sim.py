@@ -76,10 +76,7 @@ class SensorSim(Startable, Node):
         self.settings = settings = declared.read()
         self._scenario = Scenario()
         if settings.scenario:
-            try:
-                self._scenario = Scenario.read_yaml(Path(settings.scenario))
-            except FileNotFoundError as fault:
-                raise ValueError(str(fault)) from None
+            self._scenario = Scenario.read_yaml(Path(settings.scenario))
         camera = Rig().camera.resized(settings.image_width, settings.image_height)
         self._rig = Rig(classes=TASK_CLASSES[settings.task], camera=camera)
         self._lidar = UniformGrid().lidar()

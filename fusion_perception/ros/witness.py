@@ -41,12 +41,16 @@ TOPICS: dict[str, tuple[Any, QoSProfile]] = {
 
 @dataclass(frozen=True)
 class Judged:
-    """A prediction beside the truth of the same stamp: centres (K, 3) metres, LiDAR frame."""
+    """A prediction beside the truth of the same stamp: centres (K, 3) metres, LiDAR frame.
+
+    error_m is the mean over the objects.
+    """
 
     stamp_ns: int
     predicted: NDArray[np.float64]
     truth: NDArray[np.float64]
     latency_ms: float
+    error_m: float
 
 
 @dataclass(frozen=True)
@@ -165,7 +169,9 @@ class Witness(Node):
     def _judge(self, stamp: int) -> None:
         if stamp in self._predicted and stamp in self._true:
             predicted, latency_ms = self._predicted.pop(stamp)
-            self.judged.append(Judged(stamp, predicted, self._true.pop(stamp), latency_ms))
+            truth = self._true.pop(stamp)
+            error_m = float(np.linalg.norm(predicted - truth, axis=-1).mean())
+            self.judged.append(Judged(stamp, predicted, truth, latency_ms, error_m))
 
     def _now_ns(self) -> int:
         return self.get_clock().now().nanoseconds

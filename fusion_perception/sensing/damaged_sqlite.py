@@ -25,7 +25,8 @@ PATIENCE = 10_000
 class DamagedSqlite:
     """A database read row by row, so that a broken page costs no more than its own rows.
 
-    It is opened as immutable: SQLite then writes neither into it nor beside it.
+    It is opened as immutable: SQLite then writes neither into it nor beside it. Raises OSError
+    where it cannot be opened.
     """
 
     def __init__(self, path: Path) -> None:
@@ -33,6 +34,7 @@ class DamagedSqlite:
         self.channels: list[Channel] = []
         self.counts: dict[str, int] = {}
         self._topics: dict[int, Channel] = {}
+        path.open('rb').close()  # It says why it cannot be opened, which SQLite does not.
         where = quote(str(path.resolve()))
         self._database = sqlite3.connect(f'file:{where}?mode=ro&immutable=1', uri=True)
         try:

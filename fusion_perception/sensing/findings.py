@@ -14,7 +14,7 @@ from fusion_perception.sensing.finding import Finding, parted
 from fusion_perception.sensing.leaps import leaps_s
 from fusion_perception.sensing.ledger import Stream
 from fusion_perception.sensing.losses import LARGE_BYTES, MOST, loses_large, sent_by_stamps
-from fusion_perception.sensing.offsets import age_s, rate_hz
+from fusion_perception.sensing.offsets import age_s
 from fusion_perception.sensing.pairing_findings import of_pairing
 from fusion_perception.sensing.scan_findings import of_scan
 
@@ -309,11 +309,6 @@ def _of_times(facts: Facts) -> Iterator[Finding]:
             'play --clock`, or `fusion replay`) and set use_sim_time'
             + ('; or raise max_age_s.' if too_old else '.'),
         )
-
-
-def heard(facts: InputFacts) -> Finding:
-    """Return, as an OK finding, what came on a stream that is fine."""
-    return Finding('OK', f'{facts.topics}: {rate_hz(facts.arrivals):.1f} Hz')
 
 
 def _names(publishers: Sequence[Publisher]) -> str:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
-from functools import cached_property
 from typing import cast
 
 import numpy as np
@@ -64,10 +63,17 @@ class Frame:
         self.frame_id = frame_id
         self.placement: Placement | None = None
         self._stream, self._decode = stream, decode
+        self._values: Values | None = None
 
-    @cached_property
+    @property
     def values(self) -> Values:
         """Return the values; raises Refused for a message that holds none."""
+        # Before Python 3.12 a cached_property has one lock for the frames of all threads.
+        if self._values is None:
+            self._values = self._decoded()
+        return self._values
+
+    def _decoded(self) -> Values:
         try:
             decoded = self._decode()
         except Exception as fault:  # Whatever a decoder raises: one message must not end a node.

@@ -129,7 +129,7 @@ class OusterMetadata(Settings):
             if self.pixel_shift_by_row is None:
                 raise ValueError(
                     'The Ouster metadata hold no pixel_shift_by_row, so that a destaggered image '
-                    'cannot be placed. Use the staggered one, or metadata of newer firmware.'
+                    'cannot be placed. Save the metadata again, with newer firmware.'
                 )
             shifts = np.array(self.pixel_shift_by_row)[:, None]
             columns = (columns - shifts) % self.columns_per_frame

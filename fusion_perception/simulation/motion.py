@@ -44,10 +44,9 @@ class MovingScene:
         self,
         task: Task = 'shapes',
         seed: int = 0,
-        settings: SceneSettings | None = None,
         rig: Rig = ORIGINAL_RIG,
     ) -> None:
-        self.settings = settings if settings is not None else SceneSettings(task=task)
+        self.settings = SceneSettings(task=task)
         generator = torch.Generator().manual_seed(seed)
         self._start = sample_scenes(1, self.settings, generator, rig=rig)
         self._T_lidar_label = rig.T_lidar_label()

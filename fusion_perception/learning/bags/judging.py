@@ -21,7 +21,7 @@ from fusion_perception.runtime import Runtime
 from fusion_perception.sensing.intake import Intake, arrays_of
 from fusion_perception.sensing.observation import Camera, Mode, Observation, Prediction
 
-# The first pairs are predicted one by one, as on the robot, and timed; the rest in batches.
+# The first pairs are predicted as the robot does it, and timed; the rest in batches.
 TIMED_PAIRS = 100
 WORST = 10
 MODES: tuple[Mode, ...] = ('fusion', 'camera_only', 'lidar_only')
@@ -136,13 +136,12 @@ class Judge:
 
     def add(self, pair: BagPair) -> None:
         """Take a pair; it is predicted when its batch is full."""
-        began = time.perf_counter()
+        if len(self.latency_ms) < self._timed:
+            self._take_in(pair, self._timed_outcome(pair))
+            return
         observation = self._runtime.observe(*arrays_of(pair.pair), pair.camera)
         self._waiting.append((pair, observation))
-        if len(self.latency_ms) < self._timed:
-            self._predict(at_most=0)
-            self.latency_ms.append(1000 * (time.perf_counter() - began))
-        elif len(self._waiting) == self._batch_size:
+        if len(self._waiting) == self._batch_size:
             self._predict(at_most=self._workers)
 
     def finish(self) -> Judged:
@@ -166,6 +165,15 @@ class Judge:
         """Return the frames that were furthest off, worst first."""
         return tuple(frame for _, _, frame in sorted(self._worst, key=lambda w: (-w[0], -w[1])))
 
+    def _timed_outcome(self, pair: BagPair) -> Outcome:
+        began = time.perf_counter()
+        try:
+            return self._runtime.predict_frame(*arrays_of(pair.pair), pair.camera), 0
+        except (ValueError, RuntimeError) as fault:
+            return str(fault)
+        finally:
+            self.latency_ms.append(1000 * (time.perf_counter() - began))
+
     def _predict(self, at_most: int) -> None:
         """Hand on what waits, and take results in until so many batches are under way."""
         waiting, self._waiting = self._waiting, []
@@ -175,11 +183,7 @@ class Judge:
         while len(self._underway) > at_most:
             batch, task = self._underway.popleft()
             for (pair, _), outcome in zip(batch, task.result(), strict=True):
-                if isinstance(outcome, str):
-                    self._intake.lose(pair.pair, 'inference_error')
-                    self.fault = self.fault or outcome
-                else:
-                    self._keep(pair, *outcome)
+                self._take_in(pair, outcome)
 
     def _on_idle(self, seen: Sequence[Observation]) -> list[Outcome]:
         runtime = self._idle.pop()
@@ -187,6 +191,13 @@ class Judge:
             return predict_batch(runtime, seen)
         finally:
             self._idle.append(runtime)
+
+    def _take_in(self, pair: BagPair, outcome: Outcome) -> None:
+        if isinstance(outcome, str):
+            self._intake.lose(pair.pair, 'inference_error')
+            self.fault = self.fault or outcome
+        else:
+            self._keep(pair, *outcome)
 
     def _keep(self, judged: BagPair, prediction: Prediction, index: int) -> None:
         pair, mode = judged.pair, prediction.mode[index]

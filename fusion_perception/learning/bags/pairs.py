@@ -105,7 +105,7 @@ class BagPairs:
             self._now_ns = recorded.log_ns
             time_s = (recorded.log_ns - begin_ns) / SECOND
             if self.timeline.parts(self.now_s, time_s):
-                self.close()
+                self.note_counts()
             self.now_s = time_s
             if recorded.topic in streams:  # A camera_info holds on.
                 self._attendance.note(recorded.topic, time_s)
@@ -121,7 +121,7 @@ class BagPairs:
                 self._progress(number, total)
         yield from self._completed(self.intake.flush())
 
-    def close(self) -> None:
+    def note_counts(self) -> None:
         """Take the counts since the last bin into the timeline."""
         self.timeline.counters(self.now_s, self.intake.ledger.counters())
 

@@ -57,7 +57,7 @@ class Rates:
 
 
 def cost_of(bundle: Bundle) -> Cost:
-    """Count what one scene costs a bundle's model."""
+    """Count what one scene costs a bundle's model, whatever computes it."""
     camera = bundle.rig.camera
     image = np.zeros((1, camera.height, camera.width, 4), np.uint8)
     ranges = np.full((1, *bundle.lidar.shape), bundle.lidar.max_range, np.float32)

@@ -107,8 +107,7 @@ def inference(bench: Bench) -> list[Measured]:
 
     mine, other = _timed(bench, 1, ours, theirs)
     each = tuple(total / count for total in mine)
-    # A copy on the CPU, whatever the runtime computes on: only its operations are counted.
-    cost = cost_of(load_bundle(bench.settings.bundle))
+    cost = cost_of(runtime.bundle)
     floor, numbers = floor_in_words(cost, rates_of(bench, cost), median(each))
     return [
         Measured(

@@ -167,17 +167,7 @@ class DataFolder:
 
         Raises ValueError for what contradicts.
         """
-        self._check_against_rig(self.shapes()[0][1:], ranges)
-
-    def _fitting(self, ranges: NDArray[np.float32], path: Path) -> NDArray[np.float32]:
-        if ranges.shape != self.lidar.shape:
-            raise ValueError(
-                f'{path} is {_shape(ranges.shape)}, but azimuth.npy and zenith.npy describe '
-                f'{_shape(self.lidar.shape)}. Use the tables of this LiDAR.'
-            )
-        return ranges
-
-    def _check_against_rig(self, image: tuple[int, ...], ranges: NDArray[np.float32]) -> None:
+        image = self._image_shape
         camera, described = self.rig.camera, self.path / RIG
         if described.is_file() and image[:2] != (camera.height, camera.width):
             raise ValueError(
@@ -201,6 +191,14 @@ class DataFolder:
             self.lidar,
             self.rig.T_lidar_label(),
         )
+
+    def _fitting(self, ranges: NDArray[np.float32], path: Path) -> NDArray[np.float32]:
+        if ranges.shape != self.lidar.shape:
+            raise ValueError(
+                f'{path} is {_shape(ranges.shape)}, but azimuth.npy and zenith.npy describe '
+                f'{_shape(self.lidar.shape)}. Use the tables of this LiDAR.'
+            )
+        return ranges
 
 
 def read_rig(path: Path, classes: tuple[str, ...]) -> Rig:
