@@ -158,7 +158,11 @@ def test_without_a_sensor_yaml_the_bundle_says_how_ranges_become_points(
     for item in scenes.iterdir():
         if item.name != 'sensor.yaml':
             (original / item.name).symlink_to(item)
-    report(bundle(projection='notebook'), data=original)
+    said = [
+        report(bundle(projection=projection), data=folder)['mse']
+        for projection, folder in (('notebook', original), ('spherical', scenes))
+    ]
+    assert said[0] != pytest.approx(said[1]), 'the tables mean other directions'
 
 
 def test_a_missing_bundle_is_one_sentence_and_exit_code_two(scenes, tmp_path, capsys):

@@ -28,7 +28,7 @@ from fusion_perception.sensing.facts import Facts, InputFacts, ScanFacts, Source
 from fusion_perception.sensing.finding import Finding
 from fusion_perception.sensing.intake import Message, Refused
 from fusion_perception.sensing.leaps import Leaps
-from fusion_perception.sensing.ledger import STREAMS, Cause, Stream
+from fusion_perception.sensing.ledger import STREAMS, Cause, Ledger, Stream
 from fusion_perception.sensing.offsets import Arrival, rate_hz
 from fusion_perception.sensing.pairing import Pair, Pairer, PairingSettings
 from fusion_perception.sensing.scan_findings import ScanTally
@@ -61,14 +61,13 @@ class Watch:
         self.scans = ScanTally()
         self.image_size: tuple[int, int] | None = None
         self.kinds: dict[Stream, Counter[str]] = {stream: Counter() for stream in STREAMS}
-        self.received: Counter[Stream] = Counter()
         self._lidar_shape, self._max_range = lidar_shape, max_range
         self._range_scale, self._invalid_values = range_scale, invalid_values
         self._image_fallback, self._range_fallback = image_fallback, range_fallback
-        self._dropped: dict[Stream, Counter[Cause]] = {stream: Counter() for stream in STREAMS}
         self._faults: dict[Stream, str] = {}
         self._arrivals: dict[Stream, deque[Arrival]] = {s: deque(maxlen=KEPT) for s in STREAMS}
-        self._pairer: Pairer[None] = Pairer(pairing)
+        self._ledger = Ledger()
+        self._pairer: Pairer[None] = Pairer(pairing, self._ledger)
         self._leaps = Leaps()
         self._medians_m: deque[float] = deque(maxlen=KEPT)
         self._span_m = (float('inf'), 0.0)
@@ -76,29 +75,30 @@ class Watch:
 
     def take(self, stream: Stream, message: Message, arrived_ns: int) -> None:
         """Take note of a message; one that cannot be used is counted by cause."""
-        self.received[stream] += 1
         stamp = stamp_ns(message)
         arrival = Arrival(stamp, arrived_ns)
         self._arrivals[stream].append(arrival)
         self._bytes[stream] = message_bytes(message)
         if self._leaps.take(stream, arrival):
-            self._dropped[stream]['clock_jump'] += 1
+            self._drop(stream, 'clock_jump')
             return
         try:
             self.kinds[stream][self._read(stream, message)] += 1
         except (BadEncoding, BadShape) as fault:
             refused = Refused(stream, fault)
-            self._dropped[stream][refused.cause] += 1
+            self._drop(stream, refused.cause)
             self._faults[stream] = str(refused)
-            return
-        if stamp <= 0:
-            self._dropped[stream]['unstamped'] += 1
             return
         self._note(self._pairer.add(stream, stamp, None))
 
     def finish(self) -> None:
         """Let the pairs out that were waiting for later messages."""
         self._note(self._pairer.flush())
+
+    @property
+    def received(self) -> dict[Stream, int]:
+        """Return how many messages came of each stream."""
+        return {stream: counts['received'] for stream, counts in self._ledger.counters().items()}
 
     @property
     def clock_jumps(self) -> int:
@@ -130,16 +130,13 @@ class Watch:
         `silent_s` lacks, or has None for, what was never heard; `usual_bytes` is what a message
         takes of which none came.
         """
-        pairing = self._pairer.counters()
+        counters = self._ledger.counters()
         return [
             InputFacts(
                 stream=stream,
                 sources=sources[stream],
-                received=self.received[stream],
-                dropped={
-                    **{str(cause): n for cause, n in self._dropped[stream].items()},
-                    'duplicate': pairing[stream]['dropped']['duplicate'],
-                },
+                received=counters[stream]['received'],
+                dropped=counters[stream]['dropped'],
                 fault=self._faults.get(stream, ''),
                 silent_s=silent_s.get(stream),
                 period_s=period_s.get(stream, 0.0),
@@ -150,6 +147,10 @@ class Watch:
             for stream in STREAMS
             if sources.get(stream)
         ]
+
+    def _drop(self, stream: Stream, cause: Cause) -> None:
+        self._ledger.receive(stream)
+        self._ledger.drop(stream, cause)
 
     def _note(self, pairs: Sequence[Pair[None]]) -> None:
         # What passed alone came of one sensor.
