@@ -38,12 +38,12 @@ from fusion_perception.ros.observed import (
     clash,
     full_name,
     image_bytes,
-    publishers,
+    sources_of,
     stream_of,
     type_name,
 )
 from fusion_perception.ros.parameters import leaves, nested
-from fusion_perception.sensing.facts import CameraFacts, Facts, Source, heeded
+from fusion_perception.sensing.facts import Facts, Source, heeded
 from fusion_perception.sensing.finding import Finding
 from fusion_perception.sensing.ledger import STREAMS, Stream
 from fusion_perception.sensing.watch import Watch
@@ -171,12 +171,15 @@ class Examiner(Node):
         status = self._statuses.get(name)
         values = values_of(status)
         sources: dict[Stream, list[Source]] = {stream: [] for stream in STREAMS}
-        for stream, topic, kind, qos in inputs:
-            sources[stream].append(Source(topic, kind, publishers(self, topic, qos)))
+        info_topic = values.get('camera_info.topic', '')
+        listening = [(topic, kind, qos) for _, topic, kind, qos in inputs]
+        *found, info = sources_of(self, [*listening, (info_topic, CAMERA_INFO, HEARS_ALL)], name)
+        for heard, found_source in zip(inputs, found, strict=True):
+            sources[heard.stream].append(found_source)
         now = time.monotonic()
         silent_s = {stream: pace.age_s(now) for stream, pace in self._heard.items()}
         period_s = {stream: pace.period_s() for stream, pace in self._heard.items()}
-        camera = self._camera(values)
+        camera = camera_facts(values, info)
         size = camera.told if camera is not None and camera.told is not None else (0, 0)
         camera_bytes = image_bytes(sources['camera'], *size)
         streams = watch.inputs(
@@ -270,11 +273,6 @@ class Examiner(Node):
         infos = {t for t, kind, _ in self._topics(name, 'subscriptions') if kind == CAMERA_INFO}
         for topic in infos:
             self.create_subscription(CameraInfo, topic, self._on_camera_info, HEARS_ALL)
-
-    def _camera(self, values: Mapping[str, str]) -> CameraFacts | None:
-        topic = values.get('camera_info.topic', '')
-        heard = publishers(self, topic, HEARS_ALL) if topic else ()
-        return camera_facts(values, Source(topic, CAMERA_INFO, heard))
 
     def _unheard(self, name: str) -> list[Finding]:
         """Return who listens to the node's outputs with a QoS that does not match."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 from rclpy.node import Node
@@ -67,10 +67,29 @@ def publishers(node: Node, topic: str, asked: QoSProfile) -> list[Publisher]:
     ]
 
 
-def source(node: Node, subscription: Subscription) -> Source:
-    """Return a subscription's topic with its publishers."""
-    topic, kind = subscription.topic_name, type_name(subscription.msg_type)
-    return Source(topic, kind, publishers(node, topic, subscription.qos_profile))
+def sources_of(
+    node: Node, listening: Iterable[tuple[str, str, QoSProfile]], name: str
+) -> list[Source]:
+    """Return the inputs of the node of that full name, by topic, type and QoS, as sources.
+
+    Where nobody publishes on one, what others publish of its type may be meant.
+    """
+    inputs = [(topic, kind, publishers(node, topic, qos)) for topic, kind, qos in listening]
+    taken = {topic for topic, _, _ in inputs}
+    return [
+        Source(topic, kind, there, () if there else _elsewhere(node, kind, taken, name))
+        for topic, kind, there in inputs
+    ]
+
+
+def _elsewhere(node: Node, kind: str, taken: Collection[str], name: str) -> list[str]:
+    return [
+        topic
+        for topic, kinds in node.get_topic_names_and_types()
+        if kind in kinds and topic not in taken
+        # Not what it publishes itself.
+        if any(full_name(info) != name for info in node.get_publishers_info_by_topic(topic))
+    ]
 
 
 def stream_of(topic: str, kind: str, range_topic: str | None) -> Stream | None:
@@ -99,7 +118,12 @@ def facts_of(
 ) -> Facts:
     """Return the facts of an active node, as of the last seconds. Call it once per second."""
     now_ns = node.get_clock().now().nanoseconds
-    sources = {stream: source(node, heard) for stream, heard in subscriptions.items()}
+    listening = [
+        (heard.topic_name, type_name(heard.msg_type), heard.qos_profile)
+        for heard in (*subscriptions.values(), camera_info)
+    ]
+    *streams, info = sources_of(node, listening, node.get_fully_qualified_name())
+    sources = dict(zip(subscriptions, streams, strict=True))
     simulated = is_simulated(node)
     heeds = heeded(pipeline.runtime.bundle.model.modes)
     return Facts(
@@ -113,7 +137,7 @@ def facts_of(
         max_age_s=pipeline.settings.max_age_s,
         scan=pipeline.scan(),
         points_outside_max=pipeline.settings.points_outside_max,
-        camera=_camera(pipeline, source(node, camera_info), now_ns) if 'camera' in heeds else None,
+        camera=_camera(pipeline, info, now_ns) if 'camera' in heeds else None,
     )
 
 

@@ -140,7 +140,8 @@ def _unlike_the_training(bent: Distortion, image: str, seen: str, topic: str) ->
 
 def _unheard(info: Source) -> tuple[str, str]:
     """Return why no camera_info came, as half a sentence, and the next step."""
-    remap = "Remap camera_info to the topic of the camera's driver."
+    there = info.remap('camera_info')
+    remap = f"Remap camera_info to the topic of the camera's driver{there and f': {there}'}."
     if not info.publishers:
         return 'nobody publishes there', remap
     others = [publisher for publisher in info.publishers if publisher.type != info.type]

@@ -44,11 +44,24 @@ class Publisher:
 
 @dataclass(frozen=True)
 class Source:
-    """A topic on which a stream may come, the type it is read as, and who publishes there."""
+    """A topic on which a stream may come, the type it is read as, and who publishes there.
+
+    `elsewhere` are the topics of that type that may be meant, where nobody publishes on this one.
+    """
 
     topic: str
     type: str
     publishers: Sequence[Publisher] = ()
+    elsewhere: Sequence[str] = ()
+
+    def remap(self, name: str) -> str:
+        """Return how to read one of the others, named so by the node; '' where there is none."""
+        if not self.elsewhere:
+            return ''
+        return (
+            f'{self.type} comes on {", ".join(self.elsewhere)} (remap with `-r {name}:=TOPIC`; '
+            f'{name}:=TOPIC for the launch files)'
+        )
 
 
 @dataclass(frozen=True)

@@ -194,8 +194,9 @@ def _of_nothing(facts: InputFacts) -> Iterator[Finding]:
             'ERROR',
             symptom,
             'nobody publishes there',
-            f"Start the {NAMES[facts.stream]}'s driver, or remap the node's input to a topic of "
-            '`ros2 topic list`.',
+            f"Start the {NAMES[facts.stream]}'s driver, or remap the node's input to its topic"
+            + ''.join(f': {there}' for source in facts.sources if (there := _remap(facts, source)))
+            + '.',
         )
         return
     unheard = list(_of_unheard(facts, symptom))
@@ -217,6 +218,11 @@ def _of_nothing(facts: InputFacts) -> Iterator[Finding]:
         f'Look at its log, and at `ros2 topic hz {facts.sources[0].topic}`. Messages above 0.5 MB '
         'need large_images:=true.',
     )
+
+
+def _remap(facts: InputFacts, source: Source) -> str:
+    of_lidar = 'points' if source.type.endswith('PointCloud2') else 'range_image'
+    return source.remap('image' if facts.stream == 'camera' else of_lidar)
 
 
 def _of_unheard(facts: InputFacts, symptom: str) -> Iterator[Finding]:
