@@ -51,6 +51,10 @@ def test_what_a_driver_cuts_out_and_bins_is_the_camera_of_its_images():
         ([float('nan'), 0, 320, 0, 510, 240, 0, 0, 1], (640, 480), ['K is not finite']),
         ([-500.0, 0, 320, 0, 510, 240, 0, 0, 1], (640, 480), ['describes no camera', '-500']),
         (CALIBRATED, (0, 480), ['describes no camera (0x480 pixels']),
+        ([1e300, 0, 320, 0, 510, 240, 0, 0, 1], (640, 480), ['no pinhole camera sees', '1e+300']),
+        # Whoever resized the images left K as it was; cx and cy are placeholders.
+        (CALIBRATED, (320, 240), ['principal point at (320, 240), outside of 320x240']),
+        ([500.0, 0, 0, 0, 510, 0, 0, 0, 1], (640, 480), ['principal point at (0, 0)']),
     ],
 )
 def test_what_no_camera_can_be_is_refused_with_a_next_step(k, size, words):
@@ -60,7 +64,9 @@ def test_what_no_camera_can_be_is_refused_with_a_next_step(k, size, words):
         camera_from_info(info, Camera())
     fault, _, remedy = str(caught.value).partition('. ')
     assert all(word in fault for word in words)
-    assert remedy.startswith(('Calibrate the camera', 'Look at its driver'))
+    assert remedy.startswith(
+        ('Calibrate the camera', 'Look at its driver', 'Let whatever resizes')
+    )
 
 
 def test_a_wide_lens_is_a_camera():

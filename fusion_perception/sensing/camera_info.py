@@ -22,6 +22,8 @@ CameraMatrix = Annotated[
 CAMERA_MATRIX: CameraMatrix = 'k'
 # Half of the field of view of a pinhole camera, radians: wider ones are made of placeholders.
 _WIDEST = math.radians(85)
+# The same of the longest telephoto lens.
+_NARROWEST = math.radians(0.02)
 # So many cameras are remembered, and what came back for so long, nanoseconds.
 _REMEMBERED, _LATELY_NS = 4, 60_000_000_000
 
@@ -72,6 +74,7 @@ def camera_from_info(
     """
     fx, cx, fy, cy = _intrinsics(message, matrix)
     _check(message, fx, fy)
+    _check_principal_point(message, cx, cy, matrix)
     region = message.roi
     wide, high = max(1, message.binning_x), max(1, message.binning_y)
     return Camera.read(
@@ -117,12 +120,26 @@ def _check(message: CameraInfoMessage, fx: float, fy: float) -> None:
             f'camera_info describes no camera ({size}, focal lengths {fx:g} and {fy:g}). Look at '
             'its driver.'
         )
-    widest = max(math.atan2(message.width, 2 * fx), math.atan2(message.height, 2 * fy))
-    if widest > _WIDEST:
+    halves = math.atan2(message.width, 2 * fx), math.atan2(message.height, 2 * fy)
+    if not _NARROWEST <= min(halves) <= max(halves) <= _WIDEST:
+        odd = max(halves) if max(halves) > _WIDEST else min(halves)
         raise ValueError(
             f'camera_info has focal lengths of {fx:g} and {fy:g} pixels for {size}: no pinhole '
-            f'camera sees {math.degrees(2 * widest):.0f} degrees. Calibrate the camera '
+            f'camera sees {math.degrees(2 * odd):.3g} degrees. Calibrate the camera '
             '(camera_calibration), and let its driver load the result.'
+        )
+
+
+def _check_principal_point(
+    message: CameraInfoMessage, cx: float, cy: float, matrix: CameraMatrix
+) -> None:
+    """Raise ValueError where the optical axis meets none of the sensor's pixels."""
+    if not (0 < cx < message.width and 0 < cy < message.height):
+        name = matrix.upper()
+        raise ValueError(
+            f'camera_info has its principal point at ({cx:g}, {cy:g}), outside of '
+            f'{message.width}x{message.height} pixels: {name} is that of images of another size, '
+            f'or a placeholder. Let whatever resizes the images scale {name} as well.'
         )
 
 

@@ -59,10 +59,14 @@ class Camera(Settings):
 
     width: int = Field(64, gt=0, description='Image width in pixels')
     height: int = Field(64, gt=0, description='Image height in pixels')
-    fx: float = Field(73.3, gt=0, description='Horizontal focal length in pixels')
-    fy: float = Field(73.3, gt=0, description='Vertical focal length in pixels')
-    cx: float = Field(31.5, description='Column of the optical axis; pixel centres are whole')
-    cy: float = Field(31.5, description='Row of the optical axis; pixel centres are whole')
+    fx: float = Field(73.3, gt=0, le=1e7, description='Horizontal focal length in pixels')
+    fy: float = Field(73.3, gt=0, le=1e7, description='Vertical focal length in pixels')
+    cx: float = Field(
+        31.5, ge=-1e6, le=1e6, description='Column of the optical axis; pixel centres are whole'
+    )
+    cy: float = Field(
+        31.5, ge=-1e6, le=1e6, description='Row of the optical axis; pixel centres are whole'
+    )
     T_camera_lidar: Pose = Field(
         BESIDE_THE_LIDAR, description='p_camera = T_camera_lidar @ p_lidar, metres'
     )
