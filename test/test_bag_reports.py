@@ -17,7 +17,7 @@ from fusion_perception.learning.evaluation import EvaluateSettings, evaluate
 from fusion_perception.learning.to_bag import IMAGE, TRUTH
 from fusion_perception.models.bundle import load_bundle
 from fusion_perception.runtime import Runtime
-from fusion_perception.sensing.ledger import CAUSES
+from fusion_perception.sensing.ledger import CAUSES, Ledger
 
 pytestmark = pytest.mark.usefixtures('one_thread')
 
@@ -226,3 +226,25 @@ def test_a_timeline_has_a_bounded_number_of_bins():
     assert len(said['time_s']) <= MOST_BINS
     assert sum(said['counts']['seconds']) == 5000
     assert said['bin_s'] == 32
+
+
+def test_what_was_counted_stays_at_its_time_when_the_bins_widen():
+    timeline = Timeline()
+    for second in (0, 1, 2, 3, 239, 240):
+        timeline.count(second, 'seconds')
+    said = timeline.as_json()
+    counted = zip(said['time_s'], said['counts']['seconds'], strict=True)
+    assert {time_s: count for time_s, count in counted if count} == {0: 2, 2: 2, 238: 1, 240: 1}
+
+
+def test_a_loss_is_counted_in_the_bin_in_which_it_was_noticed_and_in_no_other():
+    timeline, ledger = Timeline(), Ledger()
+    for time_s, cause in ((0.5, 'stale'), (1.5, 'duplicate')):
+        ledger.receive('lidar')
+        ledger.drop('lidar', cause)
+        timeline.counters(time_s, ledger.counters())
+    assert timeline.as_json()['counts'] == {
+        'lidar.dropped.duplicate': [0, 1],
+        'lidar.dropped.stale': [1, 0],
+        'lidar.received': [1, 1],
+    }

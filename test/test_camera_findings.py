@@ -20,6 +20,8 @@ def found(publishers=(), **camera):
     [
         ({'images': (640, 480)}, 'Nothing arrives on /camera_info'),
         ({'images': (64, 48), 'told': (1280, 720)}, '1280x720'),
+        # A tenth of the rows was cut off.
+        ({'images': (640, 432), 'told': (640, 480)}, '640x480'),
         ({'images': (64, 64), 'fault': 'K is zero. Calibrate the camera.'}, 'Calibrate'),
     ],
 )
@@ -92,6 +94,20 @@ def test_a_camera_info_of_two_cameras_by_turns_is_named_with_who_publishes(names
     assert '/camera_info tells of two cameras by turns' in finding.symptom
     assert cause in finding.cause
     assert found(publishers, returns=2, **same) == []
+
+
+def test_who_publishes_another_type_there_is_not_blamed_for_cameras_by_turns():
+    publishers = [Publisher('/a', CAMERA_INFO), Publisher('/b', IMAGE)]
+    (finding,) = found(publishers, returns=3, images=(64, 64), told=(64, 64))
+    assert 'two sources' in finding.cause
+
+
+@pytest.mark.parametrize(
+    ('told', 'instead'), [((64, 64), 'what it said before'), (None, "the bundle's intrinsics")]
+)
+def test_a_camera_info_that_cannot_be_used_says_what_counts_instead(told, instead):
+    (finding,) = found(images=(64, 64), told=told, fault='It holds no calibration. Calibrate.')
+    assert finding.cause == f'it holds no calibration; {instead} count{"s" if told else ""}'
 
 
 @pytest.mark.parametrize(

@@ -41,6 +41,9 @@ def test_what_a_driver_cuts_out_and_bins_is_the_camera_of_its_images():
     assert (cut.width, cut.height, cut.cx, cut.cy, cut.fx) == (400, 200, 220, 200, 500)
     binned = camera_from_info(camera_info(CALIBRATED, binning=2), Camera())
     assert binned == whole.resized(320, 240)
+    by_row = camera_info(CALIBRATED)
+    by_row.binning_y = 2
+    assert camera_from_info(by_row, Camera()) == whole.resized(640, 240)
 
 
 @pytest.mark.parametrize(
@@ -48,6 +51,9 @@ def test_what_a_driver_cuts_out_and_bins_is_the_camera_of_its_images():
     [
         ([1.0, 0, 320, 0, 1.0, 240, 0, 0, 1], (640, 480), ['no pinhole camera sees 180 degrees']),
         ([20.0, 0, 320, 0, 510, 240, 0, 0, 1], (640, 480), ['focal lengths of 20 and 510']),
+        ([500.0, 0, 320, 0, 20.0, 240, 0, 0, 1], (640, 480), ['focal lengths of 500 and 20']),
+        ([500.0, 0, 320, 0, 0.0, 240, 0, 0, 1], (640, 480), ['K is zero']),
+        ([500.0, 0, 320, 0, -510.0, 240, 0, 0, 1], (640, 480), ['describes no camera', '-510']),
         ([float('nan'), 0, 320, 0, 510, 240, 0, 0, 1], (640, 480), ['K is not finite']),
         ([-500.0, 0, 320, 0, 510, 240, 0, 0, 1], (640, 480), ['describes no camera', '-500']),
         (CALIBRATED, (0, 480), ['describes no camera (0x480 pixels']),
@@ -69,8 +75,10 @@ def test_what_no_camera_can_be_is_refused_with_a_next_step(k, size, words):
     )
 
 
-def test_a_wide_lens_is_a_camera():
-    assert camera_from_info(camera_info([200.0, 0, 320, 0, 200, 240, 0, 0, 1]), Camera()).fx == 200
+@pytest.mark.parametrize('focal', [200.0, 100.0])
+def test_a_wide_lens_is_a_camera(focal):
+    wide = camera_info([focal, 0, 320, 0, focal, 240, 0, 0, 1])
+    assert camera_from_info(wide, Camera()).fx == focal
 
 
 @pytest.mark.parametrize('binning', [0, 2])
@@ -114,3 +122,26 @@ def test_cameras_by_turns_are_counted_until_one_alone_is_told_of_for_long(count)
     assert calibration.returns(now_ns) == 0
     # An intruder every five seconds.
     assert max(told(each, in_s) for _ in range(8) for each, in_s in ((500, 4.9), (800, 0.1))) >= 3
+
+
+def test_a_message_that_can_be_used_ends_the_fault_of_the_one_before():
+    calibration = Calibration(Camera())
+    assert not calibration.take(camera_info([0.0] * 9), 1)
+    assert 'K is zero' in calibration.fault and calibration.camera is None
+    assert calibration.take(camera_info(CALIBRATED), 2)
+    assert calibration.fault == '' and calibration.camera.fx == 500
+
+
+def test_a_camera_that_is_told_of_all_the_time_does_not_return():
+    calibration = Calibration(Camera())
+    for now_s in range(9):
+        calibration.take(camera_info(CALIBRATED), now_s * 10**9)
+    assert calibration.returns(9 * 10**9) == 0
+
+
+def test_turns_of_a_clock_that_was_set_back_are_not_lately():
+    calibration, now_ns = Calibration(Camera()), 10**18
+    for focal_length in 4 * [500.0, 600.0]:
+        calibration.take(camera_info([focal_length, *CALIBRATED[1:]]), now_ns)
+    assert calibration.returns(now_ns) >= 3
+    assert calibration.returns(now_ns - 61 * 10**9) == 0

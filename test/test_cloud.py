@@ -85,6 +85,28 @@ def test_coordinates_may_stand_in_any_order_and_be_of_different_kinds():
     )
 
 
+@pytest.mark.parametrize('order', ['xyiz', 'xiyz', 'zyix'])
+def test_coordinates_of_one_kind_may_have_others_between_them(order):
+    rows = np.random.default_rng(0).normal(size=(3, 5, 4)).astype(np.float32)
+    fields = [
+        SimpleNamespace(name=name, offset=4 * i, datatype=FLOAT32) for i, name in enumerate(order)
+    ]
+    message = cloud(rows[..., :3], gap=4, fields=fields, data=rows.tobytes())
+    np.testing.assert_array_equal(
+        decode_points(message), rows[..., [order.index(a) for a in 'xyz']]
+    )
+
+
+def test_coordinates_that_lie_evenly_may_be_of_different_kinds():
+    rows = np.array([(1.5, 2.5, 3.5)] * 2, [('x', '<f4'), ('y', '<f4'), ('z', '<f8')])
+    fields = [
+        SimpleNamespace(name=name, offset=4 * i, datatype=FLOAT64 if name == 'z' else FLOAT32)
+        for i, name in enumerate('xyz')
+    ]
+    message = cloud(np.zeros((1, 2, 3)), gap=4, fields=fields, data=rows.tobytes())
+    assert decode_points(message).tolist() == [[[1.5, 2.5, 3.5]] * 2]
+
+
 @pytest.mark.parametrize('gap', [0, 4, 36])
 def test_the_usual_layouts_are_read_without_a_copy(gap):
     message = cloud(some_points(), gap=gap, carrier='ndarray')
@@ -104,6 +126,7 @@ def test_an_empty_cloud_has_no_points():
         ({'point_step': 8}, BadShape, "'z' .* begins at byte 8 .* 8 bytes"),
         ({'row_step': 59}, BadShape, 'row_step of 59 bytes; a row takes 60'),
         ({'height': 4}, BadShape, 'makes 240, but carries 180'),
+        ({'height': 2}, BadShape, 'makes 120, but carries 180'),
         ({'data': b''}, BadShape, 'carries 0'),
         (
             {'fields': [SimpleNamespace(name='x', offset=0, datatype=UINT16)]},

@@ -1,5 +1,7 @@
 import array
 import io
+import struct
+import zlib
 from dataclasses import dataclass, field
 from types import SimpleNamespace
 
@@ -126,6 +128,14 @@ def test_counts_are_millimetres_unless_told_otherwise():
     np.testing.assert_allclose(decode_range(came), 1.5, rtol=1e-6)
 
 
+@pytest.mark.parametrize('invalid', [None, (0, 65535), (65535, 1000)])
+def test_every_count_that_means_no_return_becomes_zero(invalid):
+    counts = np.array([[0, 65535, 1000]], np.uint16)
+    chosen = {} if invalid is None else {'invalid_values': invalid}
+    decoded = decode_range(message('16UC1', counts), **chosen)
+    np.testing.assert_allclose(decoded, [[0, 0, 0 if 1000 in (invalid or ()) else 1]], rtol=1e-6)
+
+
 def test_the_range_scale_leaves_metres_alone():
     np.testing.assert_array_equal(decode_range(message('32FC1', metres()), 0.004), metres())
 
@@ -189,6 +199,7 @@ def test_a_fallback_that_gives_no_ranges_is_a_bad_encoding():
     ('stated', 'fault'),
     [
         ({'step': 6}, 'a row takes'),
+        ({'step': 20}, 'a row takes'),
         ({'height': HEIGHT + 1}, 'but carries'),
         ({'height': HEIGHT - 1}, 'but carries'),
         ({'height': 0}, 'no pixels'),
@@ -265,6 +276,36 @@ def test_data_that_is_no_image_is_a_bad_encoding(data):
 def test_a_compressed_image_of_16_bits_is_a_bad_encoding():
     with pytest.raises(BadEncoding, match='mode I'):
         decode_compressed_image(compressed(np.ones((4, 4), np.uint16), 'PNG'))
+
+
+def test_a_jpeg_for_print_is_a_bad_encoding():
+    file = io.BytesIO()
+    Image.new('CMYK', (4, 4)).save(file, 'JPEG')
+    with pytest.raises(BadEncoding, match='mode CMYK'):
+        decode_compressed_image(SimpleNamespace(format='jpeg', data=file.getvalue()))
+
+
+def test_a_compressed_image_is_a_jpeg_or_a_png_whatever_else_can_be_read():
+    with pytest.raises(BadEncoding, match='neither a JPEG nor a PNG'):
+        decode_compressed_image(compressed(pixels(3), 'BMP'))
+
+
+def test_a_png_that_says_it_is_huge_is_a_bad_encoding():
+    came = compressed(pixels(3), 'PNG', 'ndarray')
+    size = struct.pack('>II', 30_000, 30_000)
+    header = b'IHDR' + size + came.data[24:29].tobytes()
+    came.data[12:33] = np.frombuffer(header + struct.pack('>I', zlib.crc32(header)), np.uint8)
+    with pytest.raises(BadEncoding, match='cannot be read'):
+        decode_compressed_image(came)
+
+
+def test_a_png_whose_parts_are_not_named_is_a_bad_encoding():
+    noise = np.random.default_rng(0).integers(0, 255, (256, 256, 3), dtype=np.uint8)
+    raw = compressed(noise, 'PNG', 'bytes').data
+    first, second, rest = raw.split(b'IDAT', 2)
+    broken = first + b'IDAT' + second + bytes(4) + rest
+    with pytest.raises(BadEncoding, match='cannot be read'):
+        decode_compressed_image(SimpleNamespace(format='png', data=broken))
 
 
 def test_a_flipped_byte_in_a_png_is_a_bad_encoding():

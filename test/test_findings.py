@@ -1,5 +1,6 @@
 """From what was observed to symptom, cause and remedy."""
 
+import numpy as np
 import pytest
 from small_facts import (
     COMPRESSED,
@@ -13,7 +14,7 @@ from small_facts import (
     stream,
 )
 
-from fusion_perception.sensing.facts import Publisher, ScanFacts
+from fusion_perception.sensing.facts import Publisher, ScanFacts, heeded
 from fusion_perception.sensing.finding import worst
 from fusion_perception.sensing.findings import diagnose
 from fusion_perception.sensing.offsets import Arrival
@@ -44,6 +45,18 @@ def test_another_message_type_is_named_beside_the_one_that_is_needed():
     found = only(node(nothing('camera', Publisher('/driver', COMPRESSED))))
     assert COMPRESSED in found.cause
     assert IMAGE in found.cause
+
+
+def test_of_another_type_and_another_qos_the_type_is_named_alone():
+    found = only(node(nothing('camera', Publisher('/driver', COMPRESSED, 'RELIABILITY'))))
+    assert COMPRESSED in found.cause
+
+
+def test_predictions_without_a_transform_are_told_of_once():
+    lost = {'dropped': {'no_transform': 5}}
+    found = only(node(stream('camera', **lost), stream('lidar', **lost)))
+    assert found.symptom == '5 predictions were lost'
+    assert 'tf2' in found.cause and 'target_frame' in found.remedy
 
 
 def test_a_large_image_that_gets_lost_leads_to_the_profile():
@@ -83,9 +96,17 @@ def test_a_driver_that_comes_back_with_another_type_is_not_said_to_send_nothing(
     assert 'sends nothing' in beside.cause
 
 
-@pytest.mark.parametrize(('silent_s', 'is_named'), [(2.9, False), (3.1, True)])
-def test_a_slow_sensor_is_silent_after_two_of_its_periods(silent_s, is_named):
-    slow = stream('lidar', received=3, silent_s=silent_s, period_s=1.5)
+def test_a_driver_that_comes_back_with_another_qos_is_not_said_to_send_nothing():
+    other = Publisher('/driver', IMAGE, 'RELIABILITY: best effort')
+    assert 'RELIABILITY' in only(node(stream('camera', [other], silent_s=4.2))).cause
+
+
+@pytest.mark.parametrize(
+    ('period_s', 'silent_s', 'is_named'),
+    [(1.5, 2.9, False), (1.5, 3.1, True), (0.1, 0.9, False), (0.1, 1.1, True)],
+)
+def test_a_sensor_is_silent_after_a_second_and_two_of_its_periods(period_s, silent_s, is_named):
+    slow = stream('lidar', received=3, silent_s=silent_s, period_s=period_s)
     assert bool(diagnose(node(lidar=slow))) == is_named
 
 
@@ -107,8 +128,16 @@ def test_zero_stamps_are_named():
     zeros = [Arrival(0, arrival.arrived_ns) for arrival in arrivals()]
     lidar = stream('lidar', arrivals=zeros, dropped={'unstamped': 20})
     found = only(node(lidar=lidar, pairs=0))
+    assert found.level == 'ERROR'
     assert 'zero' in found.cause
     assert '/range_image' in found.symptom
+    assert only(node(stream('camera', dropped={'unstamped': 1}))).level == 'WARN'
+
+
+def test_zero_stamps_between_others_are_not_said_to_jump_back():
+    zeros = [Arrival(i % 2 * a.stamp_ns, a.arrived_ns) for i, a in enumerate(arrivals())]
+    found = only(node(stream('camera', arrivals=zeros, dropped={'unstamped': 10})))
+    assert 'zero' in found.cause and '10 of 20' in found.symptom
 
 
 def test_a_sensor_that_froze_is_named_and_its_old_stamps_mislead_nobody():
@@ -124,6 +153,41 @@ def test_a_sensor_that_sends_everything_twice_is_a_warning_and_one_message_twice
     facts = {'received': 40, 'arrivals': twice}
     assert only(node(stream('camera', dropped={'duplicate': 20}, **facts))).level == 'WARN'
     assert not diagnose(node(stream('camera', dropped={'duplicate': 1}, **facts)))
+
+
+def test_stamps_that_leap_are_a_warning_with_the_farthest():
+    came = [
+        Arrival(a.stamp_ns + (i % 5 == 4) * i * SECOND, a.arrived_ns)
+        for i, a in enumerate(arrivals())
+    ]
+    found = diagnose(node(stream('camera', arrivals=came)))[0]
+    assert '4 of the last 20 stamps on /image leap into the future' in found.symptom
+    assert found.symptom.endswith('by up to 19.0 s')
+    # What is late by turns is no leap.
+    wavering = [
+        Arrival(a.stamp_ns + i % 2 * 19 * SECOND // 10, a.arrived_ns)
+        for i, a in enumerate(arrivals())
+    ]
+    assert not any(
+        'leap' in f.symptom for f in diagnose(node(stream('camera', arrivals=wavering)))
+    )
+
+
+def test_of_a_message_that_came_twice_the_first_arrival_counts():
+    first, again, after = Arrival(5, 10), Arrival(5, 20), Arrival(6, 30)
+    assert stream('lidar', arrivals=[first, again, after]).usable == [first, after]
+
+
+@pytest.mark.parametrize(
+    ('modes', 'needed'),
+    [
+        (('fusion',), ('camera', 'lidar')),
+        (('camera_only',), ('camera',)),
+        (('lidar_only',), ('lidar',)),
+    ],
+)
+def test_a_model_is_asked_for_the_sensors_that_it_needs(modes, needed):
+    assert heeded(modes) == needed
 
 
 def test_simulated_time_that_does_not_come_is_named():
@@ -180,11 +244,20 @@ def test_large_messages_whose_stamps_have_gaps_get_lost(kept, size, named):
     came = [a for i, a in enumerate(arrivals(count=40)) if kept == 1.0 or i % 5 in (0, 1, 3)]
     lidar = stream('lidar', arrivals=came, received=len(came), message_bytes=size)
     # The pairs that are lost with them need no other advice.
-    facts = node(stream('camera', arrivals=arrivals(count=40), received=40), lidar, pairs=3)
+    camera = stream('camera', arrivals=arrivals(count=40, shift_s=0.125), received=40)
+    facts = node(camera, lidar, pairs=3)
     said = [str(f) for f in diagnose(facts)]
     assert any('Of some 39 messages on /range_image only 24 arrive' in s for s in said) == named
     if named:
         assert len(said) == 1 and 'large_images:=true' in said[0]
+
+
+def test_large_messages_in_disorder_are_not_taken_for_lost():
+    came = arrivals(count=40)
+    for at in range(0, 40, 5):
+        came[at], came[at + 1] = came[at + 1], came[at]
+    large = {'arrivals': came, 'received': 40, 'message_bytes': 1_600_000}
+    assert diagnose(node(lidar=stream('lidar', **large))) == []
 
 
 def test_large_messages_that_a_recording_lacks_were_lost_to_the_recorder():
@@ -206,8 +279,9 @@ def test_where_the_time_stands_still_nobody_is_blamed_for_silence_or_lateness():
     late = stream('lidar', arrivals=arrivals(shift_s=0.4, delay_s=2.0), silent_s=3.0)
     found = only(node(nothing('camera', DRIVER), late, waits_for_clock=True, pairs=0))
     assert found.symptom == 'The node has no time'
-    lately = stream('lidar', arrivals=arrivals(delay_s=2.0))
-    assert only(node(lidar=lately, waits_for_clock=True)).symptom == 'The node has no time'
+    for came in (arrivals(delay_s=20.0), arrivals(shift_s=0.125)):
+        found = only(node(lidar=stream('lidar', arrivals=came), waits_for_clock=True, pairs=0))
+        assert found.symptom == 'The node has no time'
 
 
 @pytest.mark.parametrize(
@@ -221,6 +295,11 @@ def test_where_the_time_stands_still_nobody_is_blamed_for_silence_or_lateness():
 def test_another_message_type_leads_to_the_parameter_that_reads_it(name, other, setting):
     found = only(node(**{name: nothing(name, Publisher('/driver', other))}))
     assert setting in found.remedy
+
+
+def test_returns_lie_between_nothing_and_the_maximum_range():
+    ranges = np.array([[0.0, 5.0], [50.0, np.inf]], np.float32)
+    assert ScanFacts.of(ranges, 50.0).returns == 0.25
 
 
 def test_an_empty_scene_is_named():

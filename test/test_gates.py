@@ -105,6 +105,16 @@ def test_limits_that_are_kept_break_nothing(broken):
     assert broken({}, max_error=0.5001, min_hit_rate=('0.25:0.25', '0.7:0.75', '1:1')) == []
 
 
+def test_the_mean_error_is_limited_and_not_the_median():
+    centers = torch.zeros(4, 1, 3)
+    centers[3, 0, 0] = 2.0
+    prediction = Prediction(centers, None, ('ball',), ('fusion',) * 4)
+    evidence = Evidence('somewhere', prediction, torch.zeros(4, 1, 3), {}, {}, {}, 4, [1.0])
+    (said,) = broken_limits(GateSettings(max_error=0.4), evidence, None)
+    assert said == 'mean error 0.5 m is more than --max-error 0.4 m'
+    assert broken_limits(GateSettings(max_error=0.5), evidence, None) == []
+
+
 def test_a_broken_limit_exits_with_three_and_is_named_with_the_number(evaluate, folder, capsys):
     assert evaluate('--max-error', 0.5) == 3
     said = the_line(capsys)

@@ -71,6 +71,7 @@ def test_a_pair_comes_out_decoded():
         ('camera', image(SECOND, 'yuv422'), 'bad_encoding'),
         ('lidar', scan(SECOND, encoding='rgb16'), 'bad_encoding'),
         ('lidar', scan(SECOND, shape=(3, 2)), 'bad_shape'),
+        ('lidar', scan(SECOND, shape=(2, 3)), 'bad_shape'),
     ],
 )
 def test_what_cannot_be_used_is_counted_and_said(stream, bad, cause):
@@ -90,7 +91,7 @@ def test_a_sensor_passes_alone_only_where_the_model_serves_it():
         ] + taken.flush()
         return {pair.mode for pair in pairs}, taken.ledger.counters()['lidar']
 
-    assert run(ALL)[0] == {'lidar_only'}
+    assert run(ALL)[0] == run(('fusion', 'lidar_only'))[0] == {'lidar_only'}
     modes, counts = run(('fusion', 'camera_only'))
     assert modes == set()
     assert counts['dropped']['no_partner'] == counts['received'] == 10
@@ -104,6 +105,59 @@ def test_other_pairing_settings_keep_the_counts():
     assert taken.change(PairingSettings(slop_s=0.1), 0.001) == []
     counts = taken.ledger.counters()['camera']
     assert (counts['received'], counts['used'], counts['pending']) == (2, 1, 0)
+
+
+def test_other_settings_keep_the_count_of_clock_jumps_and_the_same_let_all_wait_on():
+    taken = intake(slop_s=0.0)
+    taken.take('camera', image(100 * SECOND))
+    taken.take('camera', image(SECOND))
+    for slop_s in (0.1, 0.2):
+        taken.change(PairingSettings(slop_s=slop_s))
+        assert taken.clock_jumps == 1
+    taken.take('camera', image(2 * SECOND))
+    taken.change(PairingSettings(slop_s=0.2), 0.004)
+    assert len(taken.take('lidar', scan(2 * SECOND))) == 1
+
+
+def test_a_sensor_that_cannot_be_used_alone_waits_under_other_settings_too():
+    taken = intake(('fusion',), slop_s=0.0)
+    taken.change(PairingSettings(slop_s=0.0, dropout_after_s=0.1, allow_single=True))
+    for tick in range(10, 15):
+        taken.take('lidar', scan(tick * SECOND))
+    assert taken.ledger.counters()['lidar']['pending'] == 5
+
+
+def test_a_model_of_one_sensor_is_given_pairs_of_both():
+    taken = intake(('lidar_only',), slop_s=0.0)
+    taken.take('camera', image(SECOND))
+    assert [pair.mode for pair in taken.take('lidar', scan(SECOND))] == ['fusion']
+
+
+@pytest.mark.parametrize('encoding', ['rgb8', 'yuv422'])
+def test_what_is_soon_refused_is_refused_when_it_comes_however_good_the_last_one_was(encoding):
+    taken, bad = intake(slop_s=0.0), image(2 * SECOND, encoding)
+    bad.step = 1
+    taken.take('camera', image(SECOND))
+    with pytest.raises(Refused):
+        taken.take('camera', bad)
+
+
+def test_images_that_need_cv_bridge_are_converted_once_they_have_a_partner():
+    converted = []
+
+    def convert(message):
+        converted.append(stamp_ns(message))
+        return np.zeros((2, 3, 3), np.uint8)
+
+    pairing = PairingSettings(slop_s=0.0, allow_single=False)
+    taken = Prompt(Needs('b', LIDAR, ALL), pairing, image_fallback=convert)
+    for second in (1, 2, 3):
+        taken.take('camera', image(second * SECOND, 'bayer_rggb8'))
+    # The first, as nothing is known of its stream yet.
+    assert converted == [SECOND]
+    (pair,) = taken.take('lidar', scan(3 * SECOND))
+    taken.decode(pair)
+    assert converted == [SECOND, 3 * SECOND]
 
 
 def feed(taken, cameras_s, lidars_s, arrive_s):

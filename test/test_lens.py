@@ -50,6 +50,14 @@ def test_a_lens_moves_a_corner_by_what_its_formula_says(model, coefficients, exp
     assert found.most_px == pytest.approx(expected, abs=1e-9)
 
 
+def test_each_axis_has_a_focal_length_of_its_own():
+    # A prism that moves along y alone.
+    flat = CAMERA.model_copy(update={'fy': 250.0})
+    corner = X**2 + (240 / 250) ** 2
+    found = seen_by('rational_polynomial', [*[0] * 10, 0.1, 0], flat)
+    assert found.most_px == pytest.approx(250 * 0.1 * corner)
+
+
 def test_it_is_the_corner_farthest_from_the_axis_that_counts():
     aside = CAMERA.model_copy(update={'cx': 120.0})
     corner = math.hypot(520, 240) / 500

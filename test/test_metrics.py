@@ -28,13 +28,27 @@ def test_mse_is_over_coordinates_and_the_error_is_a_distance():
 
 def test_each_class_has_its_own_mean_error():
     shift = torch.zeros(4, 3, 3)
-    shift[:, 1, 0] = 0.3
+    shift[:, 2, 0] = 0.3
     scores = score(truth() + shift, truth(), CLASSES)
     assert scores.error_m.per_class == pytest.approx(
-        {'cube': 0, 'sphere': 0.3, 'torus': 0}, abs=1e-5
+        {'cube': 0, 'sphere': 0, 'torus': 0.3}, abs=1e-5
     )
     assert scores.error_m.median == pytest.approx(0, abs=1e-6)
     assert scores.hit_rate == pytest.approx({'0.1': 2 / 3, '0.25': 2 / 3, '0.5': 1.0})
+
+
+def test_of_evenly_spread_errors_each_percentile_is_its_share():
+    centers = torch.zeros(101, 1, 3)
+    centers[:, 0, 1] = torch.arange(101) / 100
+    error = score(centers, torch.zeros(101, 1, 3), ('ball',)).error_m
+    assert (error.mean, error.median) == pytest.approx((0.5, 0.5))
+    assert (error.p95, error.max) == pytest.approx((0.95, 1.0))
+
+
+def test_at_the_radius_itself_is_no_hit():
+    centers = torch.tensor([[[0.25, 0.0, 0.0]], [[0.0, 0.0, 0.5]]])
+    scores = score(centers, torch.zeros(2, 1, 3), ('ball',))
+    assert scores.hit_rate == {'0.1': 0.0, '0.25': 0.0, '0.5': 0.5}
 
 
 def test_an_honest_covariance_has_a_mahalanobis_of_one_and_covers_95_percent():
@@ -57,10 +71,14 @@ def test_one_prediction_that_is_not_finite_is_refused_by_its_index():
     centers[2, 0, 0] = math.nan
     with pytest.raises(ValueError, match='first at index 2'):
         score(centers, truth(), CLASSES)
+    with pytest.raises(ValueError, match='first at index 2'):
+        score(truth(), centers, CLASSES)
 
 
 def test_shapes_that_disagree_and_an_empty_set_are_refused():
     with pytest.raises(ValueError, match='do not fit'):
         score(truth(3), truth(4), CLASSES)
+    with pytest.raises(ValueError, match='2 classes do not fit'):
+        score(truth(), truth(), CLASSES[:2])
     with pytest.raises(ValueError, match='no scenes'):
         score(truth()[:0], truth()[:0], CLASSES)

@@ -46,17 +46,23 @@ def test_what_is_left_of_a_scan_reaches_from_nothing_to_all_of_it():
         assert ((left >= least) & (left <= most)).any(), (least, most)
 
 
-def test_a_dead_block_is_of_whole_rows_or_columns():
-    lost = (WHOLE.ranges < LIDAR.max_range) & (failed(1.0).ranges >= LIDAR.max_range)
-    kept = (WHOLE.ranges < LIDAR.max_range) & ~lost
-    by_row = lost.any(2) & ~kept.any(2)
-    assert (by_row.sum(1) > 10).any()
+def test_a_dead_block_is_of_whole_rows_or_columns_and_leaves_the_others_whole():
+    hit = WHOLE.ranges < LIDAR.max_range
+    kept = hit & (failed(1.0).ranges < LIDAR.max_range)
+    for along in (2, 1):
+        loses, keeps = (hit & ~kept).any(along), kept.any(along)
+        whole = ~(loses & keeps).any(1)
+        assert (whole & (loses.sum(1) > 5) & (keeps.sum(1) > 5)).any()
 
 
 def test_stray_returns_come_where_nothing_was_and_never_behind_what_was():
     frames = failed(1.0)
     assert (frames.ranges <= LIDAR.max_range).all() and (frames.ranges > 0).all()
     stray = (WHOLE.ranges >= LIDAR.max_range) & (frames.ranges < LIDAR.max_range)
+    # Where beams were lost as well, what they would have met hides nothing.
+    lost = (WHOLE.ranges < LIDAR.max_range) & (frames.ranges >= LIDAR.max_range)
+    all_kept = ~lost.flatten(1).any(1)
+    assert (frames.ranges <= WHOLE.ranges)[all_kept].all()
     counts = stray.flatten(1).sum(1)
     assert (counts == 1).any() and (counts > 20).any()
 

@@ -1,5 +1,7 @@
 """Noise is as strong as its settings say and touches nothing else."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -19,9 +21,9 @@ CLEAN = render(
 HIT = CLEAN.ranges < LIDAR.max_range
 
 
-def noisy(seed=1, **settings):
+def noisy(seed=1, clean=CLEAN, **settings):
     return add_noise(
-        CLEAN, NoiseSettings(**settings), torch.Generator().manual_seed(seed), LIDAR.max_range
+        clean, NoiseSettings(**settings), torch.Generator().manual_seed(seed), LIDAR.max_range
     )
 
 
@@ -44,6 +46,19 @@ def test_a_lost_ray_reads_the_maximum_range():
     assert lost.sum() / HIT.sum() == pytest.approx(0.2, abs=0.02)
     assert torch.equal(frames.ranges[~lost], CLEAN.ranges[~lost])
     assert (noisy(lost_rays=(1.0, 1.0)).ranges == LIDAR.max_range).all()
+
+
+@pytest.mark.parametrize('metres', [0.01, LIDAR.max_range - 0.01])
+def test_a_noisy_return_stays_before_the_sensor_and_within_its_reach(metres):
+    clean = replace(CLEAN, ranges=torch.full_like(CLEAN.ranges, metres))
+    ranges = noisy(clean=clean, range_noise_m=(1.0, 1.0)).ranges
+    assert ranges.min() > 0 and ranges.max() <= LIDAR.max_range
+
+
+def test_each_scene_loses_its_own_share_of_rays():
+    lost = noisy(lost_rays=(0.0, 0.4)).ranges == LIDAR.max_range
+    share = (lost & HIT).flatten(1).sum(dim=1) / HIT.flatten(1).sum(dim=1)
+    assert share.min() < 0.1 and share.max() > 0.3
 
 
 def test_each_scene_draws_its_own_strength():
@@ -79,6 +94,22 @@ def test_blur_spreads_light_and_loses_none():
         (images[..., :3] > 0).sum() for images in (CLEAN.images, frames.images)
     )
     assert lit_after > lit_before
+
+
+def test_blur_spreads_a_point_alike_in_all_directions_by_its_variance():
+    images = torch.zeros_like(CLEAN.images)
+    images[:, 20, 30, :3] = 200
+    spread = noisy(clean=replace(CLEAN, images=images), blur_px=(0.5, 0.5)).images[..., 0]
+    # Along each axis the taps are an eighth, three quarters, an eighth.
+    taps = torch.tensor([0.125, 0.75, 0.125])
+    expected = (200 * taps[:, None] * taps).round().to(torch.uint8)
+    assert (spread[:, 19:22, 29:32] == expected).all()
+    assert spread.sum() == COUNT * expected.sum()
+
+
+def test_blur_leaves_an_even_image_as_bright_up_to_its_border():
+    even = replace(CLEAN, images=torch.full_like(CLEAN.images, 90))
+    assert torch.equal(noisy(clean=even, blur_px=(0.6, 0.6)).images, even.images)
 
 
 def test_the_same_seed_draws_the_same_noise():
