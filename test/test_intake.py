@@ -2,8 +2,6 @@
 
 import contextlib
 import io
-import threading
-from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 
 import numpy as np
@@ -12,7 +10,7 @@ import torch
 from PIL import Image
 
 from fusion_perception.sensing.decode import stamp_ns
-from fusion_perception.sensing.intake import Frame, Intake, Needs, Refused, arrays_of
+from fusion_perception.sensing.intake import Intake, Needs, Refused, arrays_of
 from fusion_perception.sensing.lidars import UniformGrid
 from fusion_perception.sensing.pairing import PairingSettings
 from fusion_perception.sensing.rep103 import centers_of, from_rep103, to_rep103
@@ -346,21 +344,3 @@ def test_counts_that_mean_no_return_are_no_ranges():
     taken.take('camera', image(2 * SECOND))
     (pair,) = taken.take('lidar', message(2 * SECOND, 'lidar', 'mono16', counts))
     np.testing.assert_allclose(pair.lidar.values, [[4, 0], [0, 16]], rtol=1e-6)
-
-
-def test_a_frame_is_decoded_while_another_thread_decodes_another():
-    begun, go_on = threading.Event(), threading.Event()
-
-    def slowly():
-        begun.set()
-        assert go_on.wait(10)
-        return np.zeros((2, 2), np.float32)
-
-    slow = Frame('lidar', '', slowly)
-    quick = Frame('lidar', '', lambda: np.ones((2, 2), np.float32))
-    with ThreadPoolExecutor(2) as pool:
-        waiting = pool.submit(lambda: slow.values)
-        assert begun.wait(10)
-        assert pool.submit(lambda: quick.values).result(5).all()
-        go_on.set()
-        assert not waiting.result(10).any()
