@@ -59,7 +59,7 @@ class Recording:
         self.unread: list[str] = []
         self._stack = ExitStack()
         self._storages: list[_Storage] = []
-        self._failed: Counter[tuple[str, str]] = Counter()
+        self._failed: Counter[str] = Counter()
         found = files_of(path, self._note)
         self._types = MessageTypes(found.distribution, self._note)
         try:
@@ -114,23 +114,32 @@ class Recording:
     def first(
         self, topic: str, usable: Callable[[object], bool] = lambda message: True
     ) -> object | None:
-        """Return the first message of a topic that can be read and used, None without one."""
+        """Return the first message of a topic that can be read and used, None without one.
+
+        What was damaged is noted in `unread` where nothing of the topic is left.
+        """
+        damaged, why, read = 0, '', False
         for recorded in self.messages([topic]):
             try:
                 message = self._types.deserialize(recorded.data, recorded.type)
-            except ValueError:
+            except ValueError as fault:
+                damaged, why = damaged + 1, why or str(fault)
                 continue
+            read = True
             if usable(message):
                 return message
+        if damaged and not read:
+            self._tell_unread(topic, damaged, why)
         return None
 
     def _fail(self, recorded: Recorded, why: str) -> None:
-        # One sentence per topic, however many messages: the first fault and the count.
-        key = (recorded.topic, recorded.type)
-        self._failed[key] += 1
-        start = f'{recorded.topic}: '
+        self._failed[recorded.topic] += 1
+        self._tell_unread(recorded.topic, self._failed[recorded.topic], why)
+
+    def _tell_unread(self, topic: str, count: int, why: str) -> None:
+        # One sentence per topic, however many messages: the last fault and the count.
+        start = f'{topic}: '
         self.unread = [line for line in self.unread if not line.startswith(start)]
-        count = self._failed[key]
         self._note(f'{start}{count:,} {"message" if count == 1 else "messages"} unread: {why}.')
 
     def _note(self, sentence: str) -> None:
@@ -187,6 +196,7 @@ class _Storage:
     def messages(self, topics: Collection[str]) -> Iterator[Recorded]:
         newest = -1
         at_newest: Counter[str] = Counter()
+        given: Counter[str] = Counter()
         if self._reader is not None:
             chosen = [c for c in self._reader.connections if c.topic in topics]
             try:
@@ -194,7 +204,9 @@ class _Storage:
                     if log_ns > newest:
                         newest, at_newest = log_ns, Counter()
                     at_newest[connection.topic] += 1
+                    given[connection.topic] += 1
                     yield Recorded(connection.topic, connection.msgtype, log_ns, data)
+                self._tell_lost(given, {connection.topic for connection in chosen})
                 return
             except Exception:
                 self._resort_to_damaged()
@@ -207,6 +219,14 @@ class _Storage:
                 at_newest[recorded.topic] -= 1
                 continue
             yield recorded
+
+    def _tell_lost(self, given: Counter[str], topics: Collection[str]) -> None:
+        for topic in sorted(topics):
+            if lost := self.counts[topic] - given[topic]:
+                self._note(
+                    f'{self._name} is damaged: {lost:,} of the {self.counts[topic]:,} messages of '
+                    f'{topic} that it lists are not there.'
+                )
 
     def _resort_to_damaged(self) -> None:
         self._reader = None

@@ -1,0 +1,60 @@
+"""What a recording lists and does not give is said, whatever a reader makes of it."""
+
+import sqlite3
+
+import pytest
+from recordings import record
+from small_bundles import small_bundle
+
+from fusion_perception.doctor import DoctorSettings, doctor
+from fusion_perception.learning.evaluation import EvaluateSettings, evaluate
+from fusion_perception.learning.to_bag import IMAGE, RANGES
+from fusion_perception.sensing.recording import Recording
+
+# Before the data of an mcap message: channel, sequence, and two times.
+CHANNEL = 2 + 4 + 8 + 8
+
+pytestmark = pytest.mark.usefixtures('one_thread')
+
+
+@pytest.fixture
+def misplaced(tmp_path):
+    """Return a recording of four images, one of which has the channel of nobody."""
+    bag = record(tmp_path / 'bag', 4)
+    with Recording(bag) as recording:
+        second = [bytes(m.data) for m in recording.messages([IMAGE])][1]
+    (file,) = bag.glob('*.mcap')
+    content = bytearray(file.read_bytes())
+    content[content.index(second) - CHANNEL] ^= 0x40
+    file.write_bytes(content)
+    return bag
+
+
+@pytest.fixture
+def garbled(tmp_path):
+    """Return a recording of which no range image can be read."""
+    bag = record(tmp_path / 'bag', 4, storage='sqlite3')
+    (file,) = bag.glob('*.db3')
+    with sqlite3.connect(file) as database:
+        ranges = 'SELECT id FROM topics WHERE name = ?'
+        database.execute(
+            f'UPDATE messages SET data = ? WHERE topic_id = ({ranges})', (b'\0\1' * 25, RANGES)
+        )
+    database.close()
+    return bag
+
+
+def test_messages_that_a_file_lists_and_does_not_hold_are_counted(misplaced):
+    text, code = doctor(DoctorSettings(bag=misplaced))
+    assert code == 1
+    assert f'1 of the 4 messages of {IMAGE} that it lists are not there' in text
+
+
+def test_a_topic_that_cannot_be_read_is_not_passed_over_in_silence(garbled, tmp_path):
+    said = f'{RANGES}: 4 messages unread: '
+    text, code = doctor(DoctorSettings(bag=garbled))
+    assert code == 1
+    assert said in text
+    values = {'bundle': str(small_bundle(tmp_path)), 'bag': (str(garbled),), 'device': 'cpu'}
+    with pytest.raises(ValueError, match=said):
+        evaluate(EvaluateSettings.read({**values, 'out': tmp_path / 'report'}))
