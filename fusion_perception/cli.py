@@ -8,6 +8,7 @@ import io
 import logging
 import os
 import sys
+from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple, cast
@@ -199,6 +200,8 @@ def read_settings(
     """
     import tyro
 
+    _refuse_repeated(args, prog)
+
     class Checked(cls):  # type: ignore[valid-type, misc]
         # tyro would print pydantic's words; a fault that it does not catch arrives in ours.
         def __init__(self, **values: object) -> None:
@@ -221,6 +224,17 @@ def read_settings(
         # Of settings within the settings, whose flags stand beside the others'.
         raise ValueError(f'{prog}: {explain(cls, error)}') from None
     return cls.model_construct(**{name: getattr(parsed, name) for name in cls.model_fields})
+
+
+def _refuse_repeated(args: Sequence[str], prog: str) -> None:
+    """Raise ValueError for a flag that is given twice: the last would count, in silence."""
+    flags = [arg.partition('=')[0].replace('_', '-') for arg in args if arg.startswith('--')]
+    for flag, count in Counter(flags).items():
+        if count > 1 and flag != '--':
+            raise ValueError(
+                f'{prog}: {flag} is given {count} times. Give it once; what takes several values '
+                f'takes them in a row ({flag} A B).'
+            )
 
 
 def defaults_from_yaml(cls: type[Settings], path: Path) -> dict[str, object]:

@@ -81,7 +81,7 @@ def demo(settings: DemoSettings) -> tuple[str, int]:
     if bundle.rig.classes != classes:
         raise ValueError(
             f'{bundle.path} predicts {", ".join(bundle.rig.classes)}, but the scene of '
-            f"task '{settings.task}' holds {', '.join(classes)}. Choose the other task."
+            f"task '{settings.task}' holds {', '.join(classes)}. {_remedy(bundle)}"
         )
     out = settings.out
     _clear(out)
@@ -115,7 +115,16 @@ def demo(settings: DemoSettings) -> tuple[str, int]:
     return _report(witness, bundle, settings), 0
 
 
+def _remedy(bundle: Bundle) -> str:
+    tasks = [task for task, classes in TASK_CLASSES.items() if classes == bundle.rig.classes]
+    if tasks:
+        return f'Add --task {tasks[0]}.'
+    return 'The demo knows no others; try it on a recording: fusion evaluate --bag.'
+
+
 def _clear(out: Path) -> None:
+    if out.exists() and not out.is_dir():
+        raise ValueError(f'{out} is a file. Choose a folder for the demo.')
     # What a former run left must not be taken for this one's.
     bag = out / 'bag'
     if bag.exists():

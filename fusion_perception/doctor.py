@@ -88,7 +88,7 @@ def examine_bundle(settings: DoctorSettings) -> list[Finding]:
     manifest, camera = bundle.manifest, bundle.rig.camera
     rows, columns = bundle.lidar.shape
     training = ', '.join(
-        f'{key} {value}'
+        f'{key} {value:.0f}' if isinstance(value, float) else f'{key} {value}'
         for key, value in manifest.training.items()
         if isinstance(value, str | int | float)
     )

@@ -126,6 +126,14 @@ def test_so_is_one_of_the_settings_within_the_settings(flags, said, capsys):
     assert capsys.readouterr().err == f'fusion echo: {said}\n'
 
 
+@pytest.mark.parametrize('second', ['--count=3', '--count'])
+def test_a_flag_that_is_given_twice_is_refused(second, capsys, tmp_path):
+    flags = ['--count', '2', second, *(['3'] if second == '--count' else [])]
+    assert cli.main(['simulate', str(tmp_path / 'out'), *flags]) == 2
+    assert '--count is given 2 times' in capsys.readouterr().err
+    assert not (tmp_path / 'out').exists()
+
+
 def test_an_unknown_flag_exits_with_two():
     with pytest.raises(SystemExit) as exit_:
         cli.main(['echo', '--word', 'a', '--wrod', 'b'])

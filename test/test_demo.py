@@ -138,6 +138,7 @@ def test_at_60_hz_no_message_is_lost(tmp_path):
         (('--bundle', 'nowhere'), 'nowhere'),
         (('--seconds', '-1'), 'seconds'),
         (('--rate', '5000'), 'rate'),
+        (('--bundle', 'cubes'), 'Add --task cubes'),
     ],
 )
 def test_a_wrong_flag_ends_the_demo_before_anything_starts(tmp_path, capsys, arguments, word):
@@ -150,14 +151,16 @@ def test_the_status_line_is_made_only_when_it_is_shown():
     made = []
     with live._live() as show:
         for _ in range(3):
-            show(lambda: made.append('made') or '')
+            show(lambda: made.append('made') or 'a line')
     assert made == ['made']
 
 
 def test_a_bundle_for_other_objects_is_refused(tmp_path, capsys):
     bundle = str(small_bundle(tmp_path))
     assert main(['demo', '--task', 'cubes', '--bundle', bundle]) == 2
-    assert 'torus' in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert 'torus' in said
+    assert 'Add --task shapes.' in said
 
 
 def test_a_sensor_that_dies_ends_the_demo_with_its_last_words(tmp_path):

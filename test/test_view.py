@@ -10,6 +10,7 @@ from PIL import Image
 from fusion_perception.learning.data.folder import DataFolder
 from fusion_perception.learning.plots import (
     Box,
+    beam_labels,
     images_figure,
     points_of,
     scatter_figure,
@@ -20,6 +21,7 @@ from fusion_perception.learning.plots import (
 from fusion_perception.learning.simulate import SimulateSettings, simulate
 from fusion_perception.learning.view import ViewSettings, view
 from fusion_perception.sensing.lidars import UniformGrid
+from fusion_perception.sensing.rings import Rings
 
 PICTURES = [
     *('01_image.png', '02_distance.png', '03_ranges.png', '04_directions.png', '05_mask.png'),
@@ -107,6 +109,15 @@ def test_points_far_from_the_label_origin_get_limits_of_their_own() -> None:
     points = np.random.default_rng(0).uniform(-40, 40, (500, 3))
     box = Box.around(points, np.zeros(3))
     assert box.half_width > 38
+
+
+def test_what_lies_along_the_rows_of_a_range_image_is_written_there() -> None:
+    lying = UniformGrid(rows=5, columns=7).lidar()
+    standing = Rings(elevations_deg=(-10.0, 0.0, 10.0), columns=8).lidar()
+    assert beam_labels(lying) == ('columns: zenith', 'rows: azimuth')
+    assert beam_labels(standing) == ('columns: azimuth', 'rows: zenith')
+    figure = images_figure([('x', np.zeros((3, 8)))], labels=beam_labels(standing))
+    assert figure.axes[0].get_xlabel() == 'columns: azimuth'
 
 
 def test_a_range_image_is_turned_upright() -> None:

@@ -93,7 +93,7 @@ def from_bag(settings: FromBagSettings) -> str:
     scenes.finish()
     done = (
         f'{scenes.count:,} scenes of {settings.bag} are in {settings.out}. Look at one: '
-        f'fusion view {quote(str(settings.out))} --index 0 --out pictures'
+        f'fusion view {quote(str(settings.out))} --index 0'
     )
     return '\n'.join((done, *notes))
 

@@ -63,10 +63,12 @@ def points_of(ranges: Floats, lidar: Lidar) -> NDArray[np.float32]:
 def images_figure(
     images: Sequence[tuple[str, Floats | NDArray[np.uint8]]],
     largest: float | None = None,
+    labels: tuple[str, str] = ('', ''),
 ) -> Figure:
     """Draw images, each under its title: (H, W, C) as colours, (H, W) by value.
 
-    They stand side by side, wide ones below each other.
+    They stand side by side, wide ones below each other; `labels` say what the columns and the
+    rows are.
     Values from `largest` on, such as the range of a ray without return, get the last colour and
     leave the others to the rest.
     """
@@ -83,6 +85,7 @@ def images_figure(
     for number, (title, image) in enumerate(images):
         axes = figure.add_subplot(rows, count // rows, number + 1)
         _draw_image(axes, image, title, largest)
+        axes.set(xlabel=labels[0], ylabel=labels[1])
     return figure
 
 
@@ -164,10 +167,21 @@ def scene_figure(
     return figure
 
 
+def beam_labels(lidar: Lidar) -> tuple[str, str]:
+    """Return what the columns and the rows of a range image are, as `images_figure` takes it."""
+    names = ('zenith', 'azimuth') if _lies_on_its_side(lidar) else ('azimuth', 'zenith')
+    return f'columns: {names[0]}', f'rows: {names[1]}'
+
+
+def _lies_on_its_side(lidar: Lidar) -> bool:
+    z = lidar.directions[..., 2].cpu().numpy()
+    return bool(np.ptp(z, axis=1).mean() > np.ptp(z, axis=0).mean())
+
+
 def upright(image: Floats, lidar: Lidar) -> Floats:
     """Turn a range image (R, C) so that right is right and up is up, as in a camera image."""
     x, z = lidar.directions[..., 0].cpu().numpy(), lidar.directions[..., 2].cpu().numpy()
-    if np.ptp(z, axis=1).mean() > np.ptp(z, axis=0).mean():
+    if _lies_on_its_side(lidar):
         image, x, z = image.T, x.T, z.T
     if x[0, -1] < x[0, 0]:
         image = image[:, ::-1]

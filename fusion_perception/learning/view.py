@@ -12,6 +12,7 @@ from pydantic import Field
 from fusion_perception.learning.data.folder import DISTANCES, IMAGES, RANGES, DataFolder
 from fusion_perception.learning.plots import (
     Box,
+    beam_labels,
     images_figure,
     points_of,
     scatter_figure,
@@ -51,6 +52,8 @@ def view(settings: ViewSettings) -> str:
     channels = dict(zip('xyza', xyza.numpy(), strict=True))
     points = points_of(scene.ranges, lidar)
     box = Box.around(points, folder.rig.T_lidar_label()[:3, 3].numpy())
+    # As the files hold them, which may be a quarter turn from what the camera sees.
+    labels = beam_labels(lidar)
 
     settings.out.mkdir(parents=True, exist_ok=True)
     figures = {
@@ -61,12 +64,15 @@ def view(settings: ViewSettings) -> str:
             [('distance along each camera ray [m]', scene.distance)], lidar.max_range
         ),
         '03_ranges': images_figure(
-            [('range along each LiDAR beam [m]', scene.ranges)], lidar.max_range
+            [('range along each LiDAR beam [m]', scene.ranges)], lidar.max_range, labels
         ),
-        '04_directions': images_figure([('direction x', x), ('z', z), ('y', y)]),
-        '05_mask': images_figure([('mask: 1 where a beam returned', channels['a'])]),
+        '04_directions': images_figure([('direction x', x), ('z', z), ('y', y)], labels=labels),
+        '05_mask': images_figure(
+            [('mask: 1 where a beam returned', channels['a'])], labels=labels
+        ),
         '06_xyza': images_figure(
-            [*((f'{name} [m]', channels[name]) for name in 'xzy'), ('a', channels['a'])]
+            [*((f'{name} [m]', channels[name]) for name in 'xzy'), ('a', channels['a'])],
+            labels=labels,
         ),
         '07_points': scatter_figure(points, box),
     }
