@@ -158,3 +158,20 @@ def test_only_a_raw_image_is_known_to_be_too_large_by_its_camera_info(tmp_path, 
         text, _ = doctor(DoctorSettings(live=True, seconds=1.0))  # It brings news of the node too.
         told = said(probe, 'Nothing arrives on /image')
     assert ('one message takes 6.2 MB' in told) == ('one message takes 6.2 MB' in text) == known
+
+
+def test_where_nobody_publishes_what_comes_elsewhere_is_offered(tmp_path):
+    # Of the node alone.
+    with graph(small_bundle(tmp_path), '-r', 'fusion_node:image:=camera') as probe:
+        wait_until(
+            lambda: said(
+                probe,
+                'Nothing arrives on /camera: nobody publishes there',
+                # The scans have a subscriber already.
+                'sensor_msgs/msg/Image comes on /image (remap with `-r image:=TOPIC`',
+            ),
+            'the topic of the images',
+        )
+        text, code = doctor(DoctorSettings(live=True, seconds=1.0))
+        assert code == 1
+        assert 'sensor_msgs/msg/Image comes on /image (remap with `-r image:=TOPIC`' in text

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
-from rclpy.node import Node
+from rclpy.node import Node, NodeNameNonExistentError
 from rclpy.qos import QoSCompatibility, QoSProfile, qos_check_compatible
 from rclpy.subscription import Subscription
 from rclpy.topic_endpoint_info import TopicEndpointInfo
@@ -83,13 +84,15 @@ def sources_of(
 
 
 def _elsewhere(node: Node, kind: str, taken: Collection[str], name: str) -> list[str]:
-    return [
-        topic
-        for topic, kinds in node.get_topic_names_and_types()
-        if kind in kinds and topic not in taken
-        # Not what it publishes itself.
-        if any(full_name(info) != name for info in node.get_publishers_info_by_topic(topic))
-    ]
+    found: set[str] = set()
+    for other, namespace in node.get_node_names_and_namespaces():
+        if f'{namespace.rstrip("/")}/{other}' == name:
+            continue
+        with suppress(NodeNameNonExistentError):  # It has left meanwhile.
+            # Asked by topic, the graph would remap the names once more.
+            published = node.get_publisher_names_and_types_by_node(other, namespace)
+            found.update(topic for topic, kinds in published if kind in kinds)
+    return sorted(found - set(taken))
 
 
 def stream_of(topic: str, kind: str, range_topic: str | None) -> Stream | None:
