@@ -133,4 +133,7 @@ def _row(runtime: Runtime, name: str, frames: Frames) -> None:
 
 
 if __name__ == '__main__':
-    tyro.cli(main)
+    try:
+        tyro.cli(main)
+    except (ValueError, OSError) as fault:
+        sys.exit(str(fault))

@@ -81,4 +81,7 @@ def where_hidden(repeated: Scenes, slot: int, drawn: Scenes) -> Scenes:
 
 
 if __name__ == '__main__':
-    tyro.cli(main)
+    try:
+        tyro.cli(main)
+    except (ValueError, OSError) as fault:
+        sys.exit(str(fault))
