@@ -17,17 +17,11 @@ from fusion_perception.learning.dataset import (
     read_folder,
     split_indices,
 )
-from fusion_perception.learning.simulate import SimulateSettings, simulate
 from fusion_perception.sensing.geometry import range_to_xyza
 
-COUNT = 6
+COUNT = 8
 
-
-@pytest.fixture
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path / 'cache'))
-    simulate(SimulateSettings(out=tmp_path / 'shapes', count=COUNT, seed=5))
-    return tmp_path / 'shapes'
+pytestmark = pytest.mark.usefixtures('private_cache')
 
 
 def forbid_writing(folder: Path) -> None:

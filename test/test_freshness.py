@@ -16,17 +16,11 @@ from fusion_perception.learning.data.freshness import (
     span_of,
 )
 from fusion_perception.learning.dataset import PACKED, read_folder
-from fusion_perception.learning.simulate import SimulateSettings, simulate
 
-COUNT = 6
+COUNT = 8
+
+pytestmark = pytest.mark.usefixtures('private_cache')
 needs_find = pytest.mark.skipif(shutil.which('find') is None, reason='needs the command find')
-
-
-@pytest.fixture
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path / 'cache'))
-    simulate(SimulateSettings(out=tmp_path / 'shapes', count=COUNT, seed=5))
-    return tmp_path / 'shapes'
 
 
 def write_in_place(folder: Path) -> None:
