@@ -146,6 +146,27 @@ def test_an_unknown_image_encoding_names_what_is_supported():
     assert all(encoding in str(caught.value) for encoding in (*IMAGE_ENCODINGS, 'cv_bridge'))
 
 
+@pytest.mark.parametrize(
+    'fallback',
+    [None, lambda came: int(came.encoding), lambda came: np.zeros((HEIGHT, WIDTH, 2))],
+    ids=['none', 'fails', 'gives neither'],
+)
+@pytest.mark.parametrize('decode', [decode_image, decode_range])
+def test_an_encoding_moves_no_terminal_and_fills_no_log(decode, fallback):
+    came = message('\x1b[2J\n' + 'x' * 100_000, pixels(1))
+    with pytest.raises(BadEncoding) as caught:
+        decode(came, fallback=fallback)
+    assert str(caught.value).isprintable() and len(str(caught.value)) < 700
+
+
+@pytest.mark.parametrize('data', [b'', b'no image'])
+def test_a_format_moves_no_terminal_and_fills_no_log(data):
+    came = SimpleNamespace(format='\x1b[2J\n' + 'x' * 100_000, data=data)
+    with pytest.raises(BadEncoding) as caught:
+        decode_compressed_image(came)
+    assert str(caught.value).isprintable() and len(str(caught.value)) < 500
+
+
 def test_an_unknown_range_encoding_names_what_is_supported():
     with pytest.raises(BadEncoding, match="'64FC1' is not supported") as caught:
         decode_range(message('64FC1', metres().astype(np.float64)))

@@ -91,6 +91,20 @@ def test_what_no_known_model_describes_is_named_and_not_guessed(model, count):
     assert found.seen == f"'{model}' with {count} coefficients"
 
 
+@pytest.mark.parametrize(
+    ('model', 'coefficients'),
+    [
+        ('plumb_bob', [1e308, -1e308, 0, 0, 0]),
+        ('plumb_bob', [1e308, 0, 0, 0, 1e308]),
+        ('rational_polynomial', [1e308, 0, 0, 0, 1e308]),
+        ('equidistant', [1e308, 1e308, 0, 0]),
+    ],
+)
+def test_a_lens_that_bends_beyond_all_bounds_is_not_said_to_move_nan_pixels(model, coefficients):
+    found = seen_by(model, coefficients)
+    assert (found.most_px, found.seen) == (None, model)
+
+
 def test_the_lens_of_the_training_is_no_distortion_and_another_one_is_what_is_between_them():
     trained = Lens(coefficients=[-0.2, 0, 0, 0, 0])
     assert seen_by('plumb_bob', [-0.2, 0, 0, 0, 0], trained=trained) is None

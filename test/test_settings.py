@@ -157,6 +157,35 @@ def test_a_broken_file_is_named_in_one_line(tmp_path, text):
     assert '\n' not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    'text',
+    [
+        *('[' * 5000, '{' * 5000, 'speed: !!int ""', 'speed: !!float ""', 'speed: 0x_'),
+        *('speed: !!timestamp "abc"', 'speed: !!bool "x"', 'speed: 2020-13-45'),
+        *('speed: ' + '9' * 5000, 'speed: ' + '"\\e[2J' + 'x' * 5000 + '"\n  lens: 2'),
+        *('!!omap [a]: 1', 'speed: !!' + 'x' * 5000 + ' 1'),
+    ],
+    ids=lambda text: text[:30],
+)
+def test_whatever_yaml_stumbles_over_is_named_in_a_short_line(tmp_path, text):
+    with pytest.raises(ValueError, match=r'robot\.yaml is not valid YAML') as caught:
+        Robot.read_yaml(written(tmp_path, text))
+    said = str(caught.value).removeprefix(str(tmp_path))
+    assert said.isprintable() and len(said) < 400
+
+
+@pytest.mark.parametrize(
+    'text',
+    ['speed: "\\e[2J\\n' + 'x' * 5000 + '"', '? "\\e[2J\\n' + 'x' * 5000 + '"', 'speed: &a [*a]'],
+    ids=['a value', 'a key', 'itself'],
+)
+def test_what_a_file_holds_moves_no_terminal_and_fills_no_screen(tmp_path, text):
+    with pytest.raises(ValueError, match=r'robot\.yaml: ') as caught:
+        Robot.read_yaml(written(tmp_path, text))
+    said = str(caught.value).removeprefix(str(tmp_path))
+    assert said.isprintable() and len(said) < 400
+
+
 def test_a_file_that_is_not_text_is_named(tmp_path):
     path = tmp_path / 'robot.yaml'
     path.write_bytes(b'\xff\xfe\x00speed')

@@ -19,6 +19,8 @@ from PIL import Image, UnidentifiedImageError
 from pydantic import Field
 from typing_extensions import Buffer
 
+from fusion_perception.sensing.quoting import quoted, reason
+
 # Channels, which for these are also the bytes of a pixel.
 IMAGE_ENCODINGS = {'rgb8': 3, 'bgr8': 3, 'rgba8': 4, 'bgra8': 4, 'mono8': 1}
 RANGE_ENCODINGS = {'32FC1': 'f4', '16UC1': 'u2', 'mono16': 'u2'}
@@ -108,8 +110,8 @@ def decode_image(message: ImageMessage, fallback: Fallback | None = None) -> NDA
             pixels = pixels[..., None]
         if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[2] not in (1, 3, 4):
             raise BadEncoding(
-                f"Encoding '{message.encoding}' was read as {pixels.dtype} {pixels.shape}; an "
-                'image has 8 bits and 1, 3 or 4 channels. Publish rgb8.'
+                f'Encoding {quoted(message.encoding)} was read as {pixels.dtype} {pixels.shape}; '
+                'an image has 8 bits and 1, 3 or 4 channels. Publish rgb8.'
             )
         return pixels.astype(np.uint8, copy=False)
     channels = IMAGE_ENCODINGS[message.encoding]
@@ -146,8 +148,8 @@ def decode_range(
             values = values[..., 0]
         if values.ndim != 2 or values.dtype.kind not in 'uif':
             raise BadEncoding(
-                f"Encoding '{message.encoding}' was read as {values.dtype} {values.shape}; a "
-                'range image has one number per pixel. Publish 32FC1 in metres.'
+                f'Encoding {quoted(message.encoding)} was read as {values.dtype} {values.shape}; '
+                'a range image has one number per pixel. Publish 32FC1 in metres.'
             )
     if values.dtype.kind == 'f':
         # Torch takes neither foreign byte order nor rows that start between two numbers.
@@ -169,17 +171,18 @@ def decode_compressed_image(message: CompressedImageMessage) -> NDArray[np.uint8
         with Image.open(io.BytesIO(message.data), formats=('JPEG', 'PNG')) as image:
             if image.mode not in COMPRESSED_MODES:
                 raise BadEncoding(
-                    f"A compressed image ('{message.format}') has pixels of mode {image.mode}. "
-                    'Compress 8-bit RGB or mono images.'
+                    f'A compressed image ({quoted(message.format)}) has pixels of mode '
+                    f'{image.mode}. Compress 8-bit RGB or mono images.'
                 )
             pixels = np.asarray(image)
     except BadEncoding:
         raise
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         # Pillow's own words for what it cannot identify are an object's address.
-        fault = 'neither a JPEG nor a PNG' if isinstance(error, UnidentifiedImageError) else error
+        unknown = isinstance(error, UnidentifiedImageError)
+        fault = 'neither a JPEG nor a PNG' if unknown else reason(error)
         raise BadEncoding(
-            f"A compressed image ('{message.format}', {memoryview(message.data).nbytes} bytes) "
+            f'A compressed image ({quoted(message.format)}, {message_bytes(message)} bytes) '
             f'cannot be read: {fault}. Publish whole JPEG or PNG images, or uncompressed ones.'
         ) from None
     return pixels.reshape(*pixels.shape[:2], -1)
@@ -187,7 +190,7 @@ def decode_compressed_image(message: CompressedImageMessage) -> NDArray[np.uint8
 
 def _rows(message: ImageMessage, row_bytes: int) -> NDArray[np.uint8]:
     """Return the data as (H, row_bytes) without its padding: a read-only view."""
-    said = f"An image says {message.height} x {message.width} '{message.encoding}'"
+    said = f'An image says {message.height} x {message.width} {quoted(message.encoding)}'
     if message.height <= 0 or message.width <= 0:
         raise BadShape(f'{said}: it has no pixels. Check the driver.')
     if message.step < row_bytes:
@@ -212,11 +215,13 @@ def _through(
     remedy = f'Publish one of {", ".join(supported)}'
     if fallback is None:
         raise BadEncoding(
-            f"Encoding '{message.encoding}' is not supported. {remedy}, or install cv_bridge."
+            f'Encoding {quoted(message.encoding)} is not supported. {remedy}, or install '
+            'cv_bridge.'
         )
     try:
         return fallback(message)
     except ValueError as error:
         raise BadEncoding(
-            f"Encoding '{message.encoding}' could not be converted: {error}. {remedy}."
+            f'Encoding {quoted(message.encoding)} could not be converted: {reason(error)}. '
+            f'{remedy}.'
         ) from None

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from fusion_perception.sensing.observation import Camera, Lens
+from fusion_perception.sensing.quoting import quoted
 
 Point = tuple[float, float]
 # What moves a point at depth 1, given the coefficients.
@@ -22,7 +23,7 @@ class Distortion:
 
     Of both the distortion_model, '' where there is no distortion. `most_px` is how far apart they
     show what a pinhole has in one place of the camera's image, at most, in pixels of that image;
-    None where a model is not known.
+    None where a model is not known, or where it bends beyond all bounds.
     """
 
     seen: str
@@ -38,11 +39,12 @@ def distortion(camera: Camera, trained: Lens) -> Distortion | None:
     most_px = None
     if seen is not None and learned is not None:
         # Some lenses bend most between the centre and the corners.
-        most_px = max(
+        apart_px = [
             _apart_px(camera, (column, row), seen, learned)
             for column in _places(camera.width)
             for row in _places(camera.height)
-        )
+        ]
+        most_px = max(apart_px) if all(map(math.isfinite, apart_px)) else None
     return Distortion(_name(camera.lens), _name(trained), most_px)
 
 
@@ -67,7 +69,9 @@ def _name(lens: Lens) -> str:
     if not lens.bends:
         return ''
     known = _bend(lens) is not None
-    return lens.model if known else f"'{lens.model}' with {len(lens.coefficients)} coefficients"
+    return (
+        lens.model if known else f'{quoted(lens.model)} with {len(lens.coefficients)} coefficients'
+    )
 
 
 def _apart_px(camera: Camera, pixel: Point, seen: Bend, learned: Bend) -> float:

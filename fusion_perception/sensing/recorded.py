@@ -12,6 +12,8 @@ import yaml
 from lz4.frame import LZ4FrameDecompressor
 from rosbags.interfaces import MessageDefinition, MessageDefinitionFormat
 
+from fusion_perception.sensing.settings import YAML_FAULTS
+
 if sys.version_info >= (3, 14):
     from compression import zstd
 else:
@@ -84,7 +86,7 @@ def latched_in(profiles: str) -> int:
             (LATCHED if entry['durability'] == 1 else entry['durability'], int(entry['depth']))
             for entry in yaml.safe_load(profiles) or ()
         )
-    except (yaml.YAMLError, KeyError, TypeError, ValueError):
+    except YAML_FAULTS:
         return 0
 
 

@@ -15,6 +15,7 @@ from tempfile import TemporaryDirectory
 import yaml
 
 from fusion_perception.sensing.recorded import unpack
+from fusion_perception.sensing.settings import YAML_FAULTS
 
 METADATA = 'metadata.yaml'
 Note = Callable[[str], None]
@@ -197,7 +198,7 @@ def _metadata(path: Path, note: Note) -> dict[str, object]:
         fault = 'is damaged'
     except FileNotFoundError:
         pass
-    except (OSError, ValueError, KeyError, TypeError, yaml.YAMLError):
+    except (OSError, *YAML_FAULTS):
         fault = 'is damaged'
     note(f'{METADATA} {fault}: every storage file in the folder was read.')
     return {}

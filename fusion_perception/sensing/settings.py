@@ -10,7 +10,19 @@ from typing import Any, TypeVar, cast, get_args, get_origin
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from fusion_perception.sensing.quoting import escaped, quoted, reason
+
 S = TypeVar('S', bound='Settings')
+# What PyYAML lets through besides its own errors: of an empty `!!int`, of 3,000 brackets, ...
+YAML_FAULTS = (
+    yaml.YAMLError,
+    ValueError,
+    TypeError,
+    LookupError,
+    AttributeError,
+    ArithmeticError,
+    RecursionError,
+)
 
 
 class Settings(BaseModel):
@@ -47,9 +59,8 @@ def load_yaml_mapping(path: Path) -> dict[str, object]:
         raise FileNotFoundError(f'No settings file at {path}. Check the path.')
     try:
         values = yaml.load(path.read_text(encoding='utf-8'), _UniqueKeys)
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        where = ' '.join(str(error).split())
-        raise ValueError(f'{path} is not valid YAML: {where}. Correct the file.') from None
+    except YAML_FAULTS as error:
+        raise ValueError(f'{path} is not valid YAML: {reason(error)}. Correct the file.') from None
     if values is None:
         return {}
     if not isinstance(values, dict):
@@ -67,7 +78,7 @@ class _UniqueKeys(yaml.SafeLoader):
         seen: set[str] = set()
         for key in (key for key, _ in node.value if isinstance(key, yaml.ScalarNode)):
             if key.value in seen:
-                fault = f"'{key.value}' stands there twice"
+                fault = f'{quoted(key.value)} stands there twice'
                 raise yaml.MarkedYAMLError(problem=fault, problem_mark=key.start_mark)
             seen.add(key.value)
         return node
@@ -92,8 +103,8 @@ def nearest(name: str, known: list[str], likeness: float) -> str | None:
 
 
 def _sentence(cls: type[BaseModel], fault: dict[str, Any]) -> str:
-    keys = [str(part) for part in fault['loc']]
-    owner = _model_at(cls, keys[:-1])
+    owner = _model_at(cls, [str(part) for part in fault['loc'][:-1]])
+    keys = [escaped(part) for part in fault['loc']]
     # Which of several alike it is: events.3 is the fourth.
     listed = any(isinstance(part, int) for part in fault['loc'][:-1])
     where = f'{".".join(keys[:-1])}: ' if listed else ''
@@ -107,7 +118,7 @@ def _sentence(cls: type[BaseModel], fault: dict[str, Any]) -> str:
         return f'{message}.'
     # What a model's own validator refuses is its whole mapping, too long to repeat.
     whole = fault['type'] == 'value_error' and isinstance(fault['input'], Mapping | BaseModel)
-    value = '' if whole else f' = {fault["input"]!r}'
+    value = '' if whole else f' = {quoted(fault["input"])}'
     return f'{".".join(keys)}{value}: {message[:1].lower()}{message[1:]}.'
 
 
