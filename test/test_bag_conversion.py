@@ -125,6 +125,14 @@ def test_pairs_without_truth_are_left_out_and_said(tmp_path):
     assert at(0) > 0
 
 
+@pytest.mark.parametrize('name', ['', 'a,b', 'a\nb'])
+def test_names_that_no_labels_can_have_are_refused_before_anything_is_read(tmp_path, name):
+    settings = FromBagSettings(bag=tmp_path / 'none', out=tmp_path / 'out', classes=('a', name))
+    with pytest.raises(ValueError, match=r'--classes: classes = .*give names without'):
+        from_bag(settings)
+    assert not (tmp_path / 'out').exists()
+
+
 def test_classes_can_be_named(tmp_path):
     bag = record(tmp_path / 'bag', 3)
     from_bag(FromBagSettings(bag=bag, out=tmp_path / 'out', classes=('a', 'b', 'c')))

@@ -179,9 +179,10 @@ def test_a_file_that_a_link_stands_for_is_looked_at(folder: Path) -> None:
     assert not is_untouched(folder, state)
 
 
-def test_a_link_that_leads_nowhere_is_named_with_what_to_do(folder: Path) -> None:
+@pytest.mark.parametrize('target', ['nothing', '0001.npy'], ids=['nowhere', 'itself'])
+def test_a_link_that_leads_nowhere_is_named_with_what_to_do(folder: Path, target: str) -> None:
     (folder / 'lidar/0001.npy').unlink()
-    (folder / 'lidar/0001.npy').symlink_to(folder / 'nothing')
+    (folder / 'lidar/0001.npy').symlink_to(folder / 'lidar' / target)
     with pytest.raises(FileNotFoundError, match=r'lidar/0001.npy leads nowhere .*Restore what it'):
         read_folder(folder)
 

@@ -247,11 +247,14 @@ def test_a_limit_of_another_form_is_refused_before_anything_runs(
     ('content', 'complaint'),
     [
         ('{"scenes": 3', 'is no JSON'),
+        ('[' * 100_000, 'is no JSON'),
+        ('{"scenes": ' + '9' * 5000 + '}', 'is no JSON'),
         ('[]', "it has no 'scenes'"),
         ('{"scenes": 3, "error_m": {"mean": 1}, "hit_rate": {}}', "it has no 'source'"),
         ('{"scenes": 0, "error_m": null, "hit_rate": null, "source": ""}', 'has no scores'),
         ('{"scenes": 3, "error_m": {}, "hit_rate": {}, "source": ""}', "has no 'error_m'"),
     ],
+    ids=lambda text: text[:20],
 )
 def test_a_file_that_is_no_report_is_no_baseline(evaluate, tmp_path, content, complaint, capsys):
     path = tmp_path / 'odd.json'
@@ -267,6 +270,7 @@ def test_a_file_that_is_no_report_is_no_baseline(evaluate, tmp_path, content, co
         (lambda said: said['error_m'].pop('p95'), "'p95' is missing"),
         (lambda said: said['error_m'].update(mean='much'), "'mean' is 'much', not a number"),
         (lambda said: said['error_m'].update(mean=float('nan')), "'mean' is nan"),
+        (lambda said: said['error_m'].update(mean=10**400), "'mean' is 1000"),
         (lambda said: said['hit_rate'].update(near=1.0), "has 'near' for a radius"),
         (
             lambda said: said['error_m'].update(per_class={'cone': 1.0}),

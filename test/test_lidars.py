@@ -9,6 +9,7 @@ import torch
 from fusion_perception.sensing.lidars import (
     UniformGrid,
     lidar_from_tables,
+    mounted,
     read_angle_table,
 )
 from fusion_perception.sensing.observation import Lidar
@@ -210,8 +211,17 @@ def test_the_points_of_a_ring_rise_from_its_height_with_the_tangent_of_its_eleva
         ({'elevations_deg': (1.0, 2.0, 3.0), 'heights_m': (0.1, 0.2)}, '3 elevations_deg and 2'),
         ({'elevations_deg': (1.0, -95.0)}, 'no ring lies at -95'),
         ({'elevation_deg': (1.0,)}, 'Did you mean'),
+        ({'elevations_deg': (1.0,), 'columns': 65_537}, 'columns = 65537: .*65536'),
+        ({'elevations_deg': (1.0,), 'max_range': 1e300}, r'max_range = 1e\+300: .*100000'),
     ],
 )
 def test_rings_that_contradict_themselves_are_refused(values, fault):
     with pytest.raises(ValueError, match=fault):
         Rings.read(values)
+
+
+def test_rings_that_make_no_lidar_are_refused_by_their_path(tmp_path):
+    path = tmp_path / 'rings.yaml'
+    path.write_text('elevations_deg: [1.0]\nheights_m: [1.0e+300]\n')
+    with pytest.raises(ValueError, match=r'rings\.yaml: The offsets hold .* Give metres'):
+        mounted(path)

@@ -193,3 +193,37 @@ def test_a_rig_needs_a_name_for_every_object():
         Rig.read({'classes': ['cube', 'cube']})
     with pytest.raises(ValueError, match='classes = '):
         Rig.read({'classes': []})
+
+
+@pytest.mark.parametrize(
+    'name', ['', ' ', 'a,b', 'a\nb', 'a"b', "a'b", 'a\tb', '\x1b[2J', 'a\0', ' cube', 'cube\u2028']
+)
+def test_a_name_that_no_header_of_labels_can_hold_is_refused(name):
+    with pytest.raises(
+        ValueError, match=r'classes = .*give names without commas, quotes'
+    ) as caught:
+        Rig.read({'classes': ['sphere', name]})
+    assert str(caught.value).isprintable()
+
+
+@pytest.mark.parametrize('name', ['cube', 'traffic cone', 'a/b', 'Kegel_2', 'Würfel', '箱'])
+def test_a_name_may_be_of_any_language(name):
+    assert Rig.read({'classes': ['sphere', name]}).classes == ('sphere', name)
+
+
+@pytest.mark.parametrize(
+    ('values', 'field'),
+    [
+        ({'camera': {'width': 65_537}}, r'camera\.width = 65537: '),
+        ({'camera': {'height': 10**30}}, rf'camera\.height = {10**30}: '),
+        ({'max_range': 1e300}, r'max_range = 1e\+300: '),
+        ({'max_range': 100_001.0}, r'max_range = 100001\.0: '),
+    ],
+)
+def test_a_size_that_no_sensor_has_is_refused_by_its_field(values, field):
+    with pytest.raises(ValueError, match=field + 'input should be less than or equal to'):
+        Rig.read(values)
+
+
+def test_a_large_sensor_is_none_that_is_refused():
+    Rig.read({'camera': {'width': 65_536, 'height': 65_536}, 'max_range': 100_000.0})

@@ -21,7 +21,13 @@ SHIFTS = [2, 1, 0, 7]
 COLUMNS = 16
 N_MM = 27.67
 BEAM_TO_LIDAR = [1, 0, 0, 26.0, 0, 1, 0, 0, 0, 0, 1, 9.0, 0, 0, 0, 1]
+MIRRORED = [-1, 0, 0, 0, 0, 1, 0, 0, 0, 0, 1, 0, 0, 0, 0, 1]
+FAR_AWAY = [1, 0, 0, 26.0, 0, 1, 0, 0, 0, 0, 1, -90_000.0, 0, 0, 0, 1]
 LIDAR_TO_SENSOR = [-1, 0, 0, 3.5, 0, -1, 0, -2.0, 0, 0, 1, 36.18, 0, 0, 0, 1]
+
+
+def shifted_by(pixels):
+    return {'columns_per_frame': COLUMNS, 'pixel_shift_by_row': [pixels, 1, 0, 7]}
 
 
 def flat():
@@ -162,6 +168,8 @@ def test_metadata_without_a_data_format_serve_for_staggered_images_only(tmp_path
     assert read.lidar('staggered').shape == (4, 16)
     with pytest.raises(ValueError, match=r'no pixel_shift_by_row.*newer firmware'):
         read.lidar('destaggered')
+    with pytest.raises(ValueError, match=r'metadata\.json: .*no pixel_shift_by_row'):
+        mounted(tmp_path / 'metadata.json')
 
 
 def test_the_points_of_a_scan_find_their_pixels_again(tmp_path):
@@ -180,15 +188,36 @@ def test_the_points_of_a_scan_find_their_pixels_again(tmp_path):
         ({'beam_azimuth_angles': [1.0]}, '4 beam_altitude_angles, 1 beam_azimuth_angles'),
         ({'lidar_to_sensor_transform': [1.0]}, 'at least 16 items'),
         ({'lidar_mode': 'UNKNOWN', 'data_format': None}, 'columns_per_frame = .UNKNOWN.'),
+        ({'lidar_mode': '99999999x10', 'data_format': None}, 'columns_per_frame = .*65536'),
+        (
+            {'beam_altitude_angles': [20.0, 8.5, 1e20, -21.3]},
+            r'beam_altitude_angles\.2 = 1e\+20: ',
+        ),
+        ({'beam_altitude_angles': [90.0, 8.5, -7.0, -21.3]}, r'beam_altitude_angles\.0 = 90\.0: '),
+        ({'beam_azimuth_angles': [9.1, 3.0, -3.2, 1e300]}, r'beam_azimuth_angles\.3 = 1e\+300: '),
+        ({'lidar_to_sensor_transform': [1.5] * 16}, 'lidar_to_sensor_transform = .*no rigid'),
+        ({'lidar_to_sensor_transform': [1e300] * 16}, 'lidar_to_sensor_transform = .*no rigid'),
+        ({'lidar_to_sensor_transform': MIRRORED}, 'lidar_to_sensor_transform = .*no rigid'),
+        ({'beam_to_lidar_transform': [0] * 16}, 'beam_to_lidar_transform = .*no rigid'),
+        ({'beam_to_lidar_transform': FAR_AWAY}, 'beam_to_lidar_transform = .*give millimetres'),
+        ({'lidar_origin_to_beam_origin_mm': 1e300}, 'beam_to_lidar_transform = .*millimetres'),
+        ({'data_format': shifted_by(10**12)}, r'pixel_shift_by_row\.0 = 1000000000000: '),
+        ({'data_format': shifted_by(2**70)}, r'pixel_shift_by_row\.0 = 1180591620717411303424: '),
+        ({'data_format': shifted_by(10**400)}, r'pixel_shift_by_row\.0 = 1000000'),
     ],
 )
 def test_metadata_that_contradict_themselves_are_refused_by_their_path(tmp_path, change, fault):
     path = save(tmp_path, {**flat(), **change})
-    with pytest.raises(ValueError, match=f'metadata.json: .*{fault}'):
+    with pytest.raises(ValueError, match=f'metadata.json: .*{fault}') as caught:
         OusterMetadata.read_json(path)
+    assert len(str(caught.value)) < len(str(path)) + 600
 
 
-@pytest.mark.parametrize('text', ['{', '[]', '{"a": 1}'])
+@pytest.mark.parametrize(
+    'text',
+    ['{', '', '[]', '{"a": 1}', '[' * 100_000, '{"a":' * 50_000, '9' * 5000],
+    ids=lambda text: text[:10],
+)
 def test_what_is_no_metadata_is_refused(tmp_path, text):
     path = tmp_path / 'metadata.json'
     path.write_text(text, encoding='utf-8')

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -15,6 +16,8 @@ from pydantic import Field, field_validator
 
 from fusion_perception.learning.evidence import Evidence
 from fusion_perception.learning.metrics import Scores, distances
+from fusion_perception.sensing.json_text import read_json
+from fusion_perception.sensing.quoting import quoted
 from fusion_perception.sensing.settings import Settings
 
 # What a baseline is held against. Neither the largest error nor the MSE: one scene decides them;
@@ -117,14 +120,15 @@ def read_baseline(path: Path, classes: Sequence[str]) -> Baseline:
             f'No baseline at {path}. Write one: fusion evaluate ... --write-baseline {path}'
         )
     try:
-        report = json.loads(path.read_text(encoding='utf-8'))
-    except (json.JSONDecodeError, UnicodeDecodeError) as fault:
+        found = read_json(path.read_text(encoding='utf-8'))
+    except ValueError as fault:
         raise ValueError(
             f'The baseline {path} is no JSON: {fault}. Write it again: fusion evaluate ... '
             f'--write-baseline {path}'
         ) from None
     needed = ('scenes', 'error_m', 'hit_rate', 'source')
-    lacking = [key for key in needed if not isinstance(report, dict) or key not in report]
+    report = found if isinstance(found, dict) else {}
+    lacking = [key for key in needed if key not in report]
     if lacking:
         raise ValueError(
             f'The baseline {path} is no report of `fusion evaluate`: it has no '
@@ -204,8 +208,8 @@ def check_takes_baseline(path: Path, written: Sequence[Path]) -> None:
             f'No baseline can be written to {path} ({fault.strerror}). Choose another place.'
         ) from None
     try:
-        before = json.loads(path.read_text(encoding='utf-8'))
-    except (json.JSONDecodeError, UnicodeDecodeError):
+        before = read_json(path.read_text(encoding='utf-8'))
+    except ValueError:
         before = None
     if not isinstance(before, dict) or 'error_m' not in before:
         raise ValueError(
@@ -301,17 +305,19 @@ def _radius(path: Path, key: str) -> float:
         return float(key)
     except ValueError:
         raise ValueError(
-            f"In the baseline {path} 'hit_rate' has '{key}' for a radius. Write it again: fusion "
-            f'evaluate ... --write-baseline {path}'
+            f"In the baseline {path} 'hit_rate' has {quoted(key)} for a radius. Write it again: "
+            f'fusion evaluate ... --write-baseline {path}'
         ) from None
 
 
 def _number(path: Path, values: Mapping[str, object], key: str) -> float:
     found = values.get(key)
-    if isinstance(found, bool) or not isinstance(found, int | float) or not math.isfinite(found):
-        said = 'is missing' if key not in values else f'is {found!r}, not a number'
+    is_number = isinstance(found, int | float) and not isinstance(found, bool)
+    # An int of 400 digits becomes no float.
+    if not (is_number and abs(cast('float', found)) <= sys.float_info.max):
+        said = 'is missing' if key not in values else f'is {quoted(found)}, not a number'
         raise ValueError(
             f"In the baseline {path} '{key}' {said}. Write it again: fusion evaluate ... "
             f'--write-baseline {path}'
         )
-    return float(found)
+    return float(cast('float', found))

@@ -16,7 +16,7 @@ from fusion_perception.sensing.lidars import (
     mounted,
     reaching,
 )
-from fusion_perception.sensing.observation import Lidar
+from fusion_perception.sensing.observation import LARGEST_RANGE, Lidar
 from fusion_perception.sensing.ouster import OUSTER_FRAME, OusterFrame
 from fusion_perception.sensing.rig import Rig
 from fusion_perception.sensing.settings import Settings
@@ -35,6 +35,7 @@ class SensorSettings(Settings):
     max_range: float | None = Field(
         None,
         gt=0,
+        le=LARGEST_RANGE,
         description='Range of a ray without return, metres; left out, what --tables says of it, '
         'else 120 for an Ouster and rings and 50 for others',
     )
@@ -73,5 +74,5 @@ def _described(settings: SensorSettings) -> tuple[Rig, Lidar]:
     if (path / RIG).is_file():
         rig = Rig.read_yaml(path / RIG)
     elif (path / LABELS).is_file():
-        rig = Rig(classes=read_positions(path / LABELS)[0])
+        rig = Rig.read({'classes': read_positions(path / LABELS)[0]}, path / LABELS)
     return rig, lidar_from_tables(path, rig)

@@ -12,7 +12,12 @@ from pydantic import Field
 from torch import Tensor
 
 from fusion_perception.sensing.geometry import Projection
-from fusion_perception.sensing.observation import ORIGINAL_MAX_RANGE, Lidar, MaxRange
+from fusion_perception.sensing.observation import (
+    LARGEST_SIDE,
+    ORIGINAL_MAX_RANGE,
+    Lidar,
+    MaxRange,
+)
 from fusion_perception.sensing.ouster import OUSTER_FRAME, OusterFrame, OusterMetadata
 from fusion_perception.sensing.rig import Rig
 from fusion_perception.sensing.rings import Rings
@@ -32,13 +37,16 @@ def mounted(path: Path, ouster_frame: OusterFrame = OUSTER_FRAME) -> tuple[Rig, 
     otherwise. Raises FileNotFoundError or ValueError.
     """
     rig = Rig()
-    if path.suffix == OUSTER:
-        metadata = OusterMetadata.read_json(path)
-        lidar = metadata.lidar(frame=ouster_frame)
-        if ouster_frame == 'lidar':
-            rig = rig.told_from(metadata.T_sensor_lidar())
-    else:
-        lidar = Rings.read_yaml(path).lidar()
+    described = (OusterMetadata.read_json if path.suffix == OUSTER else Rings.read_yaml)(path)
+    try:
+        if isinstance(described, OusterMetadata):
+            lidar = described.lidar(frame=ouster_frame)
+            if ouster_frame == 'lidar':
+                rig = rig.told_from(described.T_sensor_lidar())
+        else:
+            lidar = described.lidar()
+    except ValueError as error:
+        raise ValueError(f'{path}: {error}') from None
     return reaching(rig, lidar, lidar.max_range)
 
 
@@ -95,8 +103,12 @@ def _read_floats(path: Path, dimensions: tuple[int, ...], expected: str) -> Tens
 class UniformGrid(Settings):
     """A LiDAR whose beams are evenly spaced; the defaults are the original sensor's."""
 
-    rows: int = Field(64, gt=0, description='Rows of the range image, along azimuth')
-    columns: int = Field(64, gt=0, description='Columns of the range image, along zenith')
+    rows: int = Field(
+        64, gt=0, le=LARGEST_SIDE, description='Rows of the range image, along azimuth'
+    )
+    columns: int = Field(
+        64, gt=0, le=LARGEST_SIDE, description='Columns of the range image, along zenith'
+    )
     azimuth_first_deg: float = Field(-16.0, description='Azimuth of row 0, degrees')
     azimuth_step_deg: float = Field(0.5, description='Azimuth from row to row, degrees')
     zenith_first_deg: float = Field(-16.0, description='Zenith of column 0, degrees, down')

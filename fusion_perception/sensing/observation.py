@@ -29,7 +29,12 @@ Mode = Literal['fusion', 'camera_only', 'lidar_only']
 Row = tuple[float, float, float, float]
 Pose = tuple[Row, Row, Row, Row]
 
-MaxRange = Annotated[float, Field(gt=0, description='Range of a ray without return, metres')]
+# Beyond these it is no sensor but a slip, and memory runs out before anybody hears of it.
+LARGEST_SIDE, LARGEST_RANGE = 65_536, 100_000.0
+MaxRange = Annotated[
+    float,
+    Field(gt=0, le=LARGEST_RANGE, description='Range of a ray without return, metres'),
+]
 ORIGINAL_MAX_RANGE: MaxRange = 50.0
 BESIDE_THE_LIDAR: Pose = (
     (*LIDAR_TO_OPTICAL[0], 0.0),
@@ -57,8 +62,8 @@ class Camera(Settings):
     The lens is kept to be compared with that of other images; no point is projected by it.
     """
 
-    width: int = Field(64, gt=0, description='Image width in pixels')
-    height: int = Field(64, gt=0, description='Image height in pixels')
+    width: int = Field(64, gt=0, le=LARGEST_SIDE, description='Image width in pixels')
+    height: int = Field(64, gt=0, le=LARGEST_SIDE, description='Image height in pixels')
     fx: float = Field(73.3, gt=0, le=1e7, description='Horizontal focal length in pixels')
     fy: float = Field(73.3, gt=0, le=1e7, description='Vertical focal length in pixels')
     cx: float = Field(

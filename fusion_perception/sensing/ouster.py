@@ -17,18 +17,18 @@ range, plus an offset.
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, cast
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from pydantic import Field, ValidationError, field_validator, model_validator
 
-from fusion_perception.sensing.observation import Lidar
+from fusion_perception.sensing.json_text import read_json
+from fusion_perception.sensing.observation import LARGEST_SIDE, Lidar, Pose, check_rigid
 from fusion_perception.sensing.rep103 import from_rep103, transform_from_rep103
 from fusion_perception.sensing.settings import Settings, explain
 
@@ -45,16 +45,22 @@ OusterFrame = Annotated[
 OUSTER_FRAME: OusterFrame = 'lidar'
 # Where newer firmware nests what older firmware lists flat.
 GROUPS = ('beam_intrinsics', 'lidar_intrinsics', 'lidar_data_format', 'data_format', 'sensor_info')
+# No sensor is so large: a longer shift is in another unit.
+LARGEST_SHIFT_MM = 10_000
+# In radians they are less.
+Altitude = Annotated[float, Field(gt=-90, lt=90)]
+Azimuth = Annotated[float, Field(ge=-360, le=360)]
+Shift = Annotated[int, Field(ge=-LARGEST_SIDE, le=LARGEST_SIDE)]
 IDENTITY = tuple(float(row == column) for row in range(4) for column in range(4))
 
 
 class OusterMetadata(Settings):
     """The entries of the metadata that describe the beams; lengths in millimetres."""
 
-    beam_altitude_angles: tuple[float, ...] = Field(min_length=1, description='Upwards')
-    beam_azimuth_angles: tuple[float, ...] = Field(description='Clockwise from the encoder')
-    columns_per_frame: int = Field(gt=0, description='Measurements of one turn')
-    pixel_shift_by_row: tuple[int, ...] | None = Field(None, description='Destaggers a row')
+    beam_altitude_angles: tuple[Altitude, ...] = Field(min_length=1, description='Upwards')
+    beam_azimuth_angles: tuple[Azimuth, ...] = Field(description='Clockwise from the encoder')
+    columns_per_frame: int = Field(gt=0, le=LARGEST_SIDE, description='Measurements of one turn')
+    pixel_shift_by_row: tuple[Shift, ...] | None = Field(None, description='Destaggers a row')
     beam_to_lidar_transform: tuple[float, ...] = Field(
         IDENTITY, min_length=16, max_length=16, description='Where the beams begin, by rows'
     )
@@ -66,6 +72,14 @@ class OusterMetadata(Settings):
     @classmethod
     def _is_flat(cls, matrix: object) -> object:
         return np.ravel(matrix).tolist() if isinstance(matrix, Sequence) else matrix
+
+    @field_validator('beam_to_lidar_transform', 'lidar_to_sensor_transform')
+    @classmethod
+    def _is_rigid(cls, matrix: tuple[float, ...]) -> tuple[float, ...]:
+        check_rigid(cast('Pose', tuple(matrix[row : row + 4] for row in range(0, 16, 4))))
+        if max(map(abs, matrix[3:12:4])) > LARGEST_SHIFT_MM:
+            raise ValueError('shifts by more than 10 m; give millimetres')
+        return matrix
 
     @model_validator(mode='after')
     def _has_as_many_of_each(self) -> OusterMetadata:
@@ -88,8 +102,8 @@ class OusterMetadata(Settings):
         if not path.is_file():
             raise FileNotFoundError(f'No Ouster metadata at {path}. Check the path.')
         try:
-            given = json.loads(path.read_text(encoding='utf-8'))
-        except (json.JSONDecodeError, UnicodeDecodeError) as error:
+            given = read_json(path.read_text(encoding='utf-8'))
+        except ValueError as error:
             raise ValueError(f'{path} is no JSON ({error}). Save it from the sensor.') from None
         if not isinstance(given, dict):
             raise ValueError(f'{path} holds no metadata of a sensor. Save it from the sensor.')

@@ -20,6 +20,7 @@ from fusion_perception.sensing.observation import (
     Pose,
     check_rigid,
 )
+from fusion_perception.sensing.quoting import quoted
 from fusion_perception.sensing.settings import Settings
 
 Task = Literal['shapes', 'cubes']
@@ -56,7 +57,19 @@ class Rig(Settings):
 
     @field_validator('classes')
     @classmethod
-    def _are_distinct(cls, classes: tuple[str, ...]) -> tuple[str, ...]:
+    def _are_distinct_names(cls, classes: tuple[str, ...]) -> tuple[str, ...]:
+        for name in classes:
+            # They head the columns of positions.csv.
+            if (
+                name != name.strip()
+                or not name.isprintable()
+                or set(name) & set(',"\'')
+                or not name
+            ):
+                raise ValueError(
+                    f'holds {quoted(name)}; give names without commas, quotes, blanks around them '
+                    'and control characters'
+                )
         if len(set(classes)) != len(classes):
             raise ValueError('holds a name twice; every object needs its own')
         return classes

@@ -10,7 +10,7 @@ from __future__ import annotations
 import torch
 from pydantic import Field, model_validator
 
-from fusion_perception.sensing.observation import Lidar, MaxRange
+from fusion_perception.sensing.observation import LARGEST_SIDE, Lidar, MaxRange
 from fusion_perception.sensing.settings import Settings
 
 
@@ -23,7 +23,9 @@ class Rings(Settings):
     heights_m: tuple[float, ...] = Field(
         (0.0,), min_length=1, description='Height of each ring over the origin, metres; or of all'
     )
-    columns: int = Field(2048, gt=0, description='Pixels of one turn, clockwise from behind')
+    columns: int = Field(
+        2048, gt=0, le=LARGEST_SIDE, description='Pixels of one turn, clockwise from behind'
+    )
     max_range: MaxRange = 120.0
 
     @model_validator(mode='after')

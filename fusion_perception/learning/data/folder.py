@@ -213,7 +213,7 @@ def read_rig(path: Path, classes: tuple[str, ...]) -> Rig:
             '(f = 73.3 px at 64x64, LiDAR at (0, 25, 0) looking along -y, max_range 50 m).',
             path,
         )
-        return Rig(classes=classes)
+        return Rig.read({'classes': classes}, path / LABELS)
     rig = Rig.read_yaml(described)
     if rig.classes != classes:
         raise ValueError(

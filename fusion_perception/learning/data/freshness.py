@@ -152,10 +152,10 @@ def _looked_at(
         for name in names:
             try:
                 found = stat(name, dir_fd=handle)
-            except FileNotFoundError:
+            except OSError as fault:
                 raise FileNotFoundError(
-                    f'{folder / name} leads nowhere or has just been removed. Restore what it '
-                    'stands for, or remove it with its label.'
+                    f'{folder / name} leads nowhere or has just been removed ({fault.strerror}). '
+                    'Restore what it stands for, or remove it with its label.'
                 ) from None
             add(found.st_size)
             add(found.st_mtime_ns)
