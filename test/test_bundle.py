@@ -1,5 +1,6 @@
 """A bundle is one file that rebuilds a model, and that is refused when it is not whole."""
 
+import hashlib
 import json
 import resource
 from dataclasses import replace
@@ -8,8 +9,10 @@ import pytest
 import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
+from small_bundles import small_bundle
 
 from fusion_perception.models import build
+from fusion_perception.models.bundle import _fingerprint as fingerprint
 from fusion_perception.models.bundle import explain_difference, load_bundle, save_bundle
 from fusion_perception.sensing.lidars import UniformGrid
 from fusion_perception.sensing.rig import Rig
@@ -128,6 +131,57 @@ def test_weights_without_a_manifest_are_no_bundle(tmp_path):
     path = tmp_path / 'weights.safetensors'
     save_file({'weight': torch.zeros(3)}, path)
     with pytest.raises(ValueError, match='no manifest'):
+        load_bundle(path)
+
+
+def with_manifest(path, text):
+    """Put another manifest into a bundle, with the sha256 that belongs to it."""
+    sha256 = hashlib.sha256(text.encode()).hexdigest()
+    altered(path, lambda said, _: said.update(manifest=text, manifest_sha256=sha256))
+
+
+@pytest.mark.parametrize(
+    'text',
+    ['', '[]', 'null', '3', '"x"', '{', '[' * 100_000, '9' * 5000, '{}', '"' + 'x' * 5000 + '"'],
+    ids=lambda text: text[:9],
+)
+def test_a_manifest_that_is_none_is_refused_by_its_path(saved, text):
+    path, _ = saved
+    with_manifest(path, text)
+    with pytest.raises(
+        ValueError, match=rf'{path}.*(Copy it again|Install the version)'
+    ) as caught:
+        load_bundle(path)
+    assert len(str(caught.value)) < len(str(path)) + 500
+
+
+@pytest.mark.parametrize(
+    ('change', 'said'),
+    [
+        ({'rig': {'classes': ['cube', 'sphere']}}, 'predicts 3 objects and names 2 classes'),
+        ({'config': {'covariance_scale': [-1, 1, 1]}}, r'covariance_scale\.0 = -1'),
+        ({'config': {'covariance_scale': [1, 0, 1]}}, r'covariance_scale\.1 = 0'),
+        ({'config': {'covariance_scale': [1, 1, 1e300]}}, r'covariance_scale\.2 = 1e\+300'),
+    ],
+)
+def test_a_manifest_that_contradicts_its_model_is_refused(tmp_path, change, said):
+    path = small_bundle(tmp_path)
+    manifest = json.loads(json.dumps(load_bundle(path).manifest.model_dump(mode='json')))
+    for part, values in change.items():
+        manifest[part].update(values)
+    with_manifest(path, json.dumps(manifest))
+    with pytest.raises(ValueError, match=rf'{path} does not fit this package: .*{said}'):
+        load_bundle(path)
+
+
+def test_a_bundle_without_a_single_beam_is_refused(tmp_path):
+    path = small_bundle(tmp_path)
+    altered(path, lambda _, tensors: tensors.update({'lidar.azimuth': torch.zeros(0)}))
+    with safe_open(path, framework='pt') as file:
+        manifest = json.loads(file.metadata()['manifest'])
+        tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+    with_manifest(path, json.dumps({**manifest, 'weights_sha256': fingerprint(tensors)}))
+    with pytest.raises(ValueError, match=rf'{path} .*angle tables are empty'):
         load_bundle(path)
 
 

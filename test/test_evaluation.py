@@ -1,5 +1,6 @@
 import json
 import re
+from dataclasses import replace
 
 import pytest
 import torch
@@ -9,6 +10,7 @@ from fusion_perception import cli
 from fusion_perception.learning.compare import CompareSettings, compare
 from fusion_perception.learning.dataset import read_folder
 from fusion_perception.learning.evaluation import EvaluateSettings, evaluate
+from fusion_perception.learning.folder_evidence import learned_from
 from fusion_perception.learning.metrics import score
 from fusion_perception.learning.simulate import SimulateSettings, simulate
 from fusion_perception.learning.training import train
@@ -98,6 +100,15 @@ def test_each_mode_that_a_model_serves_is_scored(bundle, report, model, config, 
 
 def test_only_the_last_scenes_are_evaluated_when_asked(bundle, report):
     assert report(bundle(), last=5)['scenes'] == 5
+
+
+@pytest.mark.parametrize('data', [5, None, 'x', [1]])
+def test_a_bundle_that_says_nothing_of_what_it_learned_from_is_judged(scenes, data):
+    bundle = load_bundle('shapes')
+    manifest = bundle.manifest.model_copy(update={'training': {'data': data}})
+    assert (
+        learned_from(replace(bundle, manifest=manifest), read_folder(scenes), scenes, None) == []
+    )
 
 
 @pytest.mark.slow

@@ -96,7 +96,8 @@ def from_folder(
 
 def learned_from(bundle: Bundle, scenes: SceneSet, data: Path, last: int | None) -> list[str]:
     """Return a warning when a bundle is to be judged on scenes that it learned from."""
-    learned = cast('dict[str, object]', bundle.manifest.training.get('data', {}))
+    told = bundle.manifest.training.get('data')
+    learned = told if isinstance(told, dict) else {}
     held_out = cast('int', learned.get('validation', 0))
     if learned.get('source') != 'folder' or (last or len(scenes)) <= held_out:
         return []

@@ -17,7 +17,9 @@ import fusion_perception
 from fusion_perception.models import FusionModel, build
 from fusion_perception.models.examples import Examples, take_examples
 from fusion_perception.models.tensor_file import write_tensors
+from fusion_perception.sensing.json_text import read_json
 from fusion_perception.sensing.observation import Lidar
+from fusion_perception.sensing.quoting import quoted, reason
 from fusion_perception.sensing.rig import Rig
 from fusion_perception.sensing.settings import Settings
 
@@ -153,14 +155,17 @@ def load_bundle(name: str | Path) -> Bundle:
             tensors.pop(_OFFSETS, None),
         )
         model = build(manifest.model, manifest.config)
+        objects, classes = model.config.objects, manifest.rig.classes
+        if objects != len(classes):
+            raise ValueError(f'it predicts {objects} objects and names {len(classes)} classes')
         weights = {key.removeprefix(_WEIGHTS): value for key, value in tensors.items()}
         difference = _difference(weights, model.state_dict())
         if difference:
             raise ValueError(f'its weights are not those of {manifest.model} here: {difference}')
         model.load_state_dict(weights)
     except (KeyError, ValueError, RuntimeError) as error:
-        reason = ' '.join(str(error).split())
-        raise ValueError(f'{path} does not fit this package: {reason}. {_REMEDY}') from None
+        why = reason(error).rstrip('.')
+        raise ValueError(f'{path} does not fit this package: {why}. {_REMEDY}') from None
     if lidar.fingerprint() != manifest.lidar_fingerprint:
         raise ValueError(f'{path}: lidar_fingerprint does not fit the tables. {_REMEDY}')
     return Bundle(model.eval(), lidar, manifest, path, examples)
@@ -172,18 +177,22 @@ def _read(path: Path) -> tuple[Manifest, dict[str, Tensor]]:
             metadata: dict[str, str] = file.metadata() or {}
             tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
     except (SafetensorError, OSError, ValueError) as error:
-        reason = ' '.join(str(error).split())
-        raise ValueError(f'{path} is torn or no bundle ({reason}). {_REMEDY}') from None
+        raise ValueError(f'{path} is torn or no bundle ({reason(error)}). {_REMEDY}') from None
     text = metadata.get('manifest')
     if text is None:
         raise ValueError(f'{path} has weights but no manifest, so it is no bundle. {_REMEDY}')
     if hashlib.sha256(text.encode()).hexdigest() != metadata.get('manifest_sha256'):
         raise ValueError(f'{path}: the manifest differs from its sha256. {_REMEDY}')
-    values = json.loads(text)
+    try:
+        values = read_json(text)
+    except ValueError as error:
+        raise ValueError(f'{path}: the manifest is no JSON ({error}). {_REMEDY}') from None
+    if not isinstance(values, dict):
+        raise ValueError(f'{path}: the manifest is {quoted(values)}, no mapping. {_REMEDY}')
     if values.get('format') != FORMAT:
         raise ValueError(
-            f'{path} has bundle format {values.get("format")}; this version reads {FORMAT}. '
-            'Install the version of fusion_perception that wrote it.'
+            f'{path} has bundle format {quoted(values.get("format"))}; this version reads '
+            f'{FORMAT}. Install the version of fusion_perception that wrote it.'
         )
     return Manifest.read(values, path), tensors
 

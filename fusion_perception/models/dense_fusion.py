@@ -10,7 +10,7 @@ that a silent sensor simply contributes nothing.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 import torch
 from pydantic import Field
@@ -30,6 +30,11 @@ from fusion_perception.sensing.observation import Observation
 
 # An image whose channels differ by less is of one colour: five of 255, as compression leaves it.
 _LEAST_CONTRAST = 0.02
+
+
+# A factor of zero would claim that a model never errs; beyond the other it knows nothing.
+_LEAST_SCALE, _MOST_SCALE = 1e-4, 1e9
+Scale = Annotated[float, Field(ge=_LEAST_SCALE, le=_MOST_SCALE)]
 
 
 class DenseFusionConfig(ModelConfig):
@@ -55,7 +60,7 @@ class DenseFusionConfig(ModelConfig):
         description='The same, in standard deviations that the model states; the larger counts',
     )
     nll_weight: float = Field(0.05, ge=0, description='Weight of the likelihood in the loss')
-    covariance_scale: tuple[float, float, float] = Field(
+    covariance_scale: tuple[Scale, Scale, Scale] = Field(
         (1.0, 1.0, 1.0),
         description='Factor on the covariance: both sensors, camera alone, LiDAR alone',
     )
@@ -182,7 +187,8 @@ class DenseFusion(FusionModel):
                 precision = invert_symmetric(estimate.covariance)
                 error = estimate.centers - centers
                 found.append(squared_mahalanobis(error, precision).flatten())
-        scale = tuple(round(float(torch.cat(found).mean()) / 3, 4) for found in distances)
+        means = (round(float(torch.cat(found).mean()) / 3, 4) for found in distances)
+        scale = tuple(min(max(mean, _LEAST_SCALE), _MOST_SCALE) for mean in means)
         self.config = self.config.model_copy(update={'covariance_scale': scale})
 
     def training_loss(self, estimate: Estimate, centers: Tensor) -> Tensor:

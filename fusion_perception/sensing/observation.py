@@ -147,6 +147,8 @@ class Lidar:
     def __post_init__(self) -> None:
         if not 0 < self.max_range < math.inf:
             raise ValueError(f'max_range = {self.max_range} m. Give a positive, finite distance.')
+        if not self.directions.numel():
+            raise ValueError('The angle tables are empty. Give an angle for every row and column.')
         expected = (*self.shape, 3)  # A wrong table fails here, not at the first scan.
         if self.offsets is not None and self.offsets.shape != expected:
             raise ValueError(
