@@ -121,6 +121,34 @@ def test_a_packed_file_of_another_version_is_written_again(folder: Path, about: 
     assert packed_fingerprint(folder / PACKED) == folder_state(folder).fingerprint
 
 
+def rewritten(folder: Path, change) -> None:
+    """Write the packed file once more with its tensors changed."""
+    with safe_open(folder / PACKED, framework='pt') as file:
+        about = file.metadata()
+        tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118
+    change(tensors)
+    (folder / PACKED).unlink()
+    save_file(tensors, folder / PACKED, about)
+
+
+@pytest.mark.parametrize(
+    'change',
+    [
+        *(lambda held, name=name: held.pop(name) for name in ('images', 'ranges', 'centers')),
+        *(lambda held, name=name: held.pop(name) for name in ('azimuth', 'zenith')),
+        lambda held: held.update(azimuth=torch.full((64,), torch.nan)),
+        lambda held: held.update(azimuth=torch.zeros(3, 5, 7)),
+        lambda held: held.update(offsets=torch.zeros(2, 2, 3)),
+    ],
+)
+def test_a_packed_file_without_its_tensors_is_written_again(folder: Path, change) -> None:
+    first = read_folder(folder)
+    rewritten(folder, change)
+    again = read_folder(folder)
+    assert torch.equal(again.images, first.images) and torch.equal(again.ranges, first.ranges)
+    assert again.lidar.fingerprint() == first.lidar.fingerprint()
+
+
 def test_a_folder_that_cannot_be_written_is_packed_in_the_users_cache(folder: Path) -> None:
     forbid_writing(folder)
     first = read_folder(folder)

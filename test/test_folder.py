@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from odd_files import NO_ARRAYS, png_of
 from PIL import Image
 
 from fusion_perception import cli
@@ -168,6 +169,18 @@ FAULTS = {
         lambda p: Image.new('RGB', (32, 48)).save(p / 'rgb/0003.png'),
         '0003.png is 32x48 pixels and 0000.png 64x64',
     ),
+    'a huge image': (
+        lambda p: (p / 'rgb/0003.png').write_bytes(png_of(12_000, 10_000)),
+        '0003.png is 12000x10000 pixels and 0000.png 64x64',
+    ),
+    'a huge first image': (
+        lambda p: (p / 'rgb/0000.png').write_bytes(png_of(12_000, 10_000)),
+        '0000.png is 12000x10000 pixels, and at most 67,108,864 in all can be read',
+    ),
+    'an image of another kind': (
+        lambda p: Image.new('RGB', (64, 64)).save(p / 'rgb/0003.png', 'JPEG'),
+        '0003.png is torn or no PNG',
+    ),
     'a 16-bit image': (
         lambda p: Image.fromarray(np.zeros((64, 64), np.uint16)).save(p / 'rgb/0003.png'),
         'pixel mode I',  # Pillow calls it I;16 from version 11 on.
@@ -244,6 +257,7 @@ FAULTS = {
 }
 
 
+@pytest.mark.filterwarnings('error')
 @pytest.mark.parametrize('fault', FAULTS)
 def test_a_fault_is_named_in_one_sentence(folder: Path, fault: str) -> None:
     damage, words = FAULTS[fault]
@@ -252,6 +266,31 @@ def test_a_fault_is_named_in_one_sentence(folder: Path, fault: str) -> None:
         read_folder(folder)
     assert words in str(raised.value)
     assert '\n' not in str(raised.value)
+
+
+@pytest.mark.parametrize('content', NO_ARRAYS.values(), ids=NO_ARRAYS)
+@pytest.mark.parametrize('name', ['lidar/0003.npy', 'azimuth.npy'])
+def test_what_is_no_array_is_refused_by_its_path(folder: Path, name: str, content: bytes) -> None:
+    (folder / name).write_bytes(content)
+    with pytest.raises(
+        ValueError, match=rf'{folder / name} is .*no (plain )?\.npy file'
+    ) as raised:
+        read_folder(folder)
+    assert str(raised.value).isprintable()
+
+
+def test_a_distance_image_of_another_size_than_its_image_is_refused(folder: Path) -> None:
+    np.save(folder / 'distance/0003.npy', np.zeros((64, 32), np.float32))
+    assert DataFolder.open(folder).scene(2).distance.shape == (64, 64)
+    with pytest.raises(ValueError, match=r'distance/0003\.npy is 64x32, but .*0003\.png 64x64'):
+        DataFolder.open(folder).scene(3)
+
+
+def test_a_header_with_a_name_that_cannot_be_is_refused_by_its_path(folder: Path) -> None:
+    edit(folder / 'positions.csv', 'cube_x,cube_y,cube_z', "a'b_x,a'b_y,a'b_z")
+    (folder / 'sensor.yaml').unlink()
+    with pytest.raises(ValueError, match=r'positions\.csv: classes = .*give names without'):
+        read_folder(folder)
 
 
 @pytest.mark.parametrize('max_range', [40.1, 33.3])

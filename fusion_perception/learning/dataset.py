@@ -194,27 +194,27 @@ def _unpack(packed: Path, source: Path) -> tuple[SceneSet, FolderState] | None:
             when_packed = FolderState.from_text(about['state'])
             rig = Rig.read(json.loads(about['rig']), packed)
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        scenes = SceneSet(
+            images=tensors['images'],
+            ranges=tensors['ranges'],
+            centers=tensors['centers'],
+            rig=rig,
+            lidar=Lidar(
+                tensors['azimuth'],
+                tensors['zenith'],
+                rig.projection,
+                rig.max_range,
+                tensors.get('offsets'),
+            ),
+            source=source,
+        )
     except (FileNotFoundError, PermissionError):
         return None
-    except (KeyError, ValueError, TypeError):
+    except (KeyError, ValueError, TypeError, RecursionError):
         return None  # Of another version: it is written again.
     except (OSError, SafetensorError):
         log.warning('%s is torn and will be written again.', packed)
         return None
-    scenes = SceneSet(
-        images=tensors['images'],
-        ranges=tensors['ranges'],
-        centers=tensors['centers'],
-        rig=rig,
-        lidar=Lidar(
-            tensors['azimuth'],
-            tensors['zenith'],
-            rig.projection,
-            rig.max_range,
-            tensors.get('offsets'),
-        ),
-        source=source,
-    )
     return scenes, when_packed
 
 

@@ -12,6 +12,7 @@ from pydantic import Field
 from torch import Tensor
 
 from fusion_perception.sensing.geometry import Projection
+from fusion_perception.sensing.npy import read_npy
 from fusion_perception.sensing.observation import (
     LARGEST_SIDE,
     ORIGINAL_MAX_RANGE,
@@ -88,8 +89,8 @@ def read_angle_table(path: Path) -> Tensor:
 def _read_floats(path: Path, dimensions: tuple[int, ...], expected: str) -> Tensor:
     """Read a .npy file of floating-point values as float32."""
     try:
-        table = np.load(path, allow_pickle=False)
-    except (ValueError, EOFError, OSError) as error:
+        table = read_npy(path.read_bytes())
+    except (ValueError, OSError) as error:
         raise ValueError(f'{path} is no .npy file ({error}). Write it again.') from None
     known = np.issubdtype(table.dtype, np.floating) and table.ndim in dimensions
     if not known or table.size == 0:

@@ -8,6 +8,7 @@ radians; `sensor.yaml` the rig, optional.
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
@@ -23,8 +24,14 @@ from PIL import Image
 from fusion_perception.learning.data.in_threads import in_threads
 from fusion_perception.learning.data.labels import check_labels, read_positions
 from fusion_perception.learning.data.numbered import Numbered
-from fusion_perception.learning.data.plain_files import plain_npy, plain_png
+from fusion_perception.learning.data.plain_files import (
+    LARGEST_PIXELS,
+    plain_npy,
+    plain_png,
+    png_size,
+)
 from fusion_perception.sensing.lidars import lidar_from_tables
+from fusion_perception.sensing.npy import read_npy
 from fusion_perception.sensing.observation import Lidar
 from fusion_perception.sensing.rig import Rig
 
@@ -103,10 +110,17 @@ class DataFolder:
                 f'{self.path} has no scene {index}. Choose one of 0 to {len(self) - 1}.'
             )
         path = self.path / DISTANCES[0] / f'{self.ranges[index].stem}.npy'
+        image = read_image(self.images[index])
+        distance = read_ranges(path, 'distance image') if path.parent.is_dir() else None
+        if distance is not None and distance.shape != image.shape[:2]:
+            raise ValueError(
+                f'{path} is {_shape(distance.shape)}, but {self.images[index]} '
+                f'{_shape(image.shape[:2])} (rows, columns). Write it again.'
+            )
         return Scene(
-            image=read_image(self.images[index]),
+            image=image,
             ranges=self._fitting(read_ranges(self.ranges[index]), self.ranges[index]),
-            distance=read_ranges(path, 'distance image') if path.parent.is_dir() else None,
+            distance=distance,
             centers=self.centers(index),
         )
 
@@ -119,12 +133,12 @@ class DataFolder:
 
     def shapes(self) -> tuple[tuple[int, int, int, int], tuple[int, int, int]]:
         """Return the shapes of all images and of all ranges, judging by the first image."""
-        return (len(self), *self._image_shape), (len(self), *self.lidar.shape)
+        return (len(self), *self._image_size, 4), (len(self), *self.lidar.shape)
 
     @cached_property
-    def _image_shape(self) -> tuple[int, int, int]:
-        height, width, channels = read_image(self.images[0]).shape
-        return height, width, channels
+    def _image_size(self) -> tuple[int, int]:
+        height, width, _ = read_image(self.images[0]).shape
+        return height, width
 
     def read(self) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
         """Read all images (N, H, W, 4) and ranges (N, R, C), and check that the labels fit.
@@ -153,13 +167,7 @@ class DataFolder:
 
     def read_scene(self, index: int) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
         """Return image and ranges of one scene; raises ValueError as `read_scenes` does."""
-        shape, path = self.shapes()[0][1:], self.images[index]
-        image = read_image(path)
-        if image.shape != shape:
-            raise ValueError(
-                f'{path} is {_size(image.shape)} pixels and {self.images[0].name} '
-                f'{_size(shape)}. Give all images of a folder one size.'
-            )
+        image = read_image(self.images[index], (self.images[0].name, self._image_size))
         return image, self._fitting(read_ranges(self.ranges[index]), self.ranges[index])
 
     def check(self, ranges: NDArray[np.float32]) -> None:
@@ -167,9 +175,9 @@ class DataFolder:
 
         Raises ValueError for what contradicts.
         """
-        image = self._image_shape
+        image = self._image_size
         camera, described = self.rig.camera, self.path / RIG
-        if described.is_file() and image[:2] != (camera.height, camera.width):
+        if described.is_file() and image != (camera.height, camera.width):
             raise ValueError(
                 f'{described} describes a camera of {camera.width}x{camera.height} pixels, but '
                 f'{self.images[0]} is {_size(image)}. Correct the camera there.'
@@ -223,24 +231,48 @@ def read_rig(path: Path, classes: tuple[str, ...]) -> Rig:
     return rig
 
 
-def read_image(path: Path) -> NDArray[np.uint8]:
-    """Read an 8-bit image as (H, W, 4) RGBA: alpha 255 where it has none, mono repeated."""
-    # torchvision's decoder takes half as long as Pillow, but a flipped byte in a PNG crashes it.
+def read_image(path: Path, first: tuple[str, tuple[int, int]] | None = None) -> NDArray[np.uint8]:
+    """Read an 8-bit PNG as (H, W, 4) RGBA: alpha 255 where it has none, mono repeated.
+
+    `first` is the name and (H, W) of another image, as large as which it must be. Raises
+    FileNotFoundError or ValueError; an image of another size, or too large, is not decoded.
+    """
     try:
         content = path.read_bytes()
+    except FileNotFoundError:
+        raise FileNotFoundError(f'No image at {path}. Restore it.') from None
+    except OSError:
+        content = b''
+    found = png_size(content)
+    if found is None:
+        raise _torn(path)
+    if first is not None and found != first[1]:
+        raise ValueError(
+            f'{path} is {_size(found)} pixels and {first[0]} {_size(first[1])}. Give all images '
+            'of a folder one size.'
+        )
+    if math.prod(found) > LARGEST_PIXELS:
+        raise ValueError(
+            f'{path} is {_size(found)} pixels, and at most {LARGEST_PIXELS:,} in all can be read. '
+            'Give smaller images.'
+        )
+    # torchvision's decoder takes half as long as Pillow, but a flipped byte in a PNG crashes it.
+    try:
         plain = plain_png(content)
         if plain is not None:
             size, rgba = plain
             return np.frombuffer(bytearray(rgba), np.uint8).reshape(*size, 4)
-        with Image.open(BytesIO(content)) as image:
+        with Image.open(BytesIO(content), formats=('PNG',)) as image:
             mode, pixels = image.mode, np.asarray(image.convert('RGBA'))
-    except FileNotFoundError:
-        raise FileNotFoundError(f'No image at {path}. Restore it.') from None
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
-        raise ValueError(f'{path} is torn or no image. Restore it or write it again.') from None
+    except (OSError, SyntaxError, ValueError):
+        raise _torn(path) from None
     if mode not in IMAGE_MODES:
         raise ValueError(f'{path} has the pixel mode {mode}. Save it as 8-bit RGB or RGBA.')
     return pixels
+
+
+def _torn(path: Path) -> ValueError:
+    return ValueError(f'{path} is torn or no PNG. Restore it or write it again.')
 
 
 def read_ranges(path: Path, what: str = 'range image') -> NDArray[np.float32]:
@@ -250,28 +282,20 @@ def read_ranges(path: Path, what: str = 'range image') -> NDArray[np.float32]:
         plain = plain_npy(content)
         if plain is not None:
             return np.frombuffer(plain[1], '<f4').reshape(plain[0]).astype(np.float32)
-        values = np.load(BytesIO(content), allow_pickle=False)
+        values = read_npy(content)
     except FileNotFoundError:
         raise FileNotFoundError(f'No {what} at {path}. Restore it.') from None
-    except (OSError, ValueError, EOFError) as error:
+    except (OSError, ValueError) as error:
         raise ValueError(
             f'{path} is torn or no plain .npy file ({error}). Restore it or write it again.'
         ) from None
-    if (
-        not isinstance(values, np.ndarray)
-        or values.ndim != 2
-        or not np.issubdtype(values.dtype, np.floating)
-    ):
-        found = (
-            f'{values.dtype} of shape {values.shape}'
-            if isinstance(values, np.ndarray)
-            else 'an archive'
-        )
+    if values.ndim != 2 or not np.issubdtype(values.dtype, np.floating):
+        found = f'{values.dtype} of shape {values.shape}'
         raise ValueError(f'{path} holds {found}; a {what} is (R, C) float metres.')
     return values.astype(np.float32, copy=False)
 
 
-def _size(image: tuple[int, ...]) -> str:
+def _size(image: tuple[int, int]) -> str:
     return f'{image[1]}x{image[0]}'
 
 

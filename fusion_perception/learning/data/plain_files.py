@@ -15,7 +15,7 @@ from PIL import Image
 
 _BEGIN = b'\x89PNG\r\n\x1a\n\x00\x00\x00\rIHDR'
 _MODES = {2: 'RGB', 6: 'RGBA'}
-_LARGEST = 2**26  # Pixels; Pillow warns of larger ones.
+LARGEST_PIXELS = 2**26  # Pillow warns of more, on stderr.
 _NPY = re.compile(
     rb"\x93NUMPY\x01\x00..\{'descr': '<f4', 'fortran_order': False, "
     rb"'shape': \((\d+), (\d+)\), \} *\n",
@@ -23,16 +23,25 @@ _NPY = re.compile(
 )
 
 
+def png_size(content: bytes) -> tuple[int, int] | None:
+    """Return the (H, W) that a PNG says it has; None where it does not begin as one."""
+    if content[:16] != _BEGIN or len(content) < 33:
+        return None
+    width, height = struct.unpack_from('>II', content, 16)
+    return height, width
+
+
 def plain_png(content: bytes) -> tuple[tuple[int, int], bytes] | None:
     """Return (H, W) and the RGBA bytes, by rows, of a whole PNG.
 
     It must be 8-bit RGB or RGBA, not interlaced, and have no extras.
     """
-    if content[:16] != _BEGIN or len(content) < 33:
+    size = png_size(content)
+    if size is None:
         return None
-    width, height, depth, colour, *rest = struct.unpack_from('>IIBBBBB', content, 16)
+    (height, width), (depth, colour, *rest) = size, content[24:29]
     mode = _MODES.get(colour)
-    if mode is None or depth != 8 or any(rest) or not 0 < width * height <= _LARGEST:
+    if mode is None or depth != 8 or any(rest) or not 0 < width * height <= LARGEST_PIXELS:
         return None
     pixels = _data_chunks(content)
     if pixels is None:

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import TextIO
 
-from fusion_perception.learning.data.plain_files import plain_npy, plain_png
+from fusion_perception.learning.data.plain_files import plain_npy, plain_png, png_size
 
 Names = Sequence[tuple[str, str]]
 
@@ -74,6 +74,8 @@ class PlainPacking:
                 _content(f'{folder}/{name}')
                 for folder, name in zip(places.folders, names, strict=True)
             )
+            if png_size(image) != places.sizes[0]:
+                return False
             found = plain_png(image), plain_npy(scan)
             for plain, size, begin in zip(found, places.sizes, places.begins, strict=True):
                 if plain is None or plain[0] != size:
