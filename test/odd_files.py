@@ -5,6 +5,9 @@ import struct
 import zlib
 
 import numpy as np
+from lz4.frame import LZ4FrameCompressor
+
+from fusion_perception.sensing.recorded import zstd
 
 
 def npy_of(shape, data=b''):
@@ -32,6 +35,20 @@ NO_ARRAYS = {
     'a negative size': npy_of('(-1, 64)', bytes(100)),
     'a size of None': npy_of('(None, 64)', bytes(100)),
 }
+
+
+def bomb(compression, mebibytes):
+    """Return a few bytes that decompress to as many zeros."""
+    if compression == 'zstd':
+        compressor = zstd.ZstdCompressor()
+        begin = b''
+    else:
+        compressor = LZ4FrameCompressor()
+        begin = compressor.begin()
+    zeros = bytes(1 << 20)
+    return (
+        begin + b''.join(compressor.compress(zeros) for _ in range(mebibytes)) + compressor.flush()
+    )
 
 
 def png_of(width, height):

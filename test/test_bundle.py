@@ -9,11 +9,12 @@ import pytest
 import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
-from small_bundles import small_bundle
+from small_bundles import CONFIGS, small_bundle
 
 from fusion_perception.models import build
 from fusion_perception.models.bundle import _fingerprint as fingerprint
 from fusion_perception.models.bundle import explain_difference, load_bundle, save_bundle
+from fusion_perception.models.examples import made_up_examples
 from fusion_perception.sensing.lidars import UniformGrid
 from fusion_perception.sensing.rig import Rig
 
@@ -172,6 +173,16 @@ def test_a_manifest_that_contradicts_its_model_is_refused(tmp_path, change, said
     with_manifest(path, json.dumps(manifest))
     with pytest.raises(ValueError, match=rf'{path} does not fit this package: .*{said}'):
         load_bundle(path)
+
+
+def test_a_model_that_made_no_error_when_it_was_calibrated_is_loaded(tmp_path):
+    lidar, model = UniformGrid().lidar(), build('dense_fusion', CONFIGS['dense_fusion']).eval()
+    scenes = made_up_examples(Rig().camera, lidar).seen_by('fusion', Rig().camera, lidar)
+    nothing = scenes.without('camera').without('lidar')
+    with torch.no_grad():
+        model.calibrate([(nothing, model(nothing).centers)])
+    save_bundle(tmp_path / 'b.safetensors', model, 'dense_fusion', Rig(), lidar, {})
+    assert min(load_bundle(tmp_path / 'b.safetensors').model.config.covariance_scale) > 0
 
 
 def test_a_bundle_without_a_single_beam_is_refused(tmp_path):

@@ -6,6 +6,7 @@ import struct
 from collections import Counter
 
 import pytest
+from odd_files import bomb
 from recordings import LATCHED, SPOKEN, record, record_latched
 from rosbags.interfaces import MessageDefinition, MessageDefinitionFormat
 
@@ -228,6 +229,17 @@ def test_a_recording_without_any_file_is_said_to_have_none(tmp_path):
     storage_of(bag).unlink()
     with pytest.raises(ValueError, match=r'it has no \.mcap and no \.db3 file'):
         Recording(bag)
+
+
+def test_a_bomb_among_the_messages_is_counted_and_the_others_are_read(tmp_path):
+    bag = record(tmp_path / 'bag', 4, storage='sqlite3', compression='message')
+    with sqlite3.connect(storage_of(bag)) as database:
+        change = 'UPDATE messages SET data = ? WHERE id = 5'
+        assert database.execute(change, [bomb('zstd', 600)]).rowcount == 1
+    database.close()
+    _, counts, unread = contents(bag)
+    assert sum(counts.values()) == 15
+    assert [line for line in unread if '1 message unread: it unpacks to more than 512 MiB' in line]
 
 
 def test_a_message_that_is_none_of_its_type_is_counted_and_the_others_are_read(tmp_path):

@@ -17,6 +17,7 @@ from rosbags.interfaces import MessageDefinition
 
 from fusion_perception.sensing.recorded import (
     DEFINITION_FORMATS,
+    LARGEST,
     NO_DEFINITION,
     Channel,
     Recorded,
@@ -26,8 +27,6 @@ from fusion_perception.sensing.recorded import (
 
 MAGIC = b'\x89MCAP0\r\n'
 FOOTER, SCHEMA, CHANNEL, MESSAGE, CHUNK, DATA_END = 0x02, 0x03, 0x04, 0x05, 0x06, 0x0F
-# A record that claims to be larger is damage, not data.
-LARGEST = 1 << 30
 _HEAD = struct.Struct('<BQ')
 
 

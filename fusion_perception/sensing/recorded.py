@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
 from typing import Protocol
 
@@ -29,7 +31,12 @@ NO_DEFINITION = MessageDefinition(MessageDefinitionFormat.NONE, '')
 LATCHED = 'transient_local'
 # What `ros2 bag play` takes as well: DDS tells who records nothing of a publisher's depth.
 UNKNOWN_DEPTH = 10
-_BLOCK = 1 << 16
+# A message or a chunk of them that claims to be larger is damage, not data.
+LARGEST = 1 << 29
+_BLOCK, _PART = 1 << 16, 1 << 20
+# Real data are not compressed to a thousandth; small files may be of anything.
+_SMALL, _MOST_TIMES = 1 << 28, 1000
+_LEFT_FREE = 1 << 28
 
 
 @dataclass(frozen=True)
@@ -54,6 +61,21 @@ class Channel:
     type: str
     definition: MessageDefinition
     latched: int = 0
+
+
+class Decompressor(Protocol):
+    """What zstd and LZ4 have in common."""
+
+    @property
+    def eof(self) -> bool:
+        """Whether the end of the frame was reached."""
+
+    @property
+    def needs_input(self) -> bool:
+        """Whether all was given out that the input so far holds."""
+
+    def decompress(self, data: bytes, max_length: int = -1) -> bytes:
+        """Return what can be decompressed, at most `max_length` bytes."""
 
 
 class DamagedFile(Protocol):
@@ -100,23 +122,37 @@ def decompressed(compression: str, data: bytes, size: int) -> tuple[bytes, bool]
     if compression not in ('zstd', 'lz4'):
         return b'', False
     stream = zstd.ZstdDecompressor() if compression == 'zstd' else LZ4FrameDecompressor()
-    out = bytearray()
+    # Whose value is the very memory that was written: twice as much would be too much.
+    out = BytesIO()
     try:
         # Block by block: what precedes a fault would be lost with it.
         for at in range(0, len(data), _BLOCK):
-            out += stream.decompress(data[at : at + _BLOCK])
-            if len(out) > size or stream.eof:
+            for part in _parts(stream, data[at : at + _BLOCK]):
+                out.write(part[: size + 1 - out.tell()])
+                if out.tell() > size:
+                    return out.getvalue(), bool(stream.eof)
+            if stream.eof:
                 break
     except (zstd.ZstdError, RuntimeError):
-        return bytes(out), False
-    return bytes(out[: size + 1]), bool(stream.eof)
+        return out.getvalue(), False
+    return out.getvalue(), bool(stream.eof)
+
+
+def _parts(stream: Decompressor, block: bytes) -> Iterator[bytes]:
+    """Yield what a block decompresses to, in parts of a bounded size: it may be a bomb."""
+    yield stream.decompress(block, _PART)
+    while not (stream.eof or stream.needs_input):
+        yield stream.decompress(b'', _PART)
 
 
 def unpack(packed: Path, copy: Path) -> None:
     """Write what a .zstd file holds into another file.
 
-    Raises ValueError when it is damaged; the copy then holds what precedes the damage.
+    Raises ValueError when it is damaged, or larger than a recording can be or than there is room
+    for; the copy then holds what precedes.
     """
+    real = max(_SMALL, _MOST_TIMES * packed.stat().st_size)
+    room = shutil.disk_usage(copy.parent).free - _LEFT_FREE
     with packed.open('rb') as file, copy.open('wb') as out:
         stream = zstd.ZstdDecompressor()
         try:
@@ -125,9 +161,25 @@ def unpack(packed: Path, copy: Path) -> None:
                 while block:
                     if stream.eof:  # One frame may follow another.
                         stream = zstd.ZstdDecompressor()
-                    out.write(stream.decompress(block))
+                    for part in _parts(stream, block):
+                        if out.tell() + len(part) > min(real, room):
+                            raise ValueError(_too_large(packed, real, room, copy.parent))
+                        out.write(part)
                     block = stream.unused_data
         except zstd.ZstdError as fault:
             raise ValueError(f'{packed.name} cannot be unpacked to its end: {fault}.') from None
         if not stream.eof:
             raise ValueError(f'{packed.name} cannot be unpacked to its end: it is torn.')
+
+
+def _too_large(packed: Path, real: int, room: int, folder: Path) -> str:
+    if room < real:
+        return (
+            f'{packed.name} does not fit into the {max(0, room):,} bytes that may be written to '
+            f'{folder.parent}: only what fits was read. Free some, or unpack it elsewhere with '
+            '`zstd -d`.'
+        )
+    return (
+        f'{packed.name} unpacks to more than {real:,} bytes, as no recording does: only these '
+        'were read. If it is one, unpack it with `zstd -d`.'
+    )

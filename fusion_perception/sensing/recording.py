@@ -20,6 +20,7 @@ from fusion_perception.sensing.damaged_mcap import DamagedMcap
 from fusion_perception.sensing.damaged_sqlite import DamagedSqlite
 from fusion_perception.sensing.message_types import MessageTypes
 from fusion_perception.sensing.recorded import (
+    LARGEST,
     ZSTD_MAGIC,
     Channel,
     DamagedFile,
@@ -33,8 +34,6 @@ from fusion_perception.sensing.recording_files import (
     find_recordings,
     readable_copy,
 )
-
-_LARGEST_MESSAGE = 1 << 30
 
 
 @dataclass(frozen=True)
@@ -97,8 +96,10 @@ class Recording:
                 if recorded.data[:4] != ZSTD_MAGIC:  # CDR begins with a zero byte.
                     yield recorded
                     continue
-                data, whole = decompressed('zstd', recorded.data, _LARGEST_MESSAGE)
-                if whole:
+                data, whole = decompressed('zstd', recorded.data, LARGEST)
+                if len(data) > LARGEST:
+                    self._fail(recorded, f'it unpacks to more than {LARGEST >> 20} MiB')
+                elif whole:
                     yield Recorded(recorded.topic, recorded.type, recorded.log_ns, data)
                 else:
                     self._fail(recorded, 'its compression is damaged')
