@@ -55,6 +55,10 @@ class Span(Settings):
         return self
 
 
+class Row(Settings):
+    spans: tuple[Span, ...] = Field((), description='Side by side')
+
+
 class Ranges(Settings):
     near: Span = Field(Span(), description='Close by')
 
@@ -134,6 +138,12 @@ def test_each_fault_has_its_sentence_after_where_they_come_from():
     said = str(caught.value)
     assert said.startswith('robot.yaml: ')
     assert "Did you mean 'speed'?" in said and "dropout = 'x'" in said
+
+
+def test_of_many_faults_a_few_have_their_sentence():
+    with pytest.raises(ValueError, match=r'3\.low = .* 95 more are wrong\.$') as caught:
+        Row.read({'spans': [{'low': 'x'}] * 100})
+    assert len(str(caught.value)) < 600
 
 
 def test_yaml_is_read_with_its_nested_keys(tmp_path):

@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from fusion_perception.sensing.quoting import escaped, quoted, reason
 
 S = TypeVar('S', bound='Settings')
+_MOST_FAULTS = 5  # An Ouster has 128 beams, and each of them may be wrong.
 # What PyYAML lets through besides its own errors: of an empty `!!int`, of 3,000 brackets, ...
 YAML_FAULTS = (
     yaml.YAMLError,
@@ -85,9 +86,12 @@ class _UniqueKeys(yaml.SafeLoader):
 
 
 def explain(cls: type[BaseModel], error: ValidationError, leave_out: str = '') -> str:
-    """Put the faults of a mapping in words, but for those of type `leave_out`."""
-    faults = (dict(fault) for fault in error.errors())
-    return ' '.join(_sentence(cls, fault) for fault in faults if fault['type'] != leave_out)
+    """Put the faults of a mapping in words, the first few, but for those of type `leave_out`."""
+    faults = [dict(fault) for fault in error.errors() if fault['type'] != leave_out]
+    sentences = [_sentence(cls, fault) for fault in faults[:_MOST_FAULTS]]
+    if len(faults) > _MOST_FAULTS:
+        sentences.append(f'{len(faults) - _MOST_FAULTS} more are wrong.')
+    return ' '.join(sentences)
 
 
 def closest(name: str, known: list[str]) -> str:
