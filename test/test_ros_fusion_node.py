@@ -1,7 +1,5 @@
 """The fusion node over real DDS: its output, its counters, and its lifecycle."""
 
-import gc
-
 import numpy as np
 import pytest
 
@@ -148,14 +146,6 @@ def test_a_bad_bundle_fails_to_configure_and_can_be_corrected_without_a_restart(
             assert probe.change_state('cleanup')
             assert probe.state() == 'unconfigured'
             wait_until(lambda: not probe.images.get_subscription_count(), 'the node to let go')
-
-
-def test_what_is_loaded_is_kept_from_the_garbage_collector_until_it_is_released(tmp_path):
-    with Graph(small_bundle(tmp_path), autostart=False) as probe:
-        assert probe.change_state('configure')
-        assert gc.get_freeze_count() > 0
-        assert probe.change_state('cleanup')
-        assert gc.get_freeze_count() == 0
 
 
 def test_a_wrong_parameter_fails_to_configure_and_heals(tmp_path):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import traceback
 from contextlib import suppress
 from functools import partial
@@ -63,10 +62,13 @@ SOURCES: dict[ImageType | LidarType, tuple[Any, str, str]] = {
 
 
 class FusionNode(Startable, LifecycleNode):
-    """Listens, lets the pipeline predict, publishes what it says."""
+    """Listens, lets the pipeline predict, publishes what it says.
 
-    def __init__(self) -> None:
-        super().__init__('fusion_node')
+    `options` are those of rclpy's LifecycleNode: namespace, parameter_overrides, context, ...
+    """
+
+    def __init__(self, node_name: str = 'fusion_node', **options: Any) -> None:
+        super().__init__(node_name, **options)
         self._pipeline: Pipeline | None = None
         self._inputs: dict[Stream, Subscription] = {}
         self._outputs: Outputs | None = None
@@ -94,10 +96,20 @@ class FusionNode(Startable, LifecycleNode):
     def finish(self) -> None:
         """Stop, say a last time what became of every message, and leave through the lifecycle."""
         self._stop_listening()
-        self._diagnose()
-        self._diagnostics.wait_for_all_acked(Duration(seconds=0.5))
-        with suppress(RCLError):  # It may have been shut down through the service before.
-            self.trigger_shutdown()
+        # Of a context that was shut down, as rclpy's own handler of Ctrl-C does, nobody hears.
+        with suppress(RCLError):
+            if self.context.ok():
+                self._diagnose()
+                self._diagnostics.wait_for_all_acked(Duration(seconds=0.5))
+                # It may have been shut down through the service before.
+                self.trigger_shutdown()
+
+    def destroy_node(self) -> None:
+        """Release everything, whatever the state, and leave the graph."""
+        self._deactivate()
+        if self._pipeline is not None:
+            self._release()
+        super().destroy_node()
 
     # The lifecycle.
 
@@ -133,10 +145,7 @@ class FusionNode(Startable, LifecycleNode):
             self.get_logger().fatal(f'Cannot configure:\n{traceback.format_exc()}')
             return ERROR
         self._fault = ''
-        # What is loaded by now stays: a collection that walks through all of it takes a quarter
-        # of a second, and some prediction would have to wait for it.
-        gc.collect()
-        gc.freeze()
+        self.keep_loaded()
         self.get_logger().info(
             f'{bundle.manifest.model} from {bundle.path} is ready on {runtime.device} '
             f'({runtime.engine}).'
@@ -223,8 +232,7 @@ class FusionNode(Startable, LifecycleNode):
             self._outputs.close()
         self._outputs = None
         self._pipeline = None
-        gc.unfreeze()
-        gc.collect()
+        self.free_loaded()
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
 
@@ -248,6 +256,8 @@ class FusionNode(Startable, LifecycleNode):
     def _publish(self, result: Result) -> None:
         assert self._pipeline is not None
         assert self._outputs is not None
+        if not self.context.ok():
+            return  # The host has shut it down, and nobody hears.
         self._outputs.publish(result, self._pipeline.settings)
         self._note_mode(result.prediction.mode[0])
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -10,6 +11,7 @@ import numpy as np
 import torch
 from geometry_msgs.msg import PoseArray
 from numpy.typing import NDArray
+from rclpy.impl.implementation_singleton import rclpy_implementation
 from rclpy.lifecycle import LifecycleNode
 from rclpy.qos import DurabilityPolicy, QoSProfile
 from sensor_msgs.msg import Image, PointCloud2
@@ -121,9 +123,11 @@ class Outputs:
 
     def clear(self) -> None:
         """Say that nothing is predicted any more, and delete the markers that are shown."""
-        if self._said != 'none':
-            self._say('none')
-        self._show(MarkerArray())
+        # The host may have shut the context down, at any moment: then nobody hears.
+        with suppress(rclpy_implementation.RCLError):
+            if self._said != 'none':
+                self._say('none')
+            self._show(MarkerArray())
 
     def close(self) -> None:
         """Take the topics back."""

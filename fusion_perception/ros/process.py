@@ -6,6 +6,7 @@ interrupted should not end in tracebacks.
 
 from __future__ import annotations
 
+import gc
 import importlib
 import os
 import signal
@@ -21,13 +22,34 @@ NODES = {
 
 
 class Startable:
-    """A node with something to do before its first callback and after its last."""
+    """A node with something to do before its first callback and after its last.
+
+    `owns_process` is for whoever runs it in a process of its own, as `run` does.
+    """
+
+    owns_process = False
 
     def start(self) -> None:
         """Begin; runs on the executor's thread."""
 
     def finish(self) -> None:
-        """Say goodbye; runs after the last callback, while the context is still valid."""
+        """Say goodbye; runs after the last callback. The context may be shut down already."""
+
+    def keep_loaded(self) -> None:
+        """Keep what is loaded by now from the garbage collector, where the process is ours.
+
+        A collection that walks through all of it takes a quarter of a second, and some prediction
+        would have to wait for it. What a host holds beside the node is not ours to keep.
+        """
+        if self.owns_process:
+            gc.collect()
+            gc.freeze()
+
+    def free_loaded(self) -> None:
+        """Leave to the garbage collector again what was kept from it, and let it collect."""
+        if self.owns_process:
+            gc.unfreeze()
+        gc.collect()
 
 
 def run(name: str, args: list[str] | None = None) -> int:
@@ -56,6 +78,7 @@ def run(name: str, args: list[str] | None = None) -> int:
     try:
         join(sys.argv[1:] if args is None else args)
         node = node_class()
+        node.owns_process = True
     except (ValueError, OSError) as fault:
         get_logger(name).fatal(str(fault))
         rclpy.try_shutdown()

@@ -153,6 +153,7 @@ def watched(
     arguments = [*quiet, *parameters(chosen), '-p', 'autostart:=false', *links()]
     join(arguments)
     node, executor = FusionNode(), create()
+    node.owns_process = True  # As that of the executable, which is measured here.
     thread = threading.Thread(target=_spin, args=(executor,), name='executor', daemon=True)
     try:
         node.trigger_configure()

@@ -10,6 +10,7 @@ import os
 import signal
 import time
 from pathlib import Path
+from typing import Any
 
 import torch
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
@@ -65,11 +66,12 @@ class SensorSim(Startable, Node):
 
     Each frame is rendered ahead of its instant, so that a stamp is the time at which the message
     leaves, and the truth is exact for it, whatever faults befall the other messages.
-    What is wrong at present is told on /diagnostics whenever it changes.
+    What is wrong at present is told on /diagnostics whenever it changes. `options` are those of
+    rclpy's Node: namespace, parameter_overrides, context, ...
     """
 
-    def __init__(self) -> None:
-        super().__init__('sensor_sim')
+    def __init__(self, node_name: str = 'sensor_sim', **options: Any) -> None:
+        super().__init__(node_name, **options)
         declared = Parameters(
             self, SensorSimSettings, live=LIVE, read_only=READ_ONLY, changed=self._on_changed
         )

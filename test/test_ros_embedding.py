@@ -1,0 +1,152 @@
+"""The nodes in a process that is not their own: side by side, with nothing left behind."""
+
+import gc
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+import weakref
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip('rclpy', reason='needs rclpy: pip install .[ros]')
+
+import rclpy
+from rclpy.parameter import Parameter
+from ros_graph import PATIENCE_S, Probe, ros, spinning, wait_until
+from small_bundles import small_bundle
+
+from fusion_perception.ros.fusion_node import FusionNode
+from fusion_perception.ros.sensor_sim import SensorSim
+
+pytestmark = pytest.mark.ros
+INSTALL = Path(__file__).parents[1] / 'docs' / 'install.md'
+UP_TO = {'unconfigured': 0, 'inactive': 1, 'active': 2, 'finalized': 3}
+
+
+def brought_to(state, tmp_path):
+    """Return a node in a state of its lifecycle."""
+    node = FusionNode(parameter_overrides=[Parameter('bundle', value=str(small_bundle(tmp_path)))])
+    steps = (node.trigger_configure, node.trigger_activate, node.trigger_shutdown)
+    for step in steps[: UP_TO[state]]:
+        step()
+    return node
+
+
+def inference_threads():
+    return [thread for thread in threading.enumerate() if thread.name == 'inference']
+
+
+@pytest.mark.parametrize('state', UP_TO)
+@pytest.mark.parametrize('ended', ['finished', 'destroyed'])
+def test_a_node_that_is_destroyed_leaves_nothing_behind(tmp_path, state, ended):
+    with ros():
+        node, probe = brought_to(state, tmp_path), Probe()
+        assert len(inference_threads()) == (state == 'active')
+        if ended == 'finished':
+            node.finish()
+        node.destroy_node()
+        assert not inference_threads()
+        wait_until(lambda: '/fusion_node' not in probe.get_node_names(), 'the node to be gone')
+        kept = weakref.ref(node)
+        del node
+        gc.collect()
+        assert kept() is None
+        probe.destroy_node()
+
+
+@pytest.mark.parametrize('state', ['unconfigured', 'inactive', 'active'])
+@pytest.mark.parametrize('ended', ['finished', 'destroyed'])
+def test_a_node_ends_without_a_word_after_its_context(tmp_path, state, ended):
+    with ros():
+        node, probe = brought_to(state, tmp_path), Probe()
+        with spinning(node, probe):
+            if state == 'active':
+                probe.wait_for_node()
+                wait_until(lambda: published(probe), 'an output')
+        # As rclpy's own handler does when Ctrl-C comes.
+        rclpy.shutdown()
+        if ended == 'finished':
+            node.finish()
+        node.destroy_node()
+        assert not inference_threads()
+
+
+def published(probe):
+    probe.publish(probe.get_clock().now().nanoseconds)
+    return probe.centers
+
+
+def test_what_a_host_holds_is_left_to_its_garbage_collector(tmp_path):
+    with ros():
+        node = brought_to('active', tmp_path)
+        assert gc.get_freeze_count() == 0
+        node.destroy_node()
+
+
+# Its own process is frozen while it is configured, and not any more after its end.
+OF_ITS_OWN = """
+import gc, os, signal, sys, threading, time
+from fusion_perception.ros.process import run
+
+def end_when_frozen():
+    while not gc.get_freeze_count():
+        time.sleep(0.01)
+    os.kill(os.getpid(), signal.SIGINT)
+
+threading.Thread(target=end_when_frozen, daemon=True).start()
+code = run('fusion_node', ['--ros-args', '-p', f'bundle:={sys.argv[1]}'])
+os._exit(code or gc.get_freeze_count())
+"""
+
+
+def test_what_is_loaded_in_its_own_process_is_kept_until_it_is_released(tmp_path):
+    command = [sys.executable, '-c', OF_ITS_OWN, str(small_bundle(tmp_path))]
+    assert subprocess.run(command, timeout=2 * PATIENCE_S).returncode == 0
+
+
+def test_two_nodes_and_their_sensors_live_in_one_process(tmp_path):
+    bundle = Parameter('bundle', value=str(small_bundle(tmp_path)))
+    with ros():
+        left = FusionNode(namespace='left', parameter_overrides=[bundle])
+        right = FusionNode('seer', namespace='right', parameter_overrides=[bundle])
+        sensor = SensorSim('eyes', namespace='left')
+        names = [node.get_fully_qualified_name() for node in (left, right, sensor)]
+        assert names == ['/left/fusion_node', '/right/seer', '/left/eyes']
+        probe = Probe('/right/seer', '/right')
+        for node in (left, right):
+            node.start()
+        with spinning(left, right, probe):
+            probe.wait_for_node()
+            wait_until(lambda: published(probe), 'an output')
+            assert sum(left._pipeline.monitor.output()[2].values()) == 0
+        for node in (left, right, sensor, probe):
+            node.destroy_node()
+
+
+def test_the_example_of_a_process_of_your_own_runs_and_ends_with_ctrl_c(tmp_path):
+    _, _, section = INSTALL.read_text().partition('## In a process of your own')
+    example = re.search(r'```python\n(.*?)```', section, re.DOTALL).group(1)
+    command = [sys.executable, '-c', example]
+    given = {**os.environ, 'PYTHONUNBUFFERED': '1'}
+    with (
+        (tmp_path / 'log').open('w') as log,
+        subprocess.Popen(command, stdout=log, stderr=log, env=given) as process,
+        ros(),
+    ):
+        probes = [Probe(f'/{side}/fusion_node', f'/{side}') for side in ('left', 'right')]
+        try:
+            with spinning(*probes):
+                for probe in probes:
+                    probe.wait_for_node()
+                    wait_until(lambda probe=probe: published(probe), 'an output')
+            process.send_signal(signal.SIGINT)
+            assert process.wait(PATIENCE_S) == 0, (tmp_path / 'log').read_text()
+        finally:
+            process.kill()
+        for probe in probes:
+            probe.destroy_node()
+    assert 'Traceback' not in (tmp_path / 'log').read_text()
