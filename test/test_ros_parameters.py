@@ -12,6 +12,7 @@ from pydantic import Field
 from rclpy.node import Node
 from rclpy.parameter import Parameter
 from ros_graph import ros
+from small_bundles import small_bundle
 
 from fusion_perception.ros.fusion_node import FusionNode
 from fusion_perception.ros.node_settings import LIVE, READ_ONLY, NodeSettings
@@ -149,6 +150,41 @@ def test_in_use_only_live_parameters_change_and_are_told(declare):
     assert 'configured' in refused.reason
     assert set_one(node, 'inner.slop_s', 0.5).successful
     assert told == [Outer(inner=Inner(slop_s=0.5))]
+
+
+def test_in_use_what_a_parameter_is_already_can_be_set_again(declare):
+    in_use = {}
+    node, parameters = declare(model=Lists, in_use=lambda: bool(in_use))
+    assert set_one(node, 'marks', [1, 2]).successful
+    in_use['now'] = True
+    assert set_one(node, 'marks', [1, 2]).successful
+    assert not set_one(node, 'marks', [1, 3]).successful
+    assert parameters.read() == Lists(marks=(1, 2))
+
+
+def test_a_configured_node_takes_the_values_that_it_has(tmp_path):
+    with ros('-p', f'bundle:={small_bundle(tmp_path)}', '-p', 'pairing.slop_s:=0.04'):
+        node = FusionNode()
+        node.trigger_configure()
+        # As `ros2 param load` sets what `ros2 param dump` wrote; rclpy refuses what is read-only.
+        dump = [node.get_parameter(leaf.name) for leaf in leaves(NodeSettings)]
+        results = node.set_parameters([value for value in dump if value.name not in READ_ONLY])
+        assert [result.reason for result in results if not result.successful] == []
+        assert not set_one(node, 'bundle', 'shapes').successful
+        node.destroy_node()
+
+
+def test_what_only_goes_together_can_be_set_at_once_and_the_refusal_says_so(declare):
+    node, parameters = declare(model=NodeSettings)
+    refused = set_one(node, 'pairing.slop_s', 1.0)
+    assert not refused.successful
+    assert 'dropout_after_s' in refused.reason and 'set_parameters_atomically' in refused.reason
+    assert 'atomically' not in set_one(node, 'pairing.slop_s', -1.0).reason
+    both = {'pairing.slop_s': 1.0, 'pairing.dropout_after_s': 3.0}
+    assert node.set_parameters_atomically(
+        [Parameter(name, value=value) for name, value in both.items()]
+    ).successful
+    assert parameters.read().pairing.slop_s == 1.0
 
 
 def test_a_read_only_parameter_never_changes(declare):

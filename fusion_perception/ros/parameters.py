@@ -149,7 +149,12 @@ class Parameters(Generic[S]):
 
     def _validate(self, parameters: list[Parameter[Any]]) -> SetParametersResult:
         ours = {p.name: p.value for p in parameters if p.name in self._leaves}
-        fixed = sorted(name for name in ours if name not in self._live)
+        current = self._current()
+        fixed = sorted(
+            name
+            for name, value in ours.items()
+            if name not in self._live and not _is_same(value, current[name])
+        )
         if fixed and self._in_use():
             return SetParametersResult(
                 successful=False,
@@ -157,10 +162,25 @@ class Parameters(Generic[S]):
                 'Deactivate and clean up the node, set it, then configure again.',
             )
         try:
-            self._read({**self._current(), **ours})
+            self._read({**current, **ours})
         except ValueError as fault:
-            return SetParametersResult(successful=False, reason=str(fault))
+            reason = str(fault)
+            if len(ours) == 1 and self._is_of_several(nested({**current, **ours})):
+                reason += ' The service set_parameters_atomically sets several at once.'
+            return SetParametersResult(successful=False, reason=reason)
         return SetParametersResult(successful=True)
+
+    def _is_of_several(self, values: Mapping[str, object]) -> bool:
+        """Say whether the fault of wrong values lies in how they go together."""
+        try:
+            self._model.model_validate(values)
+        except ValidationError as error:
+            # A single parameter's own fault goes by its name, or by a place in its list.
+            faulty = ['.'.join(map(str, fault['loc'])) for fault in error.errors()]
+            return not any(
+                f'{name}.'.startswith(f'{leaf}.') for name in faulty for leaf in self._leaves
+            )
+        return False
 
     def _accept(self, parameters: list[Parameter[Any]]) -> None:
         for parameter in parameters:
@@ -251,6 +271,12 @@ def _as_meant(parameter: Parameter[Any], leaf: Leaf) -> Parameter[Any]:
 
 def _empty(leaf: Leaf) -> Parameter[Any]:
     return Parameter(leaf.name, Parameter.Type.from_parameter_value(leaf.default), [])
+
+
+def _is_same(one: Any, other: Any) -> bool:
+    # Lists come as arrays from some, and as tuples from others.
+    values = [list(v) if isinstance(v, (array.array, tuple)) else v for v in (one, other)]
+    return bool(values[0] == values[1])
 
 
 def _is_empty(value: Any) -> bool:
