@@ -120,3 +120,47 @@ def test_one_long_gap_does_not_make_the_next_silence_pass_for_usual():
     watched = Watched()
     watched.outputs(0.1, 0.1, 30.0)
     assert watched.overdue(0.6)
+
+
+def test_a_rate_that_falls_is_known_after_two_intervals():
+    watched = Watched()
+    watched.outputs(*[0.1] * 20, 1.0)
+    assert watched.overdue(0.9)
+    watched.outputs(0.1)
+    assert not watched.overdue(0.9)
+
+
+def test_a_rate_that_rises_is_known_once_the_slow_intervals_are_forgotten():
+    watched = Watched()
+    watched.outputs(*[1.0] * 20, *[0.1] * 8)
+    assert watched.overdue(0.6)
+
+
+def test_output_of_an_irregular_trigger_is_not_overdue_in_its_pauses():
+    watched = Watched()
+    burst = (0.1, 0.1, 1.3)
+    watched.outputs(*burst, *burst)
+    for _ in range(5):
+        for interval_s in burst:
+            assert not watched.overdue(interval_s)
+            watched.outputs(0.0)
+    assert watched.overdue(2.7)
+
+
+def test_each_change_of_mode_is_said_but_not_each_of_many():
+    watched = Watched()
+
+    def said(mode, in_s):
+        watched.now_s += in_s
+        return watched.monitor.enter(mode)
+
+    assert said('fusion', 0.0) == 'Mode: fusion.'
+    assert said('fusion', 9.0) == ''
+    assert said('none', 9.0) == 'Mode: none.'
+    assert said('camera_only', 0.5) == ''
+    assert said('camera_only', 2.0) == 'Mode: camera_only.'
+    flapping = [said(mode, 0.5) for mode in ('none', 'fusion') * 4]
+    assert [words for words in flapping if words] == [
+        'Mode: fusion. It changed 4 times.',
+        'Mode: fusion. It changed 4 times.',
+    ]

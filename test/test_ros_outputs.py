@@ -18,6 +18,7 @@ from visualization_msgs.msg import Marker, MarkerArray
 
 from fusion_perception.models.bundle import load_bundle
 from fusion_perception.ros.fusion_node import FusionNode
+from fusion_perception.ros.outputs import marker_lifetime_s
 from fusion_perception.sensing.cloud import decode_points, to_lidar_axes
 from fusion_perception.sensing.decode import decode_image, stamp_ns
 from fusion_perception.sensing.rep103 import to_rep103
@@ -53,12 +54,12 @@ def graph(tmp_path):
     context.__exit__(None, None, None)
 
 
-def feed_until(probe, heard, **message):
+def feed_until(probe, heard, period_s=0.02, **message):
     """Publish pairs until something was heard; return the stamps."""
     stamps = []
 
     def heard_now():
-        if not stamps or probe.get_clock().now().nanoseconds - stamps[-1] > 20_000_000:
+        if not stamps or probe.get_clock().now().nanoseconds - stamps[-1] > 1e9 * period_s:
             stamps.append(probe.get_clock().now().nanoseconds)
             probe.publish(stamps[-1], **message)
         return heard()
@@ -115,6 +116,22 @@ def test_markers_end_when_prediction_does(graph):
         return {(m.ns, m.id) for m in last if m.action == Marker.DELETE} == shown
 
     wait_until(ended, 'the markers to be deleted')
+
+
+def test_markers_of_slow_sensors_outlast_the_time_to_the_next_output(graph):
+    probe = graph('-p', 'marker_lifetime_s:=0.1')
+    probe.wait_for_node()
+    messages = listen(probe, MarkerArray, 'markers')
+    feed_until(probe, lambda: len(messages) > 3, period_s=0.3)
+    assert all(m.lifetime.sec + 1e-9 * m.lifetime.nanosec > 0.5 for m in messages[-1].markers)
+
+
+@pytest.mark.parametrize(
+    ('least_s', 'period_s', 'lifetime_s'),
+    [(0.5, 0.0, 0.5), (0.5, 0.1, 0.5), (0.5, 1.0, 2.0), (0.0, 1.0, 0.0)],
+)
+def test_markers_stay_for_two_periods_at_least_or_for_ever(least_s, period_s, lifetime_s):
+    assert marker_lifetime_s(least_s, period_s) == lifetime_s
 
 
 def test_markers_end_when_both_sensors_fall_silent(graph):

@@ -42,7 +42,7 @@ class Thresholds(Settings):
 class StreamState:
     """One input: its topic, how many publish on it, and what the ledger says of it.
 
-    `age_s` is the time since its last message, `period_s` the shortest between the last ones,
+    `age_s` is the time since its last message, `period_s` the usual one between the last ones,
     `stamp_age_s` how old their stamps were on arrival, in the median.
     """
 
@@ -63,7 +63,7 @@ class NodeState:
     """What is known about the node at one moment.
 
     `fault` is why it could not be configured, `listening_s` for how long it has listened,
-    `output_period_s` the shortest time between the last outputs, `able` what its model can do.
+    `output_period_s` the usual time between the last outputs, `able` what its model can do.
     """
 
     lifecycle: str

@@ -258,12 +258,13 @@ class FusionNode(Startable, LifecycleNode):
         assert self._outputs is not None
         if not self.context.ok():
             return  # The host has shut it down, and nobody hears.
-        self._outputs.publish(result, self._pipeline.settings)
+        period_s = self._pipeline.monitor.output_period_s()
+        self._outputs.publish(result, self._pipeline.settings, period_s)
         self._note_mode(result.prediction.mode[0])
 
     def _note_mode(self, mode: Mode | Literal['none']) -> None:
-        if self._pipeline is not None and self._pipeline.monitor.enter(mode):
-            self.get_logger().info(f'Mode: {mode}.')
+        if self._pipeline is not None and (words := self._pipeline.monitor.enter(mode)):
+            self.get_logger().info(words)
 
     def _diagnose(self) -> None:
         header = messages.header_message(self.get_clock().now().nanoseconds, '')

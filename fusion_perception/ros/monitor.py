@@ -6,6 +6,7 @@ import threading
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Mapping
+from itertools import pairwise
 from typing import Literal
 
 import numpy as np
@@ -21,6 +22,10 @@ EXPECTED_LOSSES = frozenset({'no_partner'})
 LATELY = 5
 # What was slow longer ago says nothing about how the node is, seconds.
 LATEST_S = 20.0
+# Two intervals are alike of which the longer takes less than so many times the shorter.
+ALIKE = 2.0
+# Changes of mode are said no more often than this, seconds.
+SAY_S = 2.0
 # A clock that did not go on for so long is at rest.
 STILL_S = 3.0
 
@@ -70,10 +75,16 @@ class Pace:
         return None if self._last is None else now - self._last
 
     def period_s(self) -> float:
-        """Return the shortest of the last intervals, 0 before there is one.
+        """Return the longest of the last intervals that is usual, 0 before there is one.
 
-        The longest would make one long gap pass for usual.
+        One long gap is not: usual is what came before, or nearly as long, among them. So a rate
+        that falls is known after two intervals, and a trigger that pauses now and then after two
+        pauses. Of intervals that all differ the shortest counts.
         """
+        longest_first = sorted(self._intervals_s, reverse=True)
+        for interval_s, next_s in pairwise(longest_first):
+            if next_s > interval_s / ALIKE:
+                return next_s
         return min(self._intervals_s, default=0.0)
 
 
@@ -88,6 +99,7 @@ class Monitor:
         self._mode: Mode | None = None
         self._modes: Counter[str] = Counter()
         self._entered: Mode | Literal['none'] = 'none'
+        self._said_at, self._unsaid = float('-inf'), 0
         self._latency_ms, self._inference_ms, self._apart_ms = (
             Window(now=self._now) for _ in range(3)
         )
@@ -147,11 +159,20 @@ class Monitor:
             if mode == 'fusion':
                 self._apart_ms.add(apart_ms)
 
-    def enter(self, mode: Mode | Literal['none']) -> bool:
-        """Note the mode of now, and say whether it is another than before."""
+    def enter(self, mode: Mode | Literal['none']) -> str:
+        """Note the mode of now, and return what to say of it: '' for nothing new.
+
+        Of changes in quick succession the first is said, and later how many there were since.
+        """
         with self._lock:
-            changed, self._entered = mode != self._entered, mode
-            return changed
+            now = self._now()
+            self._unsaid += mode != self._entered
+            self._entered = mode
+            if not self._unsaid or now - self._said_at < SAY_S:
+                return ''
+            changes = f' It changed {self._unsaid} times.' if self._unsaid > 1 else ''
+            self._said_at, self._unsaid = now, 0
+            return f'Mode: {mode}.{changes}'
 
     def age_s(self, stream: Stream) -> float | None:
         """Return how long ago a stream was heard, None before its first message."""
@@ -159,7 +180,7 @@ class Monitor:
             return self._heard[stream].age_s(self._now())
 
     def period_s(self, stream: Stream) -> float:
-        """Return the shortest time between the last messages of a stream, 0 before two came."""
+        """Return the usual time between the last messages of a stream, 0 before two came."""
         with self._lock:
             return self._heard[stream].period_s()
 
@@ -169,12 +190,12 @@ class Monitor:
             return self._output.age_s(self._now()), self._mode, dict(self._modes)
 
     def output_period_s(self) -> float:
-        """Return the shortest time between the last outputs, 0 before there were two."""
+        """Return the usual time between the last outputs, 0 before there were two."""
         with self._lock:
             return self._output.period_s()
 
     def overdue(self, after_s: float) -> bool:
-        """Say whether nothing came out for that long, and for two of the shortest last intervals.
+        """Say whether nothing came out for that long, and for two of the usual intervals.
 
         A slow sensor, or simulated time that runs slowly, makes them long.
         """

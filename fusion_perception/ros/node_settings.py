@@ -68,7 +68,11 @@ class NodeSettings(Settings):
         '', description="Frame of the output, through tf2; empty: the LiDAR message's own"
     )
     marker_lifetime_s: float = Field(
-        0.5, ge=0, le=60, description='Markers vanish this long after the last output; 0 = never'
+        0.5,
+        ge=0,
+        le=60,
+        description='Markers vanish this long after the last output (of slow sensors two periods '
+        'at least); 0 = never',
     )
     pairing: PairingSettings = Field(PairingSettings(), description='What belongs together')
     diagnostics: Thresholds = Field(Thresholds(), description='Where the verdict turns')

@@ -24,6 +24,7 @@ from fusion_perception.ros.clouds import cloud_message
 from fusion_perception.ros.frames import TargetFrame
 from fusion_perception.ros.node_settings import NodeSettings
 from fusion_perception.sensing.observation import Camera, Lidar, Mode, Prediction
+from fusion_perception.sensing.pairing import MISSED
 
 LATCHED = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 TOPICS = {
@@ -84,8 +85,11 @@ class Outputs:
         self._shown: list[Marker] = []
         self._showing = threading.Lock()
 
-    def publish(self, result: Result, settings: NodeSettings) -> None:
-        """Publish a prediction. Raises NoTransform, before anything has left."""
+    def publish(self, result: Result, settings: NodeSettings, period_s: float) -> None:
+        """Publish a prediction; one usually comes every `period_s` (0: unknown).
+
+        Raises NoTransform, before anything has left.
+        """
         frame_id = result.frame_id or settings.lidar_frame
         prediction, T_target_lidar = result.prediction, None
         centers: NDArray[np.float64] = prediction.centers[0].double().numpy()
@@ -111,7 +115,8 @@ class Outputs:
             )
         if self._heard('markers'):
             lidar_at = np.zeros(3) if T_target_lidar is None else T_target_lidar[:3, 3]
-            shown = (placed, classes, spread, settings.marker_lifetime_s, mode, lidar_at)
+            lifetime_s = marker_lifetime_s(settings.marker_lifetime_s, period_s)
+            shown = (placed, classes, spread, lifetime_s, mode, lidar_at)
             self._show(messages.markers_message(header, *shown))
         if result.ranges is not None and self._heard('points'):
             xyza = result.lidar.xyza(torch.tensor(result.ranges)).numpy()
@@ -155,6 +160,14 @@ class Outputs:
             ends = [_end(marker) for marker in gone]
             if message.markers or ends:
                 self._publishers['markers'].publish(MarkerArray(markers=[*ends, *self._shown]))
+
+
+def marker_lifetime_s(least_s: float, period_s: float) -> float:
+    """Return how long markers stay that are due anew after a period; 0, which is for ever, stays.
+
+    Those of slow sensors would vanish between two outputs.
+    """
+    return max(least_s, MISSED * period_s) if least_s > 0 else 0.0
 
 
 def _end(marker: Marker) -> Marker:

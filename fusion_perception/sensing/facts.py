@@ -71,7 +71,7 @@ class InputFacts:
     `sources` are alternatives. `fault` is why the last refused message was refused, `silent_s`
     the time since the last one, `message_bytes` what one message takes (0: unknown), `announced`
     how many messages there were by what came beside them (camera_info; 0: unknown). `period_s` is
-    the shortest time between two of the last messages, by the clock of `silent_s`.
+    the usual time between two of the last messages, by the clock of `silent_s`.
     """
 
     stream: Stream

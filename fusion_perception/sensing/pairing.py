@@ -34,7 +34,7 @@ M = TypeVar('M')
 MOST_OFFSET_S = 100
 MOST_WAITING = 1000
 # What comes slowly has not stopped before so many of its periods have passed.
-_MISSED = 2
+MISSED = 2
 
 PARTNER: dict[Stream, Stream] = {'camera': 'lidar', 'lidar': 'camera'}
 
@@ -305,7 +305,7 @@ def has_stopped(age: float, period: float, least: float) -> bool:
     That is when more than `least`, and more than two of its periods, have passed; all three are
     in one unit of time.
     """
-    return age > max(least, _MISSED * period)
+    return age > max(least, MISSED * period)
 
 
 def _ns(seconds: float) -> int:
