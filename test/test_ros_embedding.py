@@ -10,16 +10,18 @@ import threading
 import weakref
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 pytest.importorskip('rclpy', reason='needs rclpy: pip install .[ros]')
 
 import rclpy
 from rclpy.parameter import Parameter
-from ros_graph import PATIENCE_S, Probe, ros, spinning, wait_until
+from ros_graph import PATIENCE_S, RANGES, Probe, ros, spinning, wait_until
 from small_bundles import small_bundle
 
 from fusion_perception.ros.fusion_node import FusionNode
+from fusion_perception.ros.messages import header_message, image_message, range_message
 from fusion_perception.ros.sensor_sim import SensorSim
 
 pytestmark = pytest.mark.ros
@@ -72,6 +74,23 @@ def test_a_node_ends_without_a_word_after_its_context(tmp_path, state, ended):
         if ended == 'finished':
             node.finish()
         node.destroy_node()
+        assert not inference_threads()
+
+
+def test_a_context_can_be_shut_down_while_a_prediction_is_under_way(tmp_path):
+    with ros():
+        node = brought_to('active', tmp_path)
+        pipeline, pixels = node._pipeline, np.zeros((64, 64, 3), np.uint8)
+        # It destroys the node, and so waits for the prediction, with the lock of the context.
+        shutting_down = threading.Thread(target=rclpy.shutdown, daemon=True)
+        for stamp_ns in range(10**9, 4 * 10**9, 10**7):
+            header = header_message(stamp_ns, '')
+            pipeline.take('camera', image_message(header, pixels))
+            pipeline.take('lidar', range_message(header, RANGES))
+            if stamp_ns == 2 * 10**9:
+                shutting_down.start()
+        shutting_down.join(PATIENCE_S)
+        assert not shutting_down.is_alive()
         assert not inference_threads()
 
 

@@ -148,6 +148,20 @@ def test_a_bad_bundle_fails_to_configure_and_can_be_corrected_without_a_restart(
             wait_until(lambda: not probe.images.get_subscription_count(), 'the node to let go')
 
 
+def test_in_each_state_the_diagnostics_are_of_one_piece_of_hardware(tmp_path):
+    with Graph(small_bundle(tmp_path), autostart=False) as probe:
+
+        def lifecycles():
+            return {v.value for s in probe.diagnostics for v in s.values if v.key == 'lifecycle'}
+
+        wait_until(lambda: 'unconfigured' in lifecycles(), 'a word before it is configured')
+        assert probe.change_state('configure')
+        wait_until(lambda: 'inactive' in lifecycles(), 'a word after it is configured')
+        assert {status.hardware_id for status in probe.diagnostics} == {'/fusion_node'}
+        devices = {v.value for v in probe.diagnostics[-1].values if v.key == 'device'}
+        assert len(devices) == 1
+
+
 def test_a_wrong_parameter_fails_to_configure_and_heals(tmp_path):
     with Graph(small_bundle(tmp_path), '-p', 'device:=gpu') as probe:
         assert probe.state() == 'unconfigured'

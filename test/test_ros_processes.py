@@ -8,6 +8,7 @@ import pytest
 
 pytest.importorskip('rclpy', reason='needs rclpy: pip install .[ros]')
 
+from diagnostic_msgs.msg import DiagnosticStatus
 from geometry_msgs.msg import PoseArray
 from rclpy.context import Context
 from ros_graph import PATIENCE_S, Probe, RosProcess, ros, spinning, wait_until
@@ -54,10 +55,18 @@ def test_sensor_and_node_work_together_and_end_cleanly(tmp_path, by):
             assert sensor.end(by) == 0, sensor.output()
             # DDS may match this listener only after the first centres.
             wait_until(
-                lambda: probe.streams()['lidar']['used'] >= len(probe.centers),
+                lambda: (
+                    probe.streams()['lidar']['used'] >= len(probe.centers)
+                    and probe.diagnostics[-1].message == 'Ended.'
+                ),
                 'the last word on the counters',
             )
             assert probe.streams()['lidar']['pending'] == 0
+            last = probe.diagnostics[-1]
+            assert (last.level, last.message) == (DiagnosticStatus.OK, 'Ended.')
+            values = {pair.key: pair.value for pair in last.values}
+            assert (values['lifecycle'], values['mode']) == ('finalized', 'none')
+            assert int(values['modes.fusion']) > 0
     assert 'Traceback' not in node.output() + sensor.output()
     assert all(message.header.frame_id == 'lidar' for message in probe.centers)
     # The scene lies around (0, 25, 0) in the package's axes, within 5 m.

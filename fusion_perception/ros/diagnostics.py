@@ -62,11 +62,13 @@ class StreamState:
 class NodeState:
     """What is known about the node at one moment.
 
-    `fault` is why it could not be configured, `listening_s` for how long it has listened,
-    `output_period_s` the usual time between the last outputs, `able` what its model can do.
+    `ended` says that this is its last word, `fault` why it could not be configured, `listening_s`
+    for how long it has listened, `output_period_s` the usual time between the last outputs, `able`
+    what its model can do.
     """
 
     lifecycle: str
+    ended: bool = False
     fault: str = ''
     listening_s: float = 0.0
     enabled: bool = True
@@ -88,6 +90,8 @@ class NodeState:
 
 def verdict(state: NodeState, thresholds: Thresholds) -> tuple[bytes, str]:
     """Return the level and one sentence that says why."""
+    if state.ended:
+        return OK, 'Ended.'
     if state.lifecycle == 'finalized':
         return WARN, 'Finalized: it was shut down for good. Start the node again.'
     if state.lifecycle != 'active':
@@ -169,7 +173,8 @@ def diagnostics_message(
         level=level,
         name=name,
         message=sentence,
-        hardware_id=state.about.get('device', ''),
+        # The sensors of this node; one that changed would pass for another piece of hardware.
+        hardware_id=name,
         values=values,
     )
     return DiagnosticArray(header=header, status=[status])

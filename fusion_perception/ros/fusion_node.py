@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import traceback
 from contextlib import suppress
+from dataclasses import replace
 from functools import partial
 from typing import Any, Literal
 
@@ -19,12 +20,7 @@ from std_srvs.srv import SetBool
 
 from fusion_perception.models.bundle import load_bundle
 from fusion_perception.ros import messages
-from fusion_perception.ros.diagnostics import (
-    OK,
-    NodeState,
-    StreamState,
-    diagnostics_message,
-)
+from fusion_perception.ros.diagnostics import OK, NodeState, diagnostics_message
 from fusion_perception.ros.listening import CameraInfoInput, subscribe
 from fusion_perception.ros.node_settings import (
     LIVE,
@@ -33,7 +29,7 @@ from fusion_perception.ros.node_settings import (
     LidarType,
     NodeSettings,
 )
-from fusion_perception.ros.node_status import camera_values, scan_values
+from fusion_perception.ros.node_state import state_of
 from fusion_perception.ros.observed import facts_of
 from fusion_perception.ros.outputs import Outputs, Result
 from fusion_perception.ros.parameters import Parameters
@@ -41,10 +37,8 @@ from fusion_perception.ros.pipeline import Pipeline
 from fusion_perception.ros.process import Startable
 from fusion_perception.runtime import Runtime
 from fusion_perception.sensing.facts import Facts
-from fusion_perception.sensing.findings import diagnose
 from fusion_perception.sensing.ledger import STREAMS, Stream
 from fusion_perception.sensing.observation import Mode
-from fusion_perception.sensing.offsets import age_s
 
 SUCCESS, FAILURE, ERROR = (
     TransitionCallbackReturn.SUCCESS,
@@ -85,7 +79,8 @@ class FusionNode(Startable, LifecycleNode):
         )
         self._diagnostics = self.create_publisher(DiagnosticArray, '/diagnostics', 10)
         # On the steady clock: it must speak, above all, when simulated time does not come.
-        self.create_timer(1.0, self._diagnose, clock=Clock(clock_type=ClockType.STEADY_TIME))
+        steady = Clock(clock_type=ClockType.STEADY_TIME)
+        self._every_second = self.create_timer(1.0, self._diagnose, clock=steady)
         self.create_service(SetBool, '~/enable', self._on_enable)
 
     def start(self) -> None:
@@ -98,8 +93,9 @@ class FusionNode(Startable, LifecycleNode):
         self._stop_listening()
         # Of a context that was shut down, as rclpy's own handler of Ctrl-C does, nobody hears.
         with suppress(RCLError):
-            if self.context.ok():
-                self._diagnose()
+            if self._is_heard():
+                self._every_second.cancel()  # For that is its last word.
+                self._diagnose(ended=True)
                 self._diagnostics.wait_for_all_acked(Duration(seconds=0.5))
                 # It may have been shut down through the service before.
                 self.trigger_shutdown()
@@ -207,9 +203,9 @@ class FusionNode(Startable, LifecycleNode):
         # remapped as well.
         return message, self.resolve_topic_name(topic) + suffix if suffix else topic
 
-    def _topic(self, stream: Stream, settings: NodeSettings) -> str:
-        """Return the full topic on which a stream comes."""
-        return self.resolve_topic_name(self._source(stream, settings)[1])
+    def _topics(self, settings: NodeSettings) -> dict[Stream, str]:
+        """Return the full topic on which each stream comes."""
+        return {s: self.resolve_topic_name(self._source(s, settings)[1]) for s in STREAMS}
 
     def _stop_listening(self) -> None:
         for subscription in self._inputs.values():
@@ -256,17 +252,22 @@ class FusionNode(Startable, LifecycleNode):
     def _publish(self, result: Result) -> None:
         assert self._pipeline is not None
         assert self._outputs is not None
-        if not self.context.ok():
-            return  # The host has shut it down, and nobody hears.
+        if not self._is_heard():
+            return
         period_s = self._pipeline.monitor.output_period_s()
         self._outputs.publish(result, self._pipeline.settings, period_s)
         self._note_mode(result.prediction.mode[0])
+
+    def _is_heard(self) -> bool:
+        # Not context.ok(): shutting down holds its lock, and waits for the thread that predicts.
+        handle = self.context.handle
+        return handle is not None and handle.ok()
 
     def _note_mode(self, mode: Mode | Literal['none']) -> None:
         if self._pipeline is not None and (words := self._pipeline.monitor.enter(mode)):
             self.get_logger().info(words)
 
-    def _diagnose(self) -> None:
+    def _diagnose(self, ended: bool = False) -> None:
         header = messages.header_message(self.get_clock().now().nanoseconds, '')
         name, thresholds = self.get_fully_qualified_name(), NodeSettings().diagnostics
         if self._pipeline is None:
@@ -274,64 +275,22 @@ class FusionNode(Startable, LifecycleNode):
             lifecycle = self._state_machine.current_state[1]
             state = NodeState(lifecycle, fault=self._fault, enabled=self._enabled)
         else:
-            state = self._state_of(self._pipeline)
-            if self._outputs is not None and state.mode == 'none':
-                self._outputs.clear()
-            thresholds = self._pipeline.settings.diagnostics
+            pipeline, topics = self._pipeline, self._topics(self._pipeline.settings)
+            publishers = {stream: self.count_publishers(topics[stream]) for stream in STREAMS}
+            state = state_of(pipeline, self._facts(pipeline), topics, publishers)
+            lifecycle = 'active' if self._active else 'inactive'
+            state = replace(state, lifecycle=lifecycle, enabled=self._enabled)
+            if state.mode == 'none':
+                self._note_mode('none')
+                if self._outputs is not None:
+                    self._outputs.clear()
+            thresholds = pipeline.settings.diagnostics
+        if ended:
+            state = replace(state, lifecycle='finalized', mode='none', ended=True)
         message = diagnostics_message(header, name, state, thresholds)
         self._diagnostics.publish(message)
         if message.status[0].level != OK and (self._inputs or self._fault):
             self.get_logger().warning(message.status[0].message, throttle_duration_sec=10.0)
-
-    def _state_of(self, pipeline: Pipeline) -> NodeState:
-        monitor, counters = pipeline.monitor, pipeline.intake.ledger.counters()
-        rates, lost_share = monitor.since_last_tick(counters)
-        output_age_s, mode, modes = monitor.output()
-        if monitor.overdue(pipeline.settings.pairing.dropout_after_s):
-            mode = 'none'
-            self._note_mode(mode)
-        latency_ms, inference_ms = monitor.times()
-        topics = {stream: self._topic(stream, pipeline.settings) for stream in STREAMS}
-        facts = self._facts(pipeline)
-        return NodeState(
-            lifecycle='active' if self._active else 'inactive',
-            listening_s=monitor.listening_s(),
-            enabled=self._enabled,
-            mode=mode,
-            modes=modes,
-            output_age_s=output_age_s,
-            output_period_s=monitor.output_period_s(),
-            dropout_after_s=pipeline.settings.pairing.dropout_after_s,
-            streams={
-                stream: StreamState(
-                    topic=topics[stream],
-                    publishers=self.count_publishers(topics[stream]),
-                    age_s=monitor.age_s(stream),
-                    period_s=monitor.period_s(stream),
-                    stamp_age_s=age_s(monitor.arrivals(stream)) or 0.0,
-                    rate_hz=rates[stream],
-                    **counters[stream],
-                )
-                for stream in STREAMS
-            },
-            latency_ms=latency_ms,
-            inference_ms=inference_ms,
-            apart_ms=monitor.apart(),
-            lost_share=lost_share,
-            last_fault=monitor.last_fault,
-            findings=[] if facts is None else diagnose(facts),
-            able=sorted(pipeline.runtime.bundle.model.modes),
-            about={
-                'bundle': str(pipeline.runtime.bundle.path),
-                'model': pipeline.runtime.bundle.manifest.model,
-                'device': str(pipeline.runtime.device),
-                'engine': pipeline.runtime.engine,
-                'lidar_shape': '{}x{}'.format(*pipeline.runtime.bundle.lidar.shape),
-                'max_range': str(pipeline.runtime.bundle.lidar.max_range),
-                **({} if facts is None or facts.camera is None else camera_values(facts.camera)),
-                **scan_values(pipeline.scan() if facts is None else facts.scan),
-            },
-        )
 
     def _facts(self, pipeline: Pipeline) -> Facts | None:
         if self._camera_info is None:

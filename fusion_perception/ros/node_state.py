@@ -1,0 +1,69 @@
+"""Gather what a configured node tells of itself: ages, rates, latencies, findings."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from fusion_perception.ros.diagnostics import NodeState, StreamState
+from fusion_perception.ros.node_status import camera_values, scan_values
+from fusion_perception.ros.pipeline import Pipeline
+from fusion_perception.sensing.facts import Facts
+from fusion_perception.sensing.findings import diagnose
+from fusion_perception.sensing.ledger import STREAMS, Stream
+from fusion_perception.sensing.offsets import age_s
+
+
+def state_of(
+    pipeline: Pipeline,
+    facts: Facts | None,
+    topics: Mapping[Stream, str],
+    publishers: Mapping[Stream, int],
+) -> NodeState:
+    """Return the state of an active node with this pipeline. Call it once per second.
+
+    `facts` is None while it does not listen. The mode is 'none' once the output is overdue.
+    """
+    monitor, counters = pipeline.monitor, pipeline.intake.ledger.counters()
+    rates, lost_share = monitor.since_last_tick(counters)
+    output_age_s, mode, modes = monitor.output()
+    overdue = monitor.overdue(pipeline.settings.pairing.dropout_after_s)
+    latency_ms, inference_ms = monitor.times()
+    bundle = pipeline.runtime.bundle
+    return NodeState(
+        lifecycle='active',
+        listening_s=monitor.listening_s(),
+        mode='none' if overdue or mode is None else mode,
+        modes=modes,
+        output_age_s=output_age_s,
+        output_period_s=monitor.output_period_s(),
+        dropout_after_s=pipeline.settings.pairing.dropout_after_s,
+        streams={
+            stream: StreamState(
+                topic=topics[stream],
+                publishers=publishers[stream],
+                age_s=monitor.age_s(stream),
+                period_s=monitor.period_s(stream),
+                stamp_age_s=age_s(monitor.arrivals(stream)) or 0.0,
+                rate_hz=rates[stream],
+                **counters[stream],
+            )
+            for stream in STREAMS
+        },
+        latency_ms=latency_ms,
+        inference_ms=inference_ms,
+        apart_ms=monitor.apart(),
+        lost_share=lost_share,
+        last_fault=monitor.last_fault,
+        findings=[] if facts is None else diagnose(facts),
+        able=sorted(bundle.model.modes),
+        about={
+            'bundle': str(bundle.path),
+            'model': bundle.manifest.model,
+            'device': str(pipeline.runtime.device),
+            'engine': pipeline.runtime.engine,
+            'lidar_shape': '{}x{}'.format(*bundle.lidar.shape),
+            'max_range': str(bundle.lidar.max_range),
+            **({} if facts is None or facts.camera is None else camera_values(facts.camera)),
+            **scan_values(pipeline.scan() if facts is None else facts.scan),
+        },
+    )
