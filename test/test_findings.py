@@ -331,3 +331,12 @@ def test_a_node_that_was_shut_down_is_to_be_started_again():
     found = only(node(lifecycle='finalized'))
     assert 'Start it again' in found.remedy
     assert 'ros2 lifecycle set' not in found.remedy
+
+
+@pytest.mark.parametrize('name', ['camera', 'lidar'])
+def test_a_frame_id_that_tf2_refuses_is_a_matter_of_the_driver(name):
+    found = only(node(**{name: stream(name, frame_id='/sensor')}))
+    assert found.level == 'WARN'
+    assert "'/sensor'" in found.symptom
+    assert found.remedy == "Let /driver name it 'sensor'."
+    assert diagnose(node(**{name: stream(name, frame_id='sensor')})) == []

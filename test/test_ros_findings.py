@@ -105,6 +105,16 @@ def test_zero_stamps_are_named(probe):
     assert wait_until(unstamped, 'the reason')
 
 
+def test_a_frame_that_tf2_refuses_is_named_by_node_and_doctor(probe):
+    def publish():
+        probe.publish(probe.get_clock().now().nanoseconds, frame_id='/velodyne')
+
+    probe.create_timer(0.05, publish)
+    wait_until(lambda: said(probe, "/range_image have the frame_id '/velodyne'"), 'the reason')
+    text, _ = doctor(DoctorSettings(live=True, seconds=1.0))
+    assert "Let /probe name it 'velodyne'." in text
+
+
 @pytest.mark.parametrize('paused', [False, True], ids=['ended', 'paused'])
 def test_simulated_time_that_stops_is_named_by_node_and_doctor(tmp_path, paused):
     with graph(small_bundle(tmp_path), '-p', 'use_sim_time:=true') as probe:

@@ -187,6 +187,23 @@ def test_what_only_goes_together_can_be_set_at_once_and_the_refusal_says_so(decl
     assert parameters.read().pairing.slop_s == 1.0
 
 
+@pytest.mark.parametrize(
+    ('name', 'value', 'said'),
+    [
+        ('lidar_frame', '/lidar', "slash; give 'lidar'."),
+        ('lidar_frame', '', "give a name, as 'lidar'."),
+        ('target_frame', '/map', "slash; give 'map'."),
+    ],
+)
+def test_a_frame_that_tf2_refuses_is_refused_with_one_that_it_takes(declare, name, value, said):
+    node, parameters = declare(model=NodeSettings)
+    refused = set_one(node, name, value)
+    assert not refused.successful
+    assert refused.reason.startswith(f'{name} = {value!r}: ') and refused.reason.endswith(said)
+    assert set_one(node, 'target_frame', '').successful
+    assert parameters.read() == NodeSettings()
+
+
 def test_a_read_only_parameter_never_changes(declare):
     node, _ = declare(read_only=frozenset({'name'}))
     assert not set_one(node, 'name', 'c').successful

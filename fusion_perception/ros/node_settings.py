@@ -8,7 +8,7 @@ from __future__ import annotations
 import sys
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from fusion_perception.ros.diagnostics import Thresholds
 from fusion_perception.ros.parameter_files import as_yaml
@@ -27,6 +27,24 @@ from fusion_perception.sensing.settings import Settings
 ImageType = Literal['raw', 'compressed']
 LidarType = Literal['range_image', 'points']
 Threads = Annotated[int, Field(ge=1, le=256)]
+
+
+def _without_slash(name: str) -> str:
+    if name.startswith('/'):
+        raise ValueError(
+            f"tf2 refuses names that begin with a slash; give '{name.lstrip('/') or 'lidar'}'"
+        )
+    return name
+
+
+def _given(name: str) -> str:
+    if not name:
+        raise ValueError("output without a frame cannot be placed; give a name, as 'lidar'")
+    return name
+
+
+# Not a pattern: of that a refusal would say no more than the pattern.
+FrameId = Annotated[str, AfterValidator(_without_slash)]
 
 
 class NodeSettings(Settings):
@@ -61,10 +79,10 @@ class NodeSettings(Settings):
     max_age_s: float = Field(
         0.0, ge=0, le=60, description='Drop what is older than this when its turn comes; 0 = never'
     )
-    lidar_frame: str = Field(
+    lidar_frame: Annotated[FrameId, AfterValidator(_given)] = Field(
         'lidar', description='frame_id of the output while no LiDAR message has named one'
     )
-    target_frame: str = Field(
+    target_frame: FrameId = Field(
         '', description="Frame of the output, through tf2; empty: the LiDAR message's own"
     )
     marker_lifetime_s: float = Field(

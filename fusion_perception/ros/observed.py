@@ -172,6 +172,7 @@ def _inputs(pipeline: Pipeline, sources: Mapping[Stream, Source]) -> Sequence[In
             period_s=monitor.period_s(stream),
             arrivals=monitor.arrivals(stream),
             message_bytes=monitor.message_bytes(stream) or size[stream],
+            frame_id=pipeline.frame_ids[stream],
         )
         for stream in sources
     ]

@@ -56,7 +56,7 @@ class Pipeline:
         if settings.lidar_type == 'points':
             self.intake.prepare_for_clouds()
         self._publish, self._complain, self._now_ns = publish, complain, now_ns
-        self._lidar_frame = ''
+        self.frame_ids: dict[Stream, str] = dict.fromkeys(STREAMS, '')  # Of the last messages.
         self._scan: Frame | None = None  # The last one, None when it could not be read.
         self._worker: NewestWorker[Pair[Frame]] | None = None
 
@@ -86,8 +86,7 @@ class Pipeline:
             return  # It left the middleware just before the subscription ended.
         now_ns = self._now_ns()
         self.monitor.heard(stream, stamp_ns(message), now_ns, message_bytes(message))
-        if stream == 'lidar':
-            self._lidar_frame = message.header.frame_id
+        self.frame_ids[stream] = message.header.frame_id
         try:
             pairs = self.intake.take(stream, message, now_ns)
         except Refused as fault:
@@ -135,7 +134,9 @@ class Pipeline:
             self._publish(
                 Result(
                     stamp_ns=pair.stamp_ns,
-                    frame_id=self._lidar_frame if pair.lidar is None else pair.lidar.frame_id,
+                    frame_id=(
+                        self.frame_ids['lidar'] if pair.lidar is None else pair.lidar.frame_id
+                    ),
                     prediction=prediction,
                     ranges=ranges,
                     lidar=self.runtime.bundle.lidar,

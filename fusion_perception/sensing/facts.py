@@ -71,7 +71,8 @@ class InputFacts:
     `sources` are alternatives. `fault` is why the last refused message was refused, `silent_s`
     the time since the last one, `message_bytes` what one message takes (0: unknown), `announced`
     how many messages there were by what came beside them (camera_info; 0: unknown). `period_s` is
-    the usual time between two of the last messages, by the clock of `silent_s`.
+    the usual time between two of the last messages, by the clock of `silent_s`, `frame_id` that of
+    the last one.
     """
 
     stream: Stream
@@ -84,6 +85,7 @@ class InputFacts:
     arrivals: Sequence[Arrival] = ()
     message_bytes: int = 0
     announced: int = 0
+    frame_id: str = ''
 
     @property
     def topics(self) -> str:

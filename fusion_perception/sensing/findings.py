@@ -33,6 +33,7 @@ def diagnose(facts: Facts) -> list[Finding]:
         *_of_clock(facts),
         *(f for stream in facts.inputs for f in _of_input(stream, facts.waits_for_clock)),
         *(finding for stream in facts.inputs for finding in _of_leaps(stream)),
+        *(finding for stream in facts.inputs for finding in _of_frame(stream)),
         *of_camera(facts),
         *of_pairing(facts),
         *_of_times(facts),
@@ -319,3 +320,13 @@ def _of_times(facts: Facts) -> Iterator[Finding]:
 
 def _names(publishers: Sequence[Publisher]) -> str:
     return ', '.join(dict.fromkeys(publisher.node for publisher in publishers))
+
+
+def _of_frame(facts: InputFacts) -> Iterator[Finding]:
+    if facts.frame_id.startswith('/'):
+        yield Finding(
+            'WARN',
+            f"The messages on {facts.topics} have the frame_id '{facts.frame_id}'",
+            'tf2 refuses names that begin with a slash, so nothing in that frame can be placed',
+            f"Let {_names(facts.fitting) or 'the driver'} name it '{facts.frame_id.lstrip('/')}'.",
+        )

@@ -72,6 +72,7 @@ class Watch:
         self._medians_m: deque[float] = deque(maxlen=KEPT)
         self._span_m = (float('inf'), 0.0)
         self._bytes: dict[Stream, int] = {}
+        self._frame_ids: dict[Stream, str] = {}
 
     def take(self, stream: Stream, message: Message, arrived_ns: int) -> None:
         """Take note of a message; one that cannot be used is counted by cause."""
@@ -79,6 +80,7 @@ class Watch:
         arrival = Arrival(stamp, arrived_ns)
         self._arrivals[stream].append(arrival)
         self._bytes[stream] = message_bytes(message)
+        self._frame_ids[stream] = message.header.frame_id
         if self._leaps.take(stream, arrival):
             self._drop(stream, 'clock_jump')
             return
@@ -143,6 +145,7 @@ class Watch:
                 arrivals=list(self._arrivals[stream]),
                 message_bytes=self._bytes.get(stream) or usual_bytes.get(stream, 0),
                 announced=announced.get(stream, 0),
+                frame_id=self._frame_ids.get(stream, ''),
             )
             for stream in STREAMS
             if sources.get(stream)
