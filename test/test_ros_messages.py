@@ -136,6 +136,14 @@ def test_a_cv_bridge_that_cannot_load_opencv_says_so_of_the_images_it_should_rea
     monkeypatch.delitem(sys.modules, 'cv_bridge')
 
 
+def test_of_a_pose_with_a_covariance_the_orientation_is_unknown():
+    covariance = np.diag([1.0, 2.0, 3.0]) + 0.5
+    full = messages.pose_covariance(covariance).reshape(6, 6)
+    assert np.array_equal(full[:3, :3], covariance)
+    assert np.array_equal(full[3:, 3:], np.pi**2 * np.eye(3))
+    assert not full[:3, 3:].any() and not full[3:, :3].any()
+
+
 def test_detections_hold_class_covariance_and_place():
     pytest.importorskip('vision_msgs', reason='needs vision_msgs, of a ROS installation')
     covariance = np.tile(np.diag([1.0, 2.0, 3.0]), (3, 1, 1))
@@ -147,3 +155,4 @@ def test_detections_hold_class_covariance_and_place():
     pose = found[0].results[0].pose
     assert (pose.pose.position.x, pose.pose.position.y) == (25.0, -1.0)
     assert [pose.covariance[i] for i in (0, 7, 14)] == [2.0, 1.0, 3.0]
+    assert [pose.covariance[i] for i in (21, 28, 35)] == pytest.approx([np.pi**2] * 3)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import array
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -35,6 +36,8 @@ CENTER_DIAMETER = 0.6
 TEXT_HEIGHT = 0.7
 # This many standard deviations hold 90 % of a 3D Gaussian: the root of chi-square 6.2514.
 ELLIPSOID_DEVIATIONS = 2.5003
+# Radians squared: a deviation of half a turn.
+UNKNOWN_ANGLE_VARIANCE = math.pi**2
 NANOSECONDS = 1_000_000_000
 
 
@@ -136,14 +139,22 @@ def detections_message(
         hypothesis.hypothesis.score = 1.0
         hypothesis.pose.pose = pose
         if rotated is not None:
-            full = np.zeros((6, 6))
-            full[:3, :3] = rotated[index]
-            hypothesis.pose.covariance = full.reshape(-1)
+            hypothesis.pose.covariance = pose_covariance(rotated[index])
         box = BoundingBox3D(center=pose)
         detections.append(
             Detection3D(header=header, results=[hypothesis], bbox=box, id=classes[index])
         )
     return Detection3DArray(header=header, detections=detections)
+
+
+def pose_covariance(covariance: Floats) -> NDArray[np.float64]:
+    """Return the covariance (36,) of a pose whose position has this one (3, 3), metres squared.
+
+    Nothing is known of the orientation; zero would say that it is known exactly.
+    """
+    full = np.diag([0.0, 0.0, 0.0, *3 * [UNKNOWN_ANGLE_VARIANCE]])
+    full[:3, :3] = covariance
+    return full.reshape(-1)
 
 
 def label_info_message(header: Header, classes: Sequence[str]) -> Any:
