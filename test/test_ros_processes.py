@@ -15,6 +15,7 @@ from ros_graph import PATIENCE_S, Probe, RosProcess, ros, spinning, wait_until
 from small_bundles import small_bundle
 
 from fusion_perception.ros.joining import join
+from fusion_perception.ros.process import run
 from fusion_perception.sensing.decode import stamp_ns
 from fusion_perception.sensing.rep103 import centers_of
 
@@ -112,6 +113,22 @@ def test_what_a_sensor_cannot_start_with_is_said_in_one_sentence(tmp_path, given
         assert process.process.wait(PATIENCE_S) == 2
     assert named in process.output()
     assert 'Traceback' not in process.output()
+
+
+@pytest.mark.parametrize('flag', ['-h', '--help'])
+@pytest.mark.parametrize(
+    ('name', 'topics'),
+    [
+        ('fusion_node', ['image', 'range_image', 'camera_info']),
+        ('sensor_sim', ['camera/image_raw', 'lidar/range_image', 'ground_truth/centers']),
+    ],
+)
+def test_who_asks_for_help_gets_the_topics_and_an_example(capfd, name, topics, flag):
+    assert run(name, [flag]) == 0
+    said, faults = capfd.readouterr()
+    assert all(topic in said for topic in topics)
+    assert f'  {name} --ros-args -p ' in said and 'docs/parameters.md' in said
+    assert faults == ''
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,8 @@ import threading
 from types import FrameType
 from typing import NoReturn
 
+from fusion_perception.ros.usage import USAGE
+
 NODES = {
     'fusion_node': ('fusion_perception.ros.fusion_node', 'FusionNode'),
     'sensor_sim': ('fusion_perception.ros.sensor_sim', 'SensorSim'),
@@ -53,7 +55,7 @@ class Startable:
 
 
 def run(name: str, args: list[str] | None = None) -> int:
-    """Run one of NODES until SIGINT or SIGTERM, and return exit code 0.
+    """Run one of NODES until SIGINT or SIGTERM, and return exit code 0; say its usage for --help.
 
     What ROS cannot begin with, and a node that cannot be created (ValueError, OSError), end with a
     sentence in the log and exit code 2.
@@ -61,6 +63,10 @@ def run(name: str, args: list[str] | None = None) -> int:
     rclpy's own handlers would invalidate the context before the node could say goodbye.
     A fault in a callback ends the process with its traceback.
     """
+    given = sys.argv[1:] if args is None else args
+    if not {'-h', '--help'}.isdisjoint(given):
+        sys.stdout.write(USAGE[name])
+        return 0
     _on_signals(_leave)
     # Threads that wait for the next tensor would spin, on cores that the other nodes need. OpenMP
     # reads this when torch loads.
@@ -76,7 +82,7 @@ def run(name: str, args: list[str] | None = None) -> int:
     ended = threading.Event()
     _on_signals(lambda number, frame: ended.set())
     try:
-        join(sys.argv[1:] if args is None else args)
+        join(given)
         node = node_class()
         node.owns_process = True
     except (ValueError, OSError) as fault:
