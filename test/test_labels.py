@@ -1,15 +1,18 @@
 """Labels that do not fit the scans are refused, and what would make them fit is named."""
 
 import ast
+import logging
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
+from fusion_perception.learning.data.folder_writing import FolderWriter
 from fusion_perception.learning.data.labels import read_positions, write_positions
 from fusion_perception.learning.dataset import read_folder
 from fusion_perception.learning.simulate import SimulateSettings, simulate
+from fusion_perception.sensing.lidars import UniformGrid
 from fusion_perception.sensing.rig import Rig
 
 
@@ -82,3 +85,119 @@ def test_labels_are_held_against_a_lidar_of_one_row(tmp_path: Path) -> None:
     rewrite(folder, lambda positions: positions * np.array((-1, 1, 1)))
     with pytest.raises(ValueError, match=r'would with \(-x, y, z\) for'):
         read_folder(folder)
+
+
+def write_boxes(folder: Path, edges: tuple[float, float, float], object_size_m: float) -> None:
+    """Write 40 scenes of one box each, of these edges (metres, along x, y, z of the LiDAR)."""
+    rig, lidar = Rig(classes=('box',), object_size_m=object_size_m), UniformGrid().lidar()
+    writer, generator = FolderWriter(folder, rig, lidar), np.random.default_rng(0)
+    beams, half = lidar.directions.double().numpy(), np.array(edges) / 2
+    centers = generator.uniform((-3, 22, -3), (3, 28, 3), (40, 3))
+    for index, center in enumerate(centers):
+        with np.errstate(divide='ignore'):
+            first, second = (center - half) / beams, (center + half) / beams
+        begins = np.minimum(first, second).max(-1)
+        hit = begins < np.maximum(first, second).min(-1)
+        image = np.full((64, 64, 4), 255, np.uint8)
+        writer.write(index, image, np.where(hit, begins, 50).astype(np.float32))
+    writer.finish(centers[:, None])
+
+
+BOXES = {
+    'cube': (5.0, 5.0, 5.0),
+    'car': (1.8, 4.5, 1.5),
+    'van': (2.0, 6.0, 2.5),
+    'truck': (2.5, 8.0, 3.0),
+}
+
+
+@pytest.mark.parametrize('edges', BOXES.values(), ids=BOXES)
+def test_labels_of_large_objects_fit_once_their_size_is_told(
+    tmp_path: Path, edges: tuple[float, float, float], caplog: pytest.LogCaptureFixture
+) -> None:
+    write_boxes(tmp_path / 'boxes', edges, max(edges))
+    assert len(read_folder(tmp_path / 'boxes')) == 40
+    assert not caplog.records
+
+
+@pytest.mark.parametrize('name', ['cube', 'van', 'truck'])
+def test_labels_of_objects_larger_than_told_are_doubted_but_not_refused(
+    tmp_path: Path, name: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    write_boxes(tmp_path / 'boxes', BOXES[name], 3.0)
+    assert len(read_folder(tmp_path / 'boxes')) == 40
+    assert 'object_size_m' not in (tmp_path / 'boxes/sensor.yaml').read_text()
+    assert 'larger than 3 m, say so: object_size_m in sensor.yaml' in caplog.text
+
+
+@pytest.mark.parametrize('edges', BOXES.values(), ids=BOXES)
+def test_wrong_labels_of_large_objects_are_refused_all_the_same(
+    tmp_path: Path, edges: tuple[float, float, float]
+) -> None:
+    write_boxes(tmp_path / 'boxes', edges, 3.0)
+    rewrite(tmp_path / 'boxes', lambda positions: positions[::-1] * np.array((2, 1, 2)))
+    with pytest.raises(ValueError, match='object_size_m in sensor.yaml'):
+        read_folder(tmp_path / 'boxes')
+
+
+def rotate_from(first: int):
+    return lambda rows: np.concatenate((rows[:first], np.roll(rows[first:], 1, axis=0)))
+
+
+@pytest.mark.parametrize(('first', 'words'), [(50, 'scenes 50 to 74'), (80, 'scenes 75 to 99')])
+def test_the_first_scenes_from_which_labels_are_off_are_named(
+    tmp_path: Path, first: int, words: str
+) -> None:
+    simulate(SimulateSettings(out=tmp_path / 'scenes', count=100))
+    assert len(read_folder(tmp_path / 'scenes')) == 100
+    rewrite(tmp_path / 'scenes', rotate_from(first))
+    with pytest.raises(ValueError, match=words) as raised:
+        read_folder(tmp_path / 'scenes')
+    assert f'--index {first}' in str(raised.value)
+
+
+@pytest.mark.parametrize('cell', ['1_0', '\u0661\u0662', '1e39', '-inf'])
+def test_what_only_python_reads_as_a_number_is_none(folder: Path, cell: str) -> None:
+    lines = (folder / 'positions.csv').read_text().splitlines()
+    lines[3] = ','.join((cell, *lines[3].split(',')[1:]))
+    (folder / 'positions.csv').write_text('\n'.join(lines), encoding='utf-8')
+    with pytest.raises(ValueError, match=f"line 4: '{cell}' is no finite number"):
+        read_folder(folder)
+
+
+def place(folder: Path, row: int, y: float) -> None:
+    """Give the second object of a scene another y, which points from the LiDAR's place to it."""
+
+    def change(positions):
+        positions[row, 1] = (0, 25 - y, 0)
+        return positions
+
+    rewrite(folder, change)
+
+
+def test_a_centre_absurdly_far_off_is_named_by_its_line(folder: Path) -> None:
+    place(folder, 5, 501.0)
+    lines = (folder / 'positions.csv').read_text().splitlines()
+    (folder / 'positions.csv').write_text('\n'.join((*lines[:2], '', *lines[2:])))
+    with pytest.raises(ValueError, match='line 8: sphere lies 501 m from .* 10 times max_range'):
+        read_folder(folder)
+
+
+def test_a_centre_beyond_the_range_is_read_and_said(
+    folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    place(folder, 5, 60.0)
+    assert len(read_folder(folder)) == 8
+    assert '1 centres lie beyond max_range = 50 m' in caplog.text
+    assert 'the first in line 7' in caplog.text
+
+
+def test_scans_of_nothing_but_nan_are_counted(
+    folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.WARNING)
+    for index in (2, 6):
+        np.save(folder / f'lidar/{index:04}.npy', np.full((64, 64), np.nan, np.float32))
+    assert len(read_folder(folder)) == 8
+    assert '2 of 8 range images are NaN everywhere' in caplog.text
+    assert 'lidar/0002.npy' in caplog.text

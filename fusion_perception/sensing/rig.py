@@ -49,6 +49,10 @@ class Rig(Settings):
     )
     projection: Projection = Field('spherical', description='How angles become directions')
     max_range: MaxRange = ORIGINAL_MAX_RANGE
+    # It serves to check labels, and is no part of what a model was trained for.
+    object_size_m: float = Field(
+        3.0, gt=0, exclude=True, description='Longest edge of the objects, metres'
+    )
 
     @field_validator('T_label_lidar')
     @classmethod
@@ -90,7 +94,10 @@ class Rig(Settings):
 
     def write_yaml(self, path: Path) -> None:
         """Write this rig as `sensor.yaml`."""
-        path.write_text(yaml.safe_dump(self.model_dump(mode='json'), sort_keys=False))
+        values = self.model_dump(mode='json')
+        if self.object_size_m != Rig.model_fields['object_size_m'].default:
+            values['object_size_m'] = self.object_size_m
+        path.write_text(yaml.safe_dump(values, sort_keys=False))
 
 
 def _as_pose(matrix: NDArray[np.float64]) -> Pose:

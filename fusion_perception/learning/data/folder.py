@@ -22,7 +22,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from fusion_perception.learning.data.in_threads import in_threads
-from fusion_perception.learning.data.labels import check_labels, read_positions
+from fusion_perception.learning.data.label_fit import check_labels
+from fusion_perception.learning.data.labels import check_distances, read_positions
 from fusion_perception.learning.data.numbered import Numbered
 from fusion_perception.learning.data.plain_files import (
     LARGEST_PIXELS,
@@ -101,7 +102,9 @@ class DataFolder:
             raise ValueError(f'{path}/positions.csv has a header and no scenes. Add them.')
         rig = read_rig(path, classes)
         lidar = lidar_from_tables(path, rig)
-        return cls(path, rig, lidar, positions, images, ranges)
+        folder = cls(path, rig, lidar, positions, images, ranges)
+        check_distances(path / LABELS, classes, folder.all_centers(), rig.max_range)
+        return folder
 
     def scene(self, index: int) -> Scene:
         """Read one scene; raise ValueError for an index that does not exist."""
@@ -126,9 +129,16 @@ class DataFolder:
 
     def centers(self, index: int) -> NDArray[np.float64]:
         """Return the centres (K, 3) of one scene in metres, in the LiDAR frame."""
+        return self._in_lidar_frame(self.positions[index])
+
+    def all_centers(self) -> NDArray[np.float64]:
+        """Return the centres (N, K, 3) of all scenes in metres, in the LiDAR frame."""
+        return self._in_lidar_frame(self.positions)
+
+    def _in_lidar_frame(self, positions: NDArray[np.float64]) -> NDArray[np.float64]:
         T_lidar_label: NDArray[np.float64] = self.rig.T_lidar_label().double().numpy()
         rotation, translation = T_lidar_label[:3, :3], T_lidar_label[:3, 3]
-        centers: NDArray[np.float64] = self.positions[index] @ rotation.T + translation
+        centers: NDArray[np.float64] = positions @ rotation.T + translation
         return centers
 
     def shapes(self) -> tuple[tuple[int, int, int, int], tuple[int, int, int]]:
@@ -192,12 +202,22 @@ class DataFolder:
                 f'{share:.0%} of the rays in {self.path}/lidar read {largest:g}, as rays without '
                 f'return do, but max_range is {self.rig.max_range:g}. Set it in {described}.'
             )
+        # Of a scan that is NaN everywhere the first ray is.
+        suspects = np.flatnonzero(np.isnan(ranges[:, 0, 0]))
+        empty = [index for index in suspects.tolist() if np.isnan(ranges[index]).all()]
+        if empty:
+            log.warning(
+                '%s of %s range images are NaN everywhere, the first %s. Leave these scenes out, '
+                'or write them anew.',
+                *(f'{len(empty):,}', f'{len(self):,}', self.ranges[empty[0]]),
+            )
         check_labels(
             self.path / LABELS,
             torch.from_numpy(self.positions),
             torch.from_numpy(ranges),
             self.lidar,
             self.rig.T_lidar_label(),
+            self.rig.object_size_m,
         )
 
     def _fitting(self, ranges: NDArray[np.float32], path: Path) -> NDArray[np.float32]:
