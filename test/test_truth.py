@@ -25,9 +25,23 @@ def test_a_truth_as_good_as_infinite_is_left_out_and_said(tmp_path, value):
         for index in range(3):
             writer.centers(TRUTH, at(index), np.full((1, 3), value if index == 1 else 20.0))
     with Recording(tmp_path / 'bag') as recording:
-        truth = read_truth(recording, TRUTH, ('ball',), notes.append)
+        truth = read_truth(recording, TRUTH, ('ball',), 50.0, notes.append)
     assert truth.stamps_ns.tolist() == [at(0), at(2)]
     assert notes == [
         f'{TRUTH}: 1 messages were left out; the first holds a pose that is not finite, or as '
         'good as infinite.'
     ]
+
+
+def test_a_truth_farther_off_than_any_object_is_left_out_and_said(tmp_path):
+    notes = []
+    with BagWriter(tmp_path / 'bag') as writer:
+        for index, away in enumerate((20.0, 501.0, 60.0)):
+            writer.centers(TRUTH, at(index), np.array([[0.0, away, 0.0]]))
+    with Recording(tmp_path / 'bag') as recording:
+        truth = read_truth(recording, TRUTH, ('ball',), 50.0, notes.append)
+    assert truth.stamps_ns.tolist() == [at(0), at(2)]
+    left_out, beyond = notes
+    assert 'the first holds a centre 501 m from the LiDAR, more than 10 times' in left_out
+    assert '1 messages have a centre beyond max_range = 50 m' in beyond
+    assert f'the first at {at(2) / 1e9:.3f} s' in beyond

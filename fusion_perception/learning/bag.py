@@ -61,7 +61,8 @@ def run_bag(
         topics = choose_topics(recording, settings, needs_truth=False)
         truth = no_truth(len(bundle.rig.classes))
         if topics.truth is not None:
-            truth = read_truth(recording, topics.truth, bundle.rig.classes, notes.append)
+            classes, max_range = bundle.rig.classes, bundle.lidar.max_range
+            truth = read_truth(recording, topics.truth, classes, max_range, notes.append)
         needs = Needs(bundle.path.name, bundle.lidar, bundle.model.modes)
         pairs = BagPairs(
             recording, topics, needs, settings, bundle.rig.camera, 'the bundle', progress

@@ -40,6 +40,12 @@ class FromBagSettings(BagSettings, SensorSettings):
     classes: tuple[str, ...] = Field(
         (), description="Names of the objects in the truth's order, where --tables has others"
     )
+    object_size_m: float | None = Field(
+        None,
+        gt=0,
+        description='Longest edge of the objects, metres, by which labels are checked; left out, '
+        'what --tables says of it, else 3',
+    )
 
 
 def from_bag(settings: FromBagSettings) -> str:
@@ -51,9 +57,11 @@ def from_bag(settings: FromBagSettings) -> str:
     check_is_new(settings.out)
     check_is_outside(settings.out, [settings.bag])
     rig, lidar = sensor_of(settings)
+    size = settings.object_size_m or rig.object_size_m
     if settings.classes:
         values = {**rig.model_dump(), 'classes': settings.classes}
         rig = Rig.read(values, '--classes')
+    rig = rig.model_copy(update={'object_size_m': size})
     notes: list[str] = []
     with Recording(settings.bag) as recording:
         topics = choose_topics(recording, settings)
@@ -65,7 +73,7 @@ def from_bag(settings: FromBagSettings) -> str:
             }
             lacking = ' and no '.join(what for what, name in missing.items() if name is None)
             raise ValueError(f'{settings.bag} holds no {lacking}: no scene can be made of it.')
-        truth = read_truth(recording, topics.truth, rig.classes, notes.append)
+        truth = read_truth(recording, topics.truth, rig.classes, lidar.max_range, notes.append)
         whose = str(settings.tables or 'the original LiDAR')
         needs = Needs(whose, lidar, ONLY_FUSION, 'Give the tables of this LiDAR: --tables.')
         with tqdm(desc='from-bag', unit=' messages', disable=None) as bar:

@@ -9,6 +9,7 @@ from typing import Protocol, cast
 import numpy as np
 from numpy.typing import NDArray
 
+from fusion_perception.learning.data.labels import FARTHEST, are_possible
 from fusion_perception.sensing.decode import StampedMessage, stamp_ns
 from fusion_perception.sensing.recording import Recording
 from fusion_perception.sensing.rep103 import PoseArrayMessage, PoseMessage, centers_of, from_rep103
@@ -51,15 +52,19 @@ def no_truth(objects: int) -> Truth:
     return Truth(np.empty(0, np.int64), np.empty((0, objects, 3)))
 
 
-def read_truth(recording: Recording, topic: str, classes: Sequence[str], note: Note) -> Truth:
+def read_truth(
+    recording: Recording, topic: str, classes: Sequence[str], max_range: float, note: Note
+) -> Truth:
     """Read a topic of true centres; what of it cannot be used goes to `note`.
+
+    `max_range` is how far the LiDAR sees, metres: what lies many times as far off is left out.
 
     Some 100 bytes per message stay in memory. Of several messages with one stamp the first counts.
     """
     stamps, values = array('q'), array('d')
     frames: dict[str, None] = {}
-    unstamped = unfit = 0
-    example = ''
+    unstamped = unfit = beyond = 0
+    example, first_beyond = '', 0
     for recorded in recording.messages([topic]):
         message = recording.read(recorded)
         if message is None:
@@ -69,10 +74,12 @@ def read_truth(recording: Recording, topic: str, classes: Sequence[str], note: N
             unstamped += 1
             continue
         try:
-            centers = _centers(message, classes)
+            centers = _centers(message, classes, max_range)
         except ValueError as fault:
             unfit, example = unfit + 1, example or str(fault)
             continue
+        if (np.linalg.norm(centers, axis=-1) > max_range).any():
+            beyond, first_beyond = beyond + 1, first_beyond or stamp
         stamps.append(stamp)
         values.extend(centers.reshape(-1).tolist())
         frames[cast('StampedMessage', message).header.frame_id] = None
@@ -80,6 +87,12 @@ def read_truth(recording: Recording, topic: str, classes: Sequence[str], note: N
         note(f'{topic}: {unstamped:,} messages have a zero or negative stamp and were left out.')
     if unfit:
         note(f'{topic}: {unfit:,} messages were left out; the first {example}.')
+    if beyond:
+        note(
+            f'{topic}: {beyond:,} messages have a centre beyond max_range = {max_range:g} m, where '
+            f'no ray returns from, the first at {first_beyond / 1e9:.3f} s. Check their unit and '
+            'frame.'
+        )
     return _sorted(stamps, values, len(classes), tuple(frames), topic, note)
 
 
@@ -127,7 +140,7 @@ class _Detection(Protocol):
     id: str
 
 
-def _centers(message: object, classes: Sequence[str]) -> NDArray[np.float64]:
+def _centers(message: object, classes: Sequence[str], max_range: float) -> NDArray[np.float64]:
     """Return the centres (K, 3) of a PoseArray or Detection3DArray in the order of the classes."""
     if hasattr(message, 'detections'):
         centers, names = _detected(message.detections)
@@ -146,6 +159,12 @@ def _centers(message: object, classes: Sequence[str]) -> NDArray[np.float64]:
     # Some fill in the largest float64 where they know nothing; errors are float32.
     if not (np.abs(centers) < np.finfo(np.float32).max).all():
         raise ValueError('holds a pose that is not finite, or as good as infinite')
+    if not are_possible(centers, max_range).all():
+        away = float(np.linalg.norm(centers, axis=-1).max())
+        raise ValueError(
+            f'holds a centre {away:.4g} m from the LiDAR, more than {FARTHEST} times max_range = '
+            f'{max_range:g} m; record it in metres, in the frame of the LiDAR'
+        )
     return centers
 
 
