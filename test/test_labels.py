@@ -136,7 +136,7 @@ def test_wrong_labels_of_large_objects_are_refused_all_the_same(
 ) -> None:
     write_boxes(tmp_path / 'boxes', edges, 3.0)
     rewrite(tmp_path / 'boxes', lambda positions: positions[::-1] * np.array((2, 1, 2)))
-    with pytest.raises(ValueError, match='object_size_m in sensor.yaml'):
+    with pytest.raises(ValueError, match=r'object_size_m in sensor\.yaml'):
         read_folder(tmp_path / 'boxes')
 
 
@@ -179,7 +179,7 @@ def test_a_centre_absurdly_far_off_is_named_by_its_line(folder: Path) -> None:
     place(folder, 5, 501.0)
     lines = (folder / 'positions.csv').read_text().splitlines()
     (folder / 'positions.csv').write_text('\n'.join((*lines[:2], '', *lines[2:])))
-    with pytest.raises(ValueError, match='line 8: sphere lies 501 m from .* 10 times max_range'):
+    with pytest.raises(ValueError, match=r'line 8: sphere lies 501 m from .* 10 times max_range'):
         read_folder(folder)
 
 

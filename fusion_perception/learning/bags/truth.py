@@ -89,9 +89,9 @@ def read_truth(
         note(f'{topic}: {unfit:,} messages were left out; the first {example}.')
     if beyond:
         note(
-            f'{topic}: {beyond:,} messages have a centre beyond max_range = {max_range:g} m, where '
-            f'no ray returns from, the first at {first_beyond / 1e9:.3f} s. Check their unit and '
-            'frame.'
+            f'{topic}: {beyond:,} messages have a centre beyond max_range = {max_range:g} m, '
+            f'where no ray returns from, the first at {first_beyond / 1e9:.3f} s. Check their '
+            'unit and frame.'
         )
     return _sorted(stamps, values, len(classes), tuple(frames), topic, note)
 
