@@ -1,3 +1,6 @@
+import shutil
+from pathlib import Path
+
 import pytest
 import torch
 from training_runs import TINY, assert_same_run, rows_of
@@ -10,6 +13,7 @@ from fusion_perception.learning.training import TrainSettings, take_weights, tra
 from fusion_perception.models import build
 from fusion_perception.models.bundle import load_bundle
 from fusion_perception.models.rgb import Rgb
+from fusion_perception.sensing.rig import Rig
 from fusion_perception.sensing.settings import load_yaml_mapping
 
 pytestmark = pytest.mark.usefixtures('one_thread')
@@ -195,6 +199,64 @@ def test_an_unknown_model_and_an_unknown_key_are_answered_with_the_meant_one(set
         train(settings('run', model='late_fuson'))
     with pytest.raises(ValueError, match="Did you mean 'hidden'"):
         train(settings('run', architecture={'hiden': [3]}))
+
+
+def test_settings_of_another_model_are_named_with_the_file_and_what_is_known_once(
+    settings, tmp_path
+):
+    given = {'config': tmp_path / 'mine.yaml', 'architecture': {'reach': 1.0, 'hiden': [3]}}
+    with pytest.raises(ValueError, match=r'mine\.yaml: architecture of rgb has') as raised:
+        train(settings('run', **given))
+    said = str(raised.value).partition(': ')[2]
+    assert said == (
+        "architecture of rgb has no 'reach'; it belongs to dense_fusion. It has no 'hiden'. "
+        "Did you mean 'hidden'? Known: channels, hidden, objects, origin, size."
+    )
+
+
+def test_a_bundle_to_start_from_that_is_nowhere_is_named_with_who_named_it(
+    settings, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    where = f'no bundle at runs/none \\(looked in {tmp_path}\\)'
+    with pytest.raises(FileNotFoundError, match=f'--start-from: {where}'):
+        train(settings('run', start_from='runs/none'))
+    (tmp_path / 'mine.yaml').write_text('start_from: runs/none\n')
+    with pytest.raises(FileNotFoundError, match=f'start_from in mine.yaml: {where}'):
+        train(settings('run', config='mine.yaml', start_from='runs/none'))
+
+
+@pytest.mark.parametrize('y', [0.0, -8.0])
+def test_objects_that_are_not_ahead_are_refused(settings, y):
+    architecture = {'scene_center': [0.0, y, 0.0]}
+    with pytest.raises(ValueError, match=r'scene_center = .*y is forward .* more than 0'):
+        train(settings('run', model='dense_fusion', architecture=architecture))
+
+
+def test_a_camera_that_looks_away_from_the_objects_is_refused(settings, forty_scenes, tmp_path):
+    away = Path(shutil.copytree(forty_scenes, tmp_path / 'away'))
+    rig = Rig.read_yaml(away / 'sensor.yaml')
+    back = ((-1.0, 0.0, 0.0, 0.0), (0.0, 0.0, -1.0, 0.0), (0.0, -1.0, 0.0, 2.0), (0, 0, 0, 1.0))
+    camera = rig.camera.model_copy(update={'T_camera_lidar': back})
+    rig.model_copy(update={'camera': camera}).write_yaml(away / 'sensor.yaml')
+    with pytest.raises(ValueError, match=r'scene_center = .* 23 m behind the camera, by its T_'):
+        train(settings('run', model='dense_fusion', data=away, architecture={}))
+
+
+@pytest.mark.parametrize(('size', 'batches'), [(9, 4), (35, 2), (50, 1)])
+def test_the_training_loss_is_the_mean_over_scenes_whatever_the_last_batch(
+    settings, size, batches
+):
+    recipe = settings('run', epochs=1, batch_size=size, drop_last=False, learning_rate=1e-30)
+    train(recipe)
+    [row] = rows_of(recipe.out)
+    model, data = load_bundle(recipe.out).model, TrainingData(recipe)
+    assert data.steps == batches
+    with torch.no_grad():
+        pairs = [(model(data.observe(raw)), raw.centers) for raw in data.training('rgb', 0)]
+        apart = torch.cat([(estimate.centers - truth).square() for estimate, truth in pairs])
+    assert len(apart) == 36
+    assert row['train_loss'] == pytest.approx(float(apart.mean()), rel=1e-5)
 
 
 def test_a_seed_that_no_generator_takes_is_refused(settings, tmp_path):

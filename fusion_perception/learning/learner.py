@@ -55,6 +55,7 @@ class Learner:
         self._net, self._stepper = fabric.setup(
             _Forward(stage.model, recipe, observe), self.optimiser
         )
+        self._full_batch = recipe.batch_size // fabric.world_size
         self._update: Callable[[], object] = self._stepper.step
         if recipe.compile:
             # Another stage's code is of no use any more, and counts as a variant of this one's.
@@ -82,8 +83,9 @@ class Learner:
     ) -> Tensor:
         """Take one step per batch, from step number `first` of `steps`; return the losses' sum.
 
-        The sum stays on the device: reading it would wait for every step. `advance` is called
-        with it after each step.
+        A batch smaller than the recipe's counts by the part of it that it is. The sum stays on
+        the device: reading it would wait for every step. `advance` is called with it after each
+        step.
         """
         recipe = self._recipe
         self.model.train()
@@ -114,7 +116,9 @@ class Learner:
         self._update()
         if self.mean is not None:
             follow(self.mean, self.model, self._decay)
-        self._loss_sum += loss.detach()
+        part = len(raw.centers) / self._full_batch
+        # A product with 1 would be one more launch in every step.
+        self._loss_sum += loss.detach() if part == 1 else part * loss.detach()
 
     @torch.inference_mode()
     def validate(self, batches: Iterable[RawBatch]) -> tuple[float, Estimate, Tensor]:

@@ -22,7 +22,10 @@ from fusion_perception.learning.recipe import Recipe
 from fusion_perception.learning.run import RunFolder, best_of
 from fusion_perception.models import MODELS, FusionModel, Stage, build
 from fusion_perception.models.bundle import load_bundle
+from fusion_perception.models.dense_fusion import DenseFusionConfig
 from fusion_perception.runtime import choose_device
+from fusion_perception.sensing.rig import Rig
+from fusion_perception.sensing.settings import load_yaml_mapping
 from fusion_perception.stopping import undisturbed
 
 if TYPE_CHECKING:
@@ -49,7 +52,7 @@ def train(settings: TrainSettings) -> str:
     fabric = start_fabric(settings)
     run = RunFolder(settings.out, settings.resume, writes=fabric.is_global_zero)
     torch.manual_seed(settings.seed)
-    model = build(settings.model, settings.architecture)
+    model = build(settings.model, settings.architecture, str(settings.config or 'Recipe'))
     if settings.start_from is not None and not settings.resume:
         take_weights(model, settings)
     refuse_to_hide_a_needed_sensor(settings, model)
@@ -63,6 +66,7 @@ def train(settings: TrainSettings) -> str:
             f'the model predicts {model.config.objects}. Write `architecture: {{objects: '
             f'{len(data.rig.classes)}}}` into a YAML file and give it as --config.'
         )
+    refuse_a_scene_behind_the_camera(model, data.rig)
     model.to(fabric.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     stages = tuple(
         Stage(settings.model, model, stage.parameters) if stage.model is model else stage
@@ -132,7 +136,9 @@ def train_stage(
             loss_sum = learner.learn(
                 data.training(stage.name, epoch), epoch * data.steps, steps, advance
             )
-        train_loss = float(cast('Tensor', fabric.all_reduce(loss_sum))) / data.steps
+        # The mean over scenes, as that of the validation.
+        batches = data.taken / settings.batch_size
+        train_loss = float(cast('Tensor', fabric.all_reduce(loss_sum))) / batches
         valid_loss, estimate, truth = learner.validate(data.validation())
         refuse_divergence(settings, stage.name, epoch, train_loss, valid_loss)
         scores = score(estimate.centers, truth, data.rig.classes)
@@ -204,7 +210,16 @@ def take_weights(model: FusionModel, recipe: TrainSettings) -> None:
     Raises FileNotFoundError when there is none and ValueError when its weights do not fit.
     """
     assert recipe.start_from is not None
-    bundle = load_bundle(recipe.start_from)
+    try:
+        bundle = load_bundle(recipe.start_from)
+    except FileNotFoundError:
+        told = {} if recipe.config is None else load_yaml_mapping(recipe.config)
+        in_file = told.get('start_from') == recipe.start_from
+        raise FileNotFoundError(
+            f'{f"start_from in {recipe.config}" if in_file else "--start-from"}: no bundle at '
+            f'{recipe.start_from} (looked in {Path.cwd()}). Give the path of a bundle, or the '
+            'name of one that ships.'
+        ) from None
     given = dict(bundle.model.named_parameters())
     wanted = dict(model.named_parameters())
     shapes = {name: value.shape for name, value in wanted.items()}
@@ -235,6 +250,21 @@ def refuse_to_hide_a_needed_sensor(recipe: Recipe, model: FusionModel) -> None:
                 f'drop_{hidden} = {chance}, but {type(model).__name__} predicts only in mode '
                 f'{", ".join(sorted(model.modes))}. Leave drop_{hidden} out, or use dense_fusion.'
             )
+
+
+def refuse_a_scene_behind_the_camera(model: FusionModel, rig: Rig) -> None:
+    """Raise ValueError when a model's camera would look for objects where it does not look."""
+    if not isinstance(model.config, DenseFusionConfig):
+        return
+    center = model.config.scene_center
+    T_camera_lidar = torch.tensor(rig.camera.T_camera_lidar)
+    depth = float(T_camera_lidar[2] @ torch.tensor((*center, 1.0)))
+    if depth <= 0:
+        raise ValueError(
+            f'scene_center = {list(center)} lies {-depth:.3g} m behind the camera, by its '
+            f'T_camera_lidar = {[list(row) for row in rig.camera.T_camera_lidar]}. Set '
+            'scene_center to where the objects are, or correct T_camera_lidar in sensor.yaml.'
+        )
 
 
 def refuse_divergence(

@@ -11,7 +11,7 @@ from fusion_perception.models.early_fusion import EarlyFusion, EarlyFusionConfig
 from fusion_perception.models.late_fusion import LateFusion, LateFusionConfig
 from fusion_perception.models.lidar import LidarConfig, LidarOnly
 from fusion_perception.models.rgb import Rgb, RgbConfig
-from fusion_perception.sensing.settings import closest
+from fusion_perception.sensing.settings import closest, nearest
 
 __all__ = ['MODELS', 'Estimate', 'FusionModel', 'ModelConfig', 'Stage', 'build']
 
@@ -32,12 +32,34 @@ MODELS: dict[str, Entry] = {
 }
 
 
-def build(name: str, config: Mapping[str, object] | None = None) -> FusionModel:
+def build(name: str, config: Mapping[str, object] | None = None, source: str = '') -> FusionModel:
     """Build a model by name; without a config the first four are exactly the notebook's.
 
+    `source` is the file that has the config as its `architecture`.
     Raises ValueError for an unknown name or a config key the model does not have.
     """
     entry = MODELS.get(name)
     if entry is None:
         raise ValueError(f"There is no model '{name}'. {closest(name, list(MODELS))}")
-    return entry.model(entry.config.read(config or {}))
+    config = config or {}
+    if source:
+        source = f'{source}: architecture of {name}'
+        if unknown := _unknown(config, entry.config):
+            known = ', '.join(sorted(entry.config.model_fields))
+            raise ValueError(f'{source} has no {" It has no ".join(unknown)} Known: {known}.')
+    return entry.model(entry.config.read(config, source or None))
+
+
+def _unknown(config: Mapping[str, object], kind: type[ModelConfig]) -> list[str]:
+    """Return each key that a model does not have, with the one meant or the models that do."""
+    found = []
+    for key in config:
+        if key in kind.model_fields:
+            continue
+        owners = [name for name, entry in MODELS.items() if key in entry.config.model_fields]
+        near = nearest(key, list(kind.model_fields), 0.5)
+        if owners:
+            found.append(f"'{key}'; it belongs to {', '.join(owners)}.")
+        else:
+            found.append(f"'{key}'." + (f" Did you mean '{near}'?" if near else ''))
+    return found

@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from typing import Annotated, NamedTuple
 
 import torch
-from pydantic import Field
+from pydantic import Field, field_validator
 from torch import Tensor
 from torch.nn.functional import avg_pool2d, grid_sample, interpolate, pad
 
@@ -64,6 +64,16 @@ class DenseFusionConfig(ModelConfig):
         (1.0, 1.0, 1.0),
         description='Factor on the covariance: both sensors, camera alone, LiDAR alone',
     )
+
+    @field_validator('scene_center')
+    @classmethod
+    def _is_ahead(cls, center: tuple[float, float, float]) -> tuple[float, float, float]:
+        # The camera's votes begin at this depth.
+        if center[1] <= 0:
+            raise ValueError(
+                'y is forward and says how far ahead the objects typically are; give more than 0'
+            )
+        return center
 
 
 class BySensor(NamedTuple):
