@@ -8,13 +8,16 @@ from pathlib import Path
 import pytest
 from recordings import record
 from small_bundles import small_bundle
+from training_runs import tiny_recipe
 
 from fusion_perception import cli
 from fusion_perception.learning.bag import outcome_of
 from fusion_perception.learning.bags.settings import BagSettings
 from fusion_perception.learning.bags.timeline import MOST_BINS, Timeline
 from fusion_perception.learning.evaluation import EvaluateSettings, evaluate
+from fusion_perception.learning.from_bag import FromBagSettings, from_bag
 from fusion_perception.learning.to_bag import IMAGE, TRUTH
+from fusion_perception.learning.training import train
 from fusion_perception.models.bundle import load_bundle
 from fusion_perception.runtime import Runtime
 from fusion_perception.sensing.ledger import CAUSES, Ledger
@@ -248,3 +251,19 @@ def test_a_loss_is_counted_in_the_bin_in_which_it_was_noticed_and_in_no_other():
         'lidar.dropped.stale': [1, 0],
         'lidar.received': [1, 1],
     }
+
+
+@pytest.mark.slow
+def test_a_recording_that_the_bundle_learned_from_is_told_from_others_wherever_it_lies(
+    tmp_path, report
+):
+    drive = record(tmp_path / 'drive', 12)
+    from_bag(FromBagSettings(bag=drive, out=tmp_path / 'scenes'))
+    train(tiny_recipe(tmp_path / 'scenes', tmp_path / 'run', epochs=1))
+    moved, other = drive.rename(tmp_path / 'moved'), record(tmp_path / 'other', 9)
+    said, (text, _) = report(moved, other, bundle=str(tmp_path / 'run'))
+    [warning] = said['warnings']
+    assert f'learned from {moved} itself' in warning and warning in text
+    assert 'learned from' in (tmp_path / 'report' / 'report.html').read_text()
+    assert 'warnings' not in report(other, bundle=str(tmp_path / 'run'))[0]
+    assert 'warnings' not in report(moved)[0]

@@ -123,7 +123,21 @@ def test_scenes_that_the_bundle_learned_from_are_told_from_others(scenes, tmp_pa
     assert 'learned from' in said() and '--last 1' in said()
     assert 'learned from' in (tmp_path / 'report' / 'report.html').read_text()
     assert 'learned from' not in said(last=1)
+    assert said(last=1).count('the best epoch of') == 1 and 'covariances' not in said(last=1)
+    assert 'the best epoch of' in (tmp_path / 'report' / 'report.html').read_text()
     assert 'learned from' not in said(bundle='shapes')
+
+
+@pytest.mark.slow
+def test_calibration_on_the_scenes_that_it_was_fitted_on_is_said_to_prove_nothing(
+    scenes, tmp_path
+):
+    small = {'lidar_widths': [8, 8], 'camera_widths': [8, 8]}
+    train(tiny_recipe(scenes, tmp_path / 'run', model='dense_fusion', architecture=small))
+    given = {'bundle': str(tmp_path / 'run'), 'data': scenes, 'last': 1, 'device': 'cpu'}
+    said, _ = evaluate(EvaluateSettings(**given, out=tmp_path / 'report'))
+    assert said.count('covariances were fitted') == 1
+    assert 'learned from' not in said
 
 
 def test_a_mean_error_beyond_the_limit_exits_with_three(bundle, scenes, tmp_path, capsys):

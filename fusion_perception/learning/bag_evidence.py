@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import torch
@@ -18,10 +19,11 @@ from fusion_perception.learning.bag_crew import Task, run_apart
 from fusion_perception.learning.bags.judging import MODES, WORST, Judged
 from fusion_perception.learning.bags.settings import BagSettings
 from fusion_perception.learning.evidence import Evidence, score_of
+from fusion_perception.models.bundle import Bundle
 from fusion_perception.runtime import Runtime
 from fusion_perception.sensing.ledger import CAUSES, STREAMS, Stream, StreamCounts
 from fusion_perception.sensing.observation import Mode, Prediction
-from fusion_perception.sensing.recording_files import find_recordings
+from fusion_perception.sensing.recording_files import find_recordings, fingerprint_of
 
 # Reading keeps no more than so many threads busy.
 MOST_WORKERS = 4
@@ -49,6 +51,7 @@ def from_bags(
         raise ValueError('\n'.join(failed.values()))
     classes = runtime.bundle.rig.classes
     prediction, truth = scored(runs, classes)
+    warnings = learned_from(runtime.bundle, [Path(run.source) for run in runs])
     judged = [run.judged for run in runs]
     return Evidence(
         source=', '.join(map(str, given)),
@@ -68,6 +71,7 @@ def from_bags(
         )[:WORST],
         runs=runs,
         about={
+            **({'warnings': warnings} if warnings else {}),
             'unscored': sum(int((~one.scored).sum()) for one in judged),
             'clock_jumps': sum(run.clock_jumps for run in runs),
             'recorded_s': sum(run.seconds for run in runs),
@@ -80,6 +84,19 @@ def from_bags(
             ],
         },
     )
+
+
+def learned_from(bundle: Bundle, recordings: Sequence[Path]) -> list[str]:
+    """Return a warning for each recording whose scenes a bundle learned from."""
+    learned = cast('dict[str, object]', bundle.manifest.training.get('data', {}))
+    if learned.get('source') != 'folder' or 'recording' not in learned:
+        return []
+    return [
+        f'{bundle.path} learned from {path} itself, by the data folder that `fusion from-bag` '
+        'made of it: on others it is further off. Judge it on another recording.'
+        for path in recordings
+        if fingerprint_of(path) == learned['recording']
+    ]
 
 
 def scored(

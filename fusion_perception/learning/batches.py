@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from fusion_perception.learning.data.origin import origin_of
 from fusion_perception.learning.dataset import RawBatch, SceneSet, read_folder, split_indices
 from fusion_perception.learning.memory import memory_bytes
 from fusion_perception.learning.recipe import Recipe
@@ -135,11 +136,13 @@ class TrainingData:
 
     def describe(self) -> dict[str, object]:
         """Return what identifies the data, as JSON values."""
+        origin = None if self._recipe.data is None else origin_of(self._recipe.data)
         return {
             'scenes': self.scenes,
             'validation': len(self._held_out),
             'source': 'simulated for each epoch' if self._recipe.fresh_scenes else 'folder',
             'fingerprint': fingerprint(self._valid),
+            **({} if origin is None else {'recording': origin.sha256}),
         }
 
     def training(self, stage: str, epoch: int) -> Iterator[RawBatch]:

@@ -95,17 +95,31 @@ def from_folder(
 
 
 def learned_from(bundle: Bundle, scenes: SceneSet, data: Path, last: int | None) -> list[str]:
-    """Return a warning when a bundle is to be judged on scenes that it learned from."""
+    """Return a warning when a bundle is to be judged on scenes that it learned from.
+
+    Or on those that validated it: it was chosen by them.
+    """
     told = bundle.manifest.training.get('data')
     learned = told if isinstance(told, dict) else {}
     held_out = cast('int', learned.get('validation', 0))
-    if learned.get('source') != 'folder' or (last or len(scenes)) <= held_out:
+    if learned.get('source') != 'folder':
         return []
     # Of as many scenes only: to take their fingerprint is to read all of them.
     if cast('int', learned.get('scenes', 0)) + held_out != len(scenes):
         return []
     if learned.get('fingerprint') != fingerprint(scenes):
         return []
+    if last is not None and last <= held_out:
+        fitted = (
+            ', and its covariances were fitted to the errors on them: that these are as large as '
+            'it says proves nothing here'
+            if 'covariance_scale' in type(bundle.model.config).model_fields
+            else ''
+        )
+        return [
+            f'By the last {held_out} scenes of {data} the best epoch of {bundle.path} was chosen'
+            f'{fitted}. Judge it on fresh scenes, of another --seed.'
+        ]
     return [
         f'{bundle.path} learned from {data} itself, all but the last {held_out} scenes: on others '
         f'it is further off. Judge it with --last {held_out}, or on scenes of another --seed.'

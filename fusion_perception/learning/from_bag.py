@@ -19,11 +19,12 @@ from fusion_perception.learning.bags.settings import BagSettings, no_pair
 from fusion_perception.learning.bags.topics import choose_topics
 from fusion_perception.learning.bags.truth import Truth, read_truth
 from fusion_perception.learning.data.folder_writing import FolderWriter, check_is_new
+from fusion_perception.learning.data.origin import Origin
 from fusion_perception.learning.sensor import SensorSettings, sensor_of
 from fusion_perception.sensing.intake import Needs, arrays_of
 from fusion_perception.sensing.observation import Camera, Lidar, Mode
 from fusion_perception.sensing.recording import Recording
-from fusion_perception.sensing.recording_files import check_is_outside
+from fusion_perception.sensing.recording_files import check_is_outside, fingerprint_of
 from fusion_perception.sensing.rig import Rig
 
 # A scene needs both sensors.
@@ -99,6 +100,8 @@ def from_bag(settings: FromBagSettings) -> str:
         why = ' '.join(notes) or no_pair(settings.bag, settings, pairs.intake.ledger.counters())
         raise ValueError(f'No scene comes of {settings.bag}. {why}')
     scenes.finish()
+    origin = Origin(path=str(settings.bag.resolve()), sha256=fingerprint_of(settings.bag))
+    origin.write(settings.out)
     done = (
         f'{scenes.count:,} scenes of {settings.bag} are in {settings.out}. Look at one: '
         f'fusion view {quote(str(settings.out))} --index 0'

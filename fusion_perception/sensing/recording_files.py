@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import glob
+import hashlib
+import os
 import re
 import shutil
 import sqlite3
@@ -22,6 +24,8 @@ Note = Callable[[str], None]
 # As `ros2 bag record` names them: a stem, the number of the part, the kind, the compression.
 _NAME = re.compile(r'(?P<stem>.*?)(_(?P<part>\d+))?\.(?P<kind>mcap|db3)(?P<zstd>\.zstd)?')
 _LARGEST_METADATA = 1 << 26
+# So much of the begin and the end of a file tells it from others.
+_TELLING_BYTES = 1 << 16
 
 
 @dataclass(frozen=True)
@@ -79,6 +83,22 @@ def check_is_outside(path: Path, recordings: Iterable[Path]) -> None:
                 f'{path} lies in the recording {recording}, which is read and stays as it is. '
                 'Choose another place.'
             )
+
+
+def fingerprint_of(recording: Path) -> str:
+    """Return a sha256 that tells a recording from others, wherever it lies and is named.
+
+    Of each of its files: the size, the begin and the end. Raises as `files_of` does.
+    """
+    digest = hashlib.sha256()
+    for path in files_of(recording, lambda _: None).files:
+        with path.open('rb') as file:
+            size = file.seek(0, os.SEEK_END)
+            digest.update(str(size).encode())
+            for begin in (0, max(size - _TELLING_BYTES, 0)):
+                file.seek(begin)
+                digest.update(file.read(_TELLING_BYTES))
+    return digest.hexdigest()
 
 
 def is_storage(path: Path) -> bool:

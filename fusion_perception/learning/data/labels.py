@@ -72,7 +72,7 @@ def are_possible(centers: NDArray[np.float64], max_range: float) -> NDArray[np.b
     """Say which centres (..., 3), metres in the LiDAR frame, are finite and not absurdly far."""
     farthest = min(FARTHEST * max_range, _LARGEST)
     # Some fill in the largest float64 where they know nothing: its square would overflow.
-    near = (np.abs(centers) <= farthest).all(axis=-1)
+    near: NDArray[np.bool_] = np.asarray((np.abs(centers) <= farthest).all(axis=-1))
     away = np.linalg.norm(np.where(near[..., None], centers, 0.0), axis=-1)
     possible: NDArray[np.bool_] = near & (away <= farthest)
     return possible
