@@ -8,6 +8,7 @@ import pytest
 import torch
 from odd_files import NO_ARRAYS, png_of
 from PIL import Image
+from recordings import record
 
 from fusion_perception import cli
 from fusion_perception.learning.data.folder import DataFolder, read_image
@@ -311,6 +312,21 @@ def test_a_maximum_range_that_float32_rounds_down_fits_its_own_scans(
 def test_a_scene_that_does_not_exist_is_named(simulated: Path) -> None:
     with pytest.raises(ValueError, match=r'no scene 8\. Choose one of 0 to 7'):
         DataFolder.open(simulated).scene(COUNT)
+
+
+def test_a_recording_given_as_a_data_folder_is_told_what_makes_one(tmp_path: Path) -> None:
+    bag = record(tmp_path / 'my drive', 2)
+    for given in (bag, next(bag.glob('*.mcap'))):
+        with pytest.raises(FileNotFoundError, match='is a recording: give it as --bag') as raised:
+            read_folder(given)
+        assert f"`fusion from-bag '{given}' --out DATA`" in str(raised.value)
+
+
+def test_what_makes_a_missing_or_empty_data_folder_leaves_the_objects_open(tmp_path: Path) -> None:
+    (tmp_path / 'empty').mkdir()
+    for name in ('empty', 'missing'):
+        with pytest.raises(FileNotFoundError, match=r'--task shapes .* or with `--task cubes`'):
+            read_folder(tmp_path / name)
 
 
 def test_a_failure_in_a_thread_reaches_the_caller() -> None:

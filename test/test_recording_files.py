@@ -8,7 +8,7 @@ from recordings import record
 
 from fusion_perception.sensing.damaged_sqlite import DamagedSqlite
 from fusion_perception.sensing.recording import Recording
-from fusion_perception.sensing.recording_files import find_recordings
+from fusion_perception.sensing.recording_files import find_recordings, fingerprint_of
 
 
 def file_of(bag):
@@ -91,6 +91,19 @@ def test_a_path_that_leads_to_no_recording_is_refused(tmp_path, name, complaint)
     (tmp_path / 'empty').mkdir()
     with pytest.raises(FileNotFoundError, match=complaint):
         find_recordings([tmp_path / name])
+
+
+@pytest.mark.parametrize('look', [Recording, lambda path: find_recordings([path])])
+def test_a_data_folder_given_as_a_recording_is_told_what_makes_one(simulated, look):
+    with pytest.raises(ValueError, match=r'is a data folder: give it as --data, or .* to-bag'):
+        look(simulated)
+
+
+def test_a_recording_is_told_from_others_wherever_it_lies(tmp_path):
+    one, other = (record(tmp_path / name, count) for name, count in (('one', 2), ('other', 3)))
+    known = fingerprint_of(one)
+    assert fingerprint_of(other) != known
+    assert fingerprint_of(one.rename(tmp_path / 'moved')) == known
 
 
 def test_a_folder_of_recordings_names_them_where_one_is_wanted(tmp_path):

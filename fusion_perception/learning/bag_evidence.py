@@ -7,7 +7,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import cast
 
 import numpy as np
 import torch
@@ -88,7 +87,8 @@ def from_bags(
 
 def learned_from(bundle: Bundle, recordings: Sequence[Path]) -> list[str]:
     """Return a warning for each recording whose scenes a bundle learned from."""
-    learned = cast('dict[str, object]', bundle.manifest.training.get('data', {}))
+    told = bundle.manifest.training.get('data')
+    learned = told if isinstance(told, dict) else {}
     if learned.get('source') != 'folder' or 'recording' not in learned:
         return []
     return [

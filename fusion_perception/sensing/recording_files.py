@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
+from shlex import quote
 from tempfile import TemporaryDirectory
 
 import yaml
@@ -23,6 +24,8 @@ METADATA = 'metadata.yaml'
 Note = Callable[[str], None]
 # As `ros2 bag record` names them: a stem, the number of the part, the kind, the compression.
 _NAME = re.compile(r'(?P<stem>.*?)(_(?P<part>\d+))?\.(?P<kind>mcap|db3)(?P<zstd>\.zstd)?')
+# What a data folder has and no recording.
+_LABELS = 'positions.csv'
 _LARGEST_METADATA = 1 << 26
 # So much of the begin and the end of a file tells it from others.
 _TELLING_BYTES = 1 << 16
@@ -41,7 +44,7 @@ def find_recordings(given: Iterable[str | Path]) -> list[Path]:
 
     Each once, whatever ways lead to it, by the first of them, in the order given and sorted
     within; a file that is read with its folder anyway is none of its own. Raises
-    FileNotFoundError for a path or pattern that leads to none.
+    FileNotFoundError for a path or pattern that leads to none, ValueError for a data folder.
     """
     found: dict[Path, Path] = {}
     for name in map(str, given):
@@ -55,6 +58,7 @@ def find_recordings(given: Iterable[str | Path]) -> list[Path]:
             raise FileNotFoundError(f'No recording at {path}. Check the path.')
         recordings = [one for place in places for one in _recordings_in(place, set())]
         if not recordings:
+            refuse_data_folder(path)
             raise FileNotFoundError(
                 f'There is no recording (.mcap, .db3) in {path}. Give a folder that '
                 '`ros2 bag record` wrote, or one that holds such folders.'
@@ -101,6 +105,20 @@ def fingerprint_of(recording: Path) -> str:
     return digest.hexdigest()
 
 
+def is_recording(path: Path) -> bool:
+    """Say whether a path is a recording: a storage file, or a folder that holds some."""
+    return any(map(is_storage, path.iterdir() if path.is_dir() else [path]))
+
+
+def refuse_data_folder(path: Path) -> None:
+    """Raise ValueError where a data folder was given for a recording."""
+    if (path / _LABELS).is_file():
+        raise ValueError(
+            f'{path} is a data folder: give it as --data, or make a recording of it with `fusion '
+            f'to-bag {quote(str(path))} --out BAG`.'
+        )
+
+
 def is_storage(path: Path) -> bool:
     """Say whether a file is named as a storage file of a recording is."""
     return _NAME.fullmatch(path.name) is not None and path.is_file()
@@ -124,6 +142,8 @@ def files_of(path: Path, note: Note) -> RecordingFiles:
             )
         return RecordingFiles((path,))
     there = sorted(filter(is_storage, path.iterdir()), key=_order)
+    if not there:
+        refuse_data_folder(path)
     metadata = _metadata(path / METADATA, note)
     listed = metadata.get('relative_file_paths')
     distribution = metadata.get('ros_distro')

@@ -78,16 +78,19 @@ class DataFolder:
     @classmethod
     def open(cls, path: Path) -> DataFolder:
         """Open a data folder; raise FileNotFoundError or ValueError for what does not fit."""
+        if not (path / LABELS).is_file() and _is_recording(path):
+            raise FileNotFoundError(
+                f'{path} is a recording: give it as --bag, or make a data folder of it with '
+                f'`fusion from-bag {quote(str(path))} --out DATA`.'
+            )
         if not path.is_dir():
             kind, out = ('a file', 'OUT') if path.exists() else ('missing', quote(str(path)))
             raise FileNotFoundError(
-                f'{path} is {kind}; a data folder is needed. Make one with '
-                f'`fusion simulate {out} --task shapes --count 1000`.'
+                f'{path} is {kind}; a data folder is needed. Make one with {_simulation(out)}.'
             )
         if not any(path.iterdir()):
             raise FileNotFoundError(
-                f'{path} is empty. Fill it with `fusion simulate {quote(str(path))} --task shapes '
-                '--count 1000`.'
+                f'{path} is empty. Fill it with {_simulation(quote(str(path)))}.'
             )
         classes, positions = read_positions(path / LABELS)
         images, ranges = Numbered.among(path, *IMAGES), Numbered.among(path, *RANGES)
@@ -313,6 +316,17 @@ def read_ranges(path: Path, what: str = 'range image') -> NDArray[np.float32]:
         found = f'{values.dtype} of shape {values.shape}'
         raise ValueError(f'{path} holds {found}; a {what} is (R, C) float metres.')
     return values.astype(np.float32, copy=False)
+
+
+def _simulation(out: str) -> str:
+    return f'`fusion simulate {out} --task shapes --count 1000`, or with `--task cubes`'
+
+
+def _is_recording(path: Path) -> bool:
+    # Who reads data folders seldom needs what reads recordings, and waits for its import.
+    from fusion_perception.sensing.recording_files import is_recording
+
+    return is_recording(path)
 
 
 def _size(image: tuple[int, int]) -> str:
