@@ -33,7 +33,7 @@ ENOUGH_CENTERS = 12
 # Scenes that are judged together: labels go wrong from some scene on.
 BLOCK = 25
 # Beams that are looked at to judge blocks, so that large folders do not wait for it.
-_BEAMS = 1 << 22
+_BEAMS = 1 << 21
 _LEAST_BLOCKS = 4
 
 
@@ -113,7 +113,7 @@ def _check_blocks(
 ) -> None:
     """Hold blocks of scenes against each other; raise ValueError for one that is clearly wrong."""
     blocks = torch.arange(len(positions)).split(BLOCK)
-    many = max(_LEAST_BLOCKS, _BEAMS // (BLOCK * lidar.azimuth.numel()))
+    many = max(_LEAST_BLOCKS, _BEAMS // (BLOCK * math.prod(lidar.shape)))
     if len(blocks) > many:
         chosen = torch.linspace(0, len(blocks) - 1, many).long().tolist()
         blocks = tuple(blocks[index] for index in chosen)
