@@ -140,6 +140,21 @@ def test_classes_can_be_named(tmp_path):
     assert read_folder(tmp_path / 'out').rig.classes == ('a', 'b', 'c')
 
 
+def test_the_size_of_the_objects_can_be_told_and_is_no_part_of_the_rig_of_a_bundle(tmp_path):
+    bag = record(tmp_path / 'bag', 3)
+    from_bag(
+        FromBagSettings(bag=bag, out=tmp_path / 'out', object_size_m=8.0, classes=tuple('abc'))
+    )
+    told = DataFolder.open(tmp_path / 'out').rig
+    assert told.object_size_m == 8
+    assert told.model_dump_json() == read_folder(tmp_path / 'out').rig.model_dump_json()
+    assert 'object_size_m' not in told.model_dump()
+    # It is handed on to the next folder with the tables.
+    tables = {'tables': str(tmp_path / 'out')}
+    from_bag(FromBagSettings(bag=bag, out=tmp_path / 'next', **tables))
+    assert DataFolder.open(tmp_path / 'next').rig.object_size_m == 8
+
+
 @pytest.mark.parametrize('verb', ['to-bag', 'from-bag'])
 def test_what_is_there_already_is_not_overwritten(data, tmp_path, verb, capsys):
     bag = record(tmp_path / 'bag', 2)

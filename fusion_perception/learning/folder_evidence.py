@@ -118,7 +118,7 @@ def learned_from(bundle: Bundle, scenes: SceneSet, data: Path, last: int | None)
         )
         return [
             f'By the last {held_out} scenes of {data} the best epoch of {bundle.path} was chosen'
-            f'{fitted}. Judge it on fresh scenes, of another --seed.'
+            f'{fitted}. Judge it on fresh scenes, of another recording or another --seed.'
         ]
     return [
         f'{bundle.path} learned from {data} itself, all but the last {held_out} scenes: on others '

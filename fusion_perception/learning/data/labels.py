@@ -85,7 +85,9 @@ def check_distances(
 
     Raises ValueError naming the first line that is impossible; warns of what no ray can reach.
     """
-    for row, column in np.argwhere(~are_possible(centers, max_range))[:1]:
+    impossible = np.argwhere(~are_possible(centers, max_range))
+    if len(impossible):
+        row, column = impossible[0]
         away = float(np.hypot.reduce(centers[row, column]))
         raise ValueError(
             f'{path}, line {_line_of(path, row)}: {classes[column]} lies {away:.4g} m from the '
