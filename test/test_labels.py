@@ -144,7 +144,7 @@ def rotate_from(first: int):
     return lambda rows: np.concatenate((rows[:first], np.roll(rows[first:], 1, axis=0)))
 
 
-@pytest.mark.parametrize(('first', 'words'), [(50, 'scenes 50 to 74'), (80, 'scenes 75 to 99')])
+@pytest.mark.parametrize(('first', 'words'), [(47, 'scenes 50 to 74'), (80, 'scenes 75 to 99')])
 def test_the_first_scenes_from_which_labels_are_off_are_named(
     tmp_path: Path, first: int, words: str
 ) -> None:

@@ -124,13 +124,17 @@ def _check_blocks(
         if fit.judged >= ENOUGH_CENTERS:
             judged.append((block, fit))
     best = max((fit.share for _, fit in judged), default=0.0)
-    wrong = [(block, fit) for block, fit in judged if fit.share < FITS <= best]
+    wrong = [number for number, (_, fit) in enumerate(judged) if fit.share < FITS <= best]
     if not wrong:
         return
-    worst = [each for each in wrong if each[1].share < DOES_NOT_FIT]
-    block, fit = (worst or wrong)[0]
+    worst = [number for number in wrong if judged[number][1].share < DOES_NOT_FIT]
+    number = (worst or wrong)[0]
+    block, fit = judged[number]
     first, last = int(block[0]), int(block[-1])
     look = first + int(fit.contradicted.int().argmax())
+    if look == first and number and int(judged[number - 1][0][-1]) == first - 1:
+        # It may have begun in the block before.
+        look -= int(judged[number - 1][1].contradicted.flip(0).int().cumprod(0).sum())
     fault = (
         f'{path} does not fit the scans everywhere: of scenes {first} to {last}, {fit.share:.0%} '
         f'of {fit.judged} visible centres have a return within {NEAR * object_size_m:.3g} m, and '
