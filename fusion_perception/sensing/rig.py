@@ -28,6 +28,8 @@ TASK_CLASSES: dict[Task, tuple[str, ...]] = {
     'shapes': ('cube', 'sphere', 'torus'),
     'cubes': ('cube1', 'cube2', 'cube3'),
 }
+# Names head the columns of positions.csv.
+_NOT_IN_NAMES = frozenset(',"\'')
 # The original LiDAR stands at (0, 25, 0) in label axes and looks along their -y.
 ORIGINAL_LIDAR_POSE: Pose = (
     (-1.0, 0.0, 0.0, 0.0),
@@ -63,13 +65,8 @@ class Rig(Settings):
     @classmethod
     def _are_distinct_names(cls, classes: tuple[str, ...]) -> tuple[str, ...]:
         for name in classes:
-            # They head the columns of positions.csv.
-            if (
-                name != name.strip()
-                or not name.isprintable()
-                or set(name) & set(',"\'')
-                or not name
-            ):
+            plain = name.isprintable() and name == name.strip() and not set(name) & _NOT_IN_NAMES
+            if not (name and plain):
                 raise ValueError(
                     f'holds {quoted(name)}; give names without commas, quotes, blanks around them '
                     'and control characters'
