@@ -81,7 +81,7 @@ def test_a_context_can_be_shut_down_while_a_prediction_is_under_way(tmp_path):
     with ros():
         node = brought_to('active', tmp_path)
         pipeline, pixels = node._pipeline, np.zeros((64, 64, 3), np.uint8)
-        # It destroys the node, and so waits for the prediction, with the lock of the context.
+        # On Kilted it destroys the node, so waits for the prediction, with the context's lock.
         shutting_down = threading.Thread(target=rclpy.shutdown, daemon=True)
         for stamp_ns in range(10**9, 4 * 10**9, 10**7):
             header = header_message(stamp_ns, '')
@@ -91,6 +91,7 @@ def test_a_context_can_be_shut_down_while_a_prediction_is_under_way(tmp_path):
                 shutting_down.start()
         shutting_down.join(PATIENCE_S)
         assert not shutting_down.is_alive()
+        node.destroy_node()
         assert not inference_threads()
 
 
