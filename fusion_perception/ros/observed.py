@@ -73,9 +73,13 @@ def sources_of(
 ) -> list[Source]:
     """Return the inputs of the node of that full name, by topic, type and QoS, as sources.
 
-    Where nobody publishes on one, what others publish of its type may be meant.
+    Where nobody publishes on one, what others publish of its type may be meant. Of a topic that is
+    not known (''), which the graph would refuse, nobody is a publisher.
     """
-    inputs = [(topic, kind, publishers(node, topic, qos)) for topic, kind, qos in listening]
+    inputs = [
+        (topic, kind, publishers(node, topic, qos) if topic else [])
+        for topic, kind, qos in listening
+    ]
     taken = {topic for topic, _, _ in inputs}
     return [
         Source(topic, kind, there, () if there else _elsewhere(node, kind, taken, name))
