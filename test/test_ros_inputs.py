@@ -202,7 +202,7 @@ def test_inputs_whose_names_are_swapped_are_each_remapped_once(tmp_path):
     with ros('-p', f'bundle:={small_bundle(tmp_path)}', *swapped):
         node = FusionNode()
         node.start()
-        topics = [subscription.topic_name for subscription in node._inputs]
+        topics = [subscription.topic_name for subscription in node._inputs.values()]
         assert topics == ['/range_image', '/image']
         node.finish()
         node.destroy_node()
