@@ -87,9 +87,8 @@ def from_bags(
 
 def learned_from(bundle: Bundle, recordings: Sequence[Path]) -> list[str]:
     """Return a warning for each recording whose scenes a bundle learned from."""
-    told = bundle.manifest.training.get('data')
-    learned = told if isinstance(told, dict) else {}
-    if learned.get('source') != 'folder' or 'recording' not in learned:
+    learned = bundle.folder_learned
+    if 'recording' not in learned:
         return []
     return [
         f'{bundle.path} learned from {path} itself, by the data folder that `fusion from-bag` '

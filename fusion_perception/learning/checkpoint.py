@@ -14,6 +14,7 @@ from torch.optim import Optimizer
 
 from fusion_perception.learning.recipe import Recipe
 from fusion_perception.models.tensor_file import write_tensors
+from fusion_perception.sensing.quoting import reason
 
 Row = dict[str, float | int | str]
 Weights = dict[str, Tensor]
@@ -70,8 +71,8 @@ class Checkpoint:
             return cls(state['settings'], state['data'], state['rows'], **groups)
         except (SafetensorError, OSError, ValueError, KeyError, TypeError) as error:
             raise ValueError(
-                f'{path} is torn or no checkpoint ({" ".join(str(error).split())}). '
-                'Start the run anew in another folder.'
+                f'{path} is torn or no checkpoint ({reason(error)}). Start the run anew in '
+                'another folder.'
             ) from None
 
     def refuse_another(self, recipe: Recipe, data: Mapping[str, object], stages: int) -> None:

@@ -24,7 +24,6 @@ from fusion_perception.learning.data.packing_crew import pack_scenes
 from fusion_perception.learning.data.plain_packing import Places
 from fusion_perception.learning.data.transfer import to_device
 from fusion_perception.sensing.assembly import CameraMatrices, observe_flagged
-from fusion_perception.sensing.geometry import transform_points
 from fusion_perception.sensing.observation import Lidar, Observation
 from fusion_perception.sensing.rig import Rig
 
@@ -167,7 +166,7 @@ def read_folder(path: Path, device: torch.device | str = 'cpu') -> SceneSet:
     return SceneSet(
         images=torch.from_numpy(images),
         ranges=torch.from_numpy(ranges),
-        centers=_centers(folder),
+        centers=torch.from_numpy(folder.all_centers()).float(),
         rig=folder.rig,
         lidar=folder.lidar,
         source=path,
@@ -222,7 +221,7 @@ def _pack(folder: DataFolder, packed: Path, state: FolderState) -> SceneSet:
     """Read a folder into its packed file and map it; raise OSError where it cannot be written."""
     if packed.is_dir():
         raise IsADirectoryError(f'{packed} is a folder')
-    lidar, centers = folder.lidar, _centers(folder)
+    lidar, centers = folder.lidar, torch.from_numpy(folder.all_centers()).float()
     small = {'centers': centers, 'azimuth': lidar.azimuth, 'zenith': lidar.zenith}
     if lidar.offsets is not None:
         small['offsets'] = lidar.offsets
@@ -262,8 +261,3 @@ def _pack(folder: DataFolder, packed: Path, state: FolderState) -> SceneSet:
         unfinished.chmod((folder.path / LABELS).stat().st_mode | 0o600)
         unfinished.replace(packed)
     return scenes
-
-
-def _centers(folder: DataFolder) -> Tensor:
-    labels = torch.from_numpy(folder.positions)
-    return transform_points(folder.rig.T_lidar_label().double(), labels).float()

@@ -99,11 +99,10 @@ def learned_from(bundle: Bundle, scenes: SceneSet, data: Path, last: int | None)
 
     Or on those that validated it: it was chosen by them.
     """
-    told = bundle.manifest.training.get('data')
-    learned = told if isinstance(told, dict) else {}
-    held_out = cast('int', learned.get('validation', 0))
-    if learned.get('source') != 'folder':
+    learned = bundle.folder_learned
+    if not learned:
         return []
+    held_out = cast('int', learned.get('validation', 0))
     # Of as many scenes only: to take their fingerprint is to read all of them.
     if cast('int', learned.get('scenes', 0)) + held_out != len(scenes):
         return []

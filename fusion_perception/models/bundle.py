@@ -69,6 +69,12 @@ class Bundle:
         """Return the sensors and classes the model was trained for."""
         return self.manifest.rig
 
+    @property
+    def folder_learned(self) -> Mapping[str, object]:
+        """Return what is on record of the data folder it learned from, nothing where of none."""
+        told = self.manifest.training.get('data')
+        return told if isinstance(told, dict) and told.get('source') == 'folder' else {}
+
     def identity(self) -> dict[str, str]:
         """Return what a report calls this bundle: file, model, weights and who wrote it."""
         return {

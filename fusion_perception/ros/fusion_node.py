@@ -277,9 +277,8 @@ class FusionNode(Startable, LifecycleNode):
         else:
             pipeline, topics = self._pipeline, self._topics(self._pipeline.settings)
             publishers = {stream: self.count_publishers(topics[stream]) for stream in STREAMS}
-            state = state_of(pipeline, self._facts(pipeline), topics, publishers)
-            lifecycle = 'active' if self._active else 'inactive'
-            state = replace(state, lifecycle=lifecycle, enabled=self._enabled)
+            facts, active = self._facts(pipeline), self._active
+            state = state_of(pipeline, facts, topics, publishers, active, self._enabled)
             if state.mode == 'none':
                 self._note_mode('none')
                 if self._outputs is not None:

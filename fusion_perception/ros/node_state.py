@@ -18,8 +18,10 @@ def state_of(
     facts: Facts | None,
     topics: Mapping[Stream, str],
     publishers: Mapping[Stream, int],
+    active: bool,
+    enabled: bool,
 ) -> NodeState:
-    """Return the state of an active node with this pipeline. Call it once per second.
+    """Return the state of a node with this pipeline. Call it once per second.
 
     `facts` is None while it does not listen. The mode is 'none' once the output is overdue.
     """
@@ -30,7 +32,8 @@ def state_of(
     latency_ms, inference_ms = monitor.times()
     bundle = pipeline.runtime.bundle
     return NodeState(
-        lifecycle='active',
+        lifecycle='active' if active else 'inactive',
+        enabled=enabled,
         listening_s=monitor.listening_s(),
         mode='none' if overdue or mode is None else mode,
         modes=modes,

@@ -9,6 +9,8 @@ from rosbags.interfaces import MessageDefinition, MessageDefinitionFormat, Nodet
 from rosbags.typesys import Stores, get_types_from_idl, get_types_from_msg, get_typestore
 from rosbags.typesys.store import Typestore
 
+from fusion_perception.sensing.quoting import reason
+
 Note = Callable[[str], object]
 
 # vision_msgs 4, which rosbags does not know and recordings before Iron do not bring along.
@@ -94,8 +96,7 @@ class MessageTypes:
         try:
             message: object = store.deserialize_cdr(data, name)
         except Exception as fault:  # Of damaged data it raises many kinds.
-            what = ' '.join(str(fault).split()) or type(fault).__name__
-            raise ValueError(f'{len(data)} bytes are no {name} ({what})') from None
+            raise ValueError(f'{len(data)} bytes are no {name} ({reason(fault)})') from None
         return message
 
 

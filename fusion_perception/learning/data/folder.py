@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from fusion_perception.learning.data.in_threads import in_threads
-from fusion_perception.learning.data.label_fit import check_labels
+from fusion_perception.learning.data.label_fit import Labels, check_labels
 from fusion_perception.learning.data.labels import check_distances, read_positions
 from fusion_perception.learning.data.numbered import Numbered
 from fusion_perception.learning.data.plain_files import (
@@ -31,6 +31,7 @@ from fusion_perception.learning.data.plain_files import (
     plain_png,
     png_size,
 )
+from fusion_perception.sensing.geometry import transform_points
 from fusion_perception.sensing.lidars import lidar_from_tables
 from fusion_perception.sensing.npy import read_npy
 from fusion_perception.sensing.observation import Lidar
@@ -139,9 +140,10 @@ class DataFolder:
         return self._in_lidar_frame(self.positions)
 
     def _in_lidar_frame(self, positions: NDArray[np.float64]) -> NDArray[np.float64]:
-        T_lidar_label: NDArray[np.float64] = self.rig.T_lidar_label().double().numpy()
-        rotation, translation = T_lidar_label[:3, :3], T_lidar_label[:3, 3]
-        centers: NDArray[np.float64] = positions @ rotation.T + translation
+        T_lidar_label = self.rig.T_lidar_label().double()
+        centers: NDArray[np.float64] = transform_points(
+            T_lidar_label, torch.from_numpy(positions)
+        ).numpy()
         return centers
 
     def shapes(self) -> tuple[tuple[int, int, int, int], tuple[int, int, int]]:
@@ -215,12 +217,14 @@ class DataFolder:
                 *(f'{len(empty):,}', f'{len(self):,}', self.ranges[empty[0]]),
             )
         check_labels(
-            self.path / LABELS,
-            torch.from_numpy(self.positions),
-            torch.from_numpy(ranges),
-            self.lidar,
-            self.rig.T_lidar_label(),
-            self.rig.object_size_m,
+            Labels(
+                path=self.path / LABELS,
+                positions=torch.from_numpy(self.positions),
+                ranges=torch.from_numpy(ranges),
+                lidar=self.lidar,
+                T_lidar_label=self.rig.T_lidar_label(),
+                object_size_m=self.rig.object_size_m,
+            )
         )
 
     def _fitting(self, ranges: NDArray[np.float32], path: Path) -> NDArray[np.float32]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import logging
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from shlex import quote
 from typing import NamedTuple
@@ -37,41 +37,61 @@ _BEAMS = 1 << 21
 _LEAST_BLOCKS = 4
 
 
-def check_labels(
-    path: Path,
-    positions: Tensor,
-    ranges: Tensor,
-    lidar: Lidar,
-    T_lidar_label: Tensor,
-    object_size_m: float,
-) -> None:
+class Labels(NamedTuple):
+    """The labels of a data folder, and the scans that they are held against.
+
+    `path` is that of positions.csv, `positions` (N, K, 3) metres in label axes, `ranges`
+    (N, R, C) metres; `object_size_m` is the longest edge of the objects.
+    """
+
+    path: Path
+    positions: Tensor
+    ranges: Tensor
+    lidar: Lidar
+    T_lidar_label: Tensor
+    object_size_m: float
+
+    def scans(self, scenes: Tensor | slice) -> _Scans:
+        """Return the scans of some scenes."""
+        return _Scans.of(self.ranges[scenes], self.lidar, self.object_size_m)
+
+    def fitting(self, fit: _Fit) -> str:
+        """Say how many of the visible centres fit."""
+        near_m = NEAR * self.object_size_m
+        return (
+            f'{fit.share:.0%} of {fit.judged} visible centres have a return within {near_m:.3g} m'
+        )
+
+    @property
+    def if_larger(self) -> str:
+        """Say what to do where the size of the objects is not the one assumed."""
+        return (
+            f'If the objects are larger than {self.object_size_m:g} m, say so: object_size_m in '
+            'sensor.yaml.'
+        )
+
+
+def check_labels(labels: Labels) -> None:
     """Check, on a sample of scenes, that visible centres have LiDAR returns near them.
 
-    `positions` (N, K, 3) metres in label axes, `ranges` (N, R, C) metres. When they have none,
-    every order and sign of the axes is tried, in label axes and in the LiDAR's own. Where too
-    few centres can be judged to tell, a warning says so.
+    When they have none, every order and sign of the axes is tried, in label axes and in the
+    LiDAR's own. Where too few centres can be judged to tell, a warning says so.
     Raises ValueError naming the axes that would fit, the scenes that do not, or saying that
     nothing does.
     """
-    rows, columns = lidar.shape
-    count = min(len(positions), 64, max(8, 64 * 64 * 64 // (rows * columns)))
-    sample = torch.linspace(0, len(positions) - 1, count).long()
-    few = positions[sample].float()
-    scans = _Scans.of(ranges[sample], lidar, object_size_m)
+    path, lidar, T_lidar_label = labels.path, labels.lidar, labels.T_lidar_label
+    scenes, beams = len(labels.positions), math.prod(lidar.shape)
+    count = min(scenes, 64, max(8, 64 * 64 * 64 // beams))
+    sample = torch.linspace(0, scenes - 1, count).long()
+    few, scans = labels.positions[sample].float(), labels.scans(sample)
     if not scans.anything:
         raise ValueError(
             f'{path.parent}/lidar: none of {len(sample)} scans has a return below max_range = '
             f'{lidar.max_range:g} m. Write ranges in metres, or correct sensor.yaml.'
         )
     given = scans.fit(transform_points(T_lidar_label, few))
-    larger = (
-        f'If the objects are larger than {object_size_m:g} m, say so: object_size_m in '
-        'sensor.yaml.'
-    )
-    fault = (
-        f'{path} does not fit the scans: {given.share:.0%} of {given.judged} visible centres have '
-        f'a return within {NEAR * object_size_m:.3g} m'
-    )
+    larger = labels.if_larger
+    fault = f'{path} does not fit the scans: {labels.fitting(given)}'
     fits = given.tells_of_a_tenth and given.share >= FITS
     if given.all < ENOUGH_CENTERS:
         if not fits:
@@ -91,7 +111,7 @@ def check_labels(
                 *(path, given.judged, given.all, larger),
             )
             return
-    _check_blocks(path, positions, ranges, lidar, T_lidar_label, object_size_m, larger)
+    _check_blocks(labels)
     if fits:
         return
     if given.share < DOES_NOT_FIT:
@@ -102,25 +122,19 @@ def check_labels(
     log.warning('%s; no flip of axes fits better. %s', fault, larger)
 
 
-def _check_blocks(
-    path: Path,
-    positions: Tensor,
-    ranges: Tensor,
-    lidar: Lidar,
-    T_lidar_label: Tensor,
-    object_size_m: float,
-    larger: str,
-) -> None:
+def _check_blocks(labels: Labels) -> None:
     """Hold blocks of scenes against each other; raise ValueError for one that is clearly wrong."""
-    blocks = torch.arange(len(positions)).split(BLOCK)
-    many = max(_LEAST_BLOCKS, _BEAMS // (BLOCK * math.prod(lidar.shape)))
-    if len(blocks) > many:
-        chosen = torch.linspace(0, len(blocks) - 1, many).long().tolist()
-        blocks = tuple(blocks[index] for index in chosen)
-    judged: list[tuple[Tensor, _Fit]] = []
-    for block in blocks:
-        scans = _Scans.of(ranges[block[0] : block[-1] + 1], lidar, object_size_m)
-        fit = scans.fit(transform_points(T_lidar_label, positions[block].float()))
+    firsts: Sequence[int] = range(0, len(labels.positions), BLOCK)
+    many = max(_LEAST_BLOCKS, _BEAMS // (BLOCK * math.prod(labels.lidar.shape)))
+    if len(firsts) > many:
+        chosen = torch.linspace(0, len(firsts) - 1, many).long().tolist()
+        firsts = [firsts[index] for index in chosen]
+    judged: list[tuple[range, _Fit]] = []
+    for first in firsts:
+        block = range(first, min(first + BLOCK, len(labels.positions)))
+        scenes = slice(block.start, block.stop)
+        centers = transform_points(labels.T_lidar_label, labels.positions[scenes].float())
+        fit = labels.scans(scenes).fit(centers)
         if fit.judged >= ENOUGH_CENTERS:
             judged.append((block, fit))
     best = max((fit.share for _, fit in judged), default=0.0)
@@ -130,17 +144,16 @@ def _check_blocks(
     worst = [number for number in wrong if judged[number][1].share < DOES_NOT_FIT]
     number = (worst or wrong)[0]
     block, fit = judged[number]
-    first, last = int(block[0]), int(block[-1])
-    look = first + int(fit.contradicted.int().argmax())
-    if look == first and number and int(judged[number - 1][0][-1]) == first - 1:
+    look = block.start + int(fit.contradicted.int().argmax())
+    if look == block.start and number and judged[number - 1][0].stop == block.start:
         # It may have begun in the block before.
         look -= int(judged[number - 1][1].contradicted.flip(0).int().cumprod(0).sum())
     fault = (
-        f'{path} does not fit the scans everywhere: of scenes {first} to {last}, {fit.share:.0%} '
-        f'of {fit.judged} visible centres have a return within {NEAR * object_size_m:.3g} m, and '
-        f'up to {best:.0%} of others; {len(wrong)} of {len(judged)} such blocks are like that. '
-        f'Look at the first scene that is off: `fusion view {quote(str(path.parent))} --index '
-        f'{look} --out pictures`, and check that row i belongs to scan i from there on. {larger}'
+        f'{labels.path} does not fit the scans everywhere: of scenes {block[0]} to {block[-1]}, '
+        f'{labels.fitting(fit)}, and up to {best:.0%} of others; {len(wrong)} of {len(judged)} '
+        'such blocks are like that. Look at the first scene that is off: `fusion view '
+        f'{quote(str(labels.path.parent))} --index {look} --out pictures`, and check that row i '
+        f'belongs to scan i from there on. {labels.if_larger}'
     )
     if worst:
         raise ValueError(fault)
