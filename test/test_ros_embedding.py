@@ -16,6 +16,7 @@ import pytest
 pytest.importorskip('rclpy', reason='needs rclpy: pip install .[ros]')
 
 import rclpy
+from rclpy.context import Context
 from rclpy.parameter import Parameter
 from ros_graph import PATIENCE_S, RANGES, Probe, ros, spinning, wait_until
 from small_bundles import small_bundle
@@ -170,3 +171,13 @@ def test_the_example_of_a_process_of_your_own_runs_and_ends_with_ctrl_c(tmp_path
         for probe in probes:
             probe.destroy_node()
     assert 'Traceback' not in (tmp_path / 'log').read_text()
+
+
+def test_a_second_that_passes_while_the_context_is_shut_down_is_no_fault_of_the_host():
+    context = Context()
+    rclpy.init(context=context)
+    node = FusionNode(context=context)
+    node.start()
+    context.try_shutdown()
+    node._on_second()
+    node.destroy_node()

@@ -80,7 +80,7 @@ class FusionNode(Startable, LifecycleNode):
         self._diagnostics = self.create_publisher(DiagnosticArray, '/diagnostics', 10)
         # On the steady clock: it must speak, above all, when simulated time does not come.
         steady = Clock(clock_type=ClockType.STEADY_TIME)
-        self._every_second = self.create_timer(1.0, self._diagnose, clock=steady)
+        self._every_second = self.create_timer(1.0, self._on_second, clock=steady)
         self.create_service(SetBool, '~/enable', self._on_enable)
 
     def start(self) -> None:
@@ -266,6 +266,13 @@ class FusionNode(Startable, LifecycleNode):
     def _note_mode(self, mode: Mode | Literal['none']) -> None:
         if self._pipeline is not None and (words := self._pipeline.monitor.enter(mode)):
             self.get_logger().info(words)
+
+    def _on_second(self) -> None:
+        try:
+            self._diagnose()
+        except RuntimeError:  # As ROS raises it where the host has just shut the context down.
+            if self._is_heard():
+                raise
 
     def _diagnose(self, ended: bool = False) -> None:
         header = messages.header_message(self.get_clock().now().nanoseconds, '')
