@@ -148,7 +148,8 @@ def test_two_nodes_and_their_sensors_live_in_one_process(tmp_path):
             node.destroy_node()
 
 
-def test_the_example_of_a_process_of_your_own_runs_and_ends_with_ctrl_c(tmp_path):
+@pytest.mark.parametrize('by', [signal.SIGINT, signal.SIGTERM])
+def test_the_example_of_a_process_of_your_own_runs_until_a_signal_and_says_goodbye(tmp_path, by):
     _, _, section = INSTALL.read_text().partition('## In a process of your own')
     example = re.search(r'```python\n(.*?)```', section, re.DOTALL).group(1)
     command = [sys.executable, '-c', example]
@@ -164,13 +165,19 @@ def test_the_example_of_a_process_of_your_own_runs_and_ends_with_ctrl_c(tmp_path
                 for probe in probes:
                     probe.wait_for_node()
                     wait_until(lambda probe=probe: published(probe), 'an output')
-            process.send_signal(signal.SIGINT)
-            assert process.wait(PATIENCE_S) == 0, (tmp_path / 'log').read_text()
+                process.send_signal(by)
+                assert process.wait(PATIENCE_S) == 0, (tmp_path / 'log').read_text()
+                for probe in probes:
+                    wait_until(lambda probe=probe: said_goodbye(probe), 'the last word')
         finally:
             process.kill()
         for probe in probes:
             probe.destroy_node()
     assert 'Traceback' not in (tmp_path / 'log').read_text()
+
+
+def said_goodbye(probe):
+    return probe.diagnostics and probe.diagnostics[-1].message == 'Ended.'
 
 
 def test_a_second_that_passes_while_the_context_is_shut_down_is_no_fault_of_the_host():
