@@ -116,6 +116,18 @@ def test_percentiles_forget_what_was_slow_half_a_minute_ago():
     assert watched.monitor.times()[0] == {}
 
 
+def test_latency_and_the_ages_of_stamps_are_of_the_same_outputs():
+    watched = Watched()
+    watched.monitor.published('lidar_only', 2000.0, 2.0, stamp_ages_s={'lidar': 1.99})
+    for _ in range(10):
+        watched.now_s += 0.1
+        watched.monitor.published('lidar_only', 5.0, 2.0, stamp_ages_s={'lidar': 0.001})
+        watched.monitor.heard('lidar', 0, 10**6)
+    assert watched.monitor.times()[0]['p95'] == pytest.approx(1002.5)
+    assert watched.monitor.stamp_age_s('lidar') == pytest.approx(0.9955)
+    assert watched.monitor.stamp_age_s('camera') == 0.0
+
+
 def test_one_long_gap_does_not_make_the_next_silence_pass_for_usual():
     watched = Watched()
     watched.outputs(0.1, 0.1, 30.0)

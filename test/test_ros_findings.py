@@ -185,3 +185,20 @@ def test_where_nobody_publishes_what_comes_elsewhere_is_offered(tmp_path):
         text, code = doctor(DoctorSettings(live=True, seconds=1.0))
         assert code == 1
         assert 'sensor_msgs/msg/Image comes on /image (remap with `-r image:=TOPIC`' in text
+
+
+def test_a_sensor_that_was_late_for_a_while_is_named_until_that_is_forgotten(probe):
+    def feed(seconds_old, until):
+        def done():
+            probe.publish(probe.get_clock().now().nanoseconds - int(seconds_old * 1e9))
+            return until()
+
+        return wait_until(done, 'what is fed to come out')
+
+    feed(1.0, lambda: len(probe.centers) >= 20)
+    # So many that of the arrivals that are kept none is an old one any more.
+    feed(0.0, lambda: len(probe.centers) >= 90)
+    probe.diagnostics.clear()
+    sentence = feed(0.0, lambda: said(probe, 'p95 latency'))
+    assert 's old when they arrive' in sentence
+    assert 'in the node' not in sentence

@@ -43,7 +43,7 @@ class StreamState:
     """One input: its topic, how many publish on it, and what the ledger says of it.
 
     `age_s` is the time since its last message, `period_s` the usual one between the last ones,
-    `stamp_age_s` how old their stamps were on arrival, in the median.
+    `stamp_age_s` how old the stamps behind the last outputs were on arrival, in the p95.
     """
 
     topic: str

@@ -103,6 +103,7 @@ class Monitor:
         self._latency_ms, self._inference_ms, self._apart_ms = (
             Window(now=self._now) for _ in range(3)
         )
+        self._stamp_age_s = {stream: Window(now=self._now) for stream in STREAMS}
         self._ticked_at = self._now()
         self._before: Mapping[Stream, StreamCounts] = {}
         self._counters: deque[Mapping[Stream, StreamCounts]] = deque(maxlen=LATELY)
@@ -147,9 +148,17 @@ class Monitor:
         return now_ns == 0 or now - self._went_on_at > STILL_S
 
     def published(
-        self, mode: Mode, latency_ms: float, inference_ms: float, apart_ms: float = 0.0
+        self,
+        mode: Mode,
+        latency_ms: float,
+        inference_ms: float,
+        apart_ms: float = 0.0,
+        stamp_ages_s: Mapping[Stream, float] | None = None,
     ) -> None:
-        """Note an output, the time since its stamp, that of inference and between the stamps."""
+        """Note an output, the time since its stamp, that of inference and between the stamps.
+
+        `stamp_ages_s` is how old the stamps were when the messages came.
+        """
         with self._lock:
             self._output.note(self._now())
             self._mode = mode
@@ -158,6 +167,8 @@ class Monitor:
             self._inference_ms.add(inference_ms)
             if mode == 'fusion':
                 self._apart_ms.add(apart_ms)
+            for stream, age_s in (stamp_ages_s or {}).items():
+                self._stamp_age_s[stream].add(age_s)
 
     def enter(self, mode: Mode | Literal['none']) -> str:
         """Note the mode of now, and return what to say of it: '' for nothing new.
@@ -207,6 +218,14 @@ class Monitor:
         """Return the percentiles of latency and inference, milliseconds."""
         with self._lock:
             return self._latency_ms.percentiles(), self._inference_ms.percentiles()
+
+    def stamp_age_s(self, stream: Stream) -> float:
+        """Return how old, in the p95, the stamps behind the outputs were when they came, seconds.
+
+        Of the same outputs as `times`, so that the two may be compared; 0 before the first.
+        """
+        with self._lock:
+            return self._stamp_age_s[stream].percentiles().get('p95', 0.0)
 
     def apart(self) -> dict[str, float]:
         """Return the percentiles of the time between the two stamps of a pair, milliseconds."""

@@ -10,7 +10,6 @@ from fusion_perception.ros.pipeline import Pipeline
 from fusion_perception.sensing.facts import Facts
 from fusion_perception.sensing.findings import diagnose
 from fusion_perception.sensing.ledger import STREAMS, Stream
-from fusion_perception.sensing.offsets import age_s
 
 
 def state_of(
@@ -46,7 +45,7 @@ def state_of(
                 publishers=publishers[stream],
                 age_s=monitor.age_s(stream),
                 period_s=monitor.period_s(stream),
-                stamp_age_s=age_s(monitor.arrivals(stream)) or 0.0,
+                stamp_age_s=monitor.stamp_age_s(stream),
                 rate_hz=rates[stream],
                 **counters[stream],
             )

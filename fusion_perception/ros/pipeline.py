@@ -20,7 +20,15 @@ from fusion_perception.runtime import Runtime
 from fusion_perception.sensing.camera_info import Calibration, CameraInfoMessage
 from fusion_perception.sensing.decode import message_bytes, stamp_ns
 from fusion_perception.sensing.facts import ScanFacts
-from fusion_perception.sensing.intake import Frame, Intake, Message, Needs, Refused, arrays_of
+from fusion_perception.sensing.intake import (
+    Frame,
+    Intake,
+    Message,
+    Needs,
+    Refused,
+    ages_s_of,
+    arrays_of,
+)
 from fusion_perception.sensing.ledger import STREAMS, Stream
 from fusion_perception.sensing.pairing import Pair
 
@@ -160,6 +168,7 @@ class Pipeline:
             1e3 * self._age_s(pair),
             1e3 * (inferred - began),
             pair.apart_ns / 1e6,
+            ages_s_of(pair),
         )
 
     def _supersede(self, pair: Pair[Frame]) -> None:

@@ -205,7 +205,7 @@ def _latency_of(pipeline: Pipeline) -> Window:
     """Return what takes in the latency of all outputs from now on; the monitor's forgets."""
     window, note = Window(sys.maxsize, math.inf), pipeline.monitor.published
 
-    def published(mode: Mode, latency_ms: float, *others: float) -> None:
+    def published(mode: Mode, latency_ms: float, *others: Any) -> None:
         window.add(latency_ms)
         note(mode, latency_ms, *others)
 

@@ -54,13 +54,18 @@ class Frame:
     """What a message holds, decoded when it is first asked for, and the frame it is measured in.
 
     values are the pixels (H, W, C) uint8 of an image, or the ranges (R, C) float32 in metres;
-    `placement` says what became of the points of a cloud, None before it is decoded.
+    `placement` says what became of the points of a cloud, None before it is decoded, and `age_ns`
+    how old the stamp was when the message came.
     """
 
     def __init__(
-        self, stream: Stream, frame_id: str, decode: Callable[[], Values | Placement]
+        self,
+        stream: Stream,
+        frame_id: str,
+        decode: Callable[[], Values | Placement],
+        age_ns: int = 0,
     ) -> None:
-        self.frame_id = frame_id
+        self.frame_id, self.age_ns = frame_id, age_ns
         self.placement: Placement | None = None
         self._stream, self._decode = stream, decode
         self._values: Values | None = None
@@ -109,6 +114,11 @@ def arrays_of(
     image = None if pair.camera is None else pair.camera.values
     ranges = None if pair.lidar is None else pair.lidar.values
     return cast('NDArray[np.uint8] | None', image), cast('NDArray[np.float32] | None', ranges)
+
+
+def ages_s_of(pair: Pair[Frame]) -> dict[Stream, float]:
+    """Return how old the stamps of a pair's messages were when these came, seconds."""
+    return {stream: frame.age_ns / 1e9 for stream, frame in _frames_of(pair).items()}
 
 
 def _frames_of(pair: Pair[Frame]) -> dict[Stream, Frame]:
@@ -167,11 +177,17 @@ class Intake:
 
         Raises Refused for a message that cannot be used, after counting it.
         """
-        if self.leaps.take(stream, Arrival(stamp_ns(message), arrived_ns)):
+        arrival = Arrival(stamp_ns(message), arrived_ns)
+        if self.leaps.take(stream, arrival):
             self.ledger.receive(stream)
             self.ledger.drop(stream, 'clock_jump')
             return []
-        frame = Frame(stream, message.header.frame_id, lambda: self._decode(stream, message))
+        frame = Frame(
+            stream,
+            message.header.frame_id,
+            lambda: self._decode(stream, message),
+            arrived_ns - arrival.stamp_ns,
+        )
         if stream not in self._trusted or self._takes_no_time(stream, message):
             try:
                 self._look_into(frame)
@@ -180,7 +196,7 @@ class Intake:
                 self.ledger.drop(stream, fault.cause)
                 raise
             self._trusted.add(stream)
-        return self._usable(self._pairer.add(stream, stamp_ns(message), frame))
+        return self._usable(self._pairer.add(stream, arrival.stamp_ns, frame))
 
     def decode(self, pair: Pair[Frame]) -> None:
         """Decode the messages of a pair that came out.
