@@ -113,6 +113,9 @@ def test_the_mean_error_is_limited_and_not_the_median():
     (said,) = broken_limits(GateSettings(max_error=0.4), evidence, None)
     assert said == 'mean error 0.5 m is more than --max-error 0.4 m'
     assert broken_limits(GateSettings(max_error=0.5), evidence, None) == []
+    # No error at all may be asked for as well.
+    (said,) = broken_limits(GateSettings(max_error=0), evidence, None)
+    assert said == 'mean error 0.5 m is more than --max-error 0 m'
 
 
 def test_a_broken_limit_exits_with_three_and_is_named_with_the_number(evaluate, folder, capsys):

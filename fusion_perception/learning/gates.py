@@ -36,7 +36,7 @@ class GateSettings(Settings):
     """The limits of an evaluation; beyond one of them it exits with code 3."""
 
     max_error: float | None = Field(
-        None, gt=0, description='Exit with code 3 when the mean error exceeds this, metres'
+        None, ge=0, description='Exit with code 3 when the mean error exceeds this, metres'
     )
     min_hit_rate: Annotated[tuple[str, ...], tyro.conf.arg(metavar='RADIUS:SHARE ...')] = Field(
         (),
