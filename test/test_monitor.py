@@ -1,11 +1,13 @@
 """When the node takes its output for overdue, and how often its inputs come."""
 
 import pytest
+import torch
 
 pytest.importorskip('rclpy', reason='needs ROS 2')
 
 from fusion_perception.ros.diagnostics import NodeState, StreamState, Thresholds, verdict
 from fusion_perception.ros.monitor import Monitor
+from fusion_perception.ros.node_state import memory_values
 
 
 def said(age_s=0.1, period_s=0.1, lidar_age_s=0.1, stamps_s=0.0, **values):
@@ -176,3 +178,14 @@ def test_each_change_of_mode_is_said_but_not_each_of_many():
         'Mode: fusion. It changed 4 times.',
         'Mode: fusion. It changed 4 times.',
     ]
+
+
+def test_a_cpu_has_no_gpu_memory_to_tell_of():
+    assert memory_values(torch.device('cpu')) == {}
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason='needs a CUDA device')
+def test_what_torch_holds_of_a_gpu_is_told():
+    held = torch.zeros(64 * 2**20, dtype=torch.uint8, device='cuda')
+    told = int(memory_values(held.device)['gpu_memory_mib'])
+    assert told * 2**20 >= held.nbytes

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+import torch
+
 from fusion_perception.ros.diagnostics import NodeState, StreamState
 from fusion_perception.ros.node_status import camera_values, scan_values
 from fusion_perception.ros.pipeline import Pipeline
@@ -62,6 +64,7 @@ def state_of(
             'bundle': str(bundle.path),
             'model': bundle.manifest.model,
             'device': str(pipeline.runtime.device),
+            **memory_values(pipeline.runtime.device),
             'engine': pipeline.runtime.engine,
             'lidar_shape': '{}x{}'.format(*bundle.lidar.shape),
             'max_range': str(bundle.lidar.max_range),
@@ -69,3 +72,13 @@ def state_of(
             **scan_values(pipeline.scan() if facts is None else facts.scan),
         },
     )
+
+
+def memory_values(device: torch.device) -> dict[str, str]:
+    """Return how much of a GPU's memory PyTorch holds for this process; nothing of a CPU.
+
+    That of ONNX Runtime is its own. Asks no driver: a graph may be being captured meanwhile.
+    """
+    if device.type != 'cuda':
+        return {}
+    return {'gpu_memory_mib': f'{torch.cuda.memory_reserved(device) / 2**20:.0f}'}
