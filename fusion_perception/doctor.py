@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
@@ -87,11 +87,7 @@ def examine_bundle(settings: DoctorSettings) -> list[Finding]:
         return [of_fault(str(path), fault)]
     manifest, camera = bundle.manifest, bundle.rig.camera
     rows, columns = bundle.lidar.shape
-    training = ', '.join(
-        f'{key} {value:.0f}' if isinstance(value, float) else f'{key} {value}'
-        for key, value in manifest.training.items()
-        if isinstance(value, str | int | float)
-    )
+    training, *before = map(_told_of_training, bundle.trainings)
     return [
         Finding('OK', f'{path}: hashes of weights, tables and manifest agree'),
         Finding('OK', f'Model {manifest.model}, by fusion_perception {manifest.package_version}'),
@@ -102,9 +98,18 @@ def examine_bundle(settings: DoctorSettings) -> list[Finding]:
             f'({bundle.lidar.projection}, up to {bundle.lidar.max_range:g} m)',
         ),
         Finding('OK', f'Training: {training or "not recorded"}'),
+        *(Finding('OK', f'Started from a bundle with training: {told}') for told in before),
         Finding('OK', f'Predicts blank frames in {", ".join(sorted(bundle.model.modes))}'),
         *_of_engines(bundle),
     ]
+
+
+def _told_of_training(training: Mapping[str, object]) -> str:
+    return ', '.join(
+        f'{key} {value:.0f}' if isinstance(value, float) else f'{key} {value}'
+        for key, value in training.items()
+        if isinstance(value, str | int | float)
+    )
 
 
 def _of_engines(bundle: Bundle) -> list[Finding]:

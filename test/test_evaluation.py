@@ -126,6 +126,11 @@ def test_scenes_that_the_bundle_learned_from_are_told_from_others(scenes, tmp_pa
     assert said(last=1).count('the best epoch of') == 1 and 'covariances' not in said(last=1)
     assert 'the best epoch of' in (tmp_path / 'report' / 'report.html').read_text()
     assert 'learned from' not in said(bundle='shapes')
+    # What it was trained on before counts as well.
+    simulate(SimulateSettings(out=tmp_path / 'other', count=12, seed=9))
+    tuned = tiny_recipe(tmp_path / 'other', tmp_path / 'tuned', start_from=learned['bundle'])
+    train(tuned)
+    assert 'learned from' in said(bundle=str(tuned.out))
 
 
 @pytest.mark.slow

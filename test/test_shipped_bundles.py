@@ -53,8 +53,11 @@ def test_a_bundle_takes_at_most_four_megabytes_and_a_million_and_a_half_paramete
 
 
 def test_a_bundle_says_how_it_was_made(bundle):
-    made = bundle.manifest.training
-    assert {'seed', 'git_commit', 'seconds'} <= set(made)
+    failing_sensors, from_nothing = bundle.trainings
+    for made in (failing_sensors, from_nothing):
+        assert {'seed', 'git_commit', 'seconds', 'metrics', 'settings'} <= set(made)
+    assert 'start_from' in failing_sensors['settings']
+    assert from_nothing['settings'].get('start_from') is None
 
 
 def test_centres_of_unseen_scenes_are_found_to_a_few_centimetres(bundle, unseen):

@@ -1,3 +1,4 @@
+import json
 import shutil
 from pathlib import Path
 
@@ -89,6 +90,22 @@ def test_a_training_starts_from_the_weights_of_a_bundle(settings):
     ]
     for name, value in weights[0].items():
         torch.testing.assert_close(weights[1][name], value, atol=1e-6, rtol=0)
+
+
+def test_a_bundle_tells_of_the_trainings_that_it_started_from_also_once_resumed(settings):
+    first, second, third = (settings(name).out for name in ('first', 'second', 'third'))
+    train(settings('first', epochs=1, seed=5))
+    train(settings('second', epochs=1, seed=6, start_from=str(first)))
+    train(settings('third', epochs=1, seed=7, start_from=str(second)))
+    train(settings('third', epochs=2, seed=7, start_from=str(second), resume=True))
+    bundle = load_bundle(third)
+    assert [training['seed'] for training in bundle.trainings] == [7, 6, 5]
+    assert bundle.manifest.training['started_from']['weights_sha256'] == (
+        load_bundle(second).manifest.weights_sha256
+    )
+    assert 'started_from' not in load_bundle(first).manifest.training
+    told = json.loads((third / 'metrics.json').read_text())['started_from']['training']
+    assert told == load_bundle(second).manifest.training
 
 
 def test_a_training_starts_where_the_bundle_stood(settings):

@@ -87,14 +87,14 @@ def from_bags(
 
 def learned_from(bundle: Bundle, recordings: Sequence[Path]) -> list[str]:
     """Return a warning for each recording whose scenes a bundle learned from."""
-    learned = bundle.folder_learned
-    if 'recording' not in learned:
+    learned = {told['recording'] for told in bundle.folders_learned if 'recording' in told}
+    if not learned:
         return []
     return [
         f'{bundle.path} learned from {path} itself, by the data folder that `fusion from-bag` '
         'made of it: on others it is further off. Judge it on another recording.'
         for path in recordings
-        if fingerprint_of(path) == learned['recording']
+        if fingerprint_of(path) in learned
     ]
 
 

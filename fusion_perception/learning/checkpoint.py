@@ -24,13 +24,15 @@ Weights = dict[str, Tensor]
 class Checkpoint:
     """Where a training stands after its last finished epoch.
 
-    `rows` are its epochs so far, `settings` and `data` what it was begun with. `model` are the
-    weights of the whole model; of the current stage, `moments` are the optimiser's state,
-    `best` its best weights and `mean` the running mean of its weights, where one is kept.
+    `rows` are its epochs so far, `settings` and `data` what it was begun with, `started_from` how
+    the bundle was made whose weights it took, if it took any. `model` are the weights of the whole
+    model; of the current stage, `moments` are the optimiser's state, `best` its best weights and
+    `mean` the running mean of its weights, where one is kept.
     """
 
     settings: dict[str, object]
     data: dict[str, object]
+    started_from: dict[str, object] | None = None
     rows: list[Row] = field(default_factory=list)
     model: Weights = field(default_factory=dict)
     moments: Weights = field(default_factory=dict)
@@ -51,7 +53,8 @@ class Checkpoint:
             for group in ('model', 'moments', 'best', 'mean')
             for key, value in getattr(self, group).items()
         }
-        state = {'settings': self.settings, 'data': self.data, 'rows': self.rows}
+        kept = ('settings', 'data', 'started_from', 'rows')
+        state = {name: getattr(self, name) for name in kept}
         write_tensors(path, tensors, {'training': json.dumps(state)})
 
     @classmethod
@@ -68,7 +71,13 @@ class Checkpoint:
                 for name in file.keys():  # noqa: SIM118
                     group, _, key = name.partition('/')
                     groups[group][key] = file.get_tensor(name)
-            return cls(state['settings'], state['data'], state['rows'], **groups)
+            return cls(
+                state['settings'],
+                state['data'],
+                state.get('started_from'),
+                state['rows'],
+                **groups,
+            )
         except (SafetensorError, OSError, ValueError, KeyError, TypeError) as error:
             raise ValueError(
                 f'{path} is torn or no checkpoint ({reason(error)}). Start the run anew in '

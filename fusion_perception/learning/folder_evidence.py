@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import cast
@@ -97,22 +98,24 @@ def from_folder(
 def learned_from(bundle: Bundle, scenes: SceneSet, data: Path, last: int | None) -> list[str]:
     """Return a warning when a bundle is to be judged on scenes that it learned from.
 
-    Or on those that validated it: it was chosen by them.
+    Or on those that validated it: it was chosen by them. The same holds of the bundles that its
+    training started from.
     """
-    learned = bundle.folder_learned
-    if not learned:
+    # Of as many scenes only: to take their fingerprint is to read all of them.
+    alike = [told for told in bundle.folders_learned if _scenes_of(told) == len(scenes)]
+    if not alike:
+        return []
+    here = fingerprint(scenes)
+    learned = next((told for told in alike if told.get('fingerprint') == here), None)
+    if learned is None:
         return []
     held_out = cast('int', learned.get('validation', 0))
-    # Of as many scenes only: to take their fingerprint is to read all of them.
-    if cast('int', learned.get('scenes', 0)) + held_out != len(scenes):
-        return []
-    if learned.get('fingerprint') != fingerprint(scenes):
-        return []
     if last is not None and last <= held_out:
         fitted = (
             ', and its covariances were fitted to the errors on them: that these are as large as '
             'it says proves nothing here'
             if 'covariance_scale' in type(bundle.model.config).model_fields
+            and learned is bundle.manifest.training.get('data')
             else ''
         )
         return [
@@ -123,6 +126,10 @@ def learned_from(bundle: Bundle, scenes: SceneSet, data: Path, last: int | None)
         f'{bundle.path} learned from {data} itself, all but the last {held_out} scenes: on others '
         f'it is further off. Judge it with --last {held_out}, or on scenes of another --seed.'
     ]
+
+
+def _scenes_of(learned: Mapping[str, object]) -> int:
+    return cast('int', learned.get('scenes', 0)) + cast('int', learned.get('validation', 0))
 
 
 def through_another_lens(bundle: Bundle, camera: Camera, data: Path) -> list[str]:

@@ -118,6 +118,7 @@ class RunFolder:
                 'settings': {k: v for k, v in checkpoint.settings.items() if k not in private},
                 'git_commit': self._commit,
                 'versions': versions(),
+                **_start(checkpoint),
             },
             examples,
         )
@@ -158,7 +159,13 @@ def summary(checkpoint: Checkpoint) -> dict[str, object]:
         'data': checkpoint.data,
         'settings': checkpoint.settings,
         'versions': versions(),
+        **_start(checkpoint),
     }
+
+
+def _start(checkpoint: Checkpoint) -> dict[str, object]:
+    before = checkpoint.started_from
+    return {} if before is None else {'started_from': before}
 
 
 def versions() -> Mapping[str, str]:

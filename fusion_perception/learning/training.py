@@ -21,7 +21,7 @@ from fusion_perception.learning.progress import epoch_bar
 from fusion_perception.learning.recipe import Recipe
 from fusion_perception.learning.run import RunFolder, best_of
 from fusion_perception.models import MODELS, FusionModel, Stage, build
-from fusion_perception.models.bundle import load_bundle
+from fusion_perception.models.bundle import Bundle, load_bundle
 from fusion_perception.models.dense_fusion import DenseFusionConfig
 from fusion_perception.runtime import choose_device
 from fusion_perception.sensing.rig import Rig
@@ -53,8 +53,9 @@ def train(settings: TrainSettings) -> str:
     run = RunFolder(settings.out, settings.resume, writes=fabric.is_global_zero)
     torch.manual_seed(settings.seed)
     model = build(settings.model, settings.architecture, str(settings.config or 'Recipe'))
+    started_from = None
     if settings.start_from is not None and not settings.resume:
-        take_weights(model, settings)
+        started_from = take_weights(model, settings).as_start()
     refuse_to_hide_a_needed_sensor(settings, model)
     fabric.launch()
     data = TrainingData(settings, fabric.device, Share(fabric.global_rank, fabric.world_size))
@@ -79,7 +80,7 @@ def train(settings: TrainSettings) -> str:
         model.load_state_dict(checkpoint.model)
         checkpoint.settings['epochs'] = settings.epochs
     else:
-        checkpoint = Checkpoint(settings.model_dump(mode='json'), data.describe())
+        checkpoint = Checkpoint(settings.model_dump(mode='json'), data.describe(), started_from)
         checkpoint.model = model.state_dict()
     run.begin(settings)
     run.catch_up(checkpoint)
@@ -204,10 +205,11 @@ def start_fabric(recipe: Recipe) -> Fabric:
     )
 
 
-def take_weights(model: FusionModel, recipe: TrainSettings) -> None:
+def take_weights(model: FusionModel, recipe: TrainSettings) -> Bundle:
     """Give a model the weights of the bundle that the recipe starts from, and its normalisation.
 
-    Raises FileNotFoundError when there is none and ValueError when its weights do not fit.
+    Returns that bundle. Raises FileNotFoundError when there is none and ValueError when its
+    weights do not fit.
     """
     assert recipe.start_from is not None
     try:
@@ -237,6 +239,7 @@ def take_weights(model: FusionModel, recipe: TrainSettings) -> None:
     for ours, theirs in zip(model.modules(), bundle.model.modules(), strict=True):
         if isinstance(ours, nn.BatchNorm2d):
             ours.load_state_dict(theirs.state_dict())
+    return bundle
 
 
 def refuse_to_hide_a_needed_sensor(recipe: Recipe, model: FusionModel) -> None:

@@ -70,10 +70,29 @@ class Bundle:
         return self.manifest.rig
 
     @property
-    def folder_learned(self) -> Mapping[str, object]:
-        """Return what is on record of the data folder it learned from, nothing where of none."""
-        told = self.manifest.training.get('data')
-        return told if isinstance(told, dict) and told.get('source') == 'folder' else {}
+    def trainings(self) -> list[Mapping[str, object]]:
+        """Return what is on record of its training, then of those that it started from."""
+        found: list[Mapping[str, object]] = []
+        training: object = self.manifest.training
+        while isinstance(training, dict):
+            found.append(training)
+            before = training.get('started_from')
+            training = before.get('training') if isinstance(before, dict) else None
+        return found
+
+    @property
+    def folders_learned(self) -> list[Mapping[str, object]]:
+        """Return what is on record of the data folders it learned from, by all its trainings."""
+        told = [training.get('data') for training in self.trainings]
+        return [data for data in told if isinstance(data, dict) and data.get('source') == 'folder']
+
+    def as_start(self) -> dict[str, object]:
+        """Return what a training that starts from this bundle keeps of how it was made."""
+        return {
+            'weights_sha256': self.manifest.weights_sha256,
+            'package_version': self.manifest.package_version,
+            'training': self.manifest.training,
+        }
 
     def identity(self) -> dict[str, str]:
         """Return what a report calls this bundle: file, model, weights and who wrote it."""
