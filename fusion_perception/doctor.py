@@ -53,9 +53,9 @@ def doctor(settings: DoctorSettings) -> tuple[str, int]:
     }
     chosen = [flag for flag, (value, _) in ways.items() if value is not None]
     if len(chosen) != 1:
-        given = ' and '.join(chosen) or 'none'
+        given = f'{" and ".join(chosen)} were' if chosen else 'none was'
         raise ValueError(
-            f'fusion doctor examines one of {", ".join(ways)}, but {given} was given. Choose one.'
+            f'fusion doctor examines one of {", ".join(ways)}, but {given} given. Choose one.'
         )
     findings = ways[chosen[0]][1](settings)
     return report(findings, sys.stdout.isatty()), 0 if worst(findings) == 'OK' else 1

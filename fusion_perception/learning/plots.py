@@ -121,7 +121,11 @@ def write_turning_gif(
         # One palette for all frames: colours do not flicker, and finding it takes the time.
         palette = pictures[0] if pictures else picture.quantize(128)
         pictures.append(picture.quantize(palette=palette, dither=Image.Dither.NONE))
-    pictures[0].save(path, save_all=True, append_images=pictures[1:], duration=1000 / 30, loop=0)
+    # A GIF counts in hundredths of a second: 30, 30 and 40 ms are 30 frames a second.
+    durations_ms = [(30, 30, 40)[number % 3] for number in range(len(pictures))]
+    pictures[0].save(
+        path, save_all=True, append_images=pictures[1:], duration=durations_ms, loop=0
+    )
 
 
 def scene_figure(
