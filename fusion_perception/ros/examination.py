@@ -20,10 +20,11 @@ from rclpy.node import Node
 from rclpy.parameter import Parameter, parameter_value_to_python
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 from rclpy.task import Future
-from sensor_msgs.msg import CameraInfo, CompressedImage, Image, PointCloud2
+from sensor_msgs.msg import CameraInfo
 
 from fusion_perception.ros.bridge import cv_bridge_fallback
 from fusion_perception.ros.joining import join
+from fusion_perception.ros.listening import source_of
 from fusion_perception.ros.monitor import STILL_S, Pace
 from fusion_perception.ros.node_settings import NodeSettings
 from fusion_perception.ros.node_status import (
@@ -53,8 +54,6 @@ HEARS_ALL = QoSProfile(depth=50, reliability=ReliabilityPolicy.BEST_EFFORT)
 # An answer gets lost where the node does not yet know of who asks: it is asked again.
 ANSWER_S, ATTEMPTS = 1.5, 3
 CAMERA_INFO = type_name(CameraInfo)
-# By image_type and lidar_type; everything else is an Image.
-KINDS = {'compressed': CompressedImage, 'points': PointCloud2}
 
 
 class Input(NamedTuple):
@@ -237,12 +236,10 @@ class Examiner(Node):
             if stream is not None and (topic, kind) not in {(i.topic, i.type) for i in found}:
                 found.append(Input(stream, topic, kind, qos))
         if not found:  # It does not listen now; these are what it will listen to.
-            comes_as = {'camera': settings.image_type, 'lidar': settings.lidar_type}
             found = [
-                Input(stream, values[f'{stream}.topic'], type_name(kind), HEARS_ALL)
+                Input(stream, topic, type_name(source_of(stream, settings)[0]), HEARS_ALL)
                 for stream in STREAMS
-                for kind in [KINDS.get(comes_as[stream], Image)]
-                if f'{stream}.topic' in values
+                if (topic := values.get(f'{stream}.topic')) is not None
             ]
         return found
 

@@ -15,20 +15,13 @@ from rclpy.duration import Duration
 from rclpy.impl.implementation_singleton import rclpy_implementation
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.subscription import Subscription
-from sensor_msgs.msg import CompressedImage, Image, PointCloud2
 from std_srvs.srv import SetBool
 
 from fusion_perception.models.bundle import load_bundle
 from fusion_perception.ros import messages
 from fusion_perception.ros.diagnostics import OK, NodeState, diagnostics_message
-from fusion_perception.ros.listening import CameraInfoInput, subscribe
-from fusion_perception.ros.node_settings import (
-    LIVE,
-    READ_ONLY,
-    ImageType,
-    LidarType,
-    NodeSettings,
-)
+from fusion_perception.ros.listening import CameraInfoInput, source_of, subscribe
+from fusion_perception.ros.node_settings import LIVE, READ_ONLY, NodeSettings
 from fusion_perception.ros.node_state import state_of
 from fusion_perception.ros.observed import facts_of
 from fusion_perception.ros.outputs import Outputs, Result
@@ -46,13 +39,6 @@ SUCCESS, FAILURE, ERROR = (
     TransitionCallbackReturn.ERROR,
 )
 RCLError = rclpy_implementation.RCLError
-# By image_type and lidar_type: message, topic, and what image_transport appends to that.
-SOURCES: dict[ImageType | LidarType, tuple[Any, str, str]] = {
-    'raw': (Image, 'image', ''),
-    'compressed': (CompressedImage, 'image', '/compressed'),
-    'range_image': (Image, 'range_image', ''),
-    'points': (PointCloud2, 'points', ''),
-}
 
 
 class FusionNode(Startable, LifecycleNode):
@@ -196,9 +182,7 @@ class FusionNode(Startable, LifecycleNode):
 
     def _source(self, stream: Stream, settings: NodeSettings) -> tuple[Any, str]:
         """Return the type and the topic on which a stream comes, the latter before remapping."""
-        message, topic, suffix = SOURCES[
-            settings.image_type if stream == 'camera' else settings.lidar_type
-        ]
+        message, topic, suffix = source_of(stream, settings)
         # What image_transport appends follows what `image` is remapped to; the whole may be
         # remapped as well.
         return message, self.resolve_topic_name(topic) + suffix if suffix else topic

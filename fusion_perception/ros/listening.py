@@ -9,15 +9,28 @@ from rclpy.event_handler import SubscriptionEventCallbacks
 from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from rclpy.subscription import Subscription
-from sensor_msgs.msg import CameraInfo
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image, PointCloud2
 from std_msgs.msg import Header
 
+from fusion_perception.ros.node_settings import ImageType, LidarType, NodeSettings
 from fusion_perception.ros.observed import clash
+from fusion_perception.sensing.ledger import Stream
 
 # A newer measurement always beats an older one, so nothing may queue up before the node.
 NEWEST = QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT)
 # DDS sends what was said before to those alone who ask for it, and reliably.
 LATCHED = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
+_SOURCES: dict[ImageType | LidarType, tuple[Any, str, str]] = {
+    'raw': (Image, 'image', ''),
+    'compressed': (CompressedImage, 'image', '/compressed'),
+    'range_image': (Image, 'range_image', ''),
+    'points': (PointCloud2, 'points', ''),
+}
+
+
+def source_of(stream: Stream, settings: NodeSettings) -> tuple[Any, str, str]:
+    """Return as what a stream comes: message, topic, and what image_transport appends to it."""
+    return _SOURCES[settings.image_type if stream == 'camera' else settings.lidar_type]
 
 
 def subscribe(
