@@ -9,6 +9,7 @@ from recordings import at, bent_info, frames
 from small_bundles import small_bundle
 from training_runs import tiny_recipe
 
+from fusion_perception.doctor import DoctorSettings, doctor
 from fusion_perception.learning.bag import run_bag
 from fusion_perception.learning.bags.settings import BagSettings
 from fusion_perception.learning.bags.writing import BagWriter
@@ -209,3 +210,5 @@ def test_what_only_cv_bridge_reads_is_refused_without_advice_that_would_not_help
     (said,) = (sentence for sentence in unread if encoding in sentence)
     assert said.startswith('3 ') and 'without cv_bridge' in said and known in said
     assert 'install' not in said
+    text, _ = doctor(DoctorSettings(bag=tmp_path / 'bag'))
+    assert 'without cv_bridge' in text and 'install' not in text

@@ -9,7 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
-from fusion_perception.sensing.decode import stamp_ns
+from fusion_perception.sensing.decode import Decoder, stamp_ns
 from fusion_perception.sensing.intake import Intake, Needs, Refused, arrays_of
 from fusion_perception.sensing.lidars import UniformGrid
 from fusion_perception.sensing.pairing import PairingSettings
@@ -50,7 +50,7 @@ class Prompt(Intake):
 
 
 def intake(modes=ALL, **pairing):
-    return Prompt(Needs('b.safetensors', LIDAR, modes), PairingSettings(**pairing))
+    return Prompt(Needs('b.safetensors', LIDAR, modes), PairingSettings(**pairing), Decoder())
 
 
 def test_a_pair_comes_out_decoded():
@@ -100,7 +100,7 @@ def test_other_pairing_settings_keep_the_counts():
     taken.take('camera', image(SECOND))
     taken.take('lidar', scan(SECOND))
     taken.take('camera', image(2 * SECOND))
-    assert taken.change(PairingSettings(slop_s=0.1), 0.001) == []
+    assert taken.change(PairingSettings(slop_s=0.1), Decoder()) == []
     counts = taken.ledger.counters()['camera']
     assert (counts['received'], counts['used'], counts['pending']) == (2, 1, 0)
 
@@ -110,16 +110,17 @@ def test_other_settings_keep_the_count_of_clock_jumps_and_the_same_let_all_wait_
     taken.take('camera', image(100 * SECOND))
     taken.take('camera', image(SECOND))
     for slop_s in (0.1, 0.2):
-        taken.change(PairingSettings(slop_s=slop_s))
+        taken.change(PairingSettings(slop_s=slop_s), Decoder())
         assert taken.clock_jumps == 1
     taken.take('camera', image(2 * SECOND))
-    taken.change(PairingSettings(slop_s=0.2), 0.004)
+    taken.change(PairingSettings(slop_s=0.2), Decoder(0.004))
     assert len(taken.take('lidar', scan(2 * SECOND))) == 1
 
 
 def test_a_sensor_that_cannot_be_used_alone_waits_under_other_settings_too():
     taken = intake(('fusion',), slop_s=0.0)
-    taken.change(PairingSettings(slop_s=0.0, dropout_after_s=0.1, allow_single=True))
+    other = PairingSettings(slop_s=0.0, dropout_after_s=0.1, allow_single=True)
+    taken.change(other, Decoder())
     for tick in range(10, 15):
         taken.take('lidar', scan(tick * SECOND))
     assert taken.ledger.counters()['lidar']['pending'] == 5
@@ -148,7 +149,7 @@ def test_images_that_need_cv_bridge_are_converted_once_they_have_a_partner():
         return np.zeros((2, 3, 3), np.uint8)
 
     pairing = PairingSettings(slop_s=0.0, allow_single=False)
-    taken = Prompt(Needs('b', LIDAR, ALL), pairing, image_fallback=convert)
+    taken = Prompt(Needs('b', LIDAR, ALL), pairing, Decoder(image_fallback=convert))
     for second in (1, 2, 3):
         taken.take('camera', image(second * SECOND, 'bayer_rggb8'))
     # The first, as nothing is known of its stream yet.
@@ -314,7 +315,7 @@ def test_whatever_a_decoder_raises_costs_one_message_and_no_more():
     def broken(message):
         raise KeyError(message.encoding)
 
-    taken = Prompt(Needs('b', LIDAR, ALL), PairingSettings(), image_fallback=broken)
+    taken = Prompt(Needs('b', LIDAR, ALL), PairingSettings(), Decoder(image_fallback=broken))
     with pytest.raises(Refused):
         taken.take('camera', image(SECOND, 'bayer_rggb8'))
     assert taken.ledger.counters()['camera']['dropped']['bad_encoding'] == 1
@@ -336,11 +337,12 @@ def test_an_empty_cloud_is_a_scan_that_met_nothing(names):
 
 def test_counts_that_mean_no_return_are_no_ranges():
     counts = np.array([[1000, 65535], [0, 4000]], np.uint16)
-    taken = Prompt(Needs('b', LIDAR, ALL), PairingSettings(slop_s=0.0), 0.004, (4000,))
+    pairing = PairingSettings(slop_s=0.0)
+    taken = Prompt(Needs('b', LIDAR, ALL), pairing, Decoder(0.004, (4000,)))
     taken.take('camera', image(SECOND))
     (pair,) = taken.take('lidar', message(SECOND, 'lidar', 'mono16', counts))
     np.testing.assert_allclose(pair.lidar.values, [[4, 262.14], [0, 0]], rtol=1e-6)
-    taken.change(PairingSettings(slop_s=0.0), 0.004, (65535,))
+    taken.change(pairing, Decoder(0.004, (65535,)))
     taken.take('camera', image(2 * SECOND))
     (pair,) = taken.take('lidar', message(2 * SECOND, 'lidar', 'mono16', counts))
     np.testing.assert_allclose(pair.lidar.values, [[4, 0], [0, 16]], rtol=1e-6)

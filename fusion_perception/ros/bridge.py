@@ -8,7 +8,20 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fusion_perception.ros.node_settings import NodeSettings
+from fusion_perception.sensing.decode import Decoder
+
 Fallback = Callable[[Any], NDArray[Any]]
+
+
+def decoder_of(settings: NodeSettings) -> Decoder:
+    """Return what decodes the images of a node with these settings."""
+    return Decoder(
+        settings.range_scale,
+        settings.invalid_values,
+        image_fallback=cv_bridge_fallback('rgb8'),
+        range_fallback=cv_bridge_fallback('passthrough'),
+    )
 
 
 def cv_bridge_fallback(desired_encoding: str) -> Fallback | None:

@@ -22,7 +22,7 @@ from rclpy.qos import QoSProfile, ReliabilityPolicy
 from rclpy.task import Future
 from sensor_msgs.msg import CameraInfo
 
-from fusion_perception.ros.bridge import cv_bridge_fallback
+from fusion_perception.ros.bridge import decoder_of
 from fusion_perception.ros.joining import join
 from fusion_perception.ros.listening import source_of
 from fusion_perception.ros.monitor import STILL_S, Pace
@@ -152,12 +152,9 @@ class Examiner(Node):
         rows, _, columns = before.get('lidar_shape', '').partition('x')
         watch = Watch(
             settings.pairing,
-            settings.range_scale,
-            settings.invalid_values,
+            decoder_of(settings),
             (int(rows), int(columns)) if columns else None,
             float(before.get('max_range', 'inf')),
-            image_fallback=cv_bridge_fallback('rgb8'),
-            range_fallback=cv_bridge_fallback('passthrough'),
         )
         inputs = self._inputs(name, before, settings)
         self._listen(name, inputs, watch)

@@ -9,7 +9,7 @@ from typing import cast
 import numpy as np
 from numpy.typing import NDArray
 
-from fusion_perception.ros.bridge import cv_bridge_fallback
+from fusion_perception.ros.bridge import decoder_of
 from fusion_perception.ros.frames import NoTransform
 from fusion_perception.ros.inference import NewestWorker
 from fusion_perception.ros.messages import NANOSECONDS
@@ -56,10 +56,7 @@ class Pipeline:
         self.intake = Intake(
             Needs(bundle.path.name, bundle.lidar, bundle.model.modes),
             settings.pairing,
-            settings.range_scale,
-            settings.invalid_values,
-            image_fallback=cv_bridge_fallback('rgb8'),
-            range_fallback=cv_bridge_fallback('passthrough'),
+            decoder_of(settings),
         )
         if settings.lidar_type == 'points':
             self.intake.prepare_for_clouds()
@@ -84,9 +81,7 @@ class Pipeline:
     def change(self, settings: NodeSettings) -> None:
         """Go on with other settings; the counters go on as well."""
         self.settings = settings
-        self._submit(
-            self.intake.change(settings.pairing, settings.range_scale, settings.invalid_values)
-        )
+        self._submit(self.intake.change(settings.pairing, decoder_of(settings)))
 
     def take(self, stream: Stream, message: Message) -> None:
         """Take in a message of a stream. What cannot be decoded is dropped, counted and said."""

@@ -11,7 +11,8 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable, Collection
-from typing import Annotated, Protocol
+from dataclasses import dataclass
+from typing import Annotated, Protocol, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -186,6 +187,26 @@ def decode_compressed_image(message: CompressedImageMessage) -> NDArray[np.uint8
             f'cannot be read: {fault}. Publish whole JPEG or PNG images, or uncompressed ones.'
         ) from None
     return pixels.reshape(*pixels.shape[:2], -1)
+
+
+@dataclass(frozen=True)
+class Decoder:
+    """Decodes images whatever they come as: what 16-bit ranges mean, and the fallbacks."""
+
+    range_scale: float = RANGE_SCALE
+    invalid_values: Collection[int] = INVALID_VALUES
+    image_fallback: Fallback | None = None
+    range_fallback: Fallback | None = None
+
+    def image(self, message: ImageMessage | CompressedImageMessage) -> NDArray[np.uint8]:
+        """Return the pixels of a camera's message, as `decode_image` does."""
+        if hasattr(message, 'encoding'):
+            return decode_image(cast('ImageMessage', message), self.image_fallback)
+        return decode_compressed_image(message)
+
+    def ranges(self, message: ImageMessage) -> NDArray[np.float32]:
+        """Return the ranges of a range image, as `decode_range` does."""
+        return decode_range(message, self.range_scale, self.range_fallback, self.invalid_values)
 
 
 def _rows(message: ImageMessage, row_bytes: int) -> NDArray[np.uint8]:

@@ -16,16 +16,11 @@ from fusion_perception.sensing.beams import Beams, Placement
 from fusion_perception.sensing.cloud import PointCloudMessage, decode_points, to_lidar_axes
 from fusion_perception.sensing.decode import (
     IMAGE_ENCODINGS,
-    INVALID_VALUES,
     RANGE_ENCODINGS,
-    RANGE_SCALE,
     BadShape,
     CompressedImageMessage,
-    Fallback,
+    Decoder,
     ImageMessage,
-    decode_compressed_image,
-    decode_image,
-    decode_range,
     stamp_ns,
 )
 from fusion_perception.sensing.leaps import Leaps
@@ -39,6 +34,9 @@ Values = NDArray[np.uint8] | NDArray[np.float32]
 
 # To decode images of these is to look at the message's own bytes.
 _VIEWS = frozenset({*IMAGE_ENCODINGS, *RANGE_ENCODINGS})
+TRAIN_ANOTHER = (
+    'Connect the LiDAR that the bundle was trained for, or train a bundle for this one.'
+)
 
 
 class Refused(ValueError):  # noqa: N818 (named after what became of the message)
@@ -99,9 +97,21 @@ class Needs:
     whose: str
     lidar: Lidar
     modes: Collection[Mode]
-    remedy: str = (
-        'Connect the LiDAR that the bundle was trained for, or train a bundle for this one.'
-    )
+    remedy: str = TRAIN_ANOTHER
+
+
+def check_shape(
+    ranges: NDArray[np.float32],
+    needed: tuple[int, int],
+    whose: str = 'the bundle',
+    remedy: str = TRAIN_ANOTHER,
+) -> None:
+    """Raise BadShape for a range image of other (rows, columns) than are needed."""
+    if ranges.shape != needed:
+        raise BadShape(
+            f'A range image of {ranges.shape} came and {whose} needs {needed} (rows, columns). '
+            f'{remedy}'
+        )
 
 
 def arrays_of(
@@ -139,21 +149,11 @@ class Intake:
     thread meanwhile. `ledger` counts every message, `leaps` the stamps that leapt.
     """
 
-    def __init__(
-        self,
-        needs: Needs,
-        pairing: PairingSettings,
-        range_scale: float = RANGE_SCALE,
-        invalid_values: Collection[int] = INVALID_VALUES,
-        image_fallback: Fallback | None = None,
-        range_fallback: Fallback | None = None,
-    ) -> None:
+    def __init__(self, needs: Needs, pairing: PairingSettings, decoder: Decoder) -> None:
         self.ledger, self.leaps = Ledger(), Leaps()
         self._needs = needs
         self._beams: Beams | None = None
-        self._range_scale, self._invalid_values = range_scale, invalid_values
-        self._image_fallback, self._range_fallback = image_fallback, range_fallback
-        self._given = pairing
+        self._given, self._decoder = pairing, decoder
         self._trusted: set[Stream] = set()
         self._jumps_before = 0
         self._pairer: Pairer[Frame] = Pairer(self._served(pairing), self.ledger)
@@ -219,14 +219,9 @@ class Intake:
         """End both streams and return the pairs that were still waiting."""
         return self._usable(self._pairer.flush())
 
-    def change(
-        self,
-        pairing: PairingSettings,
-        range_scale: float = RANGE_SCALE,
-        invalid_values: Collection[int] = INVALID_VALUES,
-    ) -> list[Pair[Frame]]:
+    def change(self, pairing: PairingSettings, decoder: Decoder) -> list[Pair[Frame]]:
         """Go on with other settings; return the pairs that still belong to the old ones."""
-        self._range_scale, self._invalid_values = range_scale, invalid_values
+        self._decoder = decoder
         if pairing == self._given:
             return []
         pairs = self.flush()
@@ -257,7 +252,8 @@ class Intake:
         """Say whether a message is soon decoded, or refused."""
         if not hasattr(message, 'encoding'):
             return False
-        fallback = self._image_fallback if stream == 'camera' else self._range_fallback
+        decoder = self._decoder
+        fallback = decoder.image_fallback if stream == 'camera' else decoder.range_fallback
         return message.encoding in _VIEWS or fallback is None
 
     @staticmethod
@@ -266,18 +262,11 @@ class Intake:
 
     def _decode(self, stream: Stream, message: Message) -> Values | Placement:
         if stream == 'camera':
-            if hasattr(message, 'encoding'):
-                return decode_image(cast('ImageMessage', message), self._image_fallback)
-            return decode_compressed_image(cast('CompressedImageMessage', message))
+            return self._decoder.image(cast('ImageMessage | CompressedImageMessage', message))
         if hasattr(message, 'point_step'):
             return self._placed(cast('PointCloudMessage', message))
-        image = cast('ImageMessage', message)
-        ranges = decode_range(image, self._range_scale, self._range_fallback, self._invalid_values)
-        if ranges.shape != self._needs.lidar.shape:
-            raise BadShape(
-                f'A range image of {ranges.shape} came and {self._needs.whose} needs '
-                f'{self._needs.lidar.shape} (rows, columns). {self._needs.remedy}'
-            )
+        ranges = self._decoder.ranges(cast('ImageMessage', message))
+        check_shape(ranges, self._needs.lidar.shape, self._needs.whose, self._needs.remedy)
         return ranges
 
     def _placed(self, message: PointCloudMessage) -> Placement:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import statistics
 from collections import Counter, deque
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import cast
 
 import numpy as np
@@ -12,21 +12,16 @@ from numpy.typing import NDArray
 
 from fusion_perception.sensing.cloud import PointCloudMessage, decode_points
 from fusion_perception.sensing.decode import (
-    INVALID_VALUES,
-    RANGE_SCALE,
     BadEncoding,
     BadShape,
-    Fallback,
+    Decoder,
     ImageMessage,
-    decode_compressed_image,
-    decode_image,
-    decode_range,
     message_bytes,
     stamp_ns,
 )
 from fusion_perception.sensing.facts import Facts, InputFacts, ScanFacts, Source
 from fusion_perception.sensing.finding import Finding
-from fusion_perception.sensing.intake import Message, Refused
+from fusion_perception.sensing.intake import Message, Refused, check_shape
 from fusion_perception.sensing.leaps import Leaps
 from fusion_perception.sensing.ledger import STREAMS, Cause, Ledger, Stream
 from fusion_perception.sensing.offsets import Arrival, rate_hz
@@ -43,27 +38,23 @@ class Watch:
     `lidar_shape` (rows, columns) is what range images must have, None for any; `kinds` counts
     what came by encoding and size; `scan` tells of the last range image that could be used (a
     cloud takes beams to become one), and `scans` of all scans together; `image_size` is the last
-    image's width and height. The fallbacks are those of `Intake`.
+    image's width and height.
     """
 
     def __init__(
         self,
         pairing: PairingSettings,
-        range_scale: float = RANGE_SCALE,
-        invalid_values: Collection[int] = INVALID_VALUES,
+        decoder: Decoder,
         lidar_shape: tuple[int, int] | None = None,
         max_range: float = float('inf'),
-        image_fallback: Fallback | None = None,
-        range_fallback: Fallback | None = None,
     ) -> None:
         self.pairs = 0
         self.scan: ScanFacts | None = None
         self.scans = ScanTally()
         self.image_size: tuple[int, int] | None = None
         self.kinds: dict[Stream, Counter[str]] = {stream: Counter() for stream in STREAMS}
+        self._decoder = decoder
         self._lidar_shape, self._max_range = lidar_shape, max_range
-        self._range_scale, self._invalid_values = range_scale, invalid_values
-        self._image_fallback, self._range_fallback = image_fallback, range_fallback
         self._faults: dict[Stream, str] = {}
         self._arrivals: dict[Stream, deque[Arrival]] = {s: deque(maxlen=KEPT) for s in STREAMS}
         self._ledger = Ledger()
@@ -174,27 +165,18 @@ class Watch:
             self.scans.add(ScanFacts(share, int(measured.sum())))
             self._span(np.linalg.norm(points[measured], axis=-1))
             return f'cloud of {cloud.height}x{cloud.width} points'
-        if not hasattr(message, 'encoding'):
-            pixels = decode_compressed_image(message)
-            self.image_size = pixels.shape[1], pixels.shape[0]
-            return f'compressed {pixels.shape[1]}x{pixels.shape[0]}'
-        image = cast('ImageMessage', message)
-        size = f'{image.encoding} {image.width}x{image.height}'
         if stream == 'camera':
-            decode_image(image, self._image_fallback)
-            self.image_size = image.width, image.height
-            return size
-        ranges = decode_range(image, self._range_scale, self._range_fallback, self._invalid_values)
-        if self._lidar_shape not in (None, ranges.shape):
-            raise BadShape(
-                f'A range image of {ranges.shape} came and the bundle needs {self._lidar_shape} '
-                '(rows, columns). Connect the LiDAR that the bundle was trained for, or train a '
-                'bundle for this one.'
-            )
+            pixels = self._decoder.image(message)
+            self.image_size = pixels.shape[1], pixels.shape[0]
+            return '{} {}x{}'.format(getattr(message, 'encoding', 'compressed'), *self.image_size)
+        image = cast('ImageMessage', message)
+        ranges = self._decoder.ranges(image)
+        if self._lidar_shape is not None:
+            check_shape(ranges, self._lidar_shape)
         self.scan = ScanFacts.of(ranges, self._max_range)
         self.scans.add(self.scan)
         self._span(ranges[np.isfinite(ranges) & (ranges > 0)])
-        return size
+        return f'{image.encoding} {image.width}x{image.height}'
 
 
 def of_streams(facts: Facts, watch: Watch) -> list[Finding]:

@@ -45,7 +45,7 @@ def examine_recording(path: Path, settings: RecordingSettings) -> list[Finding]:
 
 
 def _examine(recording: Recording, topics: Topics, settings: RecordingSettings) -> list[Finding]:
-    watch = Watch(settings.pairing, settings.range_scale, settings.invalid_values)
+    watch = Watch(settings.pairing, settings.decoder())
     calibration, attendance = Calibration(Camera(), settings.camera_matrix), Attendance()
     streams: dict[str, Stream] = {}
     for topic, stream in zip((topics.image, topics.ranges), STREAMS, strict=True):

@@ -7,16 +7,12 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import cast
 
-import numpy as np
-from numpy.typing import NDArray
-
 from fusion_perception.learning.bags.attendance import Attendance
 from fusion_perception.learning.bags.settings import BagSettings
 from fusion_perception.learning.bags.timeline import Timeline
 from fusion_perception.learning.bags.topics import CAMERA_INFO, Topics
 from fusion_perception.sensing.camera_findings import of_lens, of_shape, of_turns
 from fusion_perception.sensing.camera_info import Calibration, CameraInfoMessage
-from fusion_perception.sensing.decode import ImageMessage
 from fusion_perception.sensing.facts import CameraFacts, ScanFacts, Source
 from fusion_perception.sensing.intake import Frame, Intake, Message, Needs, Refused, arrays_of
 from fusion_perception.sensing.ledger import STREAMS, Cause, Stream
@@ -43,11 +39,6 @@ class BagPair:
     time_s: float
 
 
-def _no_cv_bridge(message: ImageMessage) -> NDArray[np.generic]:
-    """Refuse what the robot leaves to cv_bridge: here no ROS package is at hand."""
-    raise ValueError('recordings are read without cv_bridge')
-
-
 class BagPairs:
     """The pairs of a recording, in order; iterate once.
 
@@ -67,14 +58,7 @@ class BagPairs:
         whose: str,
         progress: Progress | None = None,
     ) -> None:
-        self.intake = Intake(
-            needs,
-            settings.pairing,
-            settings.range_scale,
-            settings.invalid_values,
-            image_fallback=_no_cv_bridge,
-            range_fallback=_no_cv_bridge,
-        )
+        self.intake = Intake(needs, settings.pairing, settings.decoder())
         self.timeline = Timeline()
         self.now_s = 0.0
         self.of_both = self._now_ns = 0

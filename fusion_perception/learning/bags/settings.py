@@ -7,15 +7,29 @@ from pathlib import Path
 from shlex import quote
 from typing import Annotated
 
+import numpy as np
 import tyro
+from numpy.typing import NDArray
 from pydantic import Field
 
 from fusion_perception.learning.bags.topics import TopicSettings
 from fusion_perception.sensing.camera_info import CAMERA_MATRIX, CameraMatrix
 from fusion_perception.sensing.cloud import POINTS_OUTSIDE_MAX, PointsOutsideMax
-from fusion_perception.sensing.decode import INVALID_VALUES, RANGE_SCALE, InvalidValues, RangeScale
+from fusion_perception.sensing.decode import (
+    INVALID_VALUES,
+    RANGE_SCALE,
+    Decoder,
+    ImageMessage,
+    InvalidValues,
+    RangeScale,
+)
 from fusion_perception.sensing.ledger import Stream, StreamCounts
 from fusion_perception.sensing.pairing import PairingSettings
+
+
+def _no_cv_bridge(message: ImageMessage) -> NDArray[np.generic]:
+    """Refuse what the robot leaves to cv_bridge: here no ROS package is at hand."""
+    raise ValueError('recordings are read without cv_bridge')
 
 
 class RecordingSettings(TopicSettings):
@@ -28,6 +42,10 @@ class RecordingSettings(TopicSettings):
     invalid_values: InvalidValues = INVALID_VALUES
     points_outside_max: PointsOutsideMax = POINTS_OUTSIDE_MAX
     camera_matrix: CameraMatrix = CAMERA_MATRIX
+
+    def decoder(self) -> Decoder:
+        """Return what decodes the images."""
+        return Decoder(self.range_scale, self.invalid_values, _no_cv_bridge, _no_cv_bridge)
 
 
 class BagSettings(RecordingSettings):
