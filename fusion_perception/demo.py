@@ -62,7 +62,7 @@ class DemoSettings(LiveSettings):
         le=FASTEST_HZ,
         description='Images and range images per second, instead of --camera-hz and --lidar-hz',
     )
-    device: Device = Field('auto', description='Where to predict; auto takes CUDA where it is')
+    device: Device = 'auto'
 
 
 def demo(settings: DemoSettings) -> tuple[str, int]:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import copy
 import math
 from itertools import chain
-from typing import Literal, TypeVar
+from typing import Annotated, Literal, TypeVar
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from pydantic import Field
 
 from fusion_perception.engines.base import EngineChoice, EngineName, Precision
 from fusion_perception.engines.choice import choose_engine
@@ -21,7 +22,10 @@ from fusion_perception.sensing.observation import Camera, Mode, Observation, Pre
 __all__ = ['Device', 'EngineChoice', 'EngineName', 'Precision', 'Runtime', 'choose_device']
 
 Value = TypeVar('Value', bound=np.generic)
-Device = Literal['auto', 'cpu', 'cuda']
+Device = Annotated[
+    Literal['auto', 'cpu', 'cuda'],
+    Field(description='Where to compute; auto takes CUDA where it is'),
+]
 
 
 def choose_device(device: Device) -> torch.device:

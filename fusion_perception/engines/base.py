@@ -8,11 +8,12 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from functools import lru_cache
-from typing import ClassVar, Literal, NamedTuple, TypeVar
+from typing import Annotated, ClassVar, Literal, NamedTuple, TypeVar
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from pydantic import Field
 from torch import Tensor
 from typing_extensions import Self
 
@@ -22,8 +23,14 @@ from fusion_perception.sensing.assembly import CameraMatrices, observe, resize
 from fusion_perception.sensing.observation import Camera, Observation
 
 EngineName = Literal['torch', 'onnxruntime', 'cuda_graph', 'tensorrt']
-EngineChoice = Literal['auto', 'torch', 'onnxruntime', 'cuda_graph', 'tensorrt']
-Precision = Literal['float32', 'bfloat16']
+# For signatures and for the settings of whoever computes, as `Device` is.
+EngineChoice = Annotated[
+    Literal['auto', EngineName],
+    Field(description='What computes the model; auto takes the quickest that agrees with torch'),
+]
+Precision = Annotated[
+    Literal['float32', 'bfloat16'], Field(description='Precision of the forward pass')
+]
 Graph = TypeVar('Graph')
 # Graphs of so many batch sizes stay in memory.
 _MOST_SIZES = 8

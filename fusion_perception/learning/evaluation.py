@@ -63,11 +63,9 @@ class EvaluateSettings(GateSettings, BagSettings):
     jobs: int = Field(
         0, ge=0, description='Recordings evaluated at a time; 0: one per usable core'
     )
-    device: Device = Field('auto', description='auto takes CUDA where it is')
-    precision: Precision = Field('float32', description='Precision of the forward pass')
-    engine: EngineChoice = Field(
-        'torch', description='What computes the model; auto takes what is quickest at the time'
-    )
+    device: Device = 'auto'
+    precision: Precision = 'float32'
+    engine: EngineChoice = 'torch'
 
     @model_validator(mode='after')
     def _has_one_source(self) -> Self:

@@ -69,7 +69,7 @@ class Recipe(Settings):
         None, description='Bundle whose weights the training starts from, a path or a name'
     )
     seed: int = Field(0, ge=0, lt=2**63, description='Start of all random numbers')
-    device: Device = Field('auto', description='auto takes CUDA where it is')
+    device: Device = 'auto'
     devices: int = Field(1, ge=1, description='Number of devices to train on')
     memory_share: float = Field(
         0.5,
@@ -77,7 +77,7 @@ class Recipe(Settings):
         le=1,
         description="Part of a GPU's memory that the scenes may take; a larger set is streamed",
     )
-    precision: Precision = Field('float32', description='Precision of the forward pass')
+    precision: Precision = 'float32'
     compile: bool = Field(
         False,
         description='Compile for the GPU: half a minute at the start, quicker epochs',

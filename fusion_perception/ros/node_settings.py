@@ -51,12 +51,9 @@ class NodeSettings(Settings):
     """What an operator can set."""
 
     bundle: str = Field('shapes', description='A bundle file, or the name of one that ships')
-    device: Device = Field('auto', description='Where to predict; auto takes CUDA where it is')
-    precision: Precision = Field('float32', description='Arithmetic of the model')
-    engine: EngineChoice = Field(
-        'auto',
-        description='What computes the model; auto takes the quickest that agrees with torch',
-    )
+    device: Device = 'auto'
+    precision: Precision = 'float32'
+    engine: EngineChoice = 'auto'
     threads: Threads = Field(
         1, description='CPU threads of one inference; `fusion profile --threads 1 2` compares'
     )

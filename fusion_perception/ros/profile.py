@@ -66,8 +66,8 @@ class ProfileSettings(Settings):
         description='CPU threads of one inference to compare, each with each executor',
     )
     bundle: str = Field('shapes', description='A bundle file, or one that ships')
-    device: Device = Field('auto', description='Where to predict')
-    engine: EngineChoice = Field('auto', description='What computes the predictions')
+    device: Device = 'auto'
+    engine: EngineChoice = 'auto'
 
 
 @dataclass

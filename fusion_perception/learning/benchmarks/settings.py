@@ -43,11 +43,9 @@ class BenchmarkSettings(Settings):
         False, description='Tiny sizes: shows that all of it runs, the figures mean nothing'
     )
     bundle: str = Field('shapes', description='Bundle to predict with: a path, or one that ships')
-    device: Device = Field('auto', description='auto takes CUDA where it is')
-    precision: Precision = Field('float32', description='Precision in which the bundle predicts')
-    engine: EngineChoice = Field(
-        'auto', description='What computes the predictions; auto measures what is quickest here'
-    )
+    device: Device = 'auto'
+    precision: Precision = 'float32'
+    engine: EngineChoice = 'auto'
     steps: int = Field(12, ge=1, description='Training steps in each round')
     full_epochs: bool = Field(
         False,
