@@ -7,9 +7,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import cast
 
-from fusion_perception.learning.bags.attendance import Attendance
 from fusion_perception.learning.bags.settings import RecordingSettings
 from fusion_perception.learning.bags.topics import CAMERA_INFO, Topics, choose_topics
+from fusion_perception.learning.bags.walk import Walk
 from fusion_perception.sensing.camera_info import Calibration, CameraInfoMessage
 from fusion_perception.sensing.facts import CameraFacts, Facts, Source
 from fusion_perception.sensing.finding import Finding, of_fault, worst
@@ -46,28 +46,16 @@ def examine_recording(path: Path, settings: RecordingSettings) -> list[Finding]:
 
 def _examine(recording: Recording, topics: Topics, settings: RecordingSettings) -> list[Finding]:
     watch = Watch(settings.pairing, settings.decoder())
-    calibration, attendance = Calibration(Camera(), settings.camera_matrix), Attendance()
-    streams: dict[str, Stream] = {}
-    for topic, stream in zip((topics.image, topics.ranges), STREAMS, strict=True):
-        if topic is not None:
-            streams[topic] = stream
-    infos = [] if topics.camera_info is None else [topics.camera_info]
-    begin_ns, time_s, returns = None, 0.0, 0
-    for recorded in recording.messages([*streams, *infos]):
-        begin_ns = recorded.log_ns if begin_ns is None else begin_ns
-        time_s = (recorded.log_ns - begin_ns) / 1e9
-        if recorded.topic in streams:  # A camera_info holds on.
-            attendance.note(recorded.topic, time_s)
-        message = recording.read(recorded)
-        if message is None:
-            continue
-        if recorded.topic in streams:
-            watch.take(streams[recorded.topic], cast('Message', message), recorded.log_ns)
-        else:
-            calibration.take(cast('CameraInfoMessage', message), recorded.log_ns)
-            returns = max(returns, calibration.returns(recorded.log_ns))
+    calibration = Calibration(Camera(), settings.camera_matrix)
+    walk, returns = Walk(recording, topics), 0
+    for stream, message, log_ns in walk:
+        if message is not None and stream is not None:
+            watch.take(stream, cast('Message', message), log_ns)
+        elif message is not None:
+            calibration.take(cast('CameraInfoMessage', message), log_ns)
+            returns = max(returns, calibration.returns(log_ns))
     watch.finish()
-    sources = {s: [Source(t, recording.topics[t].type)] for t, s in streams.items()}
+    sources = {s: [Source(t, recording.topics[t].type)] for t, s in topics.streams.items()}
     heard: dict[Stream, float] = {s: 0.0 for s in STREAMS if watch.received[s]}
     camera = None
     if topics.camera_info is not None:
@@ -77,14 +65,14 @@ def _examine(recording: Recording, topics: Topics, settings: RecordingSettings) 
     facts = Facts(
         inputs=watch.inputs(sources, heard, {}, {}, {}),
         # A recorder notes the times of a simulation as they stood, which goes on in steps.
-        simulated='/clock' in recording.topics or (begin_ns or 0) < _LONG_AGO_NS,
+        simulated='/clock' in recording.topics or walk.began_ns < _LONG_AGO_NS,
         pairs=watch.pairs,
         pairing=settings.pairing,
         # With which lens a bundle learned is not known here.
         camera=None if camera is None else replace(camera, distortion=None),
     )
     wrong = [*diagnose(facts), *watch.scans.findings(settings.points_outside_max)]
-    wrong += [Finding('WARN', note.rstrip('.'), '', _PAUSED) for note in attendance.notes(time_s)]
+    wrong += [Finding('WARN', note.rstrip('.'), '', _PAUSED) for note in walk.notes()]
     wrong += [*_of_units(watch), *_of_jumps(watch)]
     findings = [*_of_recording(recording, topics, watch.image_size), *of_streams(facts, watch)]
     if camera is not None:

@@ -7,10 +7,10 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import cast
 
-from fusion_perception.learning.bags.attendance import Attendance
 from fusion_perception.learning.bags.settings import BagSettings
 from fusion_perception.learning.bags.timeline import Timeline
 from fusion_perception.learning.bags.topics import CAMERA_INFO, Topics
+from fusion_perception.learning.bags.walk import Walk
 from fusion_perception.sensing.camera_findings import of_lens, of_shape, of_turns
 from fusion_perception.sensing.camera_info import Calibration, CameraInfoMessage
 from fusion_perception.sensing.facts import CameraFacts, ScanFacts, Source
@@ -22,7 +22,6 @@ from fusion_perception.sensing.recording import Recording
 from fusion_perception.sensing.scan_findings import ScanTally
 
 Progress = Callable[[int, int], object]
-SECOND = 1_000_000_000
 
 
 @dataclass(frozen=True)
@@ -68,7 +67,7 @@ class BagPairs:
         self._infos_unusable, self._info_fault = 0, ''
         self._pairs_without = 0
         self._faults: dict[tuple[Stream, Cause], str] = {}
-        self._attendance, self._scans = Attendance(), ScanTally()
+        self._walk, self._scans = Walk(recording, topics), ScanTally()
         self._max_range, self._outside_max = needs.lidar.max_range, settings.points_outside_max
         # What was told of the camera of paired images: once per shape, and of the worst lens.
         self._shapes: dict[tuple[object, ...], CameraFacts] = {}
@@ -76,28 +75,19 @@ class BagPairs:
         self._turning: CameraFacts | None = None
 
     def __iter__(self) -> Iterator[BagPair]:
-        topics = self._topics
-        streams: dict[str | None, Stream] = {topics.image: 'camera', topics.ranges: 'lidar'}
-        wanted = [name for name in (*streams, topics.camera_info) if name is not None]
-        total = sum(self._recording.topics[name].count for name in wanted)
+        topics, recording = self._topics, self._recording
+        total = sum(recording.topics[name].count for name in topics.inputs)
         if topics.camera_info is not None:
             # What was not heard yet is what comes first.
-            self._recording.first(topics.camera_info, lambda told: self._calibrated_by(told, 0))
-        begin_ns: int | None = None
-        for number, recorded in enumerate(self._recording.messages(wanted), start=1):
-            begin_ns = recorded.log_ns if begin_ns is None else begin_ns
-            self._now_ns = recorded.log_ns
-            time_s = (recorded.log_ns - begin_ns) / SECOND
-            if self.timeline.parts(self.now_s, time_s):
+            recording.first(topics.camera_info, lambda told: self._calibrated_by(told, 0))
+        for number, (stream, message, log_ns) in enumerate(self._walk, start=1):
+            self._now_ns = log_ns
+            if self.timeline.parts(self.now_s, self._walk.now_s):
                 self.note_counts()
-            self.now_s = time_s
-            if recorded.topic in streams:  # A camera_info holds on.
-                self._attendance.note(recorded.topic, time_s)
-            message = self._recording.read(recorded)
-            if message is not None and recorded.topic in streams:
-                stream = streams[recorded.topic]
-                yield from self._take(stream, cast('Message', message), recorded.log_ns)
-            elif message is not None and not self._calibrated_by(message, recorded.log_ns):
+            self.now_s = self._walk.now_s
+            if message is not None and stream is not None:
+                yield from self._take(stream, cast('Message', message), log_ns)
+            elif message is not None and not self._calibrated_by(message, log_ns):
                 # As on the robot, the last one that could be used counts on.
                 self._infos_unusable += 1
                 self._info_fault = self._info_fault or self._calibration.fault
@@ -135,7 +125,7 @@ class BagPairs:
                 f'The stamps jumped back {often} by more than pairing.jump_back_s; the pairing '
                 'began anew.'
             )
-        notes += self._attendance.notes(self.now_s)
+        notes += self._walk.notes()
         return notes
 
     def about_lens(self) -> list[str]:

@@ -9,6 +9,7 @@ from pydantic import Field
 
 from fusion_perception.sensing.decode import RANGE_ENCODINGS
 from fusion_perception.sensing.finding import Finding
+from fusion_perception.sensing.ledger import Stream
 from fusion_perception.sensing.recording import Recording
 from fusion_perception.sensing.settings import Settings, closest
 
@@ -50,6 +51,17 @@ class Topics:
     ranges: str | None
     truth: str | None
     undecided: Mapping[str, Finding] = field(default_factory=dict)
+
+    @property
+    def streams(self) -> dict[str, Stream]:
+        """Return which stream comes on which topic."""
+        found: dict[str | None, Stream] = {self.image: 'camera', self.ranges: 'lidar'}
+        return {topic: stream for topic, stream in found.items() if topic is not None}
+
+    @property
+    def inputs(self) -> list[str]:
+        """Return the topics of both streams and camera_info."""
+        return [*self.streams, *([] if self.camera_info is None else [self.camera_info])]
 
 
 def choose_topics(
