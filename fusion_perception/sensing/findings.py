@@ -100,25 +100,31 @@ def _of_input(facts: InputFacts, waits_for_clock: bool) -> Iterator[Finding]:
         return  # With the time everything may stand still.
     if not facts.received and facts.silent_s is None:
         yield from _of_nothing(facts)
-        return
-    if facts.silent_s is not None and facts.silent:
-        symptom = f'{facts.topics} has been silent for {facts.silent_s:.1f} s'
-        unheard = [] if facts.fitting else list(_of_unheard(facts, symptom))
-        if facts.fitting and facts.message_bytes >= LARGE_BYTES:
-            unheard = [Finding('ERROR', symptom, *_too_large(facts))]
-        yield from unheard or [
-            Finding(
-                'ERROR',
-                symptom,
-                f'{_names(facts.fitting)} is still there and sends nothing'
-                if facts.fitting
-                else 'its publisher is gone',
-                'Look at the log of its driver, the cable and the power.',
-            )
-        ]
-        return
+    elif facts.silent_s is not None and facts.silent:
+        yield from _of_silence(facts, f'{facts.topics} has been silent for {facts.silent_s:.1f} s')
+    else:
+        yield from _of_losses(facts)
+        yield from _of_drops(facts)
+
+
+def _of_silence(facts: InputFacts, symptom: str) -> Iterator[Finding]:
+    unheard = [] if facts.fitting else list(_of_unheard(facts, symptom))
+    if facts.fitting and facts.message_bytes >= LARGE_BYTES:
+        unheard = [Finding('ERROR', symptom, *_too_large(facts))]
+    yield from unheard or [
+        Finding(
+            'ERROR',
+            symptom,
+            f'{_names(facts.fitting)} is still there and sends nothing'
+            if facts.fitting
+            else 'its publisher is gone',
+            'Look at the log of its driver, the cable and the power.',
+        )
+    ]
+
+
+def _of_drops(facts: InputFacts) -> Iterator[Finding]:
     dropped = facts.dropped
-    yield from _of_losses(facts)
     refused = {cause: n for cause in ('bad_encoding', 'bad_shape') if (n := dropped.get(cause, 0))}
     if refused:
         yield Finding(
