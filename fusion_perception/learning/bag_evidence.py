@@ -10,7 +10,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from tqdm import tqdm
 
 from fusion_perception.cores import usable_cores
 from fusion_perception.learning.bag import BagRun, outcome_of
@@ -18,6 +17,7 @@ from fusion_perception.learning.bag_crew import Task, run_apart
 from fusion_perception.learning.bags.judging import MODES, WORST, Judged
 from fusion_perception.learning.bags.settings import BagSettings
 from fusion_perception.learning.evidence import Evidence, score_of
+from fusion_perception.learning.progress import messages_bar
 from fusion_perception.models.bundle import Bundle
 from fusion_perception.runtime import Runtime
 from fusion_perception.sensing.ledger import CAUSES, STREAMS, Stream, StreamCounts
@@ -176,15 +176,9 @@ def _run_all(
 def _run_here(
     runtime: Runtime, path: Path, settings: BagSettings, batch_size: int
 ) -> BagRun | str:
-    with tqdm(desc=path.name, unit=' messages', leave=False, disable=None) as bar:
-
-        def progress(read: int, total: int) -> None:
-            bar.total = total
-            bar.update(read - bar.n)
-
-        with _one_thread_each() as threads:
-            workers = min(MOST_WORKERS, threads) if runtime.device.type == 'cpu' else 1
-            return outcome_of(runtime, path, settings, batch_size, progress, workers)
+    with messages_bar(path.name) as progress, _one_thread_each() as threads:
+        workers = min(MOST_WORKERS, threads) if runtime.device.type == 'cpu' else 1
+        return outcome_of(runtime, path, settings, batch_size, progress, workers)
 
 
 @contextmanager

@@ -11,7 +11,6 @@ import numpy as np
 import tyro
 from numpy.typing import NDArray
 from pydantic import Field
-from tqdm import tqdm
 
 from fusion_perception.learning.bag import check_frames
 from fusion_perception.learning.bags.pairs import BagPair, BagPairs
@@ -20,6 +19,7 @@ from fusion_perception.learning.bags.topics import choose_topics
 from fusion_perception.learning.bags.truth import Truth, read_truth
 from fusion_perception.learning.data.folder_writing import FolderWriter, check_is_new
 from fusion_perception.learning.data.origin import Origin
+from fusion_perception.learning.progress import messages_bar
 from fusion_perception.learning.sensor import SensorSettings, sensor_of
 from fusion_perception.sensing.intake import Needs, arrays_of
 from fusion_perception.sensing.observation import Camera, Lidar, Mode
@@ -77,12 +77,7 @@ def from_bag(settings: FromBagSettings) -> str:
         truth = read_truth(recording, topics.truth, rig.classes, lidar.max_range, notes.append)
         whose = str(settings.tables or 'the original LiDAR')
         needs = Needs(whose, lidar, ONLY_FUSION, 'Give the tables of this LiDAR: --tables.')
-        with tqdm(desc='from-bag', unit=' messages', disable=None) as bar:
-
-            def progress(read: int, total: int) -> None:
-                bar.total = total
-                bar.update(read - bar.n)
-
+        with messages_bar('from-bag', stays=True) as progress:
             pairs = BagPairs(
                 recording,
                 topics,

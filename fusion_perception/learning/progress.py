@@ -1,4 +1,4 @@
-"""Show how a training gets on: a bar on a terminal, nothing elsewhere."""
+"""Show how work gets on: a bar on a terminal, nothing elsewhere."""
 
 from __future__ import annotations
 
@@ -37,5 +37,17 @@ def epoch_bar(
             if now - last_read > _READ_EVERY_S:
                 last_read = now
                 bar.set_postfix(loss=f'{float(loss_sum) * scenes_per_step / bar.n:.3f}')
+
+        yield advance
+
+
+@contextmanager
+def messages_bar(title: str, stays: bool = False) -> Iterator[Callable[[int, int], None]]:
+    """Yield a function to call with the number of messages read and of all."""
+    with tqdm(desc=title, unit=' messages', leave=stays, disable=None) as bar:
+
+        def advance(read: int, total: int) -> None:
+            bar.total = total
+            bar.update(read - bar.n)
 
         yield advance
