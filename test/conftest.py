@@ -71,6 +71,23 @@ def folder(simulated, tmp_path):
     return Path(shutil.copytree(simulated, tmp_path / 'shapes'))
 
 
+@pytest.fixture(scope='module')
+def bundle(tmp_path_factory):
+    """Save a small bundle, which no test changes, and return its path."""
+    from small_bundles import small_bundle
+
+    return small_bundle(tmp_path_factory.mktemp('bundle'))
+
+
+@pytest.fixture(scope='module')
+def runtime(bundle):
+    """Return what runs the small bundle on the CPU."""
+    from fusion_perception.models.bundle import load_bundle
+    from fusion_perception.runtime import Runtime
+
+    return Runtime(load_bundle(bundle), 'cpu')
+
+
 @pytest.fixture
 def bench(forty_scenes, tmp_path):
     """Return where the stages of a quick benchmark on the CPU work."""

@@ -6,30 +6,17 @@ import numpy as np
 import pytest
 from recordings import at, cloud, frames, record
 from rosbags.typesys import get_types_from_msg
-from small_bundles import small_bundle
 
 from fusion_perception.learning.bag import run_bag
 from fusion_perception.learning.bags.settings import BagSettings
 from fusion_perception.learning.bags.writing import SECOND, BagWriter
 from fusion_perception.learning.to_bag import CAMERA_INFO, IMAGE, RANGES, TRUTH
-from fusion_perception.models.bundle import load_bundle
-from fusion_perception.runtime import Runtime
 from fusion_perception.sensing.message_types import known_types
 from fusion_perception.sensing.pairing import PairingSettings
 from fusion_perception.sensing.rep103 import to_rep103
 from fusion_perception.sensing.rig import Rig
 
 pytestmark = pytest.mark.usefixtures('one_thread')
-
-
-@pytest.fixture(scope='module')
-def bundle(tmp_path_factory):
-    return small_bundle(tmp_path_factory.mktemp('bundle'))
-
-
-@pytest.fixture(scope='module')
-def runtime(bundle):
-    return Runtime(load_bundle(bundle), 'cpu')
 
 
 @pytest.fixture

@@ -6,7 +6,6 @@ And its images are those that can be read without ROS.
 import numpy as np
 import pytest
 from recordings import at, bent_info, frames
-from small_bundles import small_bundle
 from training_runs import tiny_recipe
 
 from fusion_perception.doctor import DoctorSettings, doctor
@@ -37,11 +36,6 @@ COUNT = 20
 CAMERA = Rig().camera.model_copy(update={'fx': 1.2 * 73.3})
 UNCALIBRATED = CAMERA.model_copy(update={'fx': 0.0})
 OF_THE_BUNDLE = Rig().camera
-
-
-@pytest.fixture(scope='module')
-def runtime(tmp_path_factory):
-    return Runtime(load_bundle(small_bundle(tmp_path_factory.mktemp('bundle'))), 'cpu')
 
 
 def record(path, cameras):

@@ -12,7 +12,6 @@ from pathlib import Path
 
 import pytest
 from recordings import record
-from small_bundles import small_bundle
 
 pytestmark = pytest.mark.slow
 
@@ -59,11 +58,10 @@ def is_left(end, within_s=30):
 
 
 @pytest.fixture
-def start(tmp_path):
+def start(tmp_path, bundle):
     started = []
 
     def evaluate(*bags):
-        bundle = small_bundle(tmp_path)
         flags = ['--bundle', bundle, '--device', 'cpu', '--jobs', '2', '--out', tmp_path / 'out']
         command = [sys.executable, '-m', 'fusion_perception.cli', 'evaluate', *flags, '--bag']
         process = subprocess.Popen(

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 from recordings import record
-from small_bundles import small_bundle
 from training_runs import tiny_recipe
 
 from fusion_perception import cli
@@ -18,16 +17,9 @@ from fusion_perception.learning.evaluation import EvaluateSettings, evaluate
 from fusion_perception.learning.from_bag import FromBagSettings, from_bag
 from fusion_perception.learning.to_bag import IMAGE, TRUTH
 from fusion_perception.learning.training import train
-from fusion_perception.models.bundle import load_bundle
-from fusion_perception.runtime import Runtime
 from fusion_perception.sensing.ledger import CAUSES, Ledger
 
 pytestmark = pytest.mark.usefixtures('one_thread')
-
-
-@pytest.fixture(scope='module')
-def bundle(tmp_path_factory):
-    return small_bundle(tmp_path_factory.mktemp('bundle'))
 
 
 @pytest.fixture
@@ -190,14 +182,14 @@ def test_results_that_have_no_place_are_said_before_anything_is_read(tmp_path, b
     ids=lambda value: type(value).__name__,
 )
 def test_whatever_fault_a_recording_meets_is_said_of_it_and_ends_no_other(
-    tmp_path, bundle, fault, said
+    tmp_path, runtime, fault, said
 ):
     bag = record(tmp_path / 'bag', 2)
 
     def fails(read, total):
         raise fault
 
-    outcome = outcome_of(Runtime(load_bundle(bundle), 'cpu'), bag, BagSettings(), 4, fails)
+    outcome = outcome_of(runtime, bag, BagSettings(), 4, fails)
     assert outcome == said.format(bag)
 
 

@@ -5,14 +5,11 @@ from dataclasses import replace
 
 import pytest
 from recordings import CAMERA_INFO, IMAGE, RANGES, SECOND, record
-from small_bundles import small_bundle
 
 from fusion_perception.cli import main
 from fusion_perception.learning.bag import run_bag
 from fusion_perception.learning.bags.settings import BagSettings, RecordingSettings, no_pair
 from fusion_perception.learning.from_bag import FromBagSettings, from_bag
-from fusion_perception.models.bundle import load_bundle
-from fusion_perception.runtime import Runtime
 from fusion_perception.sensing.pairing import PairingSettings
 
 
@@ -26,7 +23,9 @@ def test_usual_settings_need_no_flag():
     assert said.endswith('(no messages). Ask why: fusion doctor --bag drive')
 
 
-def test_the_doctor_reads_as_the_evaluation_did_and_finds_the_same_limit(tmp_path, capsys):
+def test_the_doctor_reads_as_the_evaluation_did_and_finds_the_same_limit(
+    tmp_path, runtime, capsys
+):
     topics = {IMAGE: '/front cam/image', RANGES: '/ranges', CAMERA_INFO: '/front cam/camera_info'}
 
     def behind(events):
@@ -40,7 +39,6 @@ def test_the_doctor_reads_as_the_evaluation_did_and_finds_the_same_limit(tmp_pat
         invalid_values=(0, 9),
         camera_matrix='p',
     )
-    runtime = Runtime(load_bundle(small_bundle(tmp_path)), 'cpu')
     with pytest.raises(ValueError, match='20 of 20 camera messages no_partner') as fault:
         run_bag(runtime, bag, settings, 8)
     command = command_of(str(fault.value))

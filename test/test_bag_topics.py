@@ -5,7 +5,6 @@ import json
 import numpy as np
 import pytest
 from recordings import at, cloud, frames
-from small_bundles import small_bundle
 
 from fusion_perception.doctor import DoctorSettings, doctor
 from fusion_perception.learning.bags.writing import BagWriter
@@ -15,11 +14,6 @@ from fusion_perception.learning.to_bag import IMAGE, RANGES, TRUTH
 from fusion_perception.sensing.rig import Rig
 
 pytestmark = pytest.mark.usefixtures('one_thread')
-
-
-@pytest.fixture(scope='module')
-def bundle(tmp_path_factory):
-    return small_bundle(tmp_path_factory.mktemp('bundle'))
 
 
 @pytest.fixture(scope='module')

@@ -4,7 +4,6 @@ import sqlite3
 
 import pytest
 from recordings import record
-from small_bundles import small_bundle
 
 from fusion_perception.doctor import DoctorSettings, doctor
 from fusion_perception.learning.evaluation import EvaluateSettings, evaluate
@@ -50,11 +49,11 @@ def test_messages_that_a_file_lists_and_does_not_hold_are_counted(misplaced):
     assert f'1 of the 4 messages of {IMAGE} that it lists are not there' in text
 
 
-def test_a_topic_that_cannot_be_read_is_not_passed_over_in_silence(garbled, tmp_path):
+def test_a_topic_that_cannot_be_read_is_not_passed_over_in_silence(garbled, tmp_path, bundle):
     said = f'{RANGES}: 4 messages unread: '
     text, code = doctor(DoctorSettings(bag=garbled))
     assert code == 1
     assert said in text
-    values = {'bundle': str(small_bundle(tmp_path)), 'bag': (str(garbled),), 'device': 'cpu'}
+    values = {'bundle': str(bundle), 'bag': (str(garbled),), 'device': 'cpu'}
     with pytest.raises(ValueError, match=said):
         evaluate(EvaluateSettings.read({**values, 'out': tmp_path / 'report'}))

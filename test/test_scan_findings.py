@@ -31,11 +31,6 @@ SLOW = PairingSettings(allow_single=False, queue_size=100)
 LIDAR = UniformGrid().lidar()
 
 
-@pytest.fixture(scope='module')
-def runtime(tmp_path_factory):
-    return Runtime(load_bundle(small_bundle(tmp_path_factory.mktemp('bundle'))), 'cpu')
-
-
 @pytest.mark.parametrize(('outside', 'named'), [(2, False), (3, True), (100, True)])
 def test_more_points_beside_every_beam_than_allowed_are_a_warning(outside, named):
     findings = list(of_scan(ScanFacts(0.0 if outside == 100 else 0.4, 100, outside), 0.02))
