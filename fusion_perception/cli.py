@@ -129,7 +129,7 @@ VERBS: dict[str, Verb] = {
 def main(args: Sequence[str] | None = None) -> int:
     """Run one verb and return the exit code: 0, 2 for a fault, 130 for Ctrl-C, or the verb's."""
     if isinstance(sys.stdout, io.TextIOWrapper):
-        # A path may hold letters that are none of the terminal's; stderr escapes them by itself.
+        # A path may hold letters that the terminal lacks; stderr escapes them by itself.
         sys.stdout.reconfigure(errors='backslashreplace')
     try:
         code = run(list(sys.argv[1:] if args is None else args))
@@ -155,7 +155,7 @@ def run(args: list[str]) -> int:
     logging.basicConfig(format='%(message)s', level=logging.WARNING, stream=sys.stderr)
     logging.getLogger('fusion_perception').setLevel(logging.DEBUG if debug else logging.INFO)
     if not debug:
-        # It asks for a precision of matrices that a learner sets, for its own steps alone.
+        # Lightning advises a precision of matrices, which a learner sets for its own steps.
         logging.getLogger('lightning_fabric.utilities.rank_zero').setLevel(logging.WARNING)
     try:
         outcome = call(args[0], args[1:])
@@ -221,7 +221,7 @@ def read_settings(
     except _FlagError as fault:
         raise ValueError(f'{prog}: {fault}') from None
     except ValidationError as error:
-        # Of settings within the settings, whose flags stand beside the others'.
+        # A fault of nested settings, whose flags stand beside the others'.
         raise ValueError(f'{prog}: {explain(cls, error)}') from None
     return cls.model_construct(**{name: getattr(parsed, name) for name in cls.model_fields})
 
@@ -282,7 +282,7 @@ def sentence(error: Exception, verb: str) -> str:
             )
         return f"fusion {verb} needs the Python module '{error.name}'. Install it with pip."
     if isinstance(error, OSError) and error.strerror:
-        # What is written bit by bit is a full disk's without the name of the file.
+        # A file that is written bit by bit is not named in the error of a full disk.
         said = f'{error.filename or f"fusion {verb}"}: {error.strerror}.'
         remedy = REMEDIES.get(error.errno or 0)
         return f'{said} {remedy}' if remedy else said

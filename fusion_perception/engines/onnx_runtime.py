@@ -31,7 +31,7 @@ _SPIN_US = 50
 _CPU: tuple[str, dict[str, str]] = ('CPUExecutionProvider', {})
 # By default it rounds float32 to eleven digits, which moves centres by millimetres.
 _CUDA = ('CUDAExecutionProvider', {'use_tf32': '0'})
-# Those tried first, first; each with its options.
+# In the order in which they are tried, each with its options.
 Providers = list[tuple[str, dict[str, str]]]
 
 

@@ -29,7 +29,7 @@ _CONTEXT = multiprocessing.get_context('spawn')
 
 @dataclass(frozen=True)
 class Task:
-    """What another process needs to do what is done with each recording."""
+    """What another process needs to evaluate recordings."""
 
     bundle: Path
     device: str

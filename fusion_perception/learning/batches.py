@@ -27,7 +27,7 @@ from fusion_perception.simulation.visibility import visible_beams
 Batch = tuple[Observation, Tensor]
 # Scenes rendered at a time: some hundred megabytes of rays.
 _CHUNK = 2048
-# Of images and ranges, together, that a GPU validates at a time.
+# Pixels of images and ranges together that a GPU validates at a time.
 _VALIDATED_PIXELS = 2**21
 # In one of so many original scenes some object meets at most four of 32x32 beams.
 _DRAWN_FOR_ONE_HIDDEN = 16
@@ -148,8 +148,8 @@ class TrainingData:
     def training(self, stage: str, epoch: int) -> Iterator[RawBatch]:
         """Yield this process's batches of an epoch, shuffled by the seed, stage and epoch.
 
-        All processes take as many scenes; of those that cannot be shared out evenly, fewer than
-        there are processes, the last in the order are left for another epoch.
+        All processes take the same number of scenes. The remainder, fewer than there are
+        processes, is left out: the last in the order, which is another one in each epoch.
         `observe` gives their observation, on a GPU as a part of the recorded step.
         """
         recipe, share = self._recipe, self._share

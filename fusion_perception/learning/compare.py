@@ -101,7 +101,7 @@ def write_comparison(settings: CompareSettings, data: Path, hosts: dict[str, str
         runtime = Runtime(bundle, settings.device, engine='auto')
         scenes = as_seen_by(bundle, read_folder(data), data)
         best = metrics['best'][name]
-        # What a model needs trained before it is part of its price.
+        # What has to be trained before a model is part of its cost.
         epochs = metrics['epochs'] if host == name else own_epochs
         table.append(
             {

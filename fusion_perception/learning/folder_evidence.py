@@ -101,7 +101,7 @@ def learned_from(bundle: Bundle, scenes: SceneSet, data: Path, last: int | None)
     Or on those that validated it: it was chosen by them. The same holds of the bundles that its
     training started from.
     """
-    # Of as many scenes only: to take their fingerprint is to read all of them.
+    # A fingerprint reads all scenes: take it only where their number agrees.
     alike = [told for told in bundle.folders_learned if _scenes_of(told) == len(scenes)]
     if not alike:
         return []

@@ -222,7 +222,7 @@ def why_no_baseline(evidence: Evidence, broken: Sequence[str]) -> str:
     if broken:
         return 'a limit is broken. Correct what broke it, or take these figures without the limit.'
     if evidence.about.get('failed'):
-        # Of some of the recordings it would hold later evaluations to something else.
+        # A baseline of only some recordings would hold later evaluations to something else.
         return 'a recording could not be evaluated. Correct it or leave it out, and try again.'
     return ''
 

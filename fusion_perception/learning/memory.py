@@ -24,7 +24,7 @@ def memory_bytes(device: torch.device | None = None) -> int:
 
 
 def held_bytes() -> int | None:
-    """Return the memory that only this process's end or its own will gives back.
+    """Return the memory that stays taken until this process frees it or ends.
 
     Mapped files do not count: the kernel takes their pages back when it needs them. None where
     the system does not say (it is Linux that does).

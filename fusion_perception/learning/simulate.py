@@ -25,8 +25,8 @@ from fusion_perception.simulation.scene import SceneSettings, sample_scenes
 
 # Bounds the memory. Noise is drawn batch by batch, so another value gives other noise.
 BATCH = 256
-# What a seed gives hangs on all scenes being drawn before the first is rendered; so many take half
-# a gigabyte.
+# All scenes are drawn before the first is rendered, or a seed would give other ones; so many take
+# half a gigabyte.
 MOST_SCENES = 1_000_000
 
 

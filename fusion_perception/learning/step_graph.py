@@ -17,7 +17,7 @@ _WARM_UPS = 3
 
 
 class StepGraph:
-    """A step whose every launch is recorded once, and repeated in one for each batch.
+    """A step that is recorded once, and then replayed with a single launch per batch.
 
     A step of a small network is hundreds of kernels that take a GPU less time than the host takes
     to launch them. `step` must read all that changes from tensors that stay where they are, and

@@ -51,7 +51,7 @@ from fusion_perception.sensing.watch import Watch
 
 # Asks for nothing, so that it hears every publisher; deep, to see each message.
 HEARS_ALL = QoSProfile(depth=50, reliability=ReliabilityPolicy.BEST_EFFORT)
-# An answer gets lost where the node does not yet know of who asks: it is asked again.
+# The answer of a node that has not discovered us yet gets lost: it is asked again.
 ANSWER_S, ATTEMPTS = 1.5, 3
 CAMERA_INFO = type_name(CameraInfo)
 
@@ -194,7 +194,7 @@ class Examiner(Node):
             simulated=use_sim_time,
             waits_for_clock=use_sim_time and stands_still,
             clock_publishers=self.count_publishers('/clock'),
-            # Both hear the same messages, and what gets lost is another.
+            # Both are sent the same messages, but not the same ones get lost on the way.
             pairs=max(watch.pairs, growth('modes.fusion', before, values)),
             pairing=settings.pairing,
             max_age_s=settings.max_age_s,

@@ -77,7 +77,7 @@ class FusionNode(Startable, LifecycleNode):
     def finish(self) -> None:
         """Stop, say a last time what became of every message, and leave through the lifecycle."""
         self._stop_listening()
-        # Of a context that was shut down, as rclpy's own handler of Ctrl-C does, nobody hears.
+        # Once the context is shut down, as by rclpy's own handler of Ctrl-C, nobody hears it.
         with suppress(RCLError):
             if self._is_heard():
                 self._every_second.cancel()  # For that is its last word.

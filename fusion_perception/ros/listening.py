@@ -18,7 +18,7 @@ from fusion_perception.sensing.ledger import Stream
 
 # A newer measurement always beats an older one, so nothing may queue up before the node.
 NEWEST = QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT)
-# DDS sends what was said before to those alone who ask for it, and reliably.
+# DDS sends earlier messages only to subscriptions that ask for them and are reliable.
 LATCHED = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 _SOURCES: dict[ImageType | LidarType, tuple[Any, str, str]] = {
     'raw': (Image, 'image', ''),
@@ -29,7 +29,7 @@ _SOURCES: dict[ImageType | LidarType, tuple[Any, str, str]] = {
 
 
 def source_of(stream: Stream, settings: NodeSettings) -> tuple[Any, str, str]:
-    """Return as what a stream comes: message, topic, and what image_transport appends to it."""
+    """Return the message and topic of a stream, and what image_transport appends to the topic."""
     return _SOURCES[settings.image_type if stream == 'camera' else settings.lidar_type]
 
 

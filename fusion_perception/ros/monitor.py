@@ -26,7 +26,7 @@ LATEST_S = 20.0
 ALIKE = 2.0
 # Changes of mode are said no more often than this, seconds.
 SAY_S = 2.0
-# A clock that did not go on for so long is at rest.
+# A clock that shows one time for so long has stopped.
 STILL_S = 3.0
 
 
@@ -120,7 +120,7 @@ class Monitor:
         self._listening_since = self._now()
 
     def listening_s(self) -> float:
-        """Return how long ago that was."""
+        """Return for how long the node has been listening, seconds."""
         return self._now() - self._listening_since
 
     def heard(self, stream: Stream, stamp_ns: int, now_ns: int, size: int = 0) -> None:
@@ -141,7 +141,7 @@ class Monitor:
             return list(self._arrivals[stream])
 
     def stands_still(self, now_ns: int) -> bool:
-        """Say whether a clock has not begun, or did not go on, for one that asks every second."""
+        """Say whether a clock has not begun or has stopped. Call it once per second."""
         now = self._now()
         if now_ns != self._clock_ns:
             self._clock_ns, self._went_on_at = now_ns, now
@@ -251,13 +251,13 @@ class Monitor:
         return rates, min(1.0, lost / came) if came else 0.0
 
     def lately(self, counters: Mapping[Stream, StreamCounts]) -> dict[Stream, StreamCounts]:
-        """Return what was counted since some calls ago, for one that calls every second."""
+        """Return what the last LATELY seconds counted. Call it once per second."""
         before = self._counters[0] if self._counters else {}
         self._counters.append(counters)
         return {s: _since(counters[s], before.get(s)) for s in STREAMS}
 
     def lately_fused(self) -> int:
-        """Return how many outputs were of both sensors since some calls ago."""
+        """Return how many outputs were of both sensors in that time. Call it once per second."""
         with self._lock:
             now = self._modes['fusion']
         before = self._fused[0] if self._fused else 0

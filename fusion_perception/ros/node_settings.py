@@ -43,7 +43,7 @@ def _given(name: str) -> str:
     return name
 
 
-# Not a pattern: of that a refusal would say no more than the pattern.
+# Not a pattern: the refusal would say nothing but the pattern.
 FrameId = Annotated[str, AfterValidator(_without_slash)]
 
 

@@ -26,7 +26,7 @@ def growth(key: str, before: Values, after: Values) -> int:
 
 
 def as_the_node_hears(facts: InputFacts, before: Values, after: Values) -> InputFacts:
-    """Believe the node where it hears what does not reach others, or heard what came before."""
+    """Believe the node where it hears what does not reach us, or heard something before us."""
     grown = growth(f'{facts.stream}.received', before, after)
     if grown and not facts.received:
         return InputFacts(facts.stream, facts.sources, received=grown, silent_s=0.0)

@@ -73,8 +73,8 @@ def sources_of(
 ) -> list[Source]:
     """Return the inputs of the node of that full name, by topic, type and QoS, as sources.
 
-    Where nobody publishes on one, what others publish of its type may be meant. Of a topic that is
-    not known (''), which the graph would refuse, nobody is a publisher.
+    Where nobody publishes on one, what others publish of its type may be meant. A topic that is
+    not known ('') has no publishers: the graph would refuse to look for it.
     """
     inputs = [
         (topic, kind, publishers(node, topic, qos) if topic else [])

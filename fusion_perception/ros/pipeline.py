@@ -34,7 +34,7 @@ from fusion_perception.sensing.pairing import Pair
 
 
 class Pipeline:
-    """The way of the messages. One thread calls all but `publish` and `complain`.
+    """The way from messages to results. One thread calls all but `publish` and `complain`.
 
     The thread that predicts calls these two as well; `now_ns` is the clock that the stamps come
     from. Nothing is predicted before `open` and after `close`.

@@ -13,11 +13,11 @@ from torch import Tensor
 from fusion_perception.sensing.observation import Lidar
 
 TURN = 2 * math.pi
-# A step for a LiDAR with a single row or column, which tells of none. Radians.
+# The step, radians, assumed for a LiDAR with a single row or column.
 FALLBACK_STEP = math.radians(0.5)
 NARROWEST_STEP = 1e-4
-# A point was seen from where its beam begins when its direction is that exact, radians; after so
-# many looks it is left where it is.
+# Looking for a point's beam ends when its direction changes by less than this, radians, or after
+# so many looks.
 SETTLED, MOST_LOOKS = 1e-4, 8
 # Cells of the map: at most so many around, so many down, and so many on each side of a beam.
 MOST_AROUND, MOST_DOWN, FARTHEST = 8192, 2048, 64

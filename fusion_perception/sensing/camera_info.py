@@ -183,8 +183,8 @@ class Calibration:
         return True
 
     def returns(self, now_ns: int) -> int:
-        """Count, up to a few, how often lately it was told anew of a camera that was left before.
+        """Count, up to a few, how often camera_info lately came back to an earlier camera.
 
-        So it is where several speak by turns.
+        It does where several cameras publish on one topic.
         """
         return sum(abs(now_ns - at_ns) < _LATELY_NS for at_ns in self._returned_ns)

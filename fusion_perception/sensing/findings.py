@@ -21,8 +21,8 @@ from fusion_perception.sensing.scan_findings import of_scan
 NAMES: dict[Stream, str] = {'camera': 'camera', 'lidar': 'LiDAR'}
 # A message that comes twice now and then does no harm.
 MANY_REPEATED = 0.1
-# Further from the clock a stamp is no matter of delays on the way; and nothing was measured after
-# it came, but for the steps in which a simulated clock goes on.
+# No delay explains a stamp that lies further from the clock than this, and none is measured after
+# its arrival, except by the steps in which a simulated clock advances.
 FAR_FROM_CLOCK_S, AHEAD_OF_CLOCK_S = 5.0, 0.1
 
 
@@ -156,7 +156,7 @@ def _of_drops(facts: InputFacts) -> Iterator[Finding]:
             f'{failed} {NAMES[facts.stream]} messages were lost in inference',
             *parted(facts.fault, 'the model failed', 'See `fusion doctor --bundle`.'),
         )
-    # What it costs the camera is the same fault once more.
+    # For the camera it would be the same fault once more.
     if facts.stream == 'lidar' and (unplaced := dropped.get('no_transform', 0)):
         yield Finding(
             'ERROR',

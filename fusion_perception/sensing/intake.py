@@ -140,10 +140,10 @@ def _frames_of(pair: Pair[Frame]) -> dict[Stream, Frame]:
 class Intake:
     """Pair messages, and decode those that found a partner.
 
-    Only about what is paired is it worth the time: to decode a large compressed image, or to
-    place a cloud, takes longer than the next one is away. What is a view of the message is
-    decoded when it comes, and so is everything of a stream whose last message could not be: as
-    long as it sends what cannot be used, its partner waits for nothing.
+    Only they are worth the time: decoding a large compressed image, or placing a cloud, takes
+    longer than it takes the next one to come. What is a view of the message is decoded when it
+    comes. So is everything of a stream whose last message could not be decoded: the other stream
+    must not wait for what cannot be used.
 
     `take`, `change` and `flush` run one at a time; `decode` and `lose` may be called from another
     thread meanwhile. `ledger` counts every message, `leaps` the stamps that leapt.

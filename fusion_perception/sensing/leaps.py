@@ -9,8 +9,8 @@ from itertools import pairwise
 from fusion_perception.sensing.ledger import Stream
 from fusion_perception.sensing.offsets import Arrival
 
-# A stamp that is suddenly so much further ahead of the time of its arrival is a slip, until the
-# next one is as well; nanoseconds.
+# A stamp that is suddenly so much further ahead of its arrival is a slip, unless the next one is
+# as well; nanoseconds.
 LEAP_NS = 2_000_000_000
 
 

@@ -178,7 +178,7 @@ class Lidar:
     def xyza(self, range_image: Tensor) -> Tensor:
         """Turn ranges (..., R, C) in metres into points and a mask (..., 4, R, C): x, y, z, a.
 
-        Like `range_to_xyza`, which see, with this LiDAR's tables, on the device of the ranges.
+        As `range_to_xyza`, with this LiDAR's tables, on the device of the ranges.
         """
         device = range_image.device
         offsets = None if self.offsets is None else self.offsets.to(device)

@@ -50,7 +50,7 @@ def rate_hz(arrivals: Sequence[Arrival]) -> float:
 
 
 def jumps_back(arrivals: Sequence[Arrival], least_s: float) -> list[float]:
-    """Return by how much stamps lay before those of the messages ahead of them, where by more."""
+    """Return by how many seconds stamps jump back, where by more than `least_s`."""
     stamps = [arrival.stamp_ns for arrival in arrivals if arrival.stamp_ns > 0]
     back = [(before - after) / 1e9 for before, after in pairwise(stamps)]
     return [by for by in back if by > least_s]
@@ -66,7 +66,7 @@ def apart(camera: Sequence[Arrival], lidar: Sequence[Arrival]) -> Apart | None:
     if len(camera) < ENOUGH or len(lidar) < ENOUGH:
         return None
     coarse_ns = round(1e9 * ((age_s(camera) or 0.0) - (age_s(lidar) or 0.0)))
-    # Of the rarer sensor each message has a partner.
+    # Each message of the rarer sensor has a partner.
     if len(camera) < len(lidar):
         gaps = [-gap for gap in _gaps(lidar, camera, -coarse_ns)]
     else:
@@ -79,7 +79,7 @@ def apart(camera: Sequence[Arrival], lidar: Sequence[Arrival]) -> Apart | None:
 def together(
     camera: Sequence[Arrival], lidar: Sequence[Arrival]
 ) -> tuple[list[Arrival], list[Arrival]]:
-    """Return what came of both since both came: of as many messages the slower tells longer."""
+    """Return what came since both are heard: as many messages of the slower reach further back."""
     if not camera or not lidar:
         return list(camera), list(lidar)
     since = max(camera[0].arrived_ns, lidar[0].arrived_ns)

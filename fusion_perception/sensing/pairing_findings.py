@@ -20,12 +20,12 @@ from fusion_perception.sensing.offsets import (
 )
 from fusion_perception.sensing.pairing import MOST_OFFSET_S, MOST_WAITING, PARTNER, PairingSettings
 
-# A stream whose stamps went back less often was set back, or is a recording that began anew.
+# With fewer jumps a clock was set back, or a recording began anew.
 _FEW_JUMPS = 3
 _RARE_JUMPS = 0.1
-# A sensor that is said to come so much later than the other has a wrong clock, more likely.
+# A sensor that seems to lag the other by more than this more likely has a wrong clock.
 _LONG_S = 1.0
-# What is advised for a measured need: a fifth more.
+# Advise a fifth more than was measured.
 _ROOM = 1.2
 
 _MESSAGES: dict[Stream, str] = {'camera': 'images', 'lidar': 'scans'}
@@ -38,7 +38,7 @@ def of_pairing(facts: Facts) -> Iterator[Finding]:
     by_stream = {stream.stream: stream for stream in facts.inputs}
     if jumping or len(by_stream) < len(_MESSAGES) or any(s.silent for s in facts.inputs):
         return
-    # Of times that stand still, or of what gets lost, no offset can be told.
+    # No offset can be measured while the time stands still or messages get lost.
     if facts.waits_for_clock or any(map(loses_large, facts.inputs)):
         return
     camera, lidar = together(by_stream['camera'].usable, by_stream['lidar'].usable)
@@ -97,7 +97,7 @@ def _of_lateness(
 ) -> Iterator[Finding]:
     """Yield that one sensor's messages come too late for those of the other, which wait.
 
-    The images come so much later than the scans of their time, or earlier where it is negative.
+    `camera_late_s` is how much later images arrive than scans of their time, or earlier (< 0).
     """
     settings = facts.pairing
     late: Stream = 'camera' if camera_late_s > 0 else 'lidar'

@@ -29,12 +29,12 @@ DEFINITION_FORMATS = {
 }
 NO_DEFINITION = MessageDefinition(MessageDefinitionFormat.NONE, '')
 LATCHED = 'transient_local'
-# What `ros2 bag play` takes as well: DDS tells who records nothing of a publisher's depth.
+# As `ros2 bag play` assumes: DDS does not tell a recorder the depth of a publisher.
 UNKNOWN_DEPTH = 10
 # A message or a chunk of them that claims to be larger is damage, not data.
 LARGEST = 1 << 29
 _BLOCK, _PART = 1 << 16, 1 << 20
-# Real data are not compressed to a thousandth; small files may be of anything.
+# Real data do not shrink to a thousandth, except in small files.
 _SMALL, _MOST_TIMES = 1 << 28, 1000
 _LEFT_FREE = 1 << 28
 
@@ -122,7 +122,7 @@ def decompressed(compression: str, data: bytes, size: int) -> tuple[bytes, bool]
     if compression not in ('zstd', 'lz4'):
         return b'', False
     stream = zstd.ZstdDecompressor() if compression == 'zstd' else LZ4FrameDecompressor()
-    # Whose value is the very memory that was written: twice as much would be too much.
+    # BytesIO gives out the memory that was written; other buffers would need it twice.
     out = BytesIO()
     try:
         # Block by block: what precedes a fault would be lost with it.

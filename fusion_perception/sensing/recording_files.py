@@ -65,7 +65,7 @@ def find_recordings(given: Iterable[str | Path]) -> list[Path]:
             )
         for recording in recordings:
             found.setdefault(recording.resolve(), recording)
-    # To know what is read of a folder, its metadata are; of no other folder before its turn.
+    # The metadata of these folders say what is read of them; those of others are read in turn.
     folders = {place.parent for place in found if place.is_file()} & set(found)
     within = {
         _packed_or_not(file.resolve())

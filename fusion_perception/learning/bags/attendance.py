@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-# A silence that is longer is worth a word, and one of so many of the topic's usual periods.
+# A silence is mentioned if it is longer than this and than so many of the topic's periods.
 SILENT_S = 1.0
 _SILENT_PERIODS = 3
 

@@ -20,11 +20,11 @@ from fusion_perception.sensing.observation import Camera
 from fusion_perception.sensing.recording import Recording
 from fusion_perception.sensing.watch import Watch, of_streams
 
-# Of what size the images of the model will be is not known here: as those that ship.
+# The size of the model's images is not known here: take that of the bundles that ship.
 USUAL = Camera().width, Camera().height
 # Clocks of robots do not stand before 2001, those of simulations begin at zero.
 _LONG_AGO_NS = 10**18
-# Less of the rarer sensor in pairs is worth a word.
+# It is mentioned if less than this share of the rarer sensor's messages is in pairs.
 _MOST = 0.8
 _FARTHEST_M = 500.0
 _PAUSED = 'Look whether the sensor or the recorder paused; record again for the rest.'
@@ -64,11 +64,11 @@ def _examine(recording: Recording, topics: Topics, settings: RecordingSettings) 
         camera = replace(camera, returns=returns)
     facts = Facts(
         inputs=watch.inputs(sources, heard, {}, {}, {}),
-        # A recorder notes the times of a simulation as they stood, which goes on in steps.
+        # A recorder notes simulated times as they stand, and these advance in steps.
         simulated='/clock' in recording.topics or walk.began_ns < _LONG_AGO_NS,
         pairs=watch.pairs,
         pairing=settings.pairing,
-        # With which lens a bundle learned is not known here.
+        # The lens that a bundle learned with is not known here.
         camera=None if camera is None else replace(camera, distortion=None),
     )
     wrong = [*diagnose(facts), *watch.scans.findings(settings.points_outside_max)]
@@ -98,7 +98,7 @@ def _of_lens(camera: CameraFacts) -> Iterator[Finding]:
 
 
 def _of_units(watch: Watch) -> Iterator[Finding]:
-    """Yield that a LiDAR would see farther than any does."""
+    """Yield that the ranges are farther than any LiDAR sees."""
     median_m = watch.median_m()
     if median_m is not None and median_m > _FARTHEST_M:
         yield Finding(

@@ -28,9 +28,9 @@ Progress = Callable[[int, int], object]
 class BagPair:
     """A pair, the camera as camera_info described it by then, and when it was complete.
 
-    Before the first usable camera_info it is the one that this describes: an image often comes
-    before the camera_info of the same stamp. It is None where there is no usable one. `time_s`
-    counts from the first message that was recorded.
+    Before the first usable camera_info `camera` is what that one describes: an image often comes
+    before the camera_info of the same stamp. It is None where none is usable. `time_s` counts
+    from the first message that was recorded.
     """
 
     pair: Pair[Frame]
@@ -42,7 +42,7 @@ class BagPairs:
     """The pairs of a recording, in order; iterate once.
 
     `mounted` gives the camera's pose, and `whose` camera that is: its intrinsics are to be used
-    where no camera_info tells others. `of_both` counts those that both sensors have a part in.
+    where no camera_info tells others. `of_both` counts those of both sensors.
     `intake` keeps the counts, `timeline` when what was lost, and `notes` says afterwards what
     could not be used.
     """
@@ -69,7 +69,7 @@ class BagPairs:
         self._faults: dict[tuple[Stream, Cause], str] = {}
         self._walk, self._scans = Walk(recording, topics), ScanTally()
         self._max_range, self._outside_max = needs.lidar.max_range, settings.points_outside_max
-        # What was told of the camera of paired images: once per shape, and of the worst lens.
+        # Facts of the camera, once per shape of its images; of the worst lens; of most changes.
         self._shapes: dict[tuple[object, ...], CameraFacts] = {}
         self._bent: CameraFacts | None = None
         self._turning: CameraFacts | None = None
@@ -78,7 +78,7 @@ class BagPairs:
         topics, recording = self._topics, self._recording
         total = sum(recording.topics[name].count for name in topics.inputs)
         if topics.camera_info is not None:
-            # What was not heard yet is what comes first.
+            # Images that come before the first camera_info are taken to be of its camera.
             recording.first(topics.camera_info, lambda told: self._calibrated_by(told, 0))
         for number, (stream, message, log_ns) in enumerate(self._walk, start=1):
             self._now_ns = log_ns

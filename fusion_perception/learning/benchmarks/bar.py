@@ -126,7 +126,7 @@ class LateFusionRecipe:
 
 
 def epochs_needed(bench: Bench) -> tuple[dict[str, int], bool, str]:
-    """Return the epochs of each of the three trainings, whether the bar fell, and whence.
+    """Return the epochs of each of the three trainings, if the bar is reached, and by what.
 
     Both networks are trained to their end; the head until its first epoch at the bar.
     """

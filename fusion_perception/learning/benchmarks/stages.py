@@ -152,7 +152,7 @@ def throughput(bench: Bench) -> list[Measured]:
 
 
 def simulator(bench: Bench) -> list[Measured]:
-    """Draw and render scenes: camera image and ranges, in memory. The notebook has no such."""
+    """Draw and render scenes: camera image and ranges, in memory. The notebook has none."""
     count = bench.size(1024 if bench.device.type == 'cpu' else 65536, 8)
     rig, lidar = Rig(), UniformGrid().lidar()
     generator = torch.Generator(bench.device).manual_seed(0)
@@ -174,7 +174,7 @@ def _timed(
 ) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Return the milliseconds of one call, ours and the notebook's way, in each round.
 
-    A call before does not count: the threads were made to rest, and the caches are another's.
+    A first call does not count: threads are asleep and caches hold other data.
     """
 
     def milliseconds(work: Work) -> float:

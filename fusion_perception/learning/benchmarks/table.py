@@ -19,8 +19,8 @@ GOALS: dict[str, tuple[float, float]] = {
     'throughput': (3, 10),
     'simulator': (2000, 100_000),
 }
-# What beside the machine each stage hangs on: figures of other ones say nothing of what became
-# slower. Rounds and steps only say how surely it is known.
+# The settings that each stage depends on beside the machine: only results with the same ones are
+# compared. Rounds and steps are not among them: they only make the figures surer.
 TERMS: dict[str, tuple[str, ...]] = {
     'loading_first': ('scenes',),
     'loading_second': ('scenes',),

@@ -35,9 +35,9 @@ class FolderState:
     """What the files of a data folder were like at a time.
 
     `fingerprint` is the sha256 of names, sizes, modification times, inodes and change times of
-    all that is packed: another one may mean no more than a copied folder. `top` is one of the
-    little that is quickly looked at: the same of the files beside the scenes' folders, and these
-    folders themselves, which change with every file that comes, goes or is renamed. The system
+    all that is packed: another one may mean no more than a copied folder. `top` is the
+    same of what is quickly looked at: the files beside the scenes' folders, and these folders
+    themselves, which change with every file that comes, goes or is renamed. The system
     noted the changes of the scenes' files from `first_ns` to `last_ns` (their ctimes); zeros
     stand for not known.
     """

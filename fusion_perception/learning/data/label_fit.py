@@ -161,7 +161,7 @@ def _check_blocks(labels: Labels) -> None:
 
 
 class _Fit(NamedTuple):
-    """How many centres returns confirm or contradict, and how many no beam passes, of all.
+    """How many of all centres are confirmed by returns, refuted, or outside the beams.
 
     `contradicted` (S,) says which scenes have a centre that a beam passes where nothing is.
     """
@@ -267,7 +267,7 @@ class _Scans(NamedTuple):
         return bool(self.returned.any())
 
     def fit(self, centers: Tensor) -> _Fit:
-        """Return of how many centres (S, K, 3) returns tell whether they are right.
+        """Count the centres (S, K, 3) that returns confirm or refute.
 
         A centre with a return near is confirmed, unless something hides it. One that a beam
         passes where nothing is, up to the centre, is refuted. Of others nothing is known: what

@@ -38,8 +38,8 @@ def pack_scenes(
     """Decode all scenes into the packed file: plain ones by the short way, others by `put_scene`.
 
     `put_scene` gets a scene's number, in any order and from several threads. What it raises is
-    raised here, and ends the rest. So many processes help (by default one per further core, where
-    it is worth it), and each gets a chunk of scenes at a time. One that cannot start, or dies,
+    raised here, and ends the rest. `helpers` processes help (None: one per further core,
+    where it is worth it), and each gets `chunk` scenes at a time. One that cannot start, or dies,
     leaves its share to this process.
     """
     wanted = _helpers_for(len(names)) if helpers is None else helpers
