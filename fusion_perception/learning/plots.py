@@ -100,15 +100,14 @@ def scatter_figure(
     return figure
 
 
-def write_png(figure: Figure, path: Path, dpi: int = 120) -> None:
+def write_png(figure: Figure, path: Path) -> None:
     """Write a figure as a PNG, without any display or global state."""
-    FigureCanvasAgg(figure).print_figure(path, dpi=dpi)
+    FigureCanvasAgg(figure).print_figure(path, dpi=120)
 
 
-def write_turning_gif(
-    points: Floats, box: Box, path: Path, frames: int, elevation: float = 30.0
-) -> None:
+def write_turning_gif(points: Floats, box: Box, path: Path, frames: int) -> None:
     """Write a GIF of the points turning once around, 30 frames a second."""
+    elevation = 30.0
     figure = scatter_figure(points, box, elevation, 0.0, pixels=400)
     canvas, axes = FigureCanvasAgg(figure), figure.axes[0]
     assert isinstance(axes, Axes3D)

@@ -59,9 +59,9 @@ class Child:
                 self._process.kill()
                 return self._process.wait()
 
-    def last_words(self, lines: int = 8) -> str:
+    def last_words(self) -> str:
         """Return the last lines of its log."""
-        return '\n'.join(self.log.read_text(errors='replace').splitlines()[-lines:])
+        return '\n'.join(self.log.read_text(errors='replace').splitlines()[-8:])
 
 
 def parameters(values: Mapping[str, object]) -> list[str]:

@@ -44,9 +44,9 @@ class Axis:
         """Return where each recording ends."""
         return (*self.begins[1:], self.end)
 
-    def edges(self, most: int = MOST_POINTS) -> Floats:
-        """Return the edges of equal bins along the whole axis."""
-        return np.linspace(0.0, self.end, most + 1)
+    def edges(self) -> Floats:
+        """Return the edges of MOST_POINTS equal bins along the whole axis."""
+        return np.linspace(0.0, self.end, MOST_POINTS + 1)
 
 
 @dataclass(frozen=True)
