@@ -20,6 +20,7 @@ from fusion_perception.sensing.rep103 import to_rep103
 Storage = Literal['mcap', 'sqlite3']
 Compression = Literal['none', 'file', 'message']
 SECOND = 1_000_000_000
+_CAMERA, _LIDAR = 'camera', 'lidar'  # The frames of what they measure.
 
 
 class BagWriter:
@@ -55,43 +56,26 @@ class BagWriter:
             shutil.rmtree(self._path, ignore_errors=True)
 
     def image(
-        self,
-        topic: str,
-        stamp_ns: int,
-        pixels: NDArray[np.uint8],
-        frame_id: str = 'camera',
-        log_ns: int | None = None,
+        self, topic: str, stamp_ns: int, pixels: NDArray[np.uint8], log_ns: int | None = None
     ) -> None:
         """Write pixels (H, W, 4) as rgb8, or as rgba8 where alpha says something."""
         opaque = bool((pixels[..., 3] == 255).all())
         kept = np.ascontiguousarray(pixels[..., :3] if opaque else pixels)
-        self._array(topic, stamp_ns, kept, 'rgb8' if opaque else 'rgba8', frame_id, log_ns)
+        self._array(topic, stamp_ns, kept, 'rgb8' if opaque else 'rgba8', _CAMERA, log_ns)
 
     def ranges(
-        self,
-        topic: str,
-        stamp_ns: int,
-        ranges: NDArray[np.float32],
-        frame_id: str = 'lidar',
-        log_ns: int | None = None,
+        self, topic: str, stamp_ns: int, ranges: NDArray[np.float32], log_ns: int | None = None
     ) -> None:
         """Write ranges (R, C) in metres as 32FC1."""
-        self._array(
-            topic, stamp_ns, np.ascontiguousarray(ranges, '<f4'), '32FC1', frame_id, log_ns
-        )
+        self._array(topic, stamp_ns, np.ascontiguousarray(ranges, '<f4'), '32FC1', _LIDAR, log_ns)
 
     def camera_info(
-        self,
-        topic: str,
-        stamp_ns: int,
-        camera: Camera,
-        frame_id: str = 'camera',
-        log_ns: int | None = None,
+        self, topic: str, stamp_ns: int, camera: Camera, log_ns: int | None = None
     ) -> None:
         """Write the intrinsics of a camera and what its lens does."""
         fx, fy, cx, cy = camera.fx, camera.fy, camera.cx, camera.cy
         message = self._make('sensor_msgs/msg/CameraInfo')(
-            header=self._header(stamp_ns, frame_id),
+            header=self._header(stamp_ns, _CAMERA),
             height=camera.height,
             width=camera.width,
             distortion_model=camera.lens.model,
@@ -112,7 +96,7 @@ class BagWriter:
         topic: str,
         stamp_ns: int,
         centers: NDArray[np.float64],
-        frame_id: str = 'lidar',
+        frame_id: str = _LIDAR,
         log_ns: int | None = None,
     ) -> None:
         """Write centres (K, 3) in metres, LiDAR frame, as a PoseArray."""
