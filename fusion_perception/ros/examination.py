@@ -149,13 +149,7 @@ class Examiner(Node):
             self.create_subscription(DiagnosticArray, topic, self._on_diagnostics, 10)
         self._spin(2.5, lambda: name in self._statuses)
         before = values_of(self._statuses.get(name))
-        rows, _, columns = before.get('lidar_shape', '').partition('x')
-        watch = Watch(
-            settings.pairing,
-            decoder_of(settings),
-            (int(rows), int(columns)) if columns else None,
-            float(before.get('max_range', 'inf')),
-        )
+        watch = _watch_of(settings, before)
         inputs = self._inputs(name, before, settings)
         self._listen(name, inputs, watch)
         began_ns = self.get_clock().now().nanoseconds
@@ -166,12 +160,7 @@ class Examiner(Node):
         watch.finish()
         status = self._statuses.get(name)
         values = values_of(status)
-        sources: dict[Stream, list[Source]] = {stream: [] for stream in STREAMS}
-        info_topic = values.get('camera_info.topic', '')
-        listening = [(topic, kind, qos) for _, topic, kind, qos in inputs]
-        *found, info = sources_of(self, [*listening, (info_topic, CAMERA_INFO, HEARS_ALL)], name)
-        for heard, found_source in zip(inputs, found, strict=True):
-            sources[heard.stream].append(found_source)
+        sources, info = self._sources(name, inputs, values.get('camera_info.topic', ''))
         now = time.monotonic()
         silent_s = {stream: pace.age_s(now) for stream, pace in self._heard.items()}
         period_s = {stream: pace.period_s() for stream, pace in self._heard.items()}
@@ -239,6 +228,17 @@ class Examiner(Node):
                 if (topic := values.get(f'{stream}.topic')) is not None
             ]
         return found
+
+    def _sources(
+        self, name: str, inputs: list[Input], info_topic: str
+    ) -> tuple[dict[Stream, list[Source]], Source]:
+        """Return who publishes on the inputs, by stream, and on camera_info."""
+        listening = [(topic, kind, qos) for _, topic, kind, qos in inputs]
+        *found, info = sources_of(self, [*listening, (info_topic, CAMERA_INFO, HEARS_ALL)], name)
+        sources: dict[Stream, list[Source]] = {stream: [] for stream in STREAMS}
+        for heard, source in zip(inputs, found, strict=True):
+            sources[heard.stream].append(source)
+        return sources, info
 
     def _topics(self, name: str, role: Literal['publishers', 'subscriptions']) -> list[Endpoint]:
         # Asked by node, the graph answers with a namesake that was killed and still lingers.
@@ -314,6 +314,17 @@ class Examiner(Node):
 
     def _on_camera_info(self, message: CameraInfo) -> None:
         self._infos += 1
+
+
+def _watch_of(settings: NodeSettings, values: Mapping[str, str]) -> Watch:
+    """Return what reads messages as a node of these settings and diagnostics does."""
+    rows, _, columns = values.get('lidar_shape', '').partition('x')
+    return Watch(
+        settings.pairing,
+        decoder_of(settings),
+        (int(rows), int(columns)) if columns else None,
+        float(values.get('max_range', 'inf')),
+    )
 
 
 def _namesakes(name: str, count: int) -> Finding:
