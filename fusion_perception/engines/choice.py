@@ -66,7 +66,7 @@ class Trial:
 
 
 def choose_engine(
-    choice: EngineChoice, bundle: Bundle, device: torch.device, precision: Precision = 'float32'
+    choice: EngineChoice, bundle: Bundle, device: torch.device, precision: Precision
 ) -> Engine:
     """Return the engine that is asked for, or under 'auto' the quickest that agrees.
 

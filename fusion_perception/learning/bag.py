@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from fusion_perception.learning.bags.judging import TIMED_PAIRS, Judge, Judged, JudgedFrame
+from fusion_perception.learning.bags.judging import Judge, Judged, JudgedFrame
 from fusion_perception.learning.bags.pairs import BagPairs, Progress
 from fusion_perception.learning.bags.settings import BagSettings, no_pair
 from fusion_perception.learning.bags.topics import Topics, choose_topics
@@ -18,6 +18,8 @@ from fusion_perception.sensing.ledger import Stream, StreamCounts
 from fusion_perception.sensing.recording import Recording
 
 log = logging.getLogger(__name__)
+# The first pairs are predicted as the robot does it, and timed; the rest in batches.
+TIMED_PAIRS = 100
 
 
 @dataclass(frozen=True)

@@ -35,7 +35,7 @@ def from_bags(
     given: Sequence[str],
     settings: BagSettings,
     batch_size: int,
-    jobs: int = 0,
+    jobs: int,
 ) -> Evidence:
     """Evaluate recordings, folders of them and globs; `jobs` processes at a time, 0 one per core.
 

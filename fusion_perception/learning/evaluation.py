@@ -135,8 +135,8 @@ def in_short(
     evidence: Evidence,
     settings: EvaluateSettings,
     bundle: Bundle,
-    baseline: Baseline | None = None,
-    broken: Sequence[str] = (),
+    baseline: Baseline | None,
+    broken: Sequence[str],
 ) -> tuple[str, int]:
     """Return what an evaluation says in a few lines, and its exit code."""
     scores = evidence.scores()

@@ -16,7 +16,7 @@ _READ_EVERY_S = 0.5
 
 @contextmanager
 def epoch_bar(
-    title: str, steps: int, scenes_per_step: int, shown: bool = True
+    title: str, steps: int, scenes_per_step: int, shown: bool
 ) -> Iterator[Callable[[Tensor], None]]:
     """Yield a function to call after each step with the sum of the losses so far.
 

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 class RunFolder:
     """The files of one run. `writes` is False in all but the first of several processes."""
 
-    def __init__(self, path: Path, resume: bool, writes: bool = True) -> None:
+    def __init__(self, path: Path, resume: bool, writes: bool) -> None:
         self.path, self.resume, self.writes = path, resume, writes
         self.bundle = path / 'bundle.safetensors'
         self.checkpoint = path / 'checkpoint.safetensors'

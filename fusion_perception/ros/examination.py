@@ -118,7 +118,7 @@ class Examiner(Node):
         self._infos = 0
         self.create_subscription(DiagnosticArray, '/diagnostics', self._on_diagnostics, 10)
 
-    def fusion_nodes(self, patience_s: float, wanted: str | None = None) -> list[str]:
+    def fusion_nodes(self, patience_s: float, wanted: str | None) -> list[str]:
         """Return the full names of the fusion nodes, after waiting for any, or the wanted one."""
 
         def found() -> list[str]:

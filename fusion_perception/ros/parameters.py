@@ -204,7 +204,7 @@ def _leaves(model: type[Settings], defaults: Settings, prefix: str) -> Iterator[
             yield Leaf(prefix + name, field, value)
 
 
-def descriptor(leaf: Leaf, read_only: bool = False) -> ParameterDescriptor:
+def descriptor(leaf: Leaf, read_only: bool) -> ParameterDescriptor:
     """Return the description, range and choice of one parameter."""
     choices = get_args(leaf.field.annotation) if is_choice(leaf.field) else ()
     message = ParameterDescriptor(

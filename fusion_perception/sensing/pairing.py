@@ -121,10 +121,8 @@ class Pairer(Generic[M]):
     from any thread.
     """
 
-    def __init__(
-        self, settings: PairingSettings | None = None, ledger: Ledger | None = None
-    ) -> None:
-        self.settings = settings or PairingSettings()
+    def __init__(self, settings: PairingSettings, ledger: Ledger | None = None) -> None:
+        self.settings = settings
         self.ledger = ledger or Ledger()
         self.clock_jumps = 0
         self._slop_ns = 0 if self.settings.policy == 'exact' else _ns(self.settings.slop_s)

@@ -21,8 +21,6 @@ from fusion_perception.runtime import Runtime
 from fusion_perception.sensing.intake import Intake, arrays_of
 from fusion_perception.sensing.observation import Camera, Mode, Observation, Prediction
 
-# The first pairs are predicted as the robot does it, and timed; the rest in batches.
-TIMED_PAIRS = 100
 WORST = 10
 MODES: tuple[Mode, ...] = ('fusion', 'camera_only', 'lidar_only')
 
@@ -109,8 +107,8 @@ class Judge:
         truth_slop_ns: int,
         source: str,
         batch_size: int,
-        timed: int = TIMED_PAIRS,
-        workers: int = 1,
+        timed: int,
+        workers: int,
     ) -> None:
         self._runtime, self._intake, self._timeline = runtime, intake, timeline
         self._truth, self._truth_slop_ns = truth, truth_slop_ns

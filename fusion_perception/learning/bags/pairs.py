@@ -55,7 +55,7 @@ class BagPairs:
         settings: BagSettings,
         mounted: Camera,
         whose: str,
-        progress: Progress | None = None,
+        progress: Progress | None,
     ) -> None:
         self.intake = Intake(needs, settings.pairing, settings.decoder())
         self.timeline = Timeline()
