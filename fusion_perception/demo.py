@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import logging
 import math
-import os
 import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -87,8 +86,7 @@ def demo(settings: DemoSettings) -> tuple[str, int]:
     _clear(out)
     torch.set_num_threads(1)
     domain = Domain()
-    # Nobody else's topics come in, and ours do not leave the machine.
-    os.environ.update(ROS_DOMAIN_ID=str(domain.number), ROS_AUTOMATIC_DISCOVERY_RANGE='LOCALHOST')
+    domain.enter()
     LOGGER.info('Starting sensor_sim and fusion_node on ROS_DOMAIN_ID=%d ...', domain.number)
     children: list[Child] = []
     bag = Bag(out / 'bag')

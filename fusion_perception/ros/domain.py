@@ -16,7 +16,7 @@ DOMAINS = range(1, 102)
 class Domain:
     """A domain that nobody else has reserved, until `close` or the end of this process.
 
-    `number` is its ROS_DOMAIN_ID; processes that should share it inherit or are told that.
+    `number` is its ROS_DOMAIN_ID.
     Raises ValueError when all of `numbers` are taken.
     """
 
@@ -37,6 +37,11 @@ class Domain:
             f'Other runs on this machine hold all of the {len(candidates)} ROS domains '
             f'({tempfile.gettempdir()}/fusion_perception_domain_*.lock). Wait for one to end.'
         )
+
+    def enter(self) -> None:
+        """Let this process and its children join it; nobody on another machine hears them."""
+        os.environ['ROS_DOMAIN_ID'] = str(self.number)
+        os.environ['ROS_AUTOMATIC_DISCOVERY_RANGE'] = 'LOCALHOST'
 
     def close(self) -> None:
         """Give the domain back."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import logging
 import math
-import os
 import sys
 import threading
 import time
@@ -122,8 +121,7 @@ def profile(settings: ProfileSettings) -> tuple[str, int]:
 @contextmanager
 def simulated_sensors(settings: ProfileSettings, domain: Domain) -> Iterator[None]:
     """Run the simulated sensor in a process of its own, on a domain that is this one's too."""
-    # Nobody else's topics come in, and ours do not leave the machine.
-    os.environ.update(ROS_DOMAIN_ID=str(domain.number), ROS_AUTOMATIC_DISCOVERY_RANGE='LOCALHOST')
+    domain.enter()
     rates = parameters({'camera_hz': settings.hz, 'lidar_hz': settings.hz})
     sensor: Child | None = None
     with terminable():
