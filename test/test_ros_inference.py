@@ -9,7 +9,8 @@ pytest.importorskip('rclpy', reason='needs rclpy: pip install .[ros]')
 from fusion_perception.ros.inference import NewestWorker
 
 
-def test_while_one_item_is_worked_on_only_the_newest_of_the_others_waits():
+def busy_with(item):
+    """Return a worker at an item, what lets it go on, and what gets done and superseded."""
     begun, go_on = threading.Event(), threading.Event()
     done, superseded = [], []
 
@@ -19,8 +20,13 @@ def test_while_one_item_is_worked_on_only_the_newest_of_the_others_waits():
         done.append(item)
 
     worker = NewestWorker(work, superseded.append)
-    worker.submit(1)
+    worker.submit(item)
     assert begun.wait(10)
+    return worker, go_on, done, superseded
+
+
+def test_while_one_item_is_worked_on_only_the_newest_of_the_others_waits():
+    worker, go_on, done, superseded = busy_with(1)
     for item in (2, 3, 4):
         worker.submit(item)
     assert superseded == [2, 3]
@@ -32,17 +38,7 @@ def test_while_one_item_is_worked_on_only_the_newest_of_the_others_waits():
 
 
 def test_stopping_lets_the_item_under_way_finish_and_gives_up_the_waiting_one():
-    begun, go_on = threading.Event(), threading.Event()
-    done, superseded = [], []
-
-    def work(item):
-        begun.set()
-        go_on.wait(10)
-        done.append(item)
-
-    worker = NewestWorker(work, superseded.append)
-    worker.submit('under way')
-    assert begun.wait(10)
+    worker, go_on, done, superseded = busy_with('under way')
     worker.submit('waiting')
     stopping = threading.Thread(target=worker.stop)
     stopping.start()

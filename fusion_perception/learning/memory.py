@@ -6,7 +6,6 @@ import ctypes
 import os
 import threading
 from pathlib import Path
-from types import TracebackType
 
 import torch
 
@@ -61,12 +60,7 @@ class Peak:
             self._thread.start()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         if self._before is None:
             return
         if self._device.type == 'cuda':
