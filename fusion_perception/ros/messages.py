@@ -165,29 +165,26 @@ def label_info_message(header: Header, classes: Sequence[str]) -> Any:
 
 def image_message(header: Header, pixels: NDArray[np.uint8]) -> Image:
     """Return an rgb8 image of pixels (H, W, 3 or 4) uint8; an alpha channel is left out."""
-    height, width = pixels.shape[:2]
-    return Image(
-        header=header,
-        height=height,
-        width=width,
-        encoding='rgb8',
-        is_bigendian=0,
-        step=3 * width,
-        data=as_data(pixels[..., :3]),
-    )
+    return _image(header, 'rgb8', pixels[..., :3])
 
 
 def range_message(header: Header, ranges: NDArray[np.float32]) -> Image:
     """Return a 32FC1 image of ranges (R, C) in metres."""
-    height, width = ranges.shape
+    return _image(header, '32FC1', ranges.astype('<f4', copy=False))
+
+
+def _image(
+    header: Header, encoding: str, values: NDArray[np.uint8] | NDArray[np.float32]
+) -> Image:
+    height, width = values.shape[:2]
     return Image(
         header=header,
         height=height,
         width=width,
-        encoding='32FC1',
+        encoding=encoding,
         is_bigendian=0,
-        step=4 * width,
-        data=as_data(ranges.astype('<f4', copy=False)),
+        step=values[0].nbytes,
+        data=as_data(values),
     )
 
 
