@@ -6,7 +6,7 @@ import torch
 pytest.importorskip('rclpy', reason='needs ROS 2')
 
 from fusion_perception.ros.diagnostics import NodeState, StreamState, Thresholds, verdict
-from fusion_perception.ros.monitor import Monitor
+from fusion_perception.ros.monitor import Monitor, Times
 from fusion_perception.ros.node_state import memory_values
 
 
@@ -39,11 +39,21 @@ def test_a_sensor_that_is_gone_is_not_said_to_find_no_partner(lidar_age_s, word)
 
 
 @pytest.mark.parametrize(
-    ('stamps_s', 'word'),
-    [(2.0, 'on /range_image are 2.000 s old when they arrive'), (0.1, 'in the node')],
+    ('stamps_s', 'publishing_ms', 'target_frame', 'word'),
+    [
+        (2.0, 5.0, 'map', 'on /range_image are 2.000 s old when they arrive'),
+        (0.1, 5.0, 'map', 'in the node'),
+        (0.1, 1900.0, 'map', "the wait for the transform to target_frame 'map'"),
+        (0.1, 1900.0, '', 'in the node'),
+    ],
 )
-def test_latency_is_put_down_to_what_takes_most_of_it(stamps_s, word):
-    level, sentence = said(stamps_s=stamps_s, latency_ms={'p95': 2010.0})
+def test_latency_is_put_down_to_what_takes_most_of_it(stamps_s, publishing_ms, target_frame, word):
+    level, sentence = said(
+        stamps_s=stamps_s,
+        latency_ms={'p95': 2010.0},
+        publishing_ms={'p95': publishing_ms},
+        target_frame=target_frame,
+    )
     assert level == b'\1' and 'p95 latency 2010 ms, above 100 ms' in sentence and word in sentence
 
 
@@ -57,7 +67,11 @@ class Watched:
     def outputs(self, *after_s):
         for interval_s in after_s:
             self.now_s += interval_s
-            self.monitor.published('fusion', 5.0, 2.0)
+            self.publish(5.0)
+
+    def publish(self, latency_ms, lidar_age_s=0.0):
+        times = Times(latency_ms, inference_ms=2.0, publishing_ms=1.0, apart_ms=0.0)
+        self.monitor.published('fusion', times, {'lidar': lidar_age_s})
 
     def overdue(self, in_s, after_s=0.5):
         self.now_s += in_s
@@ -111,21 +125,25 @@ def test_percentiles_forget_what_was_slow_half_a_minute_ago():
     for latency_ms, count in ((2000.0, 50), (5.0, 250)):
         for _ in range(count):
             watched.now_s += 0.1
-            watched.monitor.published('fusion', latency_ms, 2.0)
-    latency_ms, _ = watched.monitor.times()
-    assert latency_ms == {'p50': 5.0, 'p95': 5.0, 'p99': 5.0, 'max': 5.0}
+            watched.publish(latency_ms)
+    assert watched.monitor.times()['latency_ms'] == {
+        'p50': 5.0,
+        'p95': 5.0,
+        'p99': 5.0,
+        'max': 5.0,
+    }
     watched.now_s += 30.0
-    assert watched.monitor.times()[0] == {}
+    assert watched.monitor.times()['latency_ms'] == {}
 
 
 def test_latency_and_the_ages_of_stamps_are_of_the_same_outputs():
     watched = Watched()
-    watched.monitor.published('lidar_only', 2000.0, 2.0, stamp_ages_s={'lidar': 1.99})
+    watched.publish(2000.0, lidar_age_s=1.99)
     for _ in range(10):
         watched.now_s += 0.1
-        watched.monitor.published('lidar_only', 5.0, 2.0, stamp_ages_s={'lidar': 0.001})
+        watched.publish(5.0, lidar_age_s=0.001)
         watched.monitor.heard('lidar', 0, 10**6)
-    assert watched.monitor.times()[0]['p95'] == pytest.approx(1002.5)
+    assert watched.monitor.times()['latency_ms']['p95'] == pytest.approx(1002.5)
     assert watched.monitor.stamp_age_s('lidar') == pytest.approx(0.9955)
     assert watched.monitor.stamp_age_s('camera') == 0.0
 

@@ -8,6 +8,7 @@ import pytest
 
 pytest.importorskip('rclpy', reason='needs rclpy: pip install .[ros]')
 
+from rclpy.duration import Duration
 from rclpy.qos import DurabilityPolicy, QoSProfile
 from ros_graph import RANGES, Probe, RosProcess, ros, spinning, wait_until
 from sensor_msgs.msg import Image, PointCloud2
@@ -224,6 +225,8 @@ def test_with_tf2_a_frame_nobody_publishes_is_told_and_heals_when_it_comes(graph
         return any('/tf' in status.message for status in probe.diagnostics)
 
     feed_until(probe, reported)
+    said = next(s.message for s in probe.diagnostics if '/tf' in s.message)
+    assert 'does not exist. Publish it on /tf or /tf_static, or correct' in said
     assert probe.streams()['lidar']['dropped']['no_transform'] > 0
     assert not probe.centers
     # Listening ends and begins again with the lifecycle, as often as one likes.
@@ -250,6 +253,35 @@ def test_with_tf2_a_frame_nobody_publishes_is_told_and_heals_when_it_comes(graph
     for cloud in clouds:
         ahead = decode_points(cloud)[30, 30, 0] - (stamp_ns(cloud) - began_ns) / 1e9
         assert ahead == pytest.approx(24.0 * directions[30, 30, 1], abs=0.01)
+
+
+@pytest.mark.parametrize(
+    ('known', 'seconds_old', 'remedy'),
+    [
+        ([('map', 'lidar')], 5, 'Publish it more often or with less delay'),
+        ([('map', 'odom'), ('base_link', 'lidar')], 0, 'what joins the two'),
+    ],
+)
+def test_with_tf2_the_remedy_is_for_what_the_transforms_lack(graph, known, seconds_old, remedy):
+    pytest.importorskip('tf2_ros', reason='needs tf2_ros, of a ROS installation')
+    from geometry_msgs.msg import TransformStamped
+    from tf2_ros import TransformBroadcaster
+
+    probe = graph('-p', 'target_frame:=map')
+    probe.wait_for_node()
+    broadcaster = TransformBroadcaster(probe)
+
+    def told():
+        stamp = (probe.get_clock().now() - Duration(seconds=seconds_old)).to_msg()
+        for frame, child in known:
+            link = TransformStamped()
+            link.header.frame_id, link.child_frame_id, link.header.stamp = frame, child, stamp
+            link.transform.rotation.w = 1.0
+            broadcaster.sendTransform(link)
+        return any(remedy in status.message for status in probe.diagnostics)
+
+    feed_until(probe, told)
+    assert not probe.centers
 
 
 def test_with_tf2_a_node_that_was_cleaned_up_survives_a_jump_of_the_clock(tmp_path, monkeypatch):

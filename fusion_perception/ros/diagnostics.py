@@ -77,9 +77,11 @@ class NodeState:
     output_age_s: float | None = None
     output_period_s: float = 0.0
     dropout_after_s: float = 0.5
+    target_frame: str = ''
     streams: Mapping[str, StreamState] = field(default_factory=dict)
     latency_ms: Mapping[str, float] = field(default_factory=dict)
     inference_ms: Mapping[str, float] = field(default_factory=dict)
+    publishing_ms: Mapping[str, float] = field(default_factory=dict)
     apart_ms: Mapping[str, float] = field(default_factory=dict)
     lost_share: float = 0.0
     about: Mapping[str, str] = field(default_factory=dict)
@@ -133,12 +135,17 @@ def _what_takes_long(state: NodeState, latency_ms: float) -> str:
     """Say where most of the latency comes from, and where to look."""
     late = {stream.topic: stream.stamp_age_s for stream in state.streams.values()}
     oldest = max(late, key=lambda topic: late[topic], default='')
-    if not oldest or 1000 * late[oldest] < latency_ms / 2:
-        return 'most of it passes in the node (`fusion profile` says where, and what the load is)'
-    return (
-        f'the stamps on {oldest} are {late[oldest]:.3f} s old when they arrive. Look at the clock '
-        'of that sensor (chrony, PTP), and at what lies between it and the node'
-    )
+    if oldest and 1000 * late[oldest] >= latency_ms / 2:
+        return (
+            f'the stamps on {oldest} are {late[oldest]:.3f} s old when they arrive. Look at the '
+            'clock of that sensor (chrony, PTP), and at what lies between it and the node'
+        )
+    if state.target_frame and state.publishing_ms.get('p95', 0.0) >= latency_ms / 2:
+        return (
+            f"most of it is the wait for the transform to target_frame '{state.target_frame}'. "
+            'Publish it more often or with less delay'
+        )
+    return 'most of it passes in the node (`fusion profile` says where, and what the load is)'
 
 
 def _without_partner(state: NodeState) -> str:
@@ -224,9 +231,10 @@ def _values(state: NodeState) -> Iterable[tuple[str, str]]:
         yield f'{name}.pending', str(stream.pending)
         yield from ((f'{name}.dropped.{c}', str(n)) for c, n in stream.dropped.items())
     yield 'output.age_s', _number(state.output_age_s)
-    yield from ((f'latency_ms.{key}', f'{ms:.3f}') for key, ms in state.latency_ms.items())
-    yield from ((f'inference_ms.{key}', f'{ms:.3f}') for key, ms in state.inference_ms.items())
-    yield from ((f'apart_ms.{key}', f'{ms:.3f}') for key, ms in state.apart_ms.items())
+    for name in ('latency_ms', 'inference_ms', 'publishing_ms', 'apart_ms'):
+        yield from ((f'{name}.{key}', f'{ms:.3f}') for key, ms in getattr(state, name).items())
+    if state.target_frame:
+        yield 'target_frame', state.target_frame
     yield from state.about.items()
     yield 'able', ' '.join(state.able)
     if state.last_fault:

@@ -12,6 +12,11 @@ from fusion_perception.sensing.rep103 import transform_from_rep103
 
 # Transforms often arrive a little after the measurement that they belong to.
 PATIENCE_S = 0.1
+_PUBLISH = 'Publish it on /tf or /tf_static, or correct target_frame'
+_IN_TIME = (
+    f'The node waited {PATIENCE_S:g} s for it. Publish it more often or with less delay, and look '
+    'whether its stamps are of the same clock as those of the scans (use_sim_time)'
+)
 
 
 class NoTransform(ValueError):  # noqa: N818  (a cause of loss, by its name)
@@ -39,6 +44,12 @@ class TargetFrame:
         self._buffer = tf2_ros.Buffer(node=node)
         self._listener = tf2_ros.TransformListener(self._buffer, node)
         self._unknown = tf2_ros.TransformException
+        # By what tf2 lacks; of everything else it is the first.
+        self._remedies = {
+            tf2_ros.LookupException: _PUBLISH,
+            tf2_ros.ConnectivityException: 'Publish on /tf or /tf_static what joins the two',
+            tf2_ros.ExtrapolationException: _IN_TIME,
+        }
 
     def T_target_source(self, source: str, stamp_ns: int) -> NDArray[np.float64]:
         """Return the (4, 4) transform from a frame at a time, both in the package's axes.
@@ -50,10 +61,10 @@ class TargetFrame:
         try:
             found = self._buffer.lookup_transform(self.name, source, time, patience).transform
         except self._unknown as fault:
+            why = ' '.join(str(fault).split()).rstrip(' .')
             raise NoTransform(
-                f"No transform from '{source}' to target_frame '{self.name}': "
-                f'{str(fault).rstrip(".")}. Publish it on /tf or /tf_static, or correct '
-                'target_frame.'
+                f"No transform from '{source}' to target_frame '{self.name}': {why}. "
+                f'{self._remedies.get(type(fault), _PUBLISH)}.'
             ) from None
         turn, shift = found.rotation, found.translation
         T_ros = np.eye(4)

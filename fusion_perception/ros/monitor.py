@@ -7,7 +7,7 @@ import time
 from collections import Counter, deque
 from collections.abc import Callable, Mapping
 from itertools import pairwise
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 
@@ -28,6 +28,20 @@ ALIKE = 2.0
 SAY_S = 2.0
 # A clock that shows one time for so long has stopped.
 STILL_S = 3.0
+
+
+class Times(NamedTuple):
+    """Where the time of an output went, milliseconds.
+
+    From its stamp to its publication; of that in the model, and after it: the wait for the
+    transform to target_frame, making and sending messages. `apart_ms` lies between the two stamps
+    of a pair, None for a single sensor.
+    """
+
+    latency_ms: float
+    inference_ms: float
+    publishing_ms: float
+    apart_ms: float | None
 
 
 class Window:
@@ -100,9 +114,7 @@ class Monitor:
         self._modes: Counter[str] = Counter()
         self._entered: Mode | Literal['none'] = 'none'
         self._said_at, self._unsaid = float('-inf'), 0
-        self._latency_ms, self._inference_ms, self._apart_ms = (
-            Window(now=self._now) for _ in range(3)
-        )
+        self._times = {name: Window(now=self._now) for name in Times._fields}
         self._stamp_age_s = {stream: Window(now=self._now) for stream in STREAMS}
         self._ticked_at = self._now()
         self._before: Mapping[Stream, StreamCounts] = {}
@@ -147,27 +159,16 @@ class Monitor:
             self._clock_ns, self._went_on_at = now_ns, now
         return now_ns == 0 or now - self._went_on_at > STILL_S
 
-    def published(
-        self,
-        mode: Mode,
-        latency_ms: float,
-        inference_ms: float,
-        apart_ms: float = 0.0,
-        stamp_ages_s: Mapping[Stream, float] | None = None,
-    ) -> None:
-        """Note an output, the time since its stamp, that of inference and between the stamps.
-
-        `stamp_ages_s` is how old the stamps were when the messages came.
-        """
+    def published(self, mode: Mode, times: Times, stamp_ages_s: Mapping[Stream, float]) -> None:
+        """Note an output, and how old the stamps behind it were when their messages came."""
         with self._lock:
             self._output.note(self._now())
             self._mode = mode
             self._modes[mode] += 1
-            self._latency_ms.add(latency_ms)
-            self._inference_ms.add(inference_ms)
-            if mode == 'fusion':
-                self._apart_ms.add(apart_ms)
-            for stream, age_s in (stamp_ages_s or {}).items():
+            for name, took_ms in times._asdict().items():
+                if took_ms is not None:
+                    self._times[name].add(took_ms)
+            for stream, age_s in stamp_ages_s.items():
                 self._stamp_age_s[stream].add(age_s)
 
     def enter(self, mode: Mode | Literal['none']) -> str:
@@ -214,10 +215,10 @@ class Monitor:
             age_s = self._output.age_s(self._now())
             return age_s is None or has_stopped(age_s, self._output.period_s(), after_s)
 
-    def times(self) -> tuple[dict[str, float], dict[str, float]]:
-        """Return the percentiles of latency and inference, milliseconds."""
+    def times(self) -> dict[str, dict[str, float]]:
+        """Return the percentiles of the last `Times`, by their names."""
         with self._lock:
-            return self._latency_ms.percentiles(), self._inference_ms.percentiles()
+            return {name: window.percentiles() for name, window in self._times.items()}
 
     def stamp_age_s(self, stream: Stream) -> float:
         """Return how old, in the p95, the stamps behind the outputs were when they came, seconds.
@@ -226,11 +227,6 @@ class Monitor:
         """
         with self._lock:
             return self._stamp_age_s[stream].percentiles().get('p95', 0.0)
-
-    def apart(self) -> dict[str, float]:
-        """Return the percentiles of the time between the two stamps of a pair, milliseconds."""
-        with self._lock:
-            return self._apart_ms.percentiles()
 
     def since_last_tick(
         self, counters: Mapping[Stream, StreamCounts]

@@ -30,7 +30,6 @@ def state_of(
     rates, lost_share = monitor.since_last_tick(counters)
     output_age_s, mode, modes = monitor.output()
     overdue = monitor.overdue(pipeline.settings.pairing.dropout_after_s)
-    latency_ms, inference_ms = monitor.times()
     bundle = pipeline.runtime.bundle
     return NodeState(
         lifecycle='active' if active else 'inactive',
@@ -53,9 +52,8 @@ def state_of(
             )
             for stream in STREAMS
         },
-        latency_ms=latency_ms,
-        inference_ms=inference_ms,
-        apart_ms=monitor.apart(),
+        target_frame=pipeline.settings.target_frame,
+        **monitor.times(),
         lost_share=lost_share,
         last_fault=monitor.last_fault,
         findings=[] if facts is None else diagnose(facts),

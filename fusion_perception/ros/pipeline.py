@@ -13,7 +13,7 @@ from fusion_perception.ros.bridge import decoder_of
 from fusion_perception.ros.frames import NoTransform
 from fusion_perception.ros.inference import NewestWorker
 from fusion_perception.ros.messages import NANOSECONDS
-from fusion_perception.ros.monitor import Monitor
+from fusion_perception.ros.monitor import Monitor, Times
 from fusion_perception.ros.node_settings import NodeSettings
 from fusion_perception.ros.outputs import Result
 from fusion_perception.runtime import Runtime
@@ -158,13 +158,14 @@ class Pipeline:
             self._fault(f'Inference failed: {type(fault).__name__}: {fault}')
             self.monitor.faults.update(dict.fromkeys(STREAMS, self.monitor.last_fault))
             return
-        self.monitor.published(
-            prediction.mode[0],
-            1e3 * self._age_s(pair),
-            1e3 * (inferred - began),
-            pair.apart_ns / 1e6,
-            ages_s_of(pair),
+        mode = prediction.mode[0]
+        times = Times(
+            latency_ms=1e3 * self._age_s(pair),
+            inference_ms=1e3 * (inferred - began),
+            publishing_ms=1e3 * (time.perf_counter() - inferred),
+            apart_ms=pair.apart_ns / 1e6 if mode == 'fusion' else None,
         )
+        self.monitor.published(mode, times, ages_s_of(pair))
 
     def _supersede(self, pair: Pair[Frame]) -> None:
         self.intake.lose(pair, 'superseded')

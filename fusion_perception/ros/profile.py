@@ -9,7 +9,7 @@ import sys
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from itertools import product
@@ -30,11 +30,11 @@ from fusion_perception.ros.child import Child, links, parameters
 from fusion_perception.ros.domain import Domain
 from fusion_perception.ros.fusion_node import FusionNode
 from fusion_perception.ros.joining import join
-from fusion_perception.ros.monitor import Window
+from fusion_perception.ros.monitor import Times, Window
 from fusion_perception.ros.node_settings import NodeSettings, Threads
 from fusion_perception.ros.pipeline import Pipeline
 from fusion_perception.runtime import Device, EngineChoice
-from fusion_perception.sensing.ledger import fates_of
+from fusion_perception.sensing.ledger import Stream, fates_of
 from fusion_perception.sensing.observation import Mode
 from fusion_perception.sensing.settings import Settings
 from fusion_perception.simulation.motion import FASTEST_HZ
@@ -203,9 +203,9 @@ def _latency_of(pipeline: Pipeline) -> Window:
     """Return what takes in the latency of all outputs from now on; the monitor's forgets."""
     window, note = Window(sys.maxsize, math.inf), pipeline.monitor.published
 
-    def published(mode: Mode, latency_ms: float, *others: Any) -> None:
-        window.add(latency_ms)
-        note(mode, latency_ms, *others)
+    def published(mode: Mode, times: Times, stamp_ages_s: Mapping[Stream, float]) -> None:
+        window.add(times.latency_ms)
+        note(mode, times, stamp_ages_s)
 
     pipeline.monitor.published = published  # type: ignore[method-assign]
     return window

@@ -136,8 +136,11 @@ class SensorSim(Startable, Node):
         stamp_ns, streams, frames = self._due
         late_ns = self.get_clock().now().nanoseconds - stamp_ns
         if not -NANOSECONDS < late_ns < NANOSECONDS:
-            # The clock jumped (simulated time started, a bag looped): begin anew from its time.
-            self.get_logger().warning(f'The clock jumped by {late_ns / NANOSECONDS:.3f} s.')
+            # Simulated time started, a bag looped, or others held the cores: begin anew from now.
+            self.get_logger().warning(
+                f'{late_ns / NANOSECONDS:.3f} s from its plan: the clock jumped, or the machine '
+                'is too busy. It begins anew.'
+            )
             self._begin()
             return
         self._publish(stamp_ns, streams, frames)
