@@ -56,7 +56,7 @@ def _failed_ranges(ranges: Tensor, draw: Draw, max_range: float) -> Tensor:
 
     def part(largest: float) -> Tensor:
         """Return shares (N, 1, 1) of the beams, from a single one to the largest."""
-        lowest = math.log(min(_FEWEST / beams, largest))
+        lowest = math.log(_FEWEST / beams)
         return draw.within((lowest, math.log(largest)), count, 1, 1).exp()
 
     lost = (draw.within((0.0, 1.0), *ranges.shape) > part(1.0)) & happens()
