@@ -100,7 +100,7 @@ class SceneSettings(Settings):
 
     def class_names(self) -> tuple[str, ...]:
         """Return the name of each object: the task's, or its kind, numbered where it recurs."""
-        if self.kinds is None or self.kinds == TASK_KINDS[self.task]:
+        if self.kinds is None:
             return TASK_CLASSES[self.task]
         names = []
         for index, kind in enumerate(self.kinds):
