@@ -29,13 +29,15 @@ def test_the_same_seed_draws_the_same_scenes():
     assert not torch.equal(first.centers, other.centers)
 
 
-@pytest.mark.parametrize('rig', [Rig(), Rig.read({'T_label_lidar': torch.eye(4).tolist()})])
-def test_centers_fill_the_cube_on_label_axes(rig):
-    scenes = sample_scenes(2000, SceneSettings(), generator(), rig=rig)
+@pytest.mark.parametrize(
+    ('rig', 'reach'), [(Rig(), 5.0), (Rig.read({'T_label_lidar': torch.eye(4).tolist()}), 2.0)]
+)
+def test_centers_fill_the_cube_on_label_axes(rig, reach):
+    scenes = sample_scenes(2000, SceneSettings(reach_m=reach), generator(), rig=rig)
     labels = transform_points(torch.tensor(rig.T_label_lidar), scenes.centers).reshape(-1, 3)
-    assert labels.abs().max() <= 5.001
+    assert labels.abs().max() <= reach + 0.001
     assert labels.mean(dim=0).abs().max() < 0.15
-    assert labels.std(dim=0) == pytest.approx(torch.full((3,), 10 / 12**0.5), abs=0.1)
+    assert labels.std(dim=0) == pytest.approx(torch.full((3,), 2 * reach / 12**0.5), abs=0.1)
 
 
 def test_random_rotations_are_rotations_in_every_direction():
@@ -71,18 +73,40 @@ def test_the_defaults_are_the_original_look():
 
 
 @pytest.mark.parametrize('task', ['shapes', 'cubes'])
-def test_robust_scenes_stay_within_what_the_settings_promise(task):
+def test_robust_scenes_fill_what_the_settings_promise_and_no_more(task):
     settings = SceneSettings.robust(task)
     scenes = sample_scenes(500, settings, generator())
-    assert (scenes.scales - 1).abs().max() <= settings.size_jitter + 1e-6
+    nominal = torch.nn.functional.normalize(torch.tensor(settings.to_light), dim=0)
+    shift, turn = settings.camera_shift_m, settings.camera_turn_deg
+    errors = scenes.camera_error.double()
+    # Beside the diagonal stands the sine of small angles.
+    angles = torch.rad2deg((errors[:, :3, :3] - errors[:, :3, :3].mT).norm(dim=(1, 2)) / 8**0.5)
+    for drawn, (least, most) in (
+        (scenes.scales, (1 - settings.size_jitter, 1 + settings.size_jitter)),
+        (scenes.light_intensity, settings.light_intensity),
+        (scenes.ambient, settings.ambient),
+        (torch.rad2deg(torch.acos(scenes.to_light @ nominal)), (0, settings.light_jitter_deg)),
+        (errors[:, 0, 3], (-shift, shift)),
+        (errors[:, 2, 3], (-shift, shift)),
+        (angles, (0, turn)),
+    ):
+        slack = 0.1 * (most - least)
+        assert least - 0.01 * slack <= drawn.min() < least + slack
+        assert most - slack < drawn.max() <= most + 0.01 * slack
+    assert (scenes.scales.diff(dim=1) != 0).all(), 'each object has a size of its own'
     assert scenes.colours.min() >= 0
     assert scenes.colours.max() <= 1
-    nominal = torch.nn.functional.normalize(torch.tensor(settings.to_light), dim=0)
-    turned = torch.rad2deg(torch.acos((scenes.to_light @ nominal).clamp(-1, 1)))
-    assert turned.max() <= settings.light_jitter_deg + 0.1
-    assert scenes.camera_error[:, :3, 3].abs().max() <= settings.camera_shift_m
-    assert scenes.scales.std() > 0
-    assert turned.std() > 0
+
+
+def test_the_light_stands_still_in_label_axes_however_the_lidar_lies_in_them():
+    quarter = [[0, -1, 0, 1], [1, 0, 0, 2], [0, 0, 1, 3], [0, 0, 0, 1]]
+
+    def in_label_axes(rig):
+        scenes = sample_scenes(5, SceneSettings(light_jitter_deg=20), generator(), rig=rig)
+        return scenes.to_light @ torch.tensor(rig.T_label_lidar)[:3, :3].T
+
+    turned = in_label_axes(Rig.read({'T_label_lidar': quarter}))
+    assert turned == pytest.approx(in_label_axes(Rig()), abs=1e-6)
 
 
 def test_any_number_and_kind_of_objects_can_be_asked_for():
@@ -91,6 +115,16 @@ def test_any_number_and_kind_of_objects_can_be_asked_for():
     assert scenes.kinds == ('cube', 'torus', 'cube', 'sphere')
     assert scenes.centers.shape == (3, 4, 3)
     assert len({tuple(colour) for colour in scenes.colours[0].tolist()}) == 4
+    assert settings.class_names() == ('cube1', 'torus', 'cube2', 'sphere')
+
+
+def test_the_objects_of_a_task_are_named_and_coloured_as_its_own_whoever_lists_them():
+    for task in ('shapes', 'cubes'):
+        usual = SceneSettings(task=task)
+        listed = SceneSettings(task=task, kinds=usual.object_kinds())
+        assert listed.class_names() == usual.class_names()
+        drawn = [sample_scenes(3, settings, generator()).colours for settings in (usual, listed)]
+        assert torch.equal(*drawn)
 
 
 @pytest.mark.parametrize(
