@@ -45,6 +45,20 @@ def test_a_folder_that_holds_a_bundle_will_do(saved):
     assert load_bundle(saved[0].parent).path == saved[0]
 
 
+def test_a_bundle_in_the_home_folder_is_found(saved, monkeypatch):
+    monkeypatch.setenv('HOME', str(saved[0].parent))
+    assert load_bundle('~/bundle.safetensors').path == saved[0]
+
+
+def test_the_rig_of_a_bundle_tells_of_the_lidar_it_was_saved_with(tmp_path):
+    lidar = UniformGrid(projection='notebook', max_range=80).lidar()
+    path = tmp_path / 'bundle.safetensors'
+    save_bundle(path, build('early_fusion', CONFIG), 'early_fusion', Rig(), lidar, {})
+    bundle = load_bundle(path)
+    assert (bundle.rig.projection, bundle.rig.max_range) == ('notebook', 80)
+    assert bundle.lidar.fingerprint() == lidar.fingerprint()
+
+
 def test_a_missing_bundle_says_how_to_get_one(tmp_path):
     with pytest.raises(FileNotFoundError, match='fusion train'):
         load_bundle(tmp_path / 'nowhere.safetensors')
@@ -104,6 +118,13 @@ def test_weights_of_somebody_else_are_refused(saved):
         load_bundle(saved[0])
 
 
+def test_numbers_of_another_type_are_other_weights(saved):
+    key = 'model.net.layers.0.bias'
+    altered(saved[0], lambda _, tensors: tensors.update({key: tensors[key].view(torch.int32)}))
+    with pytest.raises(ValueError, match='weights differ from their sha256'):
+        load_bundle(saved[0])
+
+
 def test_a_changed_manifest_is_refused(saved):
     def further(metadata, _):
         manifest = json.loads(metadata['manifest'])
@@ -124,6 +145,11 @@ def test_weights_of_another_version_s_model_are_named_in_a_line(tmp_path):
     model.net.layers[0] = torch.nn.Identity()
     save_bundle(path, model, 'early_fusion', Rig(), UniformGrid().lidar(), {})
     with pytest.raises(ValueError, match=r'missing and should be 2x8x3x3, and 1 more'):
+        load_bundle(path)
+    model = build('early_fusion', CONFIG)
+    model.net.norm = torch.nn.LayerNorm(5)
+    save_bundle(path, model, 'early_fusion', Rig(), UniformGrid().lidar(), {})
+    with pytest.raises(ValueError, match=r'net\.norm\.\w+ is 5 and should be missing, and 1 more'):
         load_bundle(path)
     assert len(str(raised.value)) < len(str(path)) + 200
 
@@ -172,6 +198,15 @@ def test_a_manifest_that_contradicts_its_model_is_refused(tmp_path, change, said
         manifest[part].update(values)
     with_manifest(path, json.dumps(manifest))
     with pytest.raises(ValueError, match=rf'{path} does not fit this package: .*{said}'):
+        load_bundle(path)
+
+
+def test_a_manifest_of_another_lidar_than_its_tables_is_refused(tmp_path):
+    path = small_bundle(tmp_path)
+    manifest = json.loads(json.dumps(load_bundle(path).manifest.model_dump(mode='json')))
+    manifest['rig']['max_range'] = 60.0
+    with_manifest(path, json.dumps(manifest))
+    with pytest.raises(ValueError, match='lidar_fingerprint does not fit the tables'):
         load_bundle(path)
 
 

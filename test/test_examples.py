@@ -68,8 +68,10 @@ def test_an_altered_example_is_an_altered_bundle(tmp_path):
         load_bundle(bundle.path)
 
 
-def test_of_scenes_with_large_images_a_few_are_enough():
+def test_a_bundle_keeps_a_few_of_many_scenes_and_fewer_of_large_ones(tmp_path):
     small = made_up_examples(Rig().camera, GRID)
+    many = Examples(small.images.repeat(3, 1, 1, 1), small.ranges.repeat(3, 1, 1))
+    assert len(saved(tmp_path / 'b.safetensors', many)[0].examples) == COUNT
     assert len(small.few()) == COUNT
     assert len(Examples(torch.zeros(9, 240, 320, 4, dtype=torch.uint8), small.ranges).few()) == 1
     assert len(replace(small, images=small.images[:2], ranges=small.ranges[:2]).few()) == 2
