@@ -144,6 +144,24 @@ def test_a_camera_error_moves_the_image_and_leaves_the_ranges():
     assert not torch.equal(exact.images, shaken.images)
 
 
+def test_a_camera_error_is_as_good_as_another_pose_of_the_camera():
+    shaken = scenes_of(count=1, camera_shift_m=1.0, camera_turn_deg=5.0)
+    true_pose = (shaken.camera_error[0] @ torch.tensor(BESIDE)).tolist()
+    exact = replace(shaken, camera_error=torch.eye(4)[None])
+    moved = ASIDE.model_copy(
+        update={'camera': ASIDE.camera.model_copy(update={'T_camera_lidar': true_pose})}
+    )
+    assert torch.equal(render(shaken, ASIDE, LIDAR).images, render(exact, moved, LIDAR).images)
+
+
+def test_a_lidar_in_the_hole_of_a_torus_sees_its_wall_wherever_the_middle_is():
+    scenes = replace(scenes_of(count=1, kinds=('torus',)), rotations=torch.eye(3).view(1, 1, 3, 3))
+    for y, wall in ((-0.3, 0.2), (0.3, 0.8)):
+        ranges = render(with_centers(scenes, [0.0, y, 0.0]), RIG, LIDAR).ranges
+        assert ranges[0, 32, 32] == pytest.approx(wall, abs=0.01)
+        assert ranges.max() < 1.0
+
+
 def test_the_notebook_projection_changes_no_physical_beam():
     notebook = UniformGrid(projection='notebook').lidar()
     scenes = scenes_of()

@@ -150,15 +150,18 @@ def test_a_moving_scene_depends_on_its_seed_and_the_time_alone():
     assert not torch.equal(first.at(0.0).centers, MovingScene('cubes', seed=8).at(0.0).centers)
 
 
-def test_a_moving_scene_stays_in_reach_and_never_jumps():
-    times = torch.arange(0, 300, 0.05, dtype=torch.float64)
-    scenes = MovingScene('shapes', seed=1).at(times)
-    labels = transform_points(torch.tensor(Rig().T_label_lidar), scenes.centers)
+@pytest.mark.parametrize('began_s', [0, 10**7])
+@pytest.mark.parametrize('rig', [Rig(), Rig.read({'T_label_lidar': torch.eye(4).tolist()})])
+def test_a_moving_scene_stays_in_reach_turns_and_never_jumps(rig, began_s):
+    times = began_s + torch.arange(0, 300, 0.05, dtype=torch.float64)
+    scenes = MovingScene('shapes', seed=1, rig=rig).at(times)
+    labels = transform_points(torch.tensor(rig.T_label_lidar), scenes.centers)
     assert labels.abs().max() <= 5.001
     speeds = scenes.centers.diff(dim=0).norm(dim=-1) / 0.05
     assert speeds.mean() > 0.1
     assert speeds.max() < 4
-    assert scenes.rotations.diff(dim=0).abs().max() < 0.05
+    turned = scenes.rotations.diff(dim=0).abs().amax((2, 3))
+    assert turned.min() > 0.001 and turned.max() < 0.05
     assert torch.equal(scenes.colours[0], scenes.colours[-1])
 
 

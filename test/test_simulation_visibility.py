@@ -40,6 +40,32 @@ def test_the_order_of_the_objects_hides_nothing():
     assert 0 < one[1] < one[0]
 
 
+def test_an_object_beyond_the_maximum_range_meets_no_beam():
+    scenes = scenes_with([[0.0, 20.0, 0.0], [0.0, 60.0, 0.0]], ('torus', 'sphere'))
+    assert visible_beams(scenes, replace(LIDAR, max_range=70.0))[0].min() > 0
+    assert visible_beams(scenes, LIDAR)[0].tolist()[1] == 0
+
+
+def test_many_scenes_are_counted_as_some_of_them():
+    scenes = sample_scenes(600, SceneSettings(), torch.Generator().manual_seed(5))
+    together = visible_beams(scenes, LIDAR, 16)
+    assert torch.equal(together[200:400], visible_beams(scenes[200:400], LIDAR, 16))
+    assert len(together) == 600
+
+
+def test_a_coarse_look_takes_every_second_beam_from_where_it_begins():
+    offsets = torch.rand(*LIDAR.shape, 3, generator=torch.Generator().manual_seed(1))
+    every = replace(LIDAR, offsets=offsets)
+    second = replace(
+        LIDAR,
+        azimuth=LIDAR.azimuth[::2],
+        zenith=LIDAR.zenith[::2],
+        offsets=offsets[::2, ::2],
+    )
+    scenes = sample_scenes(20, SceneSettings(), torch.Generator().manual_seed(5))
+    assert torch.equal(visible_beams(scenes, every, 2), visible_beams(scenes, second))
+
+
 def test_a_coarse_look_counts_its_share_of_the_beams():
     scenes = sample_scenes(20, SceneSettings(), torch.Generator().manual_seed(5))
     fine, coarse = visible_beams(scenes, LIDAR).sum(), visible_beams(scenes, LIDAR, 2).sum()

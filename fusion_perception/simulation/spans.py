@@ -15,7 +15,7 @@ def _ordered(span: tuple[float, float]) -> tuple[float, float]:
     return span
 
 
-_NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+_NotNegative = Annotated[float, Field(ge=0)]
 _Fraction = Annotated[float, Field(ge=0, le=1)]
 Span = Annotated[tuple[_NotNegative, _NotNegative], AfterValidator(_ordered)]
 FractionSpan = Annotated[tuple[_Fraction, _Fraction], AfterValidator(_ordered)]
