@@ -18,7 +18,7 @@ from fusion_perception.sensing.decode import BadEncoding, BadShape
 from fusion_perception.sensing.geometry import PROJECTIONS
 from fusion_perception.sensing.lidars import UniformGrid
 from fusion_perception.sensing.observation import Lidar
-from fusion_perception.sensing.rep103 import from_rep103, to_rep103
+from fusion_perception.sensing.rep103 import centers_of, from_rep103, to_rep103
 from fusion_perception.sensing.rings import Rings
 
 FLOAT32, FLOAT64, UINT16 = 7, 8, 4
@@ -319,6 +319,13 @@ def test_a_message_with_infinite_coordinates_is_turned_without_a_word():
     turned = to_lidar_axes(decode_points(cloud(points)))
     assert turned[:, 0].tolist() == [-2, 1, 3]
     assert not np.isfinite(turned[:, 1]).all()
+
+
+def test_centres_come_back_from_rep103_axes():
+    points = np.random.default_rng(0).normal(size=(4, 3))
+    np.testing.assert_array_equal(from_rep103(to_rep103(points)), points)
+    ahead = SimpleNamespace(position=SimpleNamespace(x=25.0, y=-1.0, z=2.0))
+    assert centers_of(SimpleNamespace(poses=[ahead])).tolist() == [[1.0, 25.0, 2.0]]
 
 
 def test_a_message_in_rep103_axes_gives_the_range_image_back():

@@ -13,7 +13,7 @@ from fusion_perception.sensing.decode import Decoder, stamp_ns
 from fusion_perception.sensing.intake import Intake, Needs, Refused, arrays_of
 from fusion_perception.sensing.lidars import UniformGrid
 from fusion_perception.sensing.pairing import PairingSettings
-from fusion_perception.sensing.rep103 import centers_of, from_rep103, to_rep103
+from fusion_perception.sensing.rep103 import to_rep103
 
 ALL = ('fusion', 'camera_only', 'lidar_only')
 SECOND = 1_000_000_000
@@ -205,13 +205,6 @@ def test_a_pair_that_came_to_nothing_is_dropped_after_all():
         assert (counts['used'], counts['dropped']['inference_error']) == (0, 1)
 
 
-def test_centres_come_back_from_rep103_axes():
-    points = np.random.default_rng(0).normal(size=(4, 3))
-    np.testing.assert_array_equal(from_rep103(to_rep103(points)), points)
-    ahead = SimpleNamespace(position=SimpleNamespace(x=25.0, y=-1.0, z=2.0))
-    assert centers_of(SimpleNamespace(poses=[ahead])).tolist() == [[1.0, 25.0, 2.0]]
-
-
 def cloud(stamp_ns, ranges, shape=None):
     *xyz, _ = LIDAR.xyza(torch.from_numpy(ranges)).numpy()
     points = to_rep103(np.stack(xyz, axis=-1)).astype(np.float32)
@@ -238,6 +231,17 @@ def test_a_point_cloud_serves_as_a_range_image(shape):
     (pair,) = taken.take('lidar', cloud(SECOND, ranges, shape))
     np.testing.assert_allclose(pair.lidar.values, ranges, rtol=0, atol=1e-4)
     assert (pair.lidar.placement.points, pair.lidar.placement.outside) == (4, 0)
+
+
+@pytest.mark.parametrize(('shape', 'outside'), [(None, 0), ((4, 1), 2)])
+def test_only_an_organised_cloud_keeps_its_points_where_the_sensor_turned(shape, outside):
+    turned = cloud(SECOND, np.full((2, 2), 7, np.float32), shape)
+    # By 0.3 degrees about the vertical axis, of the half degree between two beams.
+    turn = np.array([[1, -0.005236, 0], [0.005236, 1, 0], [0, 0, 1]], np.float32)
+    turned.data = (np.frombuffer(turned.data, np.float32).reshape(-1, 3) @ turn.T).tobytes()
+    taken = intake(slop_s=0.0)
+    (pair,) = taken.take('camera', image(SECOND)) + taken.take('lidar', turned)
+    assert pair.lidar.placement.outside == outside
 
 
 def test_a_cloud_without_coordinates_is_dropped_and_counted():

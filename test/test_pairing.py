@@ -244,12 +244,20 @@ def test_the_end_lets_go_of_what_waits_and_drops_the_rest():
     assert dropped(pairing, 'lidar') == {'no_partner': 1}
 
 
-def test_after_the_end_the_next_bag_may_be_older():
-    pairing = pairer()
+def test_after_the_end_the_next_bag_may_be_older_be_it_of_one_sensor():
+    pairing = pairer(allow_single=True, dropout_after_s=0.25)
     feed(pairing, ('camera', 9000), ('lidar', 9000))
     pairing.flush()
     assert both(feed(pairing, ('camera', 100), ('lidar', 100))) == [(100, 100)]
+    pairing.flush()
+    assert len(feed(pairing, *(('camera', t) for t in (20, 120, 220, 320)))) == 4
     assert pairing.clock_jumps == 0
+
+
+def test_an_image_that_comes_after_its_time_is_dropped_at_once():
+    pairing = pairer()
+    feed(pairing, ('lidar', 1000), ('camera', 1100), ('camera', 960))
+    assert dropped(pairing, 'camera') == {'no_partner': 1}
 
 
 def test_a_message_that_cannot_be_decoded_is_received_and_dropped():
