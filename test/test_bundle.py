@@ -3,6 +3,7 @@
 import hashlib
 import json
 import resource
+import stat
 from dataclasses import replace
 
 import pytest
@@ -66,6 +67,10 @@ def test_a_missing_bundle_says_how_to_get_one(tmp_path):
 
 def test_saving_leaves_no_draft_behind(saved):
     assert [file.name for file in saved[0].parent.iterdir()] == ['bundle.safetensors']
+
+
+def test_a_bundle_can_be_read_by_other_users(saved):
+    assert stat.filemode(saved[0].stat().st_mode) == '-rw-r--r--'
 
 
 def test_a_bundle_for_which_there_is_no_room_leaves_the_one_before(saved):

@@ -129,6 +129,7 @@ def test_frames_by_onnxruntime_are_those_of_torch_whatever_the_image_and_the_cam
         (image, None, elsewhere),
         (None, ranges, None),
         (large, ranges, twice),
+        (image.repeat(2, 1), ranges, None),
     ]
     ready, eager = Runtime(exported, 'cpu', engine='onnxruntime'), Runtime(exported, 'cpu')
     for frame in frames:

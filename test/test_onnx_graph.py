@@ -31,6 +31,7 @@ def test_a_graph_is_kept_beside_its_bundle_and_used_again(bundle):
     content = graph_of(bundle, 'frame')
     file = kept_graph(bundle, 'frame')
     assert file.parent == bundle.path.parent
+    assert stat.filemode(file.stat().st_mode) == '-rw-r--r--'
     written = file.stat().st_mtime_ns
     assert graph_of(bundle, 'frame') == content
     assert (file.stat().st_mtime_ns, graphs(file.parent)) == (written, [file.name])

@@ -1,5 +1,7 @@
 """The runtime turns sensor arrays into centres, the same way for every caller."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -58,6 +60,20 @@ def test_a_read_only_bgr_view_is_read_like_its_rgb_copy(tmp_path):
     bgr.flags.writeable = False
     there = ready.observe(bgr[..., ::-1], RANGES).rgba
     torch.testing.assert_close(there, ready.observe(IMAGE, RANGES).rgba)
+
+
+@pytest.mark.filterwarnings('error')
+def test_read_only_arrays_are_read_without_a_word(tmp_path):
+    image, ranges = IMAGE.copy(), RANGES.copy()
+    image.flags.writeable = ranges.flags.writeable = False
+    assert runtime(tmp_path).predict_frame(image, ranges).centers.isfinite().all()
+
+
+def test_a_frame_without_a_camera_is_the_bundles_own_whichever_came_before(tmp_path):
+    ready = runtime(tmp_path)
+    own = ready.observe(IMAGE, RANGES).intrinsics
+    assert not torch.equal(ready.observe(IMAGE, RANGES, Camera(fx=80.0)).intrinsics, own)
+    assert torch.equal(ready.observe(IMAGE, RANGES).intrinsics, own)
 
 
 def test_bad_ranges_and_a_black_image_never_become_nan(tmp_path):
@@ -166,3 +182,6 @@ def test_a_graph_refuses_observations_of_other_sizes_than_it_was_made_for(tmp_pa
     assert Runtime(bundle, 'cpu', engine='torch').predict(seen).centers.isfinite().all()
     with pytest.raises(ValueError, match=r'\(128, 128\) pixels .* takes \(64, 64\)'):
         Runtime(bundle, 'cpu', engine='onnxruntime').predict(seen)
+    half = replace(seen, rgba=seen.rgba[..., :64, :64], xyza=seen.xyza[..., :32, :])
+    with pytest.raises(ValueError, match=r'\(32, 64\) beams .* and \(64, 64\)'):
+        Runtime(bundle, 'cpu', engine='onnxruntime').predict(half)
