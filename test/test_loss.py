@@ -1,4 +1,4 @@
-"""What the loss of dense fusion asks for, and of whom."""
+"""What the losses of the models ask for, and of whom."""
 
 import pytest
 import torch
@@ -18,6 +18,12 @@ def gaussians(seed, count=4):
     centers = 0.3 * torch.randn(count, 3, 3, generator=generator)
     root = torch.randn(count, 3, 3, 3, generator=generator)
     return centers, root @ root.mT + torch.eye(3)
+
+
+def test_the_notebook_s_networks_learn_by_the_mean_squared_error():
+    found, truth = torch.randn(2, 4, 3, 3, generator=torch.Generator().manual_seed(0))
+    loss = build('rgb', {'channels': (2,), 'hidden': (4,)}).training_loss(Estimate(found), truth)
+    torch.testing.assert_close(loss, (found - truth).square().mean())
 
 
 def test_the_likelihood_and_nothing_else_teaches_the_covariance_and_leaves_centres_alone():

@@ -80,6 +80,7 @@ def test_late_fusion_trains_two_networks_and_then_only_its_head():
     moving = [{id(parameter) for parameter in stage.parameters} for stage in stages]
     assert not moving[0] & moving[1]
     assert moving[2] == {id(parameter) for parameter in model.head.parameters()}
+    assert build('late_fusion', {**SMALL_NET, 'head': 7}).head[0].out_features == 7
 
 
 @pytest.mark.parametrize('name', list(MODELS))
