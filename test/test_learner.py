@@ -41,16 +41,19 @@ NOTHING_SEEN = Observation(
 )
 
 
-def learned(*centers, first=0, **recipe):
+def raw(count, away):
+    nothing = torch.zeros(count, 1, 1)
+    return RawBatch(nothing, nothing, torch.full((count, 1, 3), away), nothing, nothing)
+
+
+def learned(*centers, first=0, model=None, **recipe):
     """Return a learner that took a step towards each of the distances, metres."""
     settings = Recipe(device='cpu', learning_rate=0.1, **recipe)
-    [stage] = Guess().stages()
-    learner = Learner(start_fabric(settings), settings, stage, lambda _: NOTHING_SEEN)
-    nothing = torch.zeros(2, 1, 1)
-    batches = [
-        RawBatch(nothing, nothing, torch.full((2, 1, 3), away), nothing, nothing)
-        for away in centers
-    ]
+    [stage] = (model or Guess()).stages()
+    learner = Learner(
+        start_fabric(settings), settings, stage, lambda raw: NOTHING_SEEN[: len(raw.centers)]
+    )
+    batches = [raw(2, away) for away in centers]
     learner.learn(batches, first=first, steps=first + len(batches))
     return learner
 
@@ -85,6 +88,57 @@ def test_the_running_mean_takes_over_the_first_weights_at_once_and_later_ones_sl
     assert now.norm() > 0.1
     # It begins at the initial weights, which are zero.
     torch.testing.assert_close(learner.kept.place, share * now)
+
+
+def test_the_running_mean_is_what_is_validated_and_each_scene_counts_alike():
+    learner = learned(1.0, first=10**6, ema=0.9)
+    place = learner.kept.place.detach()
+    assert not torch.equal(place, learner.model.place)
+    loss, found, truth = learner.validate([raw(2, 3.0), raw(1, 9.0)])
+    assert torch.equal(found.centers, place.expand(3, 1, 3))
+    assert loss == pytest.approx(float((found.centers - truth).square().mean()), rel=1e-5)
+
+
+class Normalised(Guess):
+    """Guess by what is usual in the batches so far."""
+
+    def __init__(self):
+        super().__init__()
+        self.norm = nn.BatchNorm1d(3)
+
+    def forward(self, observation):
+        return Estimate(self.norm(observation.rgba[:, :3, 0, 0] + self.place[0]).unsqueeze(1))
+
+
+def test_the_running_mean_takes_over_what_is_usual_in_the_batches():
+    learner = learned(1.0, -1.0, ema=0.9, model=Normalised())
+    assert torch.equal(learner.kept.norm.running_mean, learner.model.norm.running_mean)
+    assert learner.kept.norm.num_batches_tracked == 2
+
+
+class Multiplying(Guess):
+    """Remember in which precision it multiplied."""
+
+    def forward(self, observation):
+        self.kind = (torch.ones(1, 1) @ torch.ones(1, 1)).dtype
+        return super().forward(observation)
+
+
+@pytest.mark.parametrize('precision', ['float32', 'bfloat16'])
+def test_a_model_learns_and_is_validated_in_the_precision_asked_for(precision):
+    learner = learned(1.0, precision=precision, model=Multiplying())
+    assert learner.model.kind == getattr(torch, precision)
+    learner.model.kind = None
+    learner.validate([raw(2, 3.0)])
+    assert learner.model.kind == getattr(torch, precision)
+
+
+def test_a_model_learns_nothing_of_the_scenes_that_validate_it():
+    learner = learned(1.0, model=Normalised())
+    before = {key: value.clone() for key, value in learner.model.state_dict().items()}
+    learner.validate([raw(2, 3.0)])
+    after = learner.model.state_dict()
+    assert all(torch.equal(after[key], value) for key, value in before.items())
 
 
 @pytest.mark.slow
