@@ -50,7 +50,7 @@ class Remembering(TorchEngine):
 @pytest.mark.parametrize(('other', 'taken'), [(Slow, TorchEngine), (Remembering, Remembering)])
 def test_of_engines_that_agree_the_quickest_is_taken(bundle, monkeypatch, other, taken):
     monkeypatch.setitem(choice.ENGINES, 'onnxruntime', other)
-    assert type(choose_engine('auto', bundle, CPU)) is taken
+    assert type(choose_engine('auto', bundle, CPU, 'float32')) is taken
 
 
 def engine_that(alter):
