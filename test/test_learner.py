@@ -114,6 +114,10 @@ def test_the_running_mean_takes_over_what_is_usual_in_the_batches():
     learner = learned(1.0, -1.0, ema=0.9, model=Normalised())
     assert torch.equal(learner.kept.norm.running_mean, learner.model.norm.running_mean)
     assert learner.kept.norm.num_batches_tracked == 2
+    # And so does the model, after a validation as before it.
+    learner.validate([raw(2, 3.0)])
+    learner.learn([raw(2, 3.0)], first=2, steps=3)
+    assert learner.model.norm.num_batches_tracked == 3
 
 
 class Multiplying(Guess):

@@ -1,6 +1,7 @@
 """A bundle's graph is kept beside it, and made again when it is torn or no longer its own."""
 
 import os
+import resource
 import shutil
 import stat
 from dataclasses import replace
@@ -10,7 +11,7 @@ import pytest
 from small_bundles import small_bundle
 
 from fusion_perception.engines import onnx_graph
-from fusion_perception.engines.onnx_graph import KINDS, graph_of, kept_graph
+from fusion_perception.engines.onnx_graph import KINDS, graph_of, keep, kept_graph
 from fusion_perception.models.bundle import load_bundle
 from fusion_perception.runtime import Runtime
 
@@ -78,6 +79,16 @@ def test_where_the_folder_is_read_only_the_users_cache_serves(bundle, tmp_path, 
     assert graph_of(moved, 'frame')
     assert kept_graph(moved, 'frame').parent == tmp_path / 'cache' / 'fusion_perception'
     elsewhere.chmod(stat.S_IRWXU)
+
+
+def test_where_there_is_no_room_for_a_graph_nothing_is_left_of_it(bundle, tmp_path):
+    usual, most = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, most))
+    try:
+        assert keep(bundle, 'frame', bytes(10_000)) is None
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (usual, most))
+    assert [file for file in tmp_path.rglob('*') if file.is_file()] == [bundle.path]
 
 
 def test_where_no_folder_takes_it_the_graph_is_made_each_time(bundle, tmp_path, monkeypatch):

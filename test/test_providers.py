@@ -40,6 +40,14 @@ def test_an_engine_that_fails_is_refused_by_name_and_passed_over_otherwise(bundl
     assert Runtime(bundle, 'cpu', engine='auto').engine == 'torch'
 
 
+def test_an_engine_computes_with_the_threads_of_torch_and_rests_between_two_calls(bundle):
+    options = OnnxEngine(bundle, torch.device('cpu'))._frame._session.get_session_options()
+    assert options.intra_op_num_threads == torch.get_num_threads()
+    assert options.inter_op_num_threads == 1
+    assert options.get_session_config_entry('session.force_spinning_stop') == '1'
+    assert int(options.get_session_config_entry('session.intra_op.spin_duration_us')) <= 100
+
+
 class OnTheCpu(TensorRTEngine):
     """Take what would be asked of TensorRT to the CPU."""
 
