@@ -42,6 +42,22 @@ def test_the_likelihood_and_nothing_else_teaches_the_covariance_and_leaves_centr
     assert on_covariances[1].flatten(1).any(1).all()
 
 
+def test_the_loss_is_what_its_formula_says():
+    near, expected, weight = 0.05, 1.5, 0.2
+    dense = model(near=near, expected=expected, nll_weight=weight)
+    centers, covariance = gaussians(seed=0)
+    centers *= 5  # Some errors are beyond what is expected, and some are not.
+    deviations = torch.linalg.inv(covariance).diagonal(dim1=-2, dim2=-1).rsqrt()
+    size, most = centers.abs(), (expected * deviations).clamp_min(near)
+    huber = torch.where(size <= most, size.square() / 2, most * (size - most / 2))
+    whole = torch.linalg.inv(covariance)
+    surprise = torch.einsum('bki,bkij,bkj->bk', centers, whole, centers) - whole.logdet()
+    scores = (huber / deviations.clamp_min(near)).sum(-1) + weight * surprise
+    found = dense.training_loss(Estimate(centers, covariance), torch.zeros(4, 3, 3))
+    torch.testing.assert_close(found, scores.mean())
+    assert (size > most).any() and (size < most).any()
+
+
 @pytest.mark.parametrize('sensor', [0, 1])
 def test_a_sensor_that_sees_better_alone_lowers_the_loss(sensor):
     whole, truth = gaussians(seed=0), torch.zeros(4, 3, 3)

@@ -172,6 +172,8 @@ def test_an_image_of_one_colour_says_as_much_as_none(grey):
     torch.testing.assert_close(estimate.covariance, prior.expand(2, 3, 3, 3))
     torch.testing.assert_close(estimate.centers, model.prior_center.expand(2, 3, 3))
     assert not torch.equal(model(seen.without('lidar')).centers, estimate.centers)
+    flat.rgba[:, 0] = seen.rgba[:, 0]
+    assert not torch.equal(model(flat).centers, estimate.centers), 'there is something red in it'
 
 
 @pytest.mark.parametrize('seed', range(5))
