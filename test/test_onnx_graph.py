@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 from small_bundles import small_bundle
 
 from fusion_perception.engines import onnx_graph
@@ -38,10 +39,44 @@ def test_a_graph_is_kept_beside_its_bundle_and_used_again(bundle):
     assert (file.stat().st_mtime_ns, graphs(file.parent)) == (written, [file.name])
 
 
-def test_the_name_of_a_kept_graph_depends_on_what_exports_it(bundle, monkeypatch):
-    graph_of(bundle, 'frame')
-    monkeypatch.setattr(onnx_graph, 'EXPORT_VERSION', onnx_graph.EXPORT_VERSION + 1)
+@pytest.mark.parametrize(
+    ('owner', 'name', 'other'),
+    [
+        (onnx_graph, 'EXPORT_VERSION', onnx_graph.EXPORT_VERSION + 1),
+        (onnx_graph, 'OPSET', onnx_graph.OPSET - 1),
+        (onnx_graph, '_SOURCES', onnx_graph._SOURCES[1:]),
+        (torch, '__version__', '1.0'),
+    ],
+)
+def test_the_name_of_a_kept_graph_depends_on_what_exports_it(
+    bundle, monkeypatch, owner, name, other
+):
+    keep(bundle, 'frame', b'graph')
+    assert kept_graph(bundle, 'frame')
+    assert kept_graph(bundle, 'observation') is None
+    monkeypatch.setattr(owner, name, other)
     assert kept_graph(bundle, 'frame') is None
+
+
+def test_other_code_makes_another_graph(bundle, tmp_path, monkeypatch):
+    (source := tmp_path / 'model.py').write_text('return x')
+    monkeypatch.setattr(onnx_graph, '_SOURCES', (source,))
+    keep(bundle, 'frame', b'graph')
+    assert kept_graph(bundle, 'frame')
+    source.write_text('return y')
+    assert kept_graph(bundle, 'frame') is None
+
+
+def test_stale_graphs_go_and_files_of_other_names_stay(bundle):
+    stem, digits = bundle.path.stem, 16 * 'a'
+    stale = bundle.path.with_name(f'{stem}.{digits}.{digits}.onnx')
+    others = [
+        stale.with_name(f'{name}.{digits}.{digits}.onnx') for name in (f'my_{stem}', f'{stem}.2')
+    ]
+    for file in (stale, *others):
+        file.touch()
+    keep(bundle, 'frame', b'graph')
+    assert not stale.exists() and all(file.exists() for file in others)
 
 
 @pytest.mark.parametrize('relative', [True, False])
@@ -79,6 +114,18 @@ def test_where_the_folder_is_read_only_the_users_cache_serves(bundle, tmp_path, 
     assert graph_of(moved, 'frame')
     assert kept_graph(moved, 'frame').parent == tmp_path / 'cache' / 'fusion_perception'
     elsewhere.chmod(stat.S_IRWXU)
+
+
+def test_in_the_users_cache_two_bundles_of_one_name_keep_their_graphs(tmp_path):
+    bundles = []
+    for seed in (1, 2):
+        (folder := tmp_path / f'{seed}').mkdir()
+        bundle = load_bundle(small_bundle(folder, seed=seed))
+        # Nobody may write into a file.
+        bundles.append(replace(bundle, path=bundle.path / 'b.safetensors'))
+    kept = [keep(bundle, 'frame', b'graph') for bundle in bundles]
+    assert [kept_graph(bundle, 'frame') for bundle in bundles] == kept
+    assert len(set(kept)) == 2
 
 
 def test_where_there_is_no_room_for_a_graph_nothing_is_left_of_it(bundle, tmp_path):

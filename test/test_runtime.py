@@ -85,6 +85,21 @@ def test_bad_ranges_and_a_black_image_never_become_nan(tmp_path):
         assert prediction.covariance.isfinite().all()
 
 
+@torch.no_grad()
+def test_one_coordinate_that_is_not_finite_is_an_error_too(tmp_path):
+    bundle = load_bundle(small_bundle(tmp_path, 'rgb'))
+    bundle.model.net.layers[-1].bias[4] = torch.inf
+    with pytest.raises(ValueError, match='not finite'):
+        Runtime(bundle, device='cpu').predict_frame(IMAGE, RANGES)
+
+
+def test_a_frame_is_predicted_with_the_camera_it_came_with(tmp_path):
+    ready, elsewhere = runtime(tmp_path), Camera(fx=80.0, cy=30.0)
+    found = ready.predict_frame(IMAGE, RANGES, elsewhere).centers
+    assert torch.equal(found, ready.predict(ready.observe(IMAGE, RANGES, elsewhere)).centers)
+    assert not torch.equal(found, ready.predict_frame(IMAGE, RANGES).centers)
+
+
 def test_weights_that_became_nan_are_an_error_not_a_centre(tmp_path):
     bundle = load_bundle(small_bundle(tmp_path, 'rgb'))
     next(bundle.model.parameters()).data.fill_(torch.nan)
@@ -96,6 +111,10 @@ def test_weights_that_became_nan_are_an_error_not_a_centre(tmp_path):
 def test_warming_up_serves_every_mode(tmp_path):
     for name in sorted(MODELS):
         runtime(tmp_path, name).warm_up(frames=1)
+    ready, seen = runtime(tmp_path), []
+    ready._engine._model.register_forward_pre_hook(lambda _, given: seen.append(given[0].modes()))
+    ready.warm_up(frames=2)
+    assert sorted(seen) == [(mode,) for mode in sorted(2 * [*ready.bundle.model.modes])]
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason='asks what happens without CUDA')
