@@ -1,9 +1,13 @@
 """What is simulated for each epoch of a training, and what of it fails."""
 
+from dataclasses import replace
+from pathlib import Path
+
 import pytest
 import torch
 
-from fusion_perception.learning.batches import TrainingData
+from fusion_perception.learning.batches import TrainingData, fingerprint
+from fusion_perception.learning.dataset import read_folder
 from fusion_perception.learning.training import train
 from fusion_perception.models.bundle import load_bundle
 
@@ -19,6 +23,52 @@ def test_fresh_scenes_need_no_folder_and_differ_from_epoch_to_epoch(settings):
     assert torch.equal(first, again) and not torch.equal(first, second)
     train(recipe)
     assert (recipe.out / 'bundle.safetensors').is_file()
+
+
+@pytest.mark.parametrize('fresh', [True, False])
+def test_seed_stage_and_epoch_each_give_other_batches(settings, fresh):
+    changes = {'data': None, 'fresh_scenes': 16, 'validation': 4} if fresh else {}
+
+    def seen(seed, stage, epoch):
+        data = TrainingData(settings('run', seed=seed, batch_size=16, **changes))
+        return next(data.training(stage, epoch)).centers
+
+    first = seen(0, 'rgb', 0)
+    assert torch.equal(first, seen(0, 'rgb', 0))
+    for other in ((1, 'rgb', 0), (0, 'lidar', 0), (0, 'rgb', 1)):
+        assert not torch.equal(first, seen(*other)), other
+
+
+def test_fresh_scenes_are_as_noisy_as_asked_for_but_for_the_plain_ones(settings):
+    recipe = settings(
+        'run', data=None, fresh_scenes=32, batch_size=32, validation=4, plain_scenes=0.25,
+        noise={'lost_rays': [1.0, 1.0]},
+    )  # fmt: skip
+    data = TrainingData(recipe)
+    [raw] = data.training('rgb', 0)
+    assert (raw.ranges < data.lidar.max_range).flatten(1).any(1).sum() == 8
+
+
+def test_runs_of_any_seed_are_validated_by_the_same_scenes_and_folders_told_from_them(settings):
+    told = [
+        TrainingData(settings('run', seed=seed, **changes)).describe()
+        for changes in ({'data': None, 'fresh_scenes': 16, 'validation': 4}, {})
+        for seed in (0, 1)
+    ]
+    assert told[0] == told[1] and told[2] == told[3]
+    assert [each['source'] for each in told[1:3]] == ['simulated for each epoch', 'folder']
+
+
+def test_the_fingerprint_of_scenes_changes_with_whatever_they_hold(forty_scenes):
+    scenes = read_folder(forty_scenes)
+    others = [
+        replace(scenes, **{name: getattr(scenes, name) + 1})
+        for name in ('images', 'ranges', 'centers')
+    ]
+    others.append(replace(scenes, rig=scenes.rig.model_copy(update={'classes': ('a', 'b', 'c')})))
+    others.append(replace(scenes, lidar=replace(scenes.lidar, max_range=60.0)))
+    assert len({fingerprint(each) for each in (scenes, *others)}) == 6
+    assert fingerprint(replace(scenes, source=Path('elsewhere'))) == fingerprint(scenes)
 
 
 def test_asked_for_scenes_with_hidden_objects_come_more_often(settings):
