@@ -41,9 +41,12 @@ def test_an_engine_that_fails_is_refused_by_name_and_passed_over_otherwise(bundl
 
 
 def test_an_engine_computes_with_the_threads_of_torch_and_rests_between_two_calls(bundle):
-    options = OnnxEngine(bundle, torch.device('cpu'))._frame._session.get_session_options()
-    assert options.intra_op_num_threads == torch.get_num_threads()
-    assert options.inter_op_num_threads == 1
+    torch.set_num_threads(2)
+    try:
+        options = OnnxEngine(bundle, torch.device('cpu'))._frame._session.get_session_options()
+    finally:
+        torch.set_num_threads(1)
+    assert (options.intra_op_num_threads, options.inter_op_num_threads) == (2, 1)
     assert options.get_session_config_entry('session.force_spinning_stop') == '1'
     assert int(options.get_session_config_entry('session.intra_op.spin_duration_us')) <= 100
 
