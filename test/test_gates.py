@@ -231,7 +231,7 @@ def test_a_baseline_is_no_part_of_the_report(evaluate, folder, name, capsys):
         (('--min-hit-rate', '0.25:95'), 'a share from 0 to 1'),
         (('--tolerance', '5'), "'5' is no percentage"),
         (('--tolerance', '-5%'), 'no percentage'),
-        (('--max-error', '0'), 'greater than 0'),
+        (('--max-error', '-1'), 'greater than or equal to 0'),
         (('--baseline', 'nowhere.json'), 'No baseline at nowhere.json. Write one'),
         (('--slop-s', '0.1'), '--slop-s 0.1 is for --bag'),
         (('--no-allow-single',), '--no-allow-single is for --bag'),
