@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fusion_perception.ros.node_settings import NodeSettings
-from fusion_perception.sensing.decode import Decoder
-
-Fallback = Callable[[Any], NDArray[Any]]
+from fusion_perception.sensing.decode import Decoder, Fallback
 
 
 def decoder_of(settings: NodeSettings) -> Decoder:

@@ -44,9 +44,8 @@ class TargetFrame:
         self._buffer = tf2_ros.Buffer(node=node)
         self._listener = tf2_ros.TransformListener(self._buffer, node)
         self._unknown = tf2_ros.TransformException
-        # By what tf2 lacks; of everything else it is the first.
+        # By what tf2 lacks, where that is not the transform itself.
         self._remedies = {
-            tf2_ros.LookupException: _PUBLISH,
             tf2_ros.ConnectivityException: 'Publish on /tf or /tf_static what joins the two',
             tf2_ros.ExtrapolationException: _IN_TIME,
         }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from typing import cast
 
 import numpy as np
@@ -53,10 +54,11 @@ class Pipeline:
         self.image_size: tuple[int, int] | None = None  # Width and height of the last one.
         self.monitor = Monitor()
         bundle = runtime.bundle
+        self._decoder = decoder_of(settings)
         self.intake = Intake(
             Needs(bundle.path.name, bundle.lidar, bundle.model.modes),
             settings.pairing,
-            decoder_of(settings),
+            self._decoder,
         )
         if settings.lidar_type == 'points':
             self.intake.prepare_for_clouds()
@@ -81,7 +83,13 @@ class Pipeline:
     def change(self, settings: NodeSettings) -> None:
         """Go on with other settings; the counters go on as well."""
         self.settings = settings
-        self._submit(self.intake.change(settings.pairing, decoder_of(settings)))
+        # cv_bridge is not looked for again.
+        self._decoder = replace(
+            self._decoder,
+            range_scale=settings.range_scale,
+            invalid_values=settings.invalid_values,
+        )
+        self._submit(self.intake.change(settings.pairing, self._decoder))
 
     def take(self, stream: Stream, message: Message) -> None:
         """Take in a message of a stream. What cannot be decoded is dropped, counted and said."""
