@@ -1,7 +1,10 @@
 """The short way to decode gives what Pillow and NumPy give, or nothing."""
 
+import errno
 import io
 import random
+from pathlib import Path
+from resource import RLIMIT_FSIZE, getrlimit, setrlimit
 
 import numpy as np
 import pytest
@@ -9,6 +12,7 @@ from PIL import Image, PngImagePlugin
 
 from fusion_perception.learning.data.folder import read_image, read_ranges
 from fusion_perception.learning.data.plain_files import plain_npy, plain_png
+from fusion_perception.sensing.npy import write_npy
 
 RANDOM = np.random.default_rng(0)
 
@@ -88,3 +92,14 @@ def test_a_folder_s_files_are_read_the_same_either_way(tmp_path):
         assert np.array_equal(read_ranges(tmp_path / 'a.npy'), values)
     assert short.flags.writeable
     assert read_ranges(tmp_path / 'a.npy').flags.writeable
+
+
+def test_an_array_that_finds_no_room_ends_in_what_the_system_says(tmp_path: Path) -> None:
+    limits = getrlimit(RLIMIT_FSIZE)
+    setrlimit(RLIMIT_FSIZE, (8192, limits[1]))  # It is cut off half-way, as on a full disk.
+    try:
+        with pytest.raises(OSError) as fault:
+            write_npy(tmp_path / '0000.npy', np.zeros((64, 64), np.float32))
+    finally:
+        setrlimit(RLIMIT_FSIZE, limits)
+    assert fault.value.errno == errno.EFBIG

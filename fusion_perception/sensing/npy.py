@@ -1,8 +1,9 @@
-"""Read .npy files that others wrote."""
+"""Read .npy files that others wrote, and write our own."""
 
 from __future__ import annotations
 
 from io import BytesIO
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,3 +21,13 @@ def read_npy(content: bytes) -> NDArray[np.generic]:
     except Exception as fault:  # Of a damaged header it raises many kinds.
         raise ValueError(reason(fault)) from None
     return array
+
+
+def write_npy(path: Path, array: NDArray[np.generic]) -> None:
+    """Write an array as a .npy file; raise what the system says where that cannot be.
+
+    `np.save` counts items where a disk is full, and names neither the fault nor the file.
+    """
+    content = BytesIO()
+    np.save(content, array)
+    path.write_bytes(content.getvalue())

@@ -11,6 +11,7 @@ from PIL import Image
 
 from fusion_perception.learning.data.folder import DISTANCES, IMAGES, LABELS, RANGES, RIG
 from fusion_perception.learning.data.labels import write_positions
+from fusion_perception.sensing.npy import write_npy
 from fusion_perception.sensing.observation import Lidar
 from fusion_perception.sensing.rig import Rig
 
@@ -36,10 +37,10 @@ class FolderWriter:
         self._out, self._rig = out, rig
         for kind, _ in (IMAGES, RANGES):
             (out / kind).mkdir(parents=True, exist_ok=True)
-        np.save(out / 'azimuth.npy', lidar.azimuth.cpu().numpy())
-        np.save(out / 'zenith.npy', lidar.zenith.cpu().numpy())
+        write_npy(out / 'azimuth.npy', lidar.azimuth.cpu().numpy())
+        write_npy(out / 'zenith.npy', lidar.zenith.cpu().numpy())
         if lidar.offsets is not None:
-            np.save(out / 'offsets.npy', lidar.offsets.cpu().numpy())
+            write_npy(out / 'offsets.npy', lidar.offsets.cpu().numpy())
         rig.write_yaml(out / RIG)
 
     def write(
@@ -54,11 +55,11 @@ class FolderWriter:
         png = BytesIO()
         # Level 1 is three times as quick as the default and these images stay as small.
         Image.fromarray(image).save(png, 'PNG', compress_level=1)
-        (self._out / IMAGES[0] / f'{number}{IMAGES[1]}').write_bytes(png.getbuffer())
-        np.save(self._out / RANGES[0] / f'{number}{RANGES[1]}', ranges)
+        (self._out / IMAGES[0] / f'{number}{IMAGES[1]}').write_bytes(png.getvalue())
+        write_npy(self._out / RANGES[0] / f'{number}{RANGES[1]}', ranges)
         if distance is not None:
             (self._out / DISTANCES[0]).mkdir(exist_ok=True)
-            np.save(self._out / DISTANCES[0] / f'{number}{DISTANCES[1]}', distance)
+            write_npy(self._out / DISTANCES[0] / f'{number}{DISTANCES[1]}', distance)
 
     def finish(self, centers: NDArray[np.float64]) -> None:
         """Write the centres (N, K, 3) of all scenes, given in metres in the LiDAR frame."""
