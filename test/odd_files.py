@@ -1,8 +1,10 @@
-"""Files that nobody should have written, for tests that ask whether they are refused in words."""
+"""Files that nobody should have written, and a lack of room, for tests of what is said of them."""
 
 import io
+import resource
 import struct
 import zlib
+from contextlib import contextmanager
 
 import numpy as np
 from lz4.frame import LZ4FrameCompressor
@@ -63,3 +65,14 @@ def png_of(width, height):
         for kind, data in parts
     )
     return b'\x89PNG\r\n\x1a\n' + b''.join(chunks)
+
+
+@contextmanager
+def no_file_larger_than(size):
+    """Let no file of this process grow beyond a size: it is cut off, as on a full disk."""
+    _, hard = before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)

@@ -4,10 +4,10 @@ import errno
 import io
 import random
 from pathlib import Path
-from resource import RLIMIT_FSIZE, getrlimit, setrlimit
 
 import numpy as np
 import pytest
+from odd_files import no_file_larger_than
 from PIL import Image, PngImagePlugin
 
 from fusion_perception.learning.data.folder import read_image, read_ranges
@@ -95,11 +95,6 @@ def test_a_folder_s_files_are_read_the_same_either_way(tmp_path):
 
 
 def test_an_array_that_finds_no_room_ends_in_what_the_system_says(tmp_path: Path) -> None:
-    limits = getrlimit(RLIMIT_FSIZE)
-    setrlimit(RLIMIT_FSIZE, (8192, limits[1]))  # It is cut off half-way, as on a full disk.
-    try:
-        with pytest.raises(OSError) as fault:
-            write_npy(tmp_path / '0000.npy', np.zeros((64, 64), np.float32))
-    finally:
-        setrlimit(RLIMIT_FSIZE, limits)
+    with no_file_larger_than(8192), pytest.raises(OSError) as fault:
+        write_npy(tmp_path / '0000.npy', np.zeros((64, 64), np.float32))
     assert fault.value.errno == errno.EFBIG

@@ -1,11 +1,10 @@
 """A training that stops, for whatever reason, goes on as if nothing had been."""
 
-import resource
 import signal
-from contextlib import contextmanager
 
 import pytest
 import torch
+from odd_files import no_file_larger_than
 from training_runs import assert_same_run, rows_of
 
 from fusion_perception.learning.checkpoint import Checkpoint
@@ -142,6 +141,24 @@ def test_a_folder_that_holds_a_run_is_not_overwritten(settings):
         train(settings('run', epochs=1))
 
 
+@pytest.mark.parametrize('resume', [False, True])
+def test_two_trainings_do_not_write_one_folder_at_once(settings, resume):
+    if resume:
+        train(settings('run', epochs=1))
+    with (
+        RunFolder(settings('run').out, resume, writes=True).held(),
+        pytest.raises(ValueError, match=r'Another training is at work in .*run. Wait for its end'),
+    ):
+        train(settings('run', resume=resume))
+
+
+def test_a_run_that_another_finished_meanwhile_is_not_overwritten(settings):
+    late = RunFolder(settings('run').out, resume=False, writes=True)
+    train(settings('run', epochs=1))
+    with pytest.raises(ValueError, match='already holds a run'), late.held():
+        pass
+
+
 def test_there_must_be_a_run_to_resume(settings):
     with pytest.raises(FileNotFoundError, match='No run to resume'):
         train(settings('run', resume=True))
@@ -176,16 +193,6 @@ def test_a_torn_checkpoint_is_named(settings):
     file.write_bytes(file.read_bytes()[:1000])
     with pytest.raises(ValueError, match='torn or no checkpoint'):
         Checkpoint.read(file)
-
-
-@contextmanager
-def no_file_larger_than(size):
-    _, hard = before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 def test_a_run_that_cannot_be_written_says_so_and_goes_on_from_where_it_was(settings):

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
+import logging
+import os
 import platform
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -26,6 +30,8 @@ from fusion_perception.sensing.rig import Rig
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
 
+log = logging.getLogger(__name__)
+
 
 class RunFolder:
     """The files of one run. `writes` is False in all but the first of several processes."""
@@ -39,21 +45,53 @@ class RunFolder:
         self._commit = git_commit() if writes else None
         if path.exists() and not path.is_dir():
             raise ValueError(f'{path} is a file. Choose a folder for the run.')
-        if writes and not resume and (self.checkpoint.exists() or self.bundle.exists()):
-            raise ValueError(
-                f'{path} already holds a run. Add --resume to go on with it, or choose another '
-                '--out.'
-            )
+        self._refuse_another_run()
         if resume and not self.checkpoint.is_file():
             raise FileNotFoundError(
                 f'No run to resume: there is no {self.checkpoint}. Start it without --resume.'
+            )
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Make the folder, and keep other trainings out of it meanwhile, where there are locks.
+
+        Raises ValueError when one is at work in it, or was since this one was asked for.
+        """
+        if not self.writes:
+            yield
+            return
+        self.path.mkdir(parents=True, exist_ok=True)
+        folder = os.open(self.path, os.O_RDONLY)
+        try:
+            self._lock(folder)
+            self._refuse_another_run()
+            yield
+        finally:
+            os.close(folder)
+
+    def _lock(self, folder: int) -> None:
+        try:
+            fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise ValueError(
+                f'Another training is at work in {self.path}. Wait for its end, or choose '
+                'another --out.'
+            ) from None
+        except OSError as fault:  # NFS locks no folders.
+            log.debug('%s is not locked: %s.', self.path, fault)
+
+    def _refuse_another_run(self) -> None:
+        there = self.checkpoint.exists() or self.bundle.exists()
+        if self.writes and not self.resume and there:
+            raise ValueError(
+                f'{self.path} already holds a run. Add --resume to go on with it, or choose '
+                'another --out.'
             )
 
     def begin(self, recipe: Recipe) -> None:
         """Write the recipe, so that the run can go on, or be repeated, from its own folder."""
         if not self.writes:
             return
-        self.path.mkdir(parents=True, exist_ok=True)
         values = recipe.model_dump(mode='json', exclude={'config', 'out', 'resume'})
         if recipe.data is not None:
             values['data'] = str(recipe.data.resolve())

@@ -74,36 +74,39 @@ def train(settings: TrainSettings) -> str:
         for stage in model.stages()
     )
 
-    if settings.resume:
-        checkpoint = Checkpoint.read(run.checkpoint)
-        checkpoint.refuse_another(settings, data.describe(), len(stages))
-        model.load_state_dict(checkpoint.model)
-        checkpoint.settings['epochs'] = settings.epochs
-    else:
-        checkpoint = Checkpoint(settings.model_dump(mode='json'), data.describe(), started_from)
-        checkpoint.model = model.state_dict()
-    run.begin(settings)
-    run.catch_up(checkpoint)
+    with run.held():
+        if settings.resume:
+            checkpoint = Checkpoint.read(run.checkpoint)
+            checkpoint.refuse_another(settings, data.describe(), len(stages))
+            model.load_state_dict(checkpoint.model)
+            checkpoint.settings['epochs'] = settings.epochs
+        else:
+            checkpoint = Checkpoint(
+                settings.model_dump(mode='json'), data.describe(), started_from
+            )
+            checkpoint.model = model.state_dict()
+        run.begin(settings)
+        run.catch_up(checkpoint)
 
-    try:
-        for stage in stages:
-            if len(checkpoint.epochs_of(stage.name)) < settings.epochs:
-                train_stage(fabric, settings, data, model, stage, checkpoint, run)
-            if checkpoint.rows[-1]['stage'] == stage.name:
-                if checkpoint.best:
-                    stage.model.load_state_dict(checkpoint.best)
-                if stage is not stages[-1]:
-                    # Not a copy of the run's bundle: it may be the next stage's already.
-                    path = run.path / f'{stage.name}.safetensors'
-                    save_best(run, stage.model, stage.name, data, checkpoint, path)
-        model.calibrate(data.unseen())
-        save_best(run, model, settings.model, data, checkpoint)
-    except KeyboardInterrupt:
-        if not checkpoint.rows:
+        try:
+            for stage in stages:
+                if len(checkpoint.epochs_of(stage.name)) < settings.epochs:
+                    train_stage(fabric, settings, data, model, stage, checkpoint, run)
+                if checkpoint.rows[-1]['stage'] == stage.name:
+                    if checkpoint.best:
+                        stage.model.load_state_dict(checkpoint.best)
+                    if stage is not stages[-1]:
+                        # Not a copy of the run's bundle: it may be the next stage's already.
+                        path = run.path / f'{stage.name}.safetensors'
+                        save_best(run, stage.model, stage.name, data, checkpoint, path)
+            model.calibrate(data.unseen())
             save_best(run, model, settings.model, data, checkpoint)
-        raise KeyboardInterrupt(farewell(run, checkpoint, model)) from None
-    finally:
-        run.close(checkpoint)
+        except KeyboardInterrupt:
+            if not checkpoint.rows:
+                save_best(run, model, settings.model, data, checkpoint)
+            raise KeyboardInterrupt(farewell(run, checkpoint, model)) from None
+        finally:
+            run.close(checkpoint)
     return report(run, checkpoint, stages[-1].name) if fabric.is_global_zero else ''
 
 
