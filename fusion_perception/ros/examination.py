@@ -12,6 +12,7 @@ from typing import Any, Literal, NamedTuple
 
 import rclpy
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
+from geometry_msgs.msg import PoseArray
 from lifecycle_msgs.srv import GetState
 from rcl_interfaces.srv import GetParameters
 from rclpy.context import Context
@@ -37,12 +38,12 @@ from fusion_perception.ros.node_status import (
 from fusion_perception.ros.observed import (
     TYPES,
     clash,
-    full_name,
     image_bytes,
     sources_of,
     stream_of,
     type_name,
 )
+from fusion_perception.ros.others import full_name, rivals
 from fusion_perception.ros.parameters import leaves, nested
 from fusion_perception.sensing.facts import Facts, Source, heeded
 from fusion_perception.sensing.finding import Finding
@@ -145,7 +146,7 @@ class Examiner(Node):
             self.set_parameters([Parameter('use_sim_time', value=True)])
             # The first word of /clock, which may come once a second.
             self._spin(1.5, lambda: self.get_clock().now().nanoseconds != 0)
-        for topic in {*self._diagnostics_topics(name)} - {'/diagnostics'}:  # Remapped.
+        for topic in {*self._published(name, DiagnosticArray)} - {'/diagnostics'}:  # Remapped.
             self.create_subscription(DiagnosticArray, topic, self._on_diagnostics, 10)
         self._spin(2.5, lambda: name in self._statuses)
         before = values_of(self._statuses.get(name))
@@ -171,12 +172,18 @@ class Examiner(Node):
             sources, silent_s, period_s, {'camera': camera_bytes}, {'camera': self._infos}
         )
         lifecycle = '' if state is None else state.current_state.label
+        output = next(iter(self._published(name, PoseArray)), '')
         facts = Facts(
             inputs=[
                 as_the_node_hears(stream, before, values)
                 for stream in streams
                 if stream.stream in heeded(values.get('able', 'fusion').split())
             ],
+            name=name,
+            # Each node has one publisher of diagnostics.
+            namesakes=max(0, len(self._published(name, DiagnosticArray)) - 1),
+            output=output,
+            rivals=rivals(self, output, name),
             lifecycle=lifecycle,
             fault=values.get('fault', ''),
             enabled=values.get('enabled', 'true') == 'true',
@@ -193,9 +200,6 @@ class Examiner(Node):
             camera=camera,
         )
         findings = [] if state is not None else [_no_answer(name)]
-        # Each node has one publisher of diagnostics.
-        if (count := len(self._diagnostics_topics(name))) > 1:
-            findings.append(_namesakes(name, count))
         return Examined(name, facts, watch, findings + self._unheard(name), status)
 
     def _settings(self, name: str) -> tuple[NodeSettings, bool]:
@@ -250,9 +254,9 @@ class Examiner(Node):
             if full_name(info) == name
         ]
 
-    def _diagnostics_topics(self, name: str) -> list[str]:
-        """Return where nodes of this name publish diagnostics, a topic for each of them."""
-        kind = type_name(DiagnosticArray)
+    def _published(self, name: str, message: type) -> list[str]:
+        """Return where nodes of this name publish that message, a topic for each publisher."""
+        kind = type_name(message)
         return [found.topic for found in self._topics(name, 'publishers') if found.type == kind]
 
     def _listen(self, name: str, inputs: list[Input], watch: Watch) -> None:
@@ -324,15 +328,6 @@ def _watch_of(settings: NodeSettings, values: Mapping[str, str]) -> Watch:
         decoder_of(settings),
         (int(rows), int(columns)) if columns else None,
         float(values.get('max_range', 'inf')),
-    )
-
-
-def _namesakes(name: str, count: int) -> Finding:
-    return Finding(
-        'WARN',
-        f'{count} nodes are called {name}',
-        'their services, diagnostics and outputs cannot be told apart',
-        'End all but one, or start them in namespaces of their own (`-r __ns:=/left`).',
     )
 
 

@@ -24,6 +24,7 @@ from fusion_perception.ros.listening import CameraInfoInput, source_of, subscrib
 from fusion_perception.ros.node_settings import LIVE, READ_ONLY, NodeSettings
 from fusion_perception.ros.node_state import state_of
 from fusion_perception.ros.observed import facts_of
+from fusion_perception.ros.others import Others
 from fusion_perception.ros.outputs import Outputs, Result
 from fusion_perception.ros.parameters import Parameters
 from fusion_perception.ros.pipeline import Pipeline
@@ -64,6 +65,7 @@ class FusionNode(Startable, LifecycleNode):
             changed=self._on_changed,
         )
         self._diagnostics = self.create_publisher(DiagnosticArray, '/diagnostics', 10)
+        self._others = Others(self, self._diagnostics.topic_name)
         # On the steady clock: it must speak, above all, when simulated time does not come.
         steady = Clock(clock_type=ClockType.STEADY_TIME)
         self._every_second = self.create_timer(1.0, self._on_second, clock=steady)
@@ -286,4 +288,5 @@ class FusionNode(Startable, LifecycleNode):
         if self._camera_info is None:
             return None
         self._camera_info.look()
-        return facts_of(self, pipeline, self._inputs, self._camera_info.subscription)
+        listening = self._camera_info.subscription
+        return facts_of(self, pipeline, self._inputs, listening, self._others)

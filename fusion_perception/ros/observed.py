@@ -9,9 +9,9 @@ from typing import Any
 from rclpy.node import Node, NodeNameNonExistentError
 from rclpy.qos import QoSCompatibility, QoSProfile, qos_check_compatible
 from rclpy.subscription import Subscription
-from rclpy.topic_endpoint_info import TopicEndpointInfo
 from sensor_msgs.msg import CompressedImage, Image, PointCloud2
 
+from fusion_perception.ros.others import Others, full_name, rivals
 from fusion_perception.ros.pipeline import Pipeline
 from fusion_perception.sensing.facts import (
     CameraFacts,
@@ -49,11 +49,6 @@ def clash(offered: QoSProfile, asked: QoSProfile) -> str:
         return ''
     faults = [part for part in reason.split(';') if part.startswith('ERROR: ')]
     return ', '.join(_policy(fault.removeprefix('ERROR: ')) for fault in faults)
-
-
-def full_name(endpoint: TopicEndpointInfo) -> str:
-    """Return the name of an endpoint's node with its namespace."""
-    return f'{endpoint.node_namespace.rstrip("/")}/{endpoint.node_name}'
 
 
 def publishers(node: Node, topic: str, asked: QoSProfile) -> list[Publisher]:
@@ -122,19 +117,25 @@ def facts_of(
     pipeline: Pipeline,
     subscriptions: Mapping[Stream, Subscription],
     camera_info: Subscription,
+    others: Others,
 ) -> Facts:
     """Return the facts of an active node, as of the last seconds. Call it once per second."""
-    now_ns = node.get_clock().now().nanoseconds
+    now_ns, name = node.get_clock().now().nanoseconds, node.get_fully_qualified_name()
+    output = node.resolve_topic_name('~/centers')
     listening = [
         (heard.topic_name, type_name(heard.msg_type), heard.qos_profile)
         for heard in (*subscriptions.values(), camera_info)
     ]
-    *streams, info = sources_of(node, listening, node.get_fully_qualified_name())
+    *streams, info = sources_of(node, listening, name)
     sources = dict(zip(subscriptions, streams, strict=True))
     simulated = is_simulated(node)
     heeds = heeded(pipeline.runtime.bundle.model.modes)
     return Facts(
         inputs=[found for found in _inputs(pipeline, sources) if found.stream in heeds],
+        name=name,
+        namesakes=others.namesakes(),
+        output=output,
+        rivals=rivals(node, output, name),
         lifecycle='active',
         simulated=simulated,
         waits_for_clock=simulated and pipeline.monitor.stands_still(now_ns),

@@ -177,10 +177,15 @@ class Facts:
     `lifecycle` is '' where there is no node (a recording); `pairs` counts those of both sensors
     lately. `waits_for_clock` says that its time does not go on, `simulated` that it is that of
     /clock. `scan` is None before the first; `points_outside_max` is the share of a cloud's points
-    that may lie beside every beam.
+    that may lie beside every beam. `namesakes` counts other nodes of the same full `name`;
+    `rivals`, of other names, publish on the topic of the centres, `output`.
     """
 
     inputs: Sequence[InputFacts]
+    name: str = ''
+    namesakes: int = 0
+    output: str = ''
+    rivals: Sequence[str] = ()
     lifecycle: str = ''
     fault: str = ''
     enabled: bool = True

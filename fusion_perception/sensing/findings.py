@@ -14,6 +14,7 @@ from fusion_perception.sensing.finding import Finding, parted
 from fusion_perception.sensing.leaps import leaps_s
 from fusion_perception.sensing.ledger import Stream
 from fusion_perception.sensing.losses import LARGE_BYTES, MOST, loses_large, sent_by_stamps
+from fusion_perception.sensing.node_findings import of_node
 from fusion_perception.sensing.offsets import age_s
 from fusion_perception.sensing.pairing_findings import of_pairing
 from fusion_perception.sensing.scan_findings import of_scan
@@ -29,8 +30,7 @@ FAR_FROM_CLOCK_S, AHEAD_OF_CLOCK_S = 5.0, 0.1
 def diagnose(facts: Facts) -> list[Finding]:
     """Return everything that is wrong, what lies nearest to the source first."""
     return [
-        *_of_node(facts),
-        *_of_clock(facts),
+        *of_node(facts),
         *(f for stream in facts.inputs for f in _of_input(stream, facts.waits_for_clock)),
         *(finding for stream in facts.inputs for finding in _of_leaps(stream)),
         *(finding for stream in facts.inputs for finding in _of_frame(stream)),
@@ -39,60 +39,6 @@ def diagnose(facts: Facts) -> list[Finding]:
         *_of_times(facts),
         *of_scan(facts.scan, facts.points_outside_max),
     ]
-
-
-def _of_node(facts: Facts) -> Iterator[Finding]:
-    if facts.lifecycle == 'unconfigured' and facts.fault:
-        yield Finding(
-            'ERROR',
-            'The node could not be configured',
-            facts.fault.rstrip('.'),
-            'Start it again with that corrected; or correct it with `ros2 param set`, then `ros2 '
-            'lifecycle set NODE configure` and `... activate`.',
-        )
-    elif facts.lifecycle == 'finalized':
-        yield Finding(
-            'WARN',
-            'The node is finalized',
-            'it was shut down through its lifecycle',
-            'Start it again: no transition leads back.',
-        )
-    elif facts.lifecycle not in ('', 'active'):
-        steps = 'activate' if facts.lifecycle == 'inactive' else 'configure` and `... activate'
-        yield Finding(
-            'WARN',
-            f'The node is {facts.lifecycle}',
-            'only an active node predicts',
-            f'`ros2 lifecycle set NODE {steps}`, or start it with autostart:=true.',
-        )
-    elif not facts.enabled:
-        yield Finding(
-            'WARN',
-            'The node is disabled',
-            '~/enable was called with false',
-            "`ros2 service call NODE/enable std_srvs/srv/SetBool '{data: true}'`, or start it "
-            'again.',
-        )
-
-
-def _of_clock(facts: Facts) -> Iterator[Finding]:
-    if not facts.waits_for_clock:
-        return
-    if facts.clock_publishers:
-        yield Finding(
-            'ERROR',
-            'The time stands still',
-            'use_sim_time is set, and what publishes on /clock is paused or sends zero',
-            'Let the simulator or the bag run on.',
-        )
-    else:
-        yield Finding(
-            'ERROR',
-            'The node has no time',
-            'use_sim_time is set and nobody publishes on /clock',
-            'Play the bag with its clock (`ros2 bag play --clock`, or `fusion replay`), start the '
-            'simulator, or set use_sim_time to false.',
-        )
 
 
 def _of_input(facts: InputFacts, waits_for_clock: bool) -> Iterator[Finding]:

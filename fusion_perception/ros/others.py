@@ -1,0 +1,44 @@
+"""Find who else goes by a node's name, or publishes on its output."""
+
+from __future__ import annotations
+
+import time
+
+from rclpy.node import Node
+from rclpy.topic_endpoint_info import TopicEndpointInfo
+
+# A node that was killed, as before a respawn, stays in the graph until its lease is over: 20 s
+# with Fast DDS.
+GHOST_S = 25.0
+
+
+def full_name(endpoint: TopicEndpointInfo) -> str:
+    """Return the name of an endpoint's node with its namespace."""
+    return f'{endpoint.node_namespace.rstrip("/")}/{endpoint.node_name}'
+
+
+class Others:
+    """Watches for namesakes of a node that are no ghosts."""
+
+    def __init__(self, node: Node, diagnostics: str) -> None:
+        self._node, self._topic = node, diagnostics
+        self._since: dict[bytes, float] = {}
+
+    def namesakes(self) -> int:
+        """Return how many others have had this node's name for long. Call it once per second.
+
+        Each node has one publisher of diagnostics.
+        """
+        now, name = time.monotonic(), self._node.get_fully_qualified_name()
+        self._since = {
+            gid: self._since.get(gid, now)
+            for info in self._node.get_publishers_info_by_topic(self._topic)
+            if full_name(info) == name and (gid := bytes(info.endpoint_gid))
+        }
+        return max(0, sum(now - since >= GHOST_S for since in self._since.values()) - 1)
+
+
+def rivals(node: Node, topic: str, name: str) -> list[str]:
+    """Return the full names of those who publish on a topic beside the nodes of that name."""
+    infos = node.get_publishers_info_by_topic(topic) if topic else []
+    return sorted({full_name(info) for info in infos} - {name})

@@ -1,0 +1,61 @@
+"""A node notices who else goes by its name, or publishes on its output."""
+
+import pytest
+
+pytest.importorskip('rclpy', reason='needs rclpy: pip install .[ros]')
+
+from geometry_msgs.msg import PoseArray
+from rclpy.node import Node
+from ros_graph import Probe, ros, spinning, wait_until
+from small_bundles import small_bundle
+
+from fusion_perception.ros import others
+from fusion_perception.ros.fusion_node import FusionNode
+from fusion_perception.ros.others import Others
+
+pytestmark = pytest.mark.ros
+
+
+@pytest.fixture
+def probe(tmp_path):
+    with ros('-p', f'bundle:={small_bundle(tmp_path)}'):
+        node, probe = FusionNode(), Probe()
+        node.start()
+        with spinning(node, probe):
+            probe.wait_for_node()
+            yield probe
+        node.finish()
+        node.destroy_node()
+        probe.destroy_node()
+
+
+def findings(probe):
+    """Return what the node said last, as long as it has not said it, nothing."""
+    last = probe.diagnostics[-1:]
+    return ' '.join(value.value for status in last for value in status.values)
+
+
+def test_whoever_publishes_on_its_centres_is_named(probe):
+    probe.create_publisher(PoseArray, '/fusion_node/centers', 1)
+    said = '/probe publishes on /fusion_node/centers as well'
+    wait_until(lambda: said in findings(probe), 'the rival to be named')
+
+
+def test_a_second_node_of_the_same_name_is_told_of(probe, monkeypatch):
+    monkeypatch.setattr(others, 'GHOST_S', 0.0)
+    namesake = FusionNode()
+    wait_until(lambda: '2 nodes are called /fusion_node' in findings(probe), 'the namesake')
+    namesake.destroy_node()
+    wait_until(lambda: 'are called' not in findings(probe), 'the namesake to be forgotten')
+
+
+def test_what_a_killed_node_leaves_for_a_while_is_no_namesake():
+    with ros():
+        node, ghost = Node('robot'), Node('robot')
+        for each in (node, ghost):
+            each.create_publisher(PoseArray, '/diagnostics', 1)
+        watching = Others(node, '/diagnostics')
+        wait_until(lambda: node.count_publishers('/diagnostics') == 2, 'both publishers')
+        assert watching.namesakes() == 0
+        node.destroy_node()
+        ghost.destroy_node()
