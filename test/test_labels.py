@@ -7,7 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import yaml
 
+from fusion_perception.learning.data.folder import DataFolder
 from fusion_perception.learning.data.folder_writing import FolderWriter
 from fusion_perception.learning.data.labels import read_positions, write_positions
 from fusion_perception.learning.dataset import read_folder
@@ -201,3 +203,24 @@ def test_scans_of_nothing_but_nan_are_counted(
     assert len(read_folder(folder)) == 8
     assert '2 of 8 range images are NaN everywhere' in caplog.text
     assert 'lidar/0002.npy' in caplog.text
+
+
+def test_a_number_of_many_digits_is_cut_in_the_refusal(tmp_path):
+    (tmp_path / 'positions.csv').write_text(f'cube_x,cube_y,cube_z\n{"9" * 5000},0,0\n')
+    with pytest.raises(ValueError, match=r'line 2: .* is no finite number') as refusal:
+        read_positions(tmp_path / 'positions.csv')
+    assert len(str(refusal.value)) < 400 + len(str(tmp_path))
+
+
+def test_labels_on_a_map_keep_their_millimetres(folder):
+    # Where a UTM zone lies in Europe; float32 knows it to half a metre.
+    on_a_map = np.array([512_345.678, 5_403_210.987, 321.123])
+    expected = DataFolder.open(folder).all_centers()
+    classes, positions = read_positions(folder / 'positions.csv')
+    write_positions(folder / 'positions.csv', classes, positions + on_a_map)
+    described = yaml.safe_load((folder / 'sensor.yaml').read_text())
+    pose = described['T_label_lidar']
+    for row, far in zip(pose, on_a_map.tolist(), strict=False):
+        row[3] += far
+    (folder / 'sensor.yaml').write_text(yaml.safe_dump(described))
+    assert read_folder(folder).centers.numpy() == pytest.approx(expected, abs=1e-4)

@@ -51,7 +51,7 @@ def view(settings: ViewSettings) -> str:
     xyza = lidar.xyza(torch.from_numpy(scene.ranges))
     channels = dict(zip('xyza', xyza.numpy(), strict=True))
     points = points_of(scene.ranges, lidar)
-    box = Box.around(points, folder.rig.T_lidar_label()[:3, 3].numpy())
+    box = Box.around(points, folder.rig.T_lidar_label(torch.float64)[:3, 3].numpy())
     # As the files hold them, which may be a quarter turn from what the camera sees.
     labels = beam_labels(lidar)
 

@@ -75,9 +75,12 @@ class Rig(Settings):
             raise ValueError('holds a name twice; every object needs its own')
         return classes
 
-    def T_lidar_label(self) -> Tensor:
-        """Return the (4, 4) float32 transform that moves labels into the LiDAR frame."""
-        return invert_transform(torch.tensor(self.T_label_lidar))
+    def T_lidar_label(self, dtype: torch.dtype = torch.float32) -> Tensor:
+        """Return the (4, 4) transform that moves labels into the LiDAR frame.
+
+        Labels on a map need float64: float32 knows its coordinates to half a metre.
+        """
+        return invert_transform(torch.tensor(self.T_label_lidar, dtype=dtype))
 
     def told_from(self, T_lidar_other: NDArray[np.float64]) -> Rig:
         """Return the same rig in another frame of its LiDAR: p_lidar = T_lidar_other @ p_other.

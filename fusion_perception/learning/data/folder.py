@@ -140,7 +140,7 @@ class DataFolder:
         return self._in_lidar_frame(self.positions)
 
     def _in_lidar_frame(self, positions: NDArray[np.float64]) -> NDArray[np.float64]:
-        T_lidar_label = self.rig.T_lidar_label().double()
+        T_lidar_label = self.rig.T_lidar_label(torch.float64)
         centers: NDArray[np.float64] = transform_points(
             T_lidar_label, torch.from_numpy(positions)
         ).numpy()
@@ -222,7 +222,7 @@ class DataFolder:
                 positions=torch.from_numpy(self.positions),
                 ranges=torch.from_numpy(ranges),
                 lidar=self.lidar,
-                T_lidar_label=self.rig.T_lidar_label(),
+                T_lidar_label=self.rig.T_lidar_label(torch.float64),
                 object_size_m=self.rig.object_size_m,
             )
         )

@@ -83,13 +83,13 @@ def check_labels(labels: Labels) -> None:
     scenes, beams = len(labels.positions), math.prod(lidar.shape)
     count = min(scenes, 64, max(8, 64 * 64 * 64 // beams))
     sample = torch.linspace(0, scenes - 1, count).long()
-    few, scans = labels.positions[sample].float(), labels.scans(sample)
+    few, scans = labels.positions[sample], labels.scans(sample)
     if not scans.anything:
         raise ValueError(
             f'{path.parent}/lidar: none of {len(sample)} scans has a return below max_range = '
             f'{lidar.max_range:g} m. Write ranges in metres, or correct sensor.yaml.'
         )
-    given = scans.fit(transform_points(T_lidar_label, few))
+    given = scans.fit(transform_points(T_lidar_label, few).float())
     larger = labels.if_larger
     fault = f'{path} does not fit the scans: {labels.fitting(given)}'
     fits = given.tells_of_a_tenth and given.share >= FITS
@@ -133,7 +133,7 @@ def _check_blocks(labels: Labels) -> None:
     for first in firsts:
         block = range(first, min(first + BLOCK, len(labels.positions)))
         scenes = slice(block.start, block.stop)
-        centers = transform_points(labels.T_lidar_label, labels.positions[scenes].float())
+        centers = transform_points(labels.T_lidar_label, labels.positions[scenes]).float()
         fit = labels.scans(scenes).fit(centers)
         if fit.judged >= ENOUGH_CENTERS:
             judged.append((block, fit))
@@ -206,7 +206,7 @@ class _Candidate(NamedTuple):
     T_lidar_label: Tensor
 
     def moved(self, positions: Tensor) -> Tensor:
-        return transform_points(self.T_lidar_label, positions @ self.axes.T)
+        return transform_points(self.T_lidar_label, positions @ self.axes.T).float()
 
     def remedy(self) -> str:
         pose = self.T_lidar_label.clone()
@@ -220,14 +220,14 @@ class _Candidate(NamedTuple):
 
 
 def _candidates(T_lidar_label: Tensor) -> Iterator[_Candidate]:
-    own = torch.eye(4)
+    own = torch.eye(4, dtype=torch.float64)
     for base, where in ((T_lidar_label, ''), (own, ' in the axes of the LiDAR itself')):
         for order in itertools.permutations(range(3)):
             for signs in itertools.product((1.0, -1.0), repeat=3):
                 names = (
                     f'{"-" if s < 0 else ""}{"xyz"[i]}' for i, s in zip(order, signs, strict=True)
                 )
-                axes = torch.eye(3)[list(order)] * torch.tensor(signs)[:, None]
+                axes = own[:3, :3][list(order)] * torch.tensor(signs)[:, None]
                 yield _Candidate(f'({", ".join(names)}) for (x, y, z){where}', axes, base)
 
 

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fusion_perception.learning.data.drafts import write_whole
+from fusion_perception.sensing.quoting import quoted
 
 log = logging.getLogger(__name__)
 
@@ -54,7 +55,7 @@ def read_positions(path: Path) -> tuple[tuple[str, ...], NDArray[np.float64]]:
         if not row or not all(abs(value) < _LARGEST for value in row):
             wrong = next(cell for cell in cells if not _is_finite_number(cell))
             raise ValueError(
-                f"{path}, line {number}: '{wrong.strip()}' is no finite number. "
+                f'{path}, line {number}: {quoted(wrong.strip())} is no finite number. '
                 'Every scene needs the centre of every object, in metres.'
             )
         rows.append(row)
