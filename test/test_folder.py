@@ -11,7 +11,7 @@ from PIL import Image
 from recordings import record
 
 from fusion_perception import cli
-from fusion_perception.learning.data.folder import DataFolder, read_image
+from fusion_perception.learning.data.folder import DataFolder, read_image, read_ranges
 from fusion_perception.learning.data.in_threads import in_threads
 from fusion_perception.learning.dataset import read_folder
 from fusion_perception.learning.simulate import SimulateSettings, simulate, write_folder
@@ -336,3 +336,9 @@ def test_a_failure_in_a_thread_reaches_the_caller() -> None:
 
     with pytest.raises(ValueError, match='five'):
         in_threads(work, 1000)
+
+
+@pytest.mark.filterwarnings('error')
+def test_a_range_beyond_float32_is_no_return(tmp_path):
+    np.save(tmp_path / 'scan.npy', np.array([[1e300, 20.0]]))
+    assert read_ranges(tmp_path / 'scan.npy').tolist() == [[np.inf, 20.0]]

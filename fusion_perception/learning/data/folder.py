@@ -319,7 +319,9 @@ def read_ranges(path: Path, what: str = 'range image') -> NDArray[np.float32]:
     if values.ndim != 2 or not np.issubdtype(values.dtype, np.floating):
         found = f'{values.dtype} of shape {values.shape}'
         raise ValueError(f'{path} holds {found}; a {what} is (R, C) float metres.')
-    return values.astype(np.float32, copy=False)
+    # What float32 does not reach is no return either: infinity is none.
+    with np.errstate(over='ignore'):
+        return values.astype(np.float32, copy=False)
 
 
 def _simulation(out: str) -> str:
