@@ -5,6 +5,7 @@ from pydantic import Field, model_validator
 from typing_extensions import Self
 
 from fusion_perception.models import build
+from fusion_perception.sensing.rings import Rings
 from fusion_perception.sensing.settings import Settings
 
 
@@ -238,3 +239,8 @@ def test_yaml_never_builds_objects(tmp_path):
 def test_a_network_that_cannot_be_is_refused_in_words(model, config, said):
     with pytest.raises(ValueError, match=re.escape(said)):
         build(model, config)
+
+
+def test_a_list_with_a_wrong_item_is_not_called_too_short():
+    with pytest.raises(ValueError, match=r'^elevations_deg\.0 = nan: .* finite number\.$'):
+        Rings.read({'elevations_deg': [float('nan')]})

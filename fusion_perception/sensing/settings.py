@@ -87,7 +87,14 @@ class _UniqueKeys(yaml.SafeLoader):
 
 def explain(cls: type[BaseModel], error: ValidationError, leave_out: str = '') -> str:
     """Put the faults of a mapping in words, the first few, but for those of type `leave_out`."""
-    faults = [dict(fault) for fault in error.errors() if fault['type'] != leave_out]
+    # A list with a wrong item counts as too short as well.
+    lists = {fault['loc'][:-1] for fault in error.errors()}
+    faults = [
+        dict(fault)
+        for fault in error.errors()
+        if fault['type'] != leave_out
+        and not (fault['type'] == 'too_short' and fault['loc'] in lists)
+    ]
     sentences = [_sentence(cls, fault) for fault in faults[:_MOST_FAULTS]]
     if len(faults) > _MOST_FAULTS:
         sentences.append(f'{len(faults) - _MOST_FAULTS} more are wrong.')
