@@ -169,6 +169,15 @@ def run(args: list[str]) -> int:
             raise
         print(sentence(error, args[0]), file=sys.stderr)
         return 2
+    except (MemoryError, RuntimeError) as error:
+        if debug or not is_out_of_memory(error):
+            raise
+        print(
+            f'fusion {args[0]} needs more memory than there is. Give fewer or smaller images, '
+            'scans, batches or layers.',
+            file=sys.stderr,
+        )
+        return 2
     text, code = as_text_and_code(outcome)
     if text:
         print(text)
@@ -287,6 +296,12 @@ def sentence(error: Exception, verb: str) -> str:
         remedy = REMEDIES.get(error.errno or 0)
         return f'{said} {remedy}' if remedy else said
     return str(error)
+
+
+def is_out_of_memory(error: Exception) -> bool:
+    """Say whether an error means that there is no memory; on a CPU torch raises RuntimeError."""
+    known = isinstance(error, MemoryError) or type(error).__name__ == 'OutOfMemoryError'
+    return known or "can't allocate memory" in str(error)
 
 
 def as_text_and_code(outcome: Outcome) -> tuple[str, int]:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Annotated
 
 import pytest
+import torch
 import tyro
 from pydantic import Field, model_validator
 
@@ -216,3 +217,9 @@ def test_what_the_terminal_cannot_show_is_no_fault(monkeypatch, encoding, shown)
     path = os.fsdecode(b'h\xf6he')
     assert cli.main(['echo', '--word', f'20 m², {path}']) == 3
     assert out.buffer.getvalue() == shown
+
+
+def test_running_out_of_memory_is_told_from_other_faults():
+    with pytest.raises(RuntimeError) as too_much:
+        torch.empty(2**50)
+    assert cli.is_out_of_memory(too_much.value) and not cli.is_out_of_memory(RuntimeError('a bug'))
