@@ -28,7 +28,7 @@ from fusion_perception.models.bundle import Bundle, load_bundle
 from fusion_perception.runtime import Device
 from fusion_perception.sensing.ledger import Stream, StreamCounts, fates_of
 from fusion_perception.sensing.rig import TASK_CLASSES
-from fusion_perception.simulation.motion import FASTEST_HZ, LiveSettings
+from fusion_perception.simulation.motion import FASTEST_HZ, SLOWEST_HZ, LiveSettings
 from fusion_perception.stopping import terminable, undisturbed
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ class DemoSettings(LiveSettings):
     )
     rate: float | None = Field(
         None,
-        gt=0,
+        ge=SLOWEST_HZ,
         le=FASTEST_HZ,
         description='Images and range images per second, instead of --camera-hz and --lidar-hz',
     )

@@ -178,7 +178,8 @@ def test_a_latched_topic_in_a_loop_goes_on_from_what_was_kept_of_it(tmp_path):
     ('flags', 'complaint'),
     [
         (['--topics', 'lidar/range'], "Did you mean '/lidar/range_image'"),
-        (['--rate', '0'], 'greater than 0'),
+        (['--rate', '0'], 'equal to 0.001'),
+        (['--rate', '1e-320'], 'equal to 0.001'),
     ],
 )
 def test_a_wrong_flag_is_one_sentence(tmp_path, flags, complaint):

@@ -6,6 +6,8 @@ import sys
 
 import pytest
 
+from fusion_perception import cli
+
 pytestmark = [pytest.mark.ros, pytest.mark.slow]
 
 
@@ -38,3 +40,10 @@ def test_a_window_without_a_prediction_is_said(tmp_path):
     assert run.returncode == 2, run.stderr
     assert 'Nothing was predicted in 0.4 s. Give more --seconds.' in run.stderr
     assert 'Traceback' not in run.stderr
+
+
+def test_a_time_that_no_clock_can_sleep_is_refused(capsys):
+    assert cli.main(['profile', '--seconds', '1e300']) == 2
+    assert (
+        'seconds = 1e+300: input should be less than or equal to 86400' in capsys.readouterr().err
+    )

@@ -37,7 +37,7 @@ from fusion_perception.runtime import Device, EngineChoice
 from fusion_perception.sensing.ledger import Stream, fates_of
 from fusion_perception.sensing.observation import Mode
 from fusion_perception.sensing.settings import Settings
-from fusion_perception.simulation.motion import FASTEST_HZ
+from fusion_perception.simulation.motion import FASTEST_HZ, SLOWEST_HZ
 from fusion_perception.simulation.topics import INPUTS
 from fusion_perception.stopping import terminable, undisturbed
 
@@ -54,8 +54,10 @@ class ProfileSettings(Settings):
     """Settings of `fusion profile`."""
 
     out: Path = Field(Path('runs/profile'), description='Folder for profile.json and profile.md')
-    hz: float = Field(60.0, gt=0, le=FASTEST_HZ, description='Images and range images per second')
-    seconds: float = Field(10.0, gt=0, description='How long each of them is watched')
+    hz: float = Field(
+        60.0, ge=SLOWEST_HZ, le=FASTEST_HZ, description='Images and range images per second'
+    )
+    seconds: float = Field(10.0, gt=0, le=86_400, description='How long each of them is watched')
     executors: tuple[ExecutorName, ...] = Field(
         ('single', 'multi'), min_length=1, description="rclpy's executors to compare"
     )

@@ -43,7 +43,7 @@ class ReplaySettings(Settings):
     bag: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar='BAG')] = Field(
         description='Recording (rosbag2): a folder, or one .mcap or .db3 file'
     )
-    rate: float = Field(1.0, gt=0, le=1000, description='Speed; 2 is twice as fast')
+    rate: float = Field(1.0, ge=0.001, le=1000, description='Speed; 2 is twice as fast')
     loop: bool = Field(False, description='Begin anew at the end, until Ctrl-C')
     topics: tuple[str, ...] = Field((), description='Only these; all where left out')
     wait_s: float = Field(

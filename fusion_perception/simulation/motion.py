@@ -21,7 +21,8 @@ from fusion_perception.simulation.scene import (
 )
 
 _WAVES = 3
-FASTEST_HZ = 1000.0
+# Slower ones would be due after the last of ROS's stamps, or never.
+SLOWEST_HZ, FASTEST_HZ = 0.001, 1000.0
 
 
 class LiveSettings(Settings):
@@ -29,8 +30,10 @@ class LiveSettings(Settings):
 
     task: Task = Field('shapes', description='Objects of the scene: shapes or cubes')
     seed: int = Field(0, ge=0, le=2**32 - 1, description='Seed of the scene and of its noise')
-    camera_hz: float = Field(20.0, gt=0, le=FASTEST_HZ, description='Images per second')
-    lidar_hz: float = Field(10.0, gt=0, le=FASTEST_HZ, description='Range images per second')
+    camera_hz: float = Field(20.0, ge=SLOWEST_HZ, le=FASTEST_HZ, description='Images per second')
+    lidar_hz: float = Field(
+        10.0, ge=SLOWEST_HZ, le=FASTEST_HZ, description='Range images per second'
+    )
 
 
 class MovingScene:
