@@ -172,3 +172,10 @@ def test_many_times_at_once_give_the_scenes_of_each_time():
         alone = moving.at(time_s)
         assert len(alone) == 1
         assert together[index : index + 1].centers == pytest.approx(alone.centers, abs=1e-5)
+
+
+@pytest.mark.parametrize('length', [5e-324, 1e-300, 1e-30, 1e19, 1e38, 1e300])
+def test_a_light_is_as_bright_whatever_the_length_of_its_direction(length):
+    settings = SceneSettings(to_light=(length, -length, length))
+    scenes = sample_scenes(1, settings, generator())
+    assert scenes.to_light.norm(dim=-1).item() == pytest.approx(1, abs=1e-6)

@@ -75,7 +75,7 @@ class SceneSettings(Settings):
     @field_validator('to_light')
     @classmethod
     def _points_somewhere(cls, to_light: tuple[float, float, float]) -> tuple[float, ...]:
-        if not 0 < math.hypot(*to_light) < math.inf:
+        if not any(to_light):
             raise ValueError('has no direction; give a vector that is not zero')
         return to_light
 
@@ -196,7 +196,11 @@ def _colours(settings: SceneSettings, draw: Draw, count: int) -> Tensor:
 
 
 def _light_directions(settings: SceneSettings, draw: Draw, count: int) -> Tensor:
-    towards = torch.tensor(settings.to_light, device=draw.device)
+    # Of any length: in float32 a long one would overflow, and a short one vanish.
+    # A power of two changes no bit of what it becomes.
+    _, exponent = math.frexp(max(map(abs, settings.to_light)))
+    scaled = [math.ldexp(one, -exponent) for one in settings.to_light]
+    towards = torch.tensor(scaled, device=draw.device)
     turns = _small_turns(settings.light_jitter_deg, draw, count)
     return turns @ torch.nn.functional.normalize(towards, dim=0)
 
