@@ -41,7 +41,7 @@ def test_a_grid_runs_azimuth_along_rows_and_zenith_along_columns():
 
 @pytest.mark.parametrize('values', [{'rows': 0}, {'columns': -1}, {'max_range': 0}])
 def test_a_grid_without_extent_is_refused(values):
-    with pytest.raises(ValueError, match=f'{next(iter(values))} = .*greater than 0'):
+    with pytest.raises(ValueError, match=f'{next(iter(values))} = .*greater than'):
         UniformGrid.read(values)
 
 
@@ -223,5 +223,5 @@ def test_rings_that_contradict_themselves_are_refused(values, fault):
 def test_rings_that_make_no_lidar_are_refused_by_their_path(tmp_path):
     path = tmp_path / 'rings.yaml'
     path.write_text('elevations_deg: [1.0]\nheights_m: [1.0e+300]\n')
-    with pytest.raises(ValueError, match=r'rings\.yaml: The offsets hold .* Give metres'):
+    with pytest.raises(ValueError, match=r'rings\.yaml: heights_m\.0 = 1e\+300'):
         mounted(path)

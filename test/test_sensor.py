@@ -181,7 +181,7 @@ def test_scenes_are_simulated_for_the_sensors_of_a_bundle(tmp_path):
 @pytest.mark.parametrize('verb', ['simulate', 'from-bag'])
 @pytest.mark.parametrize(
     ('asked', 'fault'),
-    [('0', 'greater than 0'), ('-5', 'greater than 0'), ('inf', 'finite'), ('1e300', 'less than')],
+    [('0', 'equal to 0.001'), ('-5', 'equal to 0.001'), ('inf', 'finite'), ('1e300', 'less than')],
 )
 def test_a_range_that_is_none_is_refused(tmp_path, capsys, verb, asked, fault):
     out = tmp_path / 'out'

@@ -30,12 +30,14 @@ from fusion_perception.learning.gates import (
     why_no_baseline,
     write_baseline,
 )
+from fusion_perception.learning.recipe import LARGEST_BATCH
 from fusion_perception.learning.report import write_html
 from fusion_perception.learning.reports.folder import made_beforehand
 from fusion_perception.learning.run import versions
 from fusion_perception.models.bundle import Bundle, load_bundle
 from fusion_perception.runtime import Device, EngineChoice, Precision, Runtime
 from fusion_perception.sensing.ledger import fates_of
+from fusion_perception.sensing.observation import LARGEST_RANGE
 from fusion_perception.sensing.recording_files import check_is_outside, find_recordings
 
 BROKEN = 3  # The exit code when a limit is broken.
@@ -54,12 +56,15 @@ class EvaluateSettings(GateSettings, BagSettings):
     )
     last: int | None = Field(None, ge=1, description='Only so many scenes at the end of --data')
     range_noise: float = Field(
-        0.0, ge=0, description='Noise to add to the ranges of --data: standard deviation, metres'
+        0.0,
+        ge=0,
+        le=LARGEST_RANGE,
+        description='Noise to add to the ranges of --data: standard deviation, metres',
     )
     dropout: float = Field(
         0.0, ge=0, lt=1, description='Share of the LiDAR rays of --data to lose'
     )
-    batch_size: int = Field(32, ge=1, description='Scenes predicted at a time')
+    batch_size: int = Field(32, ge=1, le=LARGEST_BATCH, description='Scenes predicted at a time')
     jobs: int = Field(
         0, ge=0, description='Recordings evaluated at a time; 0: one per usable core'
     )

@@ -22,7 +22,7 @@ from fusion_perception.learning.data.origin import Origin
 from fusion_perception.learning.progress import messages_bar
 from fusion_perception.learning.sensor import SensorSettings, sensor_of
 from fusion_perception.sensing.intake import Needs, arrays_of
-from fusion_perception.sensing.observation import Camera, Lidar, Mode
+from fusion_perception.sensing.observation import LARGEST_RANGE, Camera, Lidar, Mode
 from fusion_perception.sensing.recording import Recording
 from fusion_perception.sensing.recording_files import check_is_outside, fingerprint_of
 from fusion_perception.sensing.rig import Rig
@@ -44,6 +44,7 @@ class FromBagSettings(BagSettings, SensorSettings):
     object_size_m: float | None = Field(
         None,
         gt=0,
+        le=LARGEST_RANGE,
         description='Longest edge of the objects, metres, by which labels are checked; left out, '
         'what --tables says of it, else 3',
     )

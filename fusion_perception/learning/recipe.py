@@ -13,6 +13,8 @@ from fusion_perception.sensing.settings import Settings
 from fusion_perception.simulation.noise import NoiseSettings
 from fusion_perception.simulation.scene import SceneSettings
 
+# More is a slip, and memory runs out before anybody hears of it.
+LARGEST_BATCH, MOST_SCENES = 1_000_000, 1_000_000
 # What may differ when a run continues: it changes where and how long, not what is learnt.
 MAY_CHANGE = frozenset(
     {'data', 'out', 'config', 'resume', 'device', 'devices', 'epochs', 'memory_share'}
@@ -33,7 +35,9 @@ class Recipe(Settings):
         'noise, which have no flags (docs/training.md)',
     )
     epochs: int = Field(20, ge=1, description='Passes over the data, for each stage of a model')
-    batch_size: int = Field(32, ge=1, description='Scenes per step, over all devices together')
+    batch_size: int = Field(
+        32, ge=1, le=LARGEST_BATCH, description='Scenes per step, over all devices together'
+    )
     learning_rate: float = Field(1e-4, gt=0, description='Largest step size of the optimiser')
     optimiser: Literal['adam', 'adamw'] = Field('adam', description='Update rule')
     weight_decay: float = Field(0.0, ge=0, description='Pull of the weights towards zero')
@@ -54,7 +58,10 @@ class Recipe(Settings):
     drop_camera: float = Field(0.0, ge=0, lt=1, description='Chance to hide a sample of its image')
     drop_lidar: float = Field(0.0, ge=0, lt=1, description='Chance to hide a sample of its ranges')
     fresh_scenes: int | None = Field(
-        None, ge=1, description='Scenes to simulate anew for each epoch instead of reading them'
+        None,
+        ge=1,
+        le=MOST_SCENES,
+        description='Scenes to simulate anew for each epoch instead of reading them',
     )
     plain_scenes: float = Field(
         0.0, ge=0, le=1, description='Part of the fresh scenes that keep the original look'
@@ -70,7 +77,7 @@ class Recipe(Settings):
     )
     seed: int = Field(0, ge=0, lt=2**63, description='Start of all random numbers')
     device: Device = 'auto'
-    devices: int = Field(1, ge=1, description='Number of devices to train on')
+    devices: int = Field(1, ge=1, le=256, description='Number of devices to train on')
     memory_share: float = Field(
         0.5,
         ge=0,

@@ -16,7 +16,7 @@ from fusion_perception.sensing.lidars import (
     mounted,
     reaching,
 )
-from fusion_perception.sensing.observation import LARGEST_RANGE, Lidar
+from fusion_perception.sensing.observation import LARGEST_RANGE, SHORTEST_RANGE, Lidar
 from fusion_perception.sensing.ouster import OUSTER_FRAME, OusterFrame
 from fusion_perception.sensing.rig import Rig
 from fusion_perception.sensing.settings import Settings
@@ -34,7 +34,7 @@ class SensorSettings(Settings):
     ouster_frame: OusterFrame = OUSTER_FRAME
     max_range: float | None = Field(
         None,
-        gt=0,
+        ge=SHORTEST_RANGE,
         le=LARGEST_RANGE,
         description='Range of a ray without return, metres; left out, what --tables says of it, '
         'else 120 for an Ouster and rings and 50 for others',

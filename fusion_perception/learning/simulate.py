@@ -17,7 +17,7 @@ from tqdm import tqdm
 from fusion_perception.learning.data.folder_writing import FolderWriter
 from fusion_perception.learning.data.in_threads import in_threads
 from fusion_perception.learning.sensor import SensorSettings, sensor_of
-from fusion_perception.sensing.observation import Lens, Lidar
+from fusion_perception.sensing.observation import LARGEST_RANGE, Lens, Lidar
 from fusion_perception.sensing.rig import TASK_CLASSES, Rig, Task
 from fusion_perception.simulation.noise import NoiseSettings, add_noise
 from fusion_perception.simulation.render import Frames, render
@@ -44,7 +44,9 @@ class SimulateSettings(SensorSettings):
         description='Scenes to write, up to a million; the original data has 9,999',
     )
     seed: int = Field(0, ge=0, lt=2**63, description='The same seed writes the same bytes')
-    range_noise: float = Field(0.0, ge=0, description='Standard deviation of each range, metres')
+    range_noise: float = Field(
+        0.0, ge=0, le=LARGEST_RANGE, description='Standard deviation of each range, metres'
+    )
     dropout: float = Field(
         0.0, ge=0, lt=1, description='Share of the LiDAR rays that are lost and read max_range'
     )

@@ -36,7 +36,8 @@ def build(name: str, config: Mapping[str, object] | None = None, source: str = '
     """Build a model by name; without a config the first four are exactly the notebook's.
 
     `source` is the file that has the config as its `architecture`.
-    Raises ValueError for an unknown name or a config key the model does not have.
+    Raises ValueError for an unknown name, a config key the model does not have, or sizes that do
+    not fit into memory.
     """
     entry = MODELS.get(name)
     if entry is None:
@@ -47,7 +48,14 @@ def build(name: str, config: Mapping[str, object] | None = None, source: str = '
         if unknown := _unknown(config, entry.config):
             known = ', '.join(sorted(entry.config.model_fields))
             raise ValueError(f'{source} has no {" It has no ".join(unknown)} Known: {known}.')
-    return entry.model(entry.config.read(config, source or None))
+    settings = entry.config.read(config, source or None)
+    try:
+        return entry.model(settings)
+    except RuntimeError:
+        raise ValueError(
+            f'{source or name}: there is not enough memory for a model of these sizes. Give '
+            'smaller ones.'
+        ) from None
 
 
 def _unknown(config: Mapping[str, object], kind: type[ModelConfig]) -> list[str]:

@@ -9,16 +9,19 @@ from typing import Annotated, ClassVar, NamedTuple
 from pydantic import Field
 from torch import Tensor, nn
 
-from fusion_perception.sensing.observation import Mode, Observation
+from fusion_perception.sensing.observation import LARGEST_RANGE, LARGEST_SIDE, Mode, Observation
 from fusion_perception.sensing.settings import Settings
 
-Width = Annotated[int, Field(gt=0)]
+# As of a sensor's sides: beyond, it is a slip, and memory runs out.
+Width = Annotated[int, Field(gt=0, le=LARGEST_SIDE)]
+# In metres, or in the units of what is weighed: float32 has room for them and their squares.
+Positive = Annotated[float, Field(gt=0, le=LARGEST_RANGE)]
 
 
 class ModelConfig(Settings):
     """What every model must know about its task."""
 
-    objects: int = Field(3, gt=0, description='Number of object centres to predict')
+    objects: int = Field(3, gt=0, le=10_000, description='Number of object centres to predict')
 
 
 class Estimate(NamedTuple):

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn.functional import conv2d, max_pool2d, pad
 
 from fusion_perception.models.base import ModelConfig, Width
+from fusion_perception.sensing.observation import Coordinate
 
 
 class ConvNetConfig(ModelConfig):
@@ -19,8 +20,8 @@ class ConvNetConfig(ModelConfig):
     hidden: tuple[Width, ...] = Field(
         (1000, 100), description='Widths of the hidden linear layers'
     )
-    size: int = Field(64, gt=0, description='Height and width of the input in pixels')
-    origin: tuple[float, float, float] = Field(
+    size: Width = Field(64, description='Height and width of the input in pixels')
+    origin: tuple[Coordinate, Coordinate, Coordinate] = Field(
         (0.0, 25.0, 0.0),
         description='Where the labels the network learns have their origin, LiDAR frame, metres',
     )

@@ -17,7 +17,7 @@ from pydantic import Field, field_validator
 from torch import Tensor
 from torch.nn.functional import avg_pool2d, grid_sample, interpolate, pad
 
-from fusion_perception.models.base import Estimate, FusionModel, ModelConfig, Width
+from fusion_perception.models.base import Estimate, FusionModel, ModelConfig, Positive, Width
 from fusion_perception.models.gaussian import (
     invert_symmetric,
     log_determinant,
@@ -26,7 +26,7 @@ from fusion_perception.models.gaussian import (
 )
 from fusion_perception.models.unet import UNet
 from fusion_perception.models.votes import Votes
-from fusion_perception.sensing.observation import Observation
+from fusion_perception.sensing.observation import LARGEST_RANGE, Coordinate, Observation
 
 # An image whose channels differ by less is of one colour: five of 255, as compression leaves it.
 _LEAST_CONTRAST = 0.02
@@ -46,20 +46,23 @@ class DenseFusionConfig(ModelConfig):
     camera_widths: tuple[Width, ...] = Field(
         (16, 32, 64), min_length=2, description='Channels per camera level; the second one votes'
     )
-    scene_center: tuple[float, float, float] = Field(
+    scene_center: tuple[Coordinate, Coordinate, Coordinate] = Field(
         (0.0, 25.0, 0.0), description='Where objects are before anything is seen, LiDAR frame, m'
     )
-    scene_sigma: float = Field(3.0, gt=0, description='Their standard deviation per axis, metres')
-    reach: float = Field(2.0, gt=0, description='Typical offset from a surface to a centre, m')
-    near: float = Field(
-        0.05, gt=0, description='Up to this size, metres, an error counts by its square'
+    scene_sigma: Positive = Field(3.0, description='Their standard deviation per axis, metres')
+    reach: Positive = Field(2.0, description='Typical offset from a surface to a centre, m')
+    near: Positive = Field(
+        0.05, description='Up to this size, metres, an error counts by its square'
     )
     expected: float = Field(
         2.0,
         ge=0,
+        le=LARGEST_RANGE,
         description='The same, in standard deviations that the model states; the larger counts',
     )
-    nll_weight: float = Field(0.05, ge=0, description='Weight of the likelihood in the loss')
+    nll_weight: float = Field(
+        0.05, ge=0, le=LARGEST_RANGE, description='Weight of the likelihood in the loss'
+    )
     covariance_scale: tuple[Scale, Scale, Scale] = Field(
         (1.0, 1.0, 1.0),
         description='Factor on the covariance: both sensors, camera alone, LiDAR alone',

@@ -6,7 +6,7 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from fusion_perception.models.base import Estimate, FusionModel, Stage
+from fusion_perception.models.base import Estimate, FusionModel, Stage, Width
 from fusion_perception.models.convnet import ConvNetConfig
 from fusion_perception.models.lidar import LidarConfig, LidarOnly
 from fusion_perception.models.rgb import Rgb, RgbConfig
@@ -16,8 +16,8 @@ from fusion_perception.sensing.observation import Observation
 class LateFusionConfig(ConvNetConfig):
     """Settings of both networks and of the head."""
 
-    head: int | None = Field(
-        None, gt=0, description='Width of the head; empty: ten per coordinate, as the notebook'
+    head: Width | None = Field(
+        None, description='Width of the head; empty: ten per coordinate, as the notebook'
     )
 
 

@@ -26,14 +26,23 @@ from fusion_perception.sensing.geometry import (
 from fusion_perception.sensing.settings import Settings
 
 Mode = Literal['fusion', 'camera_only', 'lidar_only']
-Row = tuple[float, float, float, float]
-Pose = tuple[Row, Row, Row, Row]
 
 # Beyond these it is no sensor but a slip, and memory runs out before anybody hears of it.
 LARGEST_SIDE, LARGEST_RANGE = 65_536, 100_000.0
+# No LiDAR sees so little; in float32 far less would be zero.
+SHORTEST_RANGE = 1e-3
+# Metres: those of a map (UTM) or from the middle of the Earth stay below.
+LARGEST_COORDINATE = 1e7
+Coordinate = Annotated[float, Field(ge=-LARGEST_COORDINATE, le=LARGEST_COORDINATE)]
+Row = tuple[Coordinate, Coordinate, Coordinate, Coordinate]
+Pose = tuple[Row, Row, Row, Row]
 MaxRange = Annotated[
     float,
-    Field(gt=0, le=LARGEST_RANGE, description='Range of a ray without return, metres'),
+    Field(
+        ge=SHORTEST_RANGE,
+        le=LARGEST_RANGE,
+        description='Range of a ray without return, metres',
+    ),
 ]
 ORIGINAL_MAX_RANGE: MaxRange = 50.0
 BESIDE_THE_LIDAR: Pose = (
@@ -64,8 +73,8 @@ class Camera(Settings):
 
     width: int = Field(64, gt=0, le=LARGEST_SIDE, description='Image width in pixels')
     height: int = Field(64, gt=0, le=LARGEST_SIDE, description='Image height in pixels')
-    fx: float = Field(73.3, gt=0, le=1e7, description='Horizontal focal length in pixels')
-    fy: float = Field(73.3, gt=0, le=1e7, description='Vertical focal length in pixels')
+    fx: float = Field(73.3, ge=1e-3, le=1e7, description='Horizontal focal length in pixels')
+    fy: float = Field(73.3, ge=1e-3, le=1e7, description='Vertical focal length in pixels')
     cx: float = Field(
         31.5, ge=-1e6, le=1e6, description='Column of the optical axis; pixel centres are whole'
     )

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from fusion_perception.sensing.geometry import Projection, invert_transform
 from fusion_perception.sensing.observation import (
+    LARGEST_RANGE,
     ORIGINAL_MAX_RANGE,
     Camera,
     MaxRange,
@@ -53,7 +54,11 @@ class Rig(Settings):
     max_range: MaxRange = ORIGINAL_MAX_RANGE
     # It serves to check labels, and is no part of what a model was trained for.
     object_size_m: float = Field(
-        3.0, gt=0, exclude=True, description='Longest edge of the objects, metres'
+        3.0,
+        gt=0,
+        le=LARGEST_RANGE,
+        exclude=True,
+        description='Longest edge of the objects, metres',
     )
 
     @field_validator('T_label_lidar')

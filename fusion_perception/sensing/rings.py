@@ -10,7 +10,7 @@ from __future__ import annotations
 import torch
 from pydantic import Field, model_validator
 
-from fusion_perception.sensing.observation import LARGEST_SIDE, Lidar, MaxRange
+from fusion_perception.sensing.observation import LARGEST_SIDE, Coordinate, Lidar, MaxRange
 from fusion_perception.sensing.settings import Settings
 
 
@@ -20,7 +20,7 @@ class Rings(Settings):
     elevations_deg: tuple[float, ...] = Field(
         min_length=1, description='Elevation of each ring, degrees, upwards'
     )
-    heights_m: tuple[float, ...] = Field(
+    heights_m: tuple[Coordinate, ...] = Field(
         (0.0,), min_length=1, description='Height of each ring over the origin, metres; or of all'
     )
     columns: int = Field(

@@ -12,6 +12,7 @@ from pydantic import Field, field_validator
 from torch import Tensor
 
 from fusion_perception.sensing.geometry import transform_points
+from fusion_perception.sensing.observation import LARGEST_RANGE
 from fusion_perception.sensing.rig import TASK_CLASSES, Rig, Task
 from fusion_perception.sensing.settings import Settings
 from fusion_perception.simulation.rotations import random_rotations, rotations_about
@@ -42,7 +43,10 @@ class SceneSettings(Settings):
         None, min_length=1, description="The objects in class order; none means the task's"
     )
     reach_m: float = Field(
-        5.0, gt=0, description='Centres lie within plus and minus this on each label axis'
+        5.0,
+        gt=0,
+        le=LARGEST_RANGE,
+        description='Centres lie within plus and minus this on each label axis',
     )
     size_jitter: float = Field(
         0.0, ge=0, lt=1, description='Sizes vary by up to this fraction, each object on its own'
@@ -66,7 +70,10 @@ class SceneSettings(Settings):
         0.0, ge=0, le=1, description='Pure colours vary by up to this much in each channel'
     )
     camera_shift_m: float = Field(
-        0.0, ge=0, description='True camera position errs from the rig by up to this per axis'
+        0.0,
+        ge=0,
+        le=LARGEST_RANGE,
+        description='True camera position errs from the rig by up to this per axis',
     )
     camera_turn_deg: float = Field(
         0.0, ge=0, le=180, description='True camera attitude errs from the rig by up to this angle'

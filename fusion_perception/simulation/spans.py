@@ -15,7 +15,8 @@ def _ordered(span: tuple[float, float]) -> tuple[float, float]:
     return span
 
 
-_NotNegative = Annotated[float, Field(ge=0)]
+# More is a slip, and in float32 it would overflow: infinity times zero is NaN.
+_NotNegative = Annotated[float, Field(ge=0, le=1e6)]
 _Fraction = Annotated[float, Field(ge=0, le=1)]
 Span = Annotated[tuple[_NotNegative, _NotNegative], AfterValidator(_ordered)]
 FractionSpan = Annotated[tuple[_Fraction, _Fraction], AfterValidator(_ordered)]
