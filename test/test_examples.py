@@ -68,6 +68,14 @@ def test_an_altered_example_is_an_altered_bundle(tmp_path):
         load_bundle(bundle.path)
 
 
+@pytest.mark.parametrize('part', ['images', 'ranges', 'centers'])
+@pytest.mark.parametrize('cut', [lambda whole: whole[:0], lambda whole: whole.flatten()])
+def test_examples_of_another_shape_are_refused(tmp_path, part, cut):
+    bundle, _ = saved(tmp_path / 'b.safetensors', made_up_examples(Rig().camera, GRID))
+    examples = replace(bundle.examples, **{part: cut(getattr(bundle.examples, part))})
+    assert not examples.fit(3, 3, GRID.shape) and bundle.examples.fit(3, 3, GRID.shape)
+
+
 def test_a_bundle_keeps_a_few_of_many_scenes_and_fewer_of_large_ones(tmp_path):
     small = made_up_examples(Rig().camera, GRID)
     many = Examples(small.images.repeat(3, 1, 1, 1), small.ranges.repeat(3, 1, 1))

@@ -188,6 +188,8 @@ def load_bundle(name: str | Path) -> Bundle:
         if difference:
             raise ValueError(f'its weights are not those of {manifest.model} here: {difference}')
         model.load_state_dict(weights)
+        if examples is not None and not examples.fit(len(model.modes), objects, lidar.shape):
+            raise ValueError('its examples are not of the shape that its model and LiDAR have')
     except (KeyError, ValueError, RuntimeError) as error:
         why = reason(error).rstrip('.')
         raise ValueError(f'{path} does not fit this package: {why}. {_REMEDY}') from None

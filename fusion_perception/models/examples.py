@@ -59,6 +59,14 @@ class Examples:
         some = slice(max(1, min(COUNT, MOST_BYTES // each)))
         return replace(self, images=self.images[some].cpu(), ranges=self.ranges[some].cpu())
 
+    def fit(self, modes: int, objects: int, scan: tuple[int, int]) -> bool:
+        """Say whether they are of the shapes that a model and its LiDAR need."""
+        if self.images.ndim != 4 or self.images.dtype != torch.uint8 or not len(self):
+            return False
+        of_sensors = self.images.shape[3] == 4 and self.ranges.shape == (len(self), *scan)
+        said = (modes, len(self), objects, 3)
+        return of_sensors and (self.centers is None or self.centers.shape == said)
+
     def seen_by(self, mode: Mode, camera: Camera, lidar: Lidar) -> Observation:
         """Return the observation of all scenes as if only the sensors of a mode were there."""
         observation = observe(self.images, self.ranges, camera, lidar)
