@@ -11,6 +11,7 @@ from fusion_perception.models.early_fusion import EarlyFusion, EarlyFusionConfig
 from fusion_perception.models.late_fusion import LateFusion, LateFusionConfig
 from fusion_perception.models.lidar import LidarConfig, LidarOnly
 from fusion_perception.models.rgb import Rgb, RgbConfig
+from fusion_perception.sensing.quoting import reason
 from fusion_perception.sensing.settings import closest, nearest
 
 __all__ = ['MODELS', 'Estimate', 'FusionModel', 'ModelConfig', 'Stage', 'build']
@@ -36,8 +37,8 @@ def build(name: str, config: Mapping[str, object] | None = None, source: str = '
     """Build a model by name; without a config the first four are exactly the notebook's.
 
     `source` is the file that has the config as its `architecture`.
-    Raises ValueError for an unknown name, a config key the model does not have, or sizes that do
-    not fit into memory.
+    Raises ValueError for an unknown name, a config key the model does not have, or sizes with
+    which it cannot be made.
     """
     entry = MODELS.get(name)
     if entry is None:
@@ -51,9 +52,9 @@ def build(name: str, config: Mapping[str, object] | None = None, source: str = '
     settings = entry.config.read(config, source or None)
     try:
         return entry.model(settings)
-    except RuntimeError:
+    except RuntimeError as fault:  # There is not so much memory, mostly.
         raise ValueError(
-            f'{source or name}: there is not enough memory for a model of these sizes. Give '
+            f'{source or name}: a model of these sizes cannot be made ({reason(fault)}). Give '
             'smaller ones.'
         ) from None
 
