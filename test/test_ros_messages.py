@@ -15,8 +15,8 @@ from fusion_perception.ros.clouds import cloud_message
 from fusion_perception.sensing.camera_info import camera_from_info
 from fusion_perception.sensing.cloud import decode_points, to_lidar_axes
 from fusion_perception.sensing.decode import BadEncoding, decode_image, decode_range, stamp_ns
-from fusion_perception.sensing.observation import Camera
-from fusion_perception.sensing.rep103 import centers_of
+from fusion_perception.sensing.observation import Camera, Lens
+from fusion_perception.sensing.rep103 import centers_of, to_rep103
 
 HEADER = messages.header_message(12_000_000_034, 'lidar')
 CENTERS = np.array([[1.0, 25.0, 2.0], [-3.0, 22.0, 0.5], [0.0, 27.0, -4.0]], np.float32)
@@ -50,6 +50,33 @@ def test_each_centre_has_a_ball_and_its_name_above_it():
     assert marker(markers, 'centers')[0].lifetime.nanosec == 500_000_000
 
 
+def test_balls_and_names_stand_where_the_centres_are():
+    markers = messages.markers_message(HEADER, CENTERS, CLASSES, None, 0.5, 'fusion', ORIGIN)
+    for namespace in ('centers', 'names'):
+        at = [m.pose.position for m in marker(markers, namespace)]
+        assert [(p.x, p.y) for p in at] == [(25.0, -1.0), (22.0, 3.0), (27.0, -0.0)]
+    assert [m.pose.position.z for m in marker(markers, 'centers')] == [2.0, 0.5, -4.0]
+
+
+def test_each_class_has_a_colour_of_its_own_in_all_its_markers():
+    covariance = np.tile(np.eye(3), (3, 1, 1))
+    markers = messages.markers_message(HEADER, CENTERS, CLASSES, covariance, 0.5, 'fusion', ORIGIN)
+    for namespace in ('centers', 'names', 'covariance'):
+        colors = [(m.color.r, m.color.g, m.color.b) for m in marker(markers, namespace)]
+        assert np.allclose(colors, messages.COLORS[:3])
+
+
+@pytest.mark.parametrize(
+    ('lifetime_s', 'expected'),
+    [(2.25, (2, 250_000_000)), (0.0, (0, 0)), (1.9999999999, (2, 0))],
+)
+def test_markers_live_as_long_as_they_are_told_to(lifetime_s, expected):
+    markers = messages.markers_message(
+        HEADER, CENTERS, CLASSES, None, lifetime_s, 'fusion', ORIGIN
+    ).markers
+    assert {(m.lifetime.sec, m.lifetime.nanosec) for m in markers} == {expected}
+
+
 def test_the_mode_stands_above_the_lidar_with_the_stamp_of_the_centres():
     at = np.array([1.0, 2.0, 3.0])
     markers = messages.markers_message(HEADER, CENTERS, CLASSES, None, 0.5, 'lidar_only', at)
@@ -71,6 +98,26 @@ def test_the_ellipsoid_points_where_the_covariance_points():
     longest = rotation(q.w, q.x, q.y, q.z)[:, scale.argmax()]
     assert abs(longest[0]) == pytest.approx(1.0)
     assert scale.max() / scale.min() == pytest.approx(20.0)
+
+
+def test_nine_of_ten_places_that_a_covariance_makes_likely_lie_in_its_ellipsoid():
+    random = np.random.default_rng(0)
+    roots = random.normal(size=(3, 3, 3))
+    covariance = roots @ roots.swapaxes(1, 2)
+    markers = messages.markers_message(HEADER, CENTERS, CLASSES, covariance, 0.5, 'fusion', ORIGIN)
+    for m, center, root in zip(marker(markers, 'covariance'), CENTERS, roots, strict=True):
+        places = to_rep103(center + random.normal(size=(20_000, 3)) @ root.T)
+        p, q, scale = m.pose.position, m.pose.orientation, m.scale
+        along = (places - [p.x, p.y, p.z]) @ rotation(q.w, q.x, q.y, q.z)
+        inside = np.linalg.norm(2 * along / [scale.x, scale.y, scale.z], axis=1) < 1
+        assert inside.mean() == pytest.approx(0.9, abs=0.01)
+
+
+def test_a_centre_that_is_sure_of_a_direction_has_an_ellipsoid_all_the_same():
+    flat = np.tile(np.array([[1.0, 1.0, 0.0], [1.0, 1.0, 0.0], [0.0, 0.0, 0.0]]), (3, 1, 1))
+    markers = messages.markers_message(HEADER, CENTERS, CLASSES, flat, 0.5, 'fusion', ORIGIN)
+    for m in marker(markers, 'covariance'):
+        assert min(m.scale.x, m.scale.y, m.scale.z) > 0
 
 
 @pytest.mark.parametrize('seed', range(5))
@@ -118,6 +165,19 @@ def test_camera_info_gives_the_camera_back():
     camera = Camera(width=640, height=480, fx=600.0, fy=610.0, cx=320.5, cy=239.0)
     info = messages.camera_info_message(HEADER, camera)
     assert camera_from_info(info, Camera()) == camera
+    # Without distortion its images are rectified already.
+    assert camera_from_info(info, Camera(), 'p') == camera
+
+
+def test_camera_info_gives_the_lens_back():
+    lens = Lens(model='equidistant', coefficients=(0.1, -0.2, 0.3, -0.4))
+    camera = Camera(lens=lens)
+    assert camera_from_info(messages.camera_info_message(HEADER, camera), Camera()) == camera
+
+
+def test_a_cloud_in_which_every_ray_met_something_is_dense():
+    xyza = np.ones((4, 5, 7), np.float32)
+    assert cloud_message(HEADER, xyza).is_dense
 
 
 def test_a_cv_bridge_that_cannot_load_opencv_says_so_of_the_images_it_should_read(

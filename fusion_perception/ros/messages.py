@@ -71,9 +71,8 @@ def markers_message(
     `lidar_at` (3,) metres is where the LiDAR is, in the frame of the centres; there stands the
     mode.
     """
-    lifetime = Duration(
-        sec=int(lifetime_s), nanosec=round((lifetime_s - int(lifetime_s)) * NANOSECONDS)
-    )
+    seconds, nanoseconds = divmod(round(lifetime_s * NANOSECONDS), NANOSECONDS)
+    lifetime = Duration(sec=seconds, nanosec=nanoseconds)
     markers = []
 
     def add(
