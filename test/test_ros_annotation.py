@@ -57,3 +57,48 @@ def test_another_resolution_shows_the_same_scene():
     x, y = pixels_of(annotated(BLACK, camera, CENTER, [''], None), 0)
     assert abs(x.mean() - (319.5 + 60)) <= 2
     assert abs(y.mean() - (239.5 - 30)) <= 2
+
+
+def test_each_centre_is_drawn_in_the_colour_of_its_class():
+    centers = np.array([[-3.0, 20.0, 0.0], [3.0, 20.0, 0.0]])
+    drawn = annotated(BLACK, CAMERA, centers, ['', ''], None)
+    assert [pixels_of(drawn, index)[0].mean() > 320 for index in (0, 1)] == [False, True]
+
+
+def test_each_centre_bears_the_name_of_its_class():
+    centers = np.array([[-3.0, 20.0, 0.0], [3.0, 20.0, 0.0]])
+    nameless, named = (
+        annotated(BLACK, CAMERA, centers, ['', name], None) for name in ('', 'torus')
+    )
+    _, columns = (named != nameless).any(axis=2).nonzero()
+    # To the right of the second centre, which lies in this column.
+    assert columns.size and columns.min() > 319.5 + 600 * 3 / 20
+
+
+def test_the_caption_stands_in_the_upper_left_corner():
+    bare, captioned = (
+        annotated(BLACK, CAMERA, np.empty((0, 3)), [], None, words) for words in ('', 'fusion')
+    )
+    assert not bare.any()
+    rows, columns = captioned.any(axis=2).nonzero()
+    assert rows.max() < 60 and columns.max() < 160
+
+
+@pytest.mark.parametrize('across', [0.08, -0.08])
+def test_the_ellipse_leans_to_where_the_centre_is_unsure(across):
+    # Half a metre to the right, 0.2 m upwards, and both at once.
+    covariance = np.array([[[0.25, 0.0, across], [0.0, 0.0, 0.0], [across, 0.0, 0.04]]])
+    x, y = pixels_of(annotated(BLACK, CAMERA, CENTER, [''], covariance), 0)
+    assert np.ptp(x) == pytest.approx(2 * 2.146 * 15, abs=2)
+    assert np.ptp(y) == pytest.approx(2 * 2.146 * 6, abs=2)
+    # Rows count downwards.
+    assert np.sign(np.corrcoef(x, y)[0, 1]) == -np.sign(across)
+
+
+def test_each_ellipse_is_of_its_own_centre_and_covariance():
+    # The second one is as unsure, and twice as far away.
+    centers = np.array([[-5.0, 20.0, 0.0], [5.0, 40.0, 0.0]])
+    covariance = np.stack((np.zeros((3, 3)), np.diag([1.0, 0.0, 0.01])))
+    drawn = annotated(BLACK, CAMERA, centers, ['', ''], covariance)
+    x, _ = pixels_of(drawn, 1)
+    assert np.ptp(x) == pytest.approx(2 * 2.146 * 600 / 40, abs=2)
