@@ -1,0 +1,321 @@
+"""The way from messages to results: what comes out, with which times, and what was lost why."""
+
+import contextlib
+import threading
+import time
+
+import numpy as np
+import pytest
+
+pytest.importorskip('rclpy', reason='needs rclpy: pip install .[ros]')
+
+from ros_graph import RANGES, wait_until
+from sensor_msgs.msg import CameraInfo
+
+from fusion_perception.models.bundle import load_bundle
+from fusion_perception.ros.frames import NoTransform
+from fusion_perception.ros.messages import (
+    as_data,
+    camera_info_message,
+    header_message,
+    image_message,
+    range_message,
+)
+from fusion_perception.ros.node_settings import NodeSettings
+from fusion_perception.ros.pipeline import Pipeline
+from fusion_perception.ros.profile import Stopwatch
+from fusion_perception.runtime import Runtime
+from fusion_perception.sensing.observation import Camera
+from fusion_perception.sensing.pairing import PairingSettings
+
+MS = 1_000_000
+BEGIN = 1_700_000_000_000 * MS
+PIXELS = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
+
+
+class Way:
+    """A pipeline whose clock is set by hand, what it published and what it complained of."""
+
+    def __init__(self, runtime, publish=None, **values):
+        self.results, self.complaints, self.now_ns = [], [], BEGIN
+        self.pipeline = Pipeline(
+            runtime,
+            NodeSettings(**values),
+            publish or self.results.append,
+            self.complaints.append,
+            lambda: self.now_ns,
+        )
+
+    def image(self, ms=0, pixels=PIXELS):
+        header = header_message(BEGIN + ms * MS, 'camera')
+        self.pipeline.take('camera', image_message(header, pixels))
+
+    def scan(self, ms=0, frame_id='velodyne', count=None):
+        message = range_message(header_message(BEGIN + ms * MS, frame_id), RANGES)
+        if count is not None:
+            counts = np.full(RANGES.shape, count, np.uint16)
+            message.encoding, message.step, message.data = '16UC1', 128, as_data(counts)
+        self.pipeline.take('lidar', message)
+
+    def pair(self, ms=0, **scan):
+        self.image(ms)
+        self.scan(ms, **scan)
+
+    def result(self, number=1):
+        """Return the last of so many results."""
+        wait_until(lambda: len(self.results) >= number, 'a result')
+        return self.results[number - 1]
+
+    def published(self, number=1):
+        """Wait until so many results have been noted, and return the monitor."""
+        monitor = self.pipeline.monitor
+        wait_until(lambda: sum(monitor.output()[2].values()) >= number, 'an output')
+        return monitor
+
+    def counts(self, stream):
+        """Return what became of a stream's messages, once it adds up."""
+        counts = self.pipeline.intake.ledger.counters()[stream]
+        fates = {name: n for name, n in counts['dropped'].items() if n}
+        fates |= {name: counts[name] for name in ('used', 'pending') if counts[name]}
+        assert counts['received'] == sum(fates.values())
+        return fates
+
+    def become(self, fates):
+        """Wait until this became of the messages of both streams."""
+        wait_until(
+            lambda: self.counts('camera') == self.counts('lidar') == fates,
+            f'{fates}, but for {self.counts("camera")} and {self.counts("lidar")}',
+        )
+
+
+@pytest.fixture
+def begun(runtime):
+    """Return what begins a way, which ends with the test."""
+    with contextlib.ExitStack() as ends:
+
+        def begin(runtime=runtime, **values):
+            way = Way(runtime, **values)
+            way.pipeline.open()
+            ends.callback(way.pipeline.close)
+            return way
+
+        yield begin
+
+
+def test_a_result_is_of_the_lidar_s_time_and_of_each_sensor_s_frame(begun):
+    way = begun()
+    way.image(5)
+    way.scan(0)
+    way.image(45)
+    way.scan(50)
+    result = way.result()
+    assert (result.stamp_ns, result.frame_id, result.camera_frame) == (BEGIN, 'velodyne', 'camera')
+    assert np.array_equal(result.image, PIXELS)
+    assert np.array_equal(result.ranges, RANGES)
+
+
+def test_what_the_camera_sees_alone_is_in_the_frame_of_the_last_scan(begun):
+    way = begun(pairing=PairingSettings(dropout_after_s=0.1))
+    way.pair()
+    way.result()
+    for ms in range(50, 500, 50):
+        way.image(ms)
+    result = way.result(2)
+    assert (result.prediction.mode, result.ranges) == (('camera_only',), None)
+    assert result.frame_id == 'velodyne'
+
+
+def test_camera_info_counts_in_prediction_and_picture(begun, runtime):
+    camera = Camera(fx=50.0, fy=55.0)
+    way = begun()
+    way.pipeline.calibrate(camera_info_message(header_message(BEGIN, 'camera'), camera))
+    way.pair()
+    result = way.result()
+    expected = Runtime(runtime.bundle, 'cpu').predict_frame(PIXELS, RANGES, camera)
+    assert (result.camera.fx, result.camera.fy) == (50.0, 55.0)
+    np.testing.assert_allclose(result.prediction.centers, expected.centers, atol=1e-5)
+    without = Runtime(runtime.bundle, 'cpu').predict_frame(PIXELS, RANGES)
+    assert not np.allclose(without.centers, expected.centers, atol=1e-3)
+
+
+def test_without_camera_info_the_picture_is_of_the_bundle_s_camera(begun, runtime):
+    way = begun()
+    way.pair()
+    assert way.result().camera == runtime.bundle.rig.camera
+
+
+def test_a_camera_info_that_cannot_be_used_is_said_and_the_one_before_counts_on(begun):
+    way = begun()
+    told = camera_info_message(header_message(BEGIN, 'camera'), Camera(fx=50.0))
+    way.pipeline.calibrate(told)
+    way.pipeline.calibrate(CameraInfo(width=64, height=64))
+    assert way.pipeline.calibration.camera.fx == 50.0
+    (complaint,) = way.complaints
+    assert 'no calibration' in complaint
+
+
+def test_the_size_of_the_images_is_their_width_and_height(begun):
+    way = begun()
+    way.image(pixels=np.zeros((32, 48, 3), np.uint8))
+    way.scan()
+    way.result()
+    assert way.pipeline.image_size == (48, 32)
+
+
+def test_latency_is_from_the_stamp_to_the_end_and_the_pair_s_stamps_lie_apart(begun):
+    way = begun()
+    way.now_ns = BEGIN + 40 * MS
+    way.image(-5)
+    way.scan(0)
+    way.image(35)
+    way.scan(50)
+    times = way.published().times()
+    assert times['latency_ms']['max'] == 40.0
+    assert times['apart_ms']['max'] == 5.0
+
+
+def test_inference_and_publishing_are_timed_one_after_the_other(begun, bundle):
+    def publish(result):
+        began = time.perf_counter()
+        while time.perf_counter() - began < 0.05:
+            pass
+
+    way = begun(Runtime(load_bundle(bundle), 'cpu'), publish=publish)
+    stopwatch = Stopwatch()
+    stopwatch.watch(way.pipeline)
+    began = time.perf_counter()
+    way.pair()
+    times = way.published().times()
+    whole_ms = 1000 * (time.perf_counter() - began)
+    (predicting_ms,), (publishing_ms,) = (
+        stopwatch.times_ms[stage] for stage in ('observe and predict', 'publish')
+    )
+    assert publishing_ms >= 50
+    assert times['inference_ms']['max'] >= predicting_ms
+    assert times['publishing_ms']['max'] >= publishing_ms
+    assert times['inference_ms']['max'] + times['publishing_ms']['max'] <= whole_ms
+
+
+def test_what_is_too_old_when_its_turn_comes_is_stale(begun):
+    way = begun(max_age_s=0.1)
+    way.now_ns = BEGIN + 101 * MS
+    way.pair(0)
+    way.become({'stale': 1})
+    way.pair(2)
+    way.result()
+    way.become({'stale': 1, 'used': 1})
+    assert [result.stamp_ns for result in way.results] == [BEGIN + 2 * MS]
+
+
+def test_a_pair_without_transform_is_lost_and_why_is_said(begun):
+    def publish(result):
+        raise NoTransform('No transform from here to there.')
+
+    way = begun(publish=publish)
+    way.pair()
+    way.become({'no_transform': 1})
+    wait_until(lambda: way.pipeline.monitor.faults, 'the fault')
+    assert set(way.pipeline.monitor.faults.values()) == {'No transform from here to there.'}
+    assert set(way.pipeline.monitor.faults) == {'camera', 'lidar'}
+    assert way.pipeline.monitor.output()[0] is None
+
+
+def test_a_pair_on_which_inference_fails_is_lost_and_the_next_one_is_predicted(begun):
+    results = []
+
+    def publish(result):
+        results.append(result)
+        if len(results) == 1:
+            raise RuntimeError('out of memory')
+
+    way = begun(publish=publish)
+    way.pair(0)
+    way.become({'inference_error': 1})
+    way.pair(100)
+    way.published()
+    way.become({'inference_error': 1, 'used': 1})
+    assert way.pipeline.monitor.last_fault == 'Inference failed: RuntimeError: out of memory'
+
+
+def test_pairs_that_came_while_one_was_predicted_are_superseded_but_for_the_newest(begun):
+    at_work, go_on, results = threading.Event(), threading.Event(), []
+
+    def publish(result):
+        at_work.set()
+        assert go_on.wait(10)
+        results.append(result)
+
+    way = begun(publish=publish)
+    way.pair(0)
+    assert at_work.wait(10)
+    for ms in (100, 200, 300):
+        way.pair(ms)
+    way.become({'superseded': 2, 'used': 2})
+    go_on.set()
+    way.published(2)
+    assert [result.stamp_ns for result in results] == [BEGIN, BEGIN + 300 * MS]
+
+
+def test_what_waits_for_a_partner_at_the_end_is_counted(runtime):
+    way = Way(runtime)
+    way.pipeline.open()
+    way.image()
+    assert way.counts('camera') == {'pending': 1}
+    way.pipeline.close()
+    assert way.counts('camera') == {'no_partner': 1}
+
+
+def test_what_comes_before_the_beginning_and_after_the_end_does_not_count(runtime):
+    way = Way(runtime)
+    way.pair()
+    way.pipeline.open()
+    way.pipeline.close()
+    way.pair(100)
+    assert way.counts('camera') == way.counts('lidar') == {}
+
+
+@pytest.mark.parametrize(
+    ('changed', 'before_m', 'after_m'),
+    [({'range_scale': 0.01}, 3.0, 30.0), ({'invalid_values': (3000,)}, 3.0, 0.0)],
+    ids=['range_scale', 'invalid_values'],
+)
+def test_what_counts_mean_can_change_under_way(begun, changed, before_m, after_m):
+    way = begun()
+    way.pair(0, count=3000)
+    assert way.result().ranges[5, 5] == pytest.approx(before_m)
+    way.pipeline.change(NodeSettings(**changed))
+    way.pair(100, count=3000)
+    assert way.result(2).ranges[5, 5] == pytest.approx(after_m)
+
+
+def test_how_far_apart_stamps_may_lie_can_change_under_way_and_the_counters_go_on(begun):
+    way = begun(pairing=PairingSettings(slop_s=0.02, allow_single=False))
+    way.pair(0)
+    way.result()
+    way.pipeline.change(NodeSettings(pairing=PairingSettings(slop_s=0.08, allow_single=False)))
+    way.image(100)
+    way.scan(160)
+    way.image(300)
+    way.scan(360)
+    assert way.result(2).stamp_ns == BEGIN + 160 * MS
+    assert sum(way.counts('lidar').values()) == 3
+
+
+def test_a_refused_message_is_the_fault_of_its_stream_alone(begun):
+    way = begun()
+    header = header_message(BEGIN, 'lidar')
+    way.pipeline.take('lidar', range_message(header, np.zeros((8, 16), np.float32)))
+    assert way.counts('lidar') == {'bad_shape': 1}
+    assert set(way.pipeline.monitor.faults) == {'lidar'}
+    assert way.pipeline.monitor.last_fault.startswith('lidar: A range image of (8, 16) came')
+
+
+def test_the_facts_of_the_last_scan_are_gone_when_one_was_refused(begun):
+    way = begun()
+    assert way.pipeline.scan() is None
+    way.pair()
+    way.published()
+    assert way.pipeline.scan().returns == pytest.approx((RANGES < 50).mean())
+    header = header_message(BEGIN + 100 * MS, 'lidar')
+    way.pipeline.take('lidar', range_message(header, np.zeros((8, 16), np.float32)))
+    assert way.pipeline.scan() is None
