@@ -7,17 +7,19 @@ pytest.importorskip('rclpy', reason='needs rclpy: pip install .[ros]')
 import torch
 from diagnostic_msgs.msg import DiagnosticArray
 from rclpy.lifecycle import TransitionCallbackReturn
+from rclpy.node import Node
 from rclpy.parameter import Parameter
 from rclpy.qos import ReliabilityPolicy
 from ros_graph import Probe, ros, spinning, wait_until
 from small_bundles import small_bundle
+from std_msgs.msg import String
 from std_srvs.srv import SetBool
 
 from fusion_perception.ros.fusion_node import FusionNode
 from fusion_perception.sensing.decode import stamp_ns
 
 pytestmark = pytest.mark.ros
-SUCCESS = TransitionCallbackReturn.SUCCESS
+SUCCESS, ERROR = TransitionCallbackReturn.SUCCESS, TransitionCallbackReturn.ERROR
 
 
 @pytest.fixture
@@ -102,6 +104,32 @@ def test_a_node_is_configured_as_its_parameters_say(node):
     runtime = node._pipeline.runtime
     assert (threads, runtime.precision, runtime.engine) == (2, 'bfloat16', 'torch')
     assert node._pipeline.settings.camera_matrix == 'p'
+
+
+def test_a_node_that_cannot_listen_falls_back_says_why_and_can_be_activated_later(node):
+    # One process takes one type per topic only.
+    other = Node('other')
+    other.create_subscription(String, 'image', lambda message: None, 1)
+    assert node.trigger_configure() == SUCCESS
+    assert node.trigger_activate() == ERROR
+    assert heard(node) == []
+    assert 'it cannot listen' in node._fault and 'rt/image' in node._fault
+    other.destroy_node()
+    assert node.trigger_configure() == node.trigger_activate() == SUCCESS
+    assert heard(node) == INPUTS and not node._fault
+
+
+def test_a_node_that_cannot_listen_refuses_to_be_enabled_and_says_why(active):
+    enable(active, False)
+    other = Node('other')
+    # The last of the node's inputs: what was begun for the others is taken back.
+    other.create_subscription(String, 'range_image', lambda message: None, 1)
+    answer = enable(active, True)
+    other.destroy_node()
+    assert not answer.success and 'rt/range_image' in answer.message
+    assert heard(active) == []
+    assert enable(active, True).success
+    assert heard(active) == INPUTS
 
 
 def test_a_fault_that_was_healed_is_not_told_any_more(tmp_path):

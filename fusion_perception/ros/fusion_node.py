@@ -137,10 +137,16 @@ class FusionNode(Startable, LifecycleNode):
         return super().on_configure(state)
 
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Listen and predict."""
+        """Listen and predict; ERROR, with the reason, where a topic cannot be listened to."""
         self._active = True
-        if self._enabled:
-            self._listen()
+        try:
+            if self._enabled:
+                self._listen()
+        except Exception as fault:
+            # rclpy would swallow it without a word.
+            self._fault = f'it cannot listen: {fault}'
+            self.get_logger().fatal(f'Cannot activate:\n{traceback.format_exc()}')
+            return ERROR
         return super().on_activate(state)
 
     def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
@@ -221,9 +227,14 @@ class FusionNode(Startable, LifecycleNode):
     # Requests.
 
     def _on_enable(self, request: SetBool.Request, response: SetBool.Response) -> SetBool.Response:
-        if request.data and self._active and not self._inputs:
-            self._listen()
-        elif not request.data:
+        try:
+            if request.data and self._active and not self._inputs:
+                self._listen()
+        except RCLError as fault:
+            self._stop_listening()
+            response.success, response.message = False, f'It cannot listen: {fault}'
+            return response
+        if not request.data:
             self._stop_listening()
         self._enabled, response.success = request.data, True
         response.message = 'Predicting.' if self._inputs else 'Not predicting.'
