@@ -104,6 +104,29 @@ def test_stamps_are_zero_or_off_by_the_jump():
     assert stamps(sent(2, clock_jump_s=5)) == [51, 52]
 
 
+def test_a_clock_that_jumps_before_its_beginning_is_one_that_has_not_begun():
+    # ROS knows no stamps below zero.
+    assert stamps(sent(2, clock_jump_s=-5)) == [0, 0]
+
+
+def test_what_was_held_back_leaves_although_the_next_message_is_lost():
+    outlet = Outlet('camera', seed=1)
+    assert outlet.departures(camera(100 * MS), Faults(reorder=1)) == []
+    assert stamps(outlet.departures(camera(200 * MS), Faults(drop=1))) == [1]
+
+
+def test_the_streams_do_not_lose_the_same_messages():
+    images, scans = (set(stamps(sent(1000, stream, drop=0.5))) for stream in ('camera', 'lidar'))
+    assert 150 < len(images & scans) < 350
+
+
+def test_a_damaged_message_keeps_its_frame_and_its_byte_order():
+    message = lidar(100 * MS)
+    message.is_bigendian = 1
+    ((_, leaving),) = Outlet('lidar', seed=1).departures(message, Faults(wrong_encoding=True))
+    assert (leaving.header.frame_id, leaving.is_bigendian) == ('lidar', 1)
+
+
 def test_what_is_wrong_is_said_in_a_few_words():
     assert Faults().words() == Faults(stream='lidar').words() == ''
     assert Faults(stream='lidar', drop=0.5, freeze=True).words() == 'lidar: drop 0.5, freeze'
