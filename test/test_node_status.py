@@ -1,0 +1,87 @@
+"""What a node says of its inputs is read back as it was meant."""
+
+import pytest
+
+pytest.importorskip('rclpy', reason='needs ROS 2')
+
+from rclpy.duration import Duration
+from rclpy.qos import QoSProfile
+
+from fusion_perception.ros.node_status import (
+    as_the_node_hears,
+    camera_facts,
+    camera_values,
+    scan_facts,
+    scan_values,
+)
+from fusion_perception.ros.observed import clash, image_bytes, stream_of
+from fusion_perception.sensing.facts import CameraFacts, InputFacts, ScanFacts, Source
+from fusion_perception.sensing.lens import Distortion
+
+INFO = Source('/camera_info', 'sensor_msgs/msg/CameraInfo')
+IMAGE, COMPRESSED, CLOUD = (
+    f'sensor_msgs/msg/{name}' for name in ('Image', 'CompressedImage', 'PointCloud2')
+)
+
+
+@pytest.mark.parametrize(
+    'camera',
+    [
+        CameraFacts(INFO, (64, 48)),
+        CameraFacts(INFO, (64, 48), images=(640, 480), told=(1280, 720), returns=3),
+        CameraFacts(INFO, (64, 48), fault='camera_info holds no calibration'),
+        CameraFacts(INFO, (64, 48), distortion=Distortion('plumb_bob', '', 12.25)),
+        CameraFacts(INFO, (64, 48), distortion=Distortion('', 'equidistant', None)),
+    ],
+    ids=['bundle', 'sizes', 'fault', 'bent', 'unknown'],
+)
+def test_what_a_node_knows_of_its_camera_is_read_back(camera):
+    assert camera_facts(camera_values(camera), INFO) == camera
+
+
+@pytest.mark.parametrize('scan', [None, ScanFacts(0.25), ScanFacts(0.25, 100, 7, 30)])
+def test_what_a_node_knows_of_its_last_scan_is_read_back(scan):
+    assert scan_facts(scan_values(scan)) == scan
+
+
+def received(before, after):
+    return {'lidar.received': str(before)}, {'lidar.received': str(after)}
+
+
+def test_what_the_node_alone_hears_arrives_all_the_same():
+    nothing = InputFacts('lidar', [Source('/range_image', IMAGE)])
+    heard = as_the_node_hears(nothing, *received(30, 42))
+    assert (heard.received, heard.silent_s) == (12, 0.0)
+    assert as_the_node_hears(nothing, *received(30, 30)) == nothing
+
+
+def test_messages_that_were_announced_are_missed_unless_the_node_heard_most_of_them():
+    few = InputFacts('lidar', [], received=4, silent_s=0.1, announced=100)
+    assert as_the_node_hears(few, *received(0, 99)).announced == 0
+    assert as_the_node_hears(few, *received(0, 4)).announced == 100
+
+
+def test_a_deadline_that_is_not_kept_is_named():
+    offered, asked = (QoSProfile(depth=1, deadline=Duration(seconds=s)) for s in (2, 1))
+    assert clash(offered, asked).startswith('DEADLINE: ')
+    assert clash(asked, offered) == ''
+
+
+@pytest.mark.parametrize(
+    ('topic', 'kind', 'stream'),
+    [
+        ('/image', IMAGE, 'camera'),
+        ('/image/compressed', COMPRESSED, 'camera'),
+        ('/range_image', IMAGE, 'lidar'),
+        ('/points', CLOUD, 'lidar'),
+        ('/camera_info', 'sensor_msgs/msg/CameraInfo', None),
+    ],
+)
+def test_a_topic_belongs_to_the_stream_that_it_brings(topic, kind, stream):
+    assert stream_of(topic, kind, '/range_image') == stream
+
+
+def test_only_of_raw_images_the_bytes_are_known_beforehand():
+    raw, compressed = Source('/image', IMAGE), Source('/image/compressed', COMPRESSED)
+    assert image_bytes([raw], 1920, 1080) == 3 * 1920 * 1080
+    assert image_bytes([raw, compressed], 1920, 1080) == 0
