@@ -1,0 +1,135 @@
+"""What the simulated sensor publishes: in its frames and sizes, at its rates, with its faults."""
+
+import numpy as np
+import pytest
+
+pytest.importorskip('rclpy', reason='needs rclpy: pip install .[ros]')
+
+from diagnostic_msgs.msg import DiagnosticArray
+from geometry_msgs.msg import PoseArray
+from rclpy.node import Node
+from rclpy.parameter import Parameter
+from rclpy.qos import qos_profile_sensor_data
+from ros_graph import ros, spinning, wait_until
+from sensor_msgs.msg import CameraInfo, Image
+
+from fusion_perception.ros.sensor_sim import SensorSim
+from fusion_perception.sensing.camera_info import camera_from_info
+from fusion_perception.sensing.decode import decode_image, decode_range, stamp_ns
+from fusion_perception.sensing.rig import Rig
+from fusion_perception.simulation.topics import CAMERA_INFO, IMAGE, RANGES, TRUTH
+
+pytestmark = [pytest.mark.ros, pytest.mark.usefixtures('one_thread')]
+KINDS = {IMAGE: Image, CAMERA_INFO: CameraInfo, RANGES: Image, TRUTH: PoseArray}
+SECOND = 1_000_000_000
+
+
+class Heard(Node):
+    """Keeps what a simulated sensor publishes, by topic, and what it says is wrong with it."""
+
+    def __init__(self):
+        super().__init__('listener')
+        self.messages = {topic: [] for topic in KINDS}
+        self.said = []
+        for topic, kind in KINDS.items():
+            take = self.messages[topic].append
+            self.create_subscription(kind, topic, take, qos_profile_sensor_data)
+        self.create_subscription(DiagnosticArray, '/diagnostics', self._on_diagnostics, 10)
+
+    def _on_diagnostics(self, message):
+        self.said += [(status.level, status.message) for status in message.status]
+
+
+def listening(scans, then=None, **values):
+    """Return what is heard of a sensor with these parameters until so many scans came."""
+    with ros():
+        given = [Parameter(name, value=value) for name, value in values.items()]
+        sensor, heard = SensorSim(parameter_overrides=given), Heard()
+        sensor.start()
+        with spinning(sensor, heard):
+            wait_until(lambda: len(heard.messages[RANGES]) >= scans, 'the scans')
+            if then is not None:
+                then(sensor, heard)
+        sensor.finish()
+        sensor.destroy_node()
+        heard.destroy_node()
+    return heard
+
+
+@pytest.fixture(scope='module')
+def heard(one_thread):
+    sizes = {'image_width': 96, 'image_height': 32}
+    frames = {'camera_frame': 'eye', 'lidar_frame': 'roof'}
+    return listening(8, camera_hz=40.0, lidar_hz=20.0, **sizes, **frames)
+
+
+def stamps(heard, topic):
+    return [stamp_ns(message) for message in heard.messages[topic]]
+
+
+def test_each_message_is_in_the_frame_of_its_sensor(heard):
+    frames = {topic: {m.header.frame_id for m in heard.messages[topic]} for topic in KINDS}
+    assert frames == {IMAGE: {'eye'}, CAMERA_INFO: {'eye'}, RANGES: {'roof'}, TRUTH: {'roof'}}
+
+
+def test_images_and_their_camera_info_are_of_one_size_and_time(heard):
+    image, info = heard.messages[IMAGE][-1], heard.messages[CAMERA_INFO][-1]
+    assert decode_image(image).shape == (32, 96, 3)
+    assert camera_from_info(info, Rig().camera) == Rig().camera.resized(96, 32)
+    assert set(stamps(heard, CAMERA_INFO)) & set(stamps(heard, IMAGE))
+
+
+@pytest.mark.parametrize(('topic', 'hz'), [(IMAGE, 40), (RANGES, 20), (TRUTH, 20)])
+def test_each_sensor_has_its_rate(heard, topic, hz):
+    # A busy machine may let some instants pass: the shortest interval is the period.
+    periods = np.diff(sorted(stamps(heard, topic)))
+    assert periods.min() == pytest.approx(SECOND / hz, abs=2)
+
+
+def test_a_truth_is_of_the_instant_of_a_scan(heard):
+    assert set(stamps(heard, TRUTH)) <= {*stamps(heard, RANGES), *stamps(heard, IMAGE)}
+    assert set(stamps(heard, TRUTH)) & set(stamps(heard, RANGES))
+
+
+def test_rays_without_return_are_as_many_as_were_asked_for():
+    heard = listening(1, dropout=1.0)
+    ranges = decode_range(heard.messages[RANGES][0])
+    assert not ((ranges > 0) & (ranges < 50)).any()
+
+
+def test_a_fault_befalls_the_messages_at_once_and_is_told_until_it_is_over():
+    def change(sensor, heard):
+        def send(jump_s):
+            sensor.set_parameters([Parameter('faults.clock_jump_s', value=jump_s)])
+
+        def ahead_s():
+            return (stamps(heard, RANGES)[-1] - heard.get_clock().now().nanoseconds) / SECOND
+
+        send(100.0)
+        wait_until(lambda: ahead_s() > 99, 'the jump')
+        wait_until(lambda: len(heard.said) >= 1, 'what is wrong')
+        send(0.0)
+        wait_until(lambda: ahead_s() < 1, 'the clock to be right')
+        wait_until(lambda: len(heard.said) >= 2, 'that nothing is wrong')
+
+    heard = listening(2, then=change)
+    warning, end = heard.said
+    assert warning == (b'\1', 'both: clock_jump_s 100')
+    assert end == (b'\0', 'No fault is simulated.')
+
+
+def test_delayed_messages_come_as_late_and_in_the_order_in_which_they_were_measured():
+    values = {'faults.delay_s': 0.2, 'lidar_hz': 20.0, 'camera_hz': 20.0}
+    late_s = []
+
+    def measure(sensor, heard):
+        before = len(heard.messages[RANGES])
+        wait_until(lambda: len(heard.messages[RANGES]) > before, 'another scan')
+        now_ns = heard.get_clock().now().nanoseconds
+        late_s.append((now_ns - stamps(heard, RANGES)[-1]) / SECOND)
+
+    heard = listening(6, then=measure, **values)
+    assert late_s[0] >= 0.19
+    assert stamps(heard, RANGES) == sorted(stamps(heard, RANGES))
+    # The truth does not suffer.
+    assert max(stamps(heard, TRUTH)) > max(stamps(heard, RANGES))
