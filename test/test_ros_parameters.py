@@ -152,6 +152,23 @@ def test_in_use_only_live_parameters_change_and_are_told(declare):
     assert told == [Outer(inner=Inner(slop_s=0.5))]
 
 
+def test_nothing_is_told_of_live_parameters_before_what_was_wrong_is_corrected(declare):
+    told = []
+    live = frozenset({'inner.slop_s'})
+    node, parameters = declare('-p', 'count:=0', live=live, changed=told.append)
+    assert set_one(node, 'inner.slop_s', 0.5).successful
+    assert not told
+    with pytest.raises(ValueError, match='count'):
+        parameters.read()
+
+
+def test_of_parameters_that_are_not_live_nothing_is_told(declare):
+    told = []
+    node, _ = declare(live=frozenset({'inner.slop_s'}), changed=told.append)
+    assert set_one(node, 'count', 4).successful
+    assert not told
+
+
 def test_in_use_what_a_parameter_is_already_can_be_set_again(declare):
     in_use = {}
     node, parameters = declare(model=Lists, in_use=lambda: bool(in_use))
@@ -185,6 +202,8 @@ def test_what_only_goes_together_can_be_set_at_once_and_the_refusal_says_so(decl
         [Parameter(name, value=value) for name, value in both.items()]
     ).successful
     assert parameters.read().pairing.slop_s == 1.0
+    # What goes with the default does not go with what was set.
+    assert not set_one(node, 'pairing.dropout_after_s', 0.5).successful
 
 
 @pytest.mark.parametrize(
