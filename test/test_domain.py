@@ -1,5 +1,6 @@
 """Two runs on one machine never share a ROS domain."""
 
+import os
 import subprocess
 import sys
 
@@ -51,3 +52,17 @@ def test_a_domain_that_is_given_back_is_free():
         Domain([domain.number])
     domain.close()
     Domain([domain.number]).close()
+
+
+def test_no_run_takes_everybody_s_domain_or_one_whose_ports_others_may_have():
+    assert min(DOMAINS) > 0 and max(DOMAINS) <= 101
+
+
+def test_nobody_on_another_machine_hears_who_has_entered_a_domain(monkeypatch):
+    for name in ('ROS_DOMAIN_ID', 'ROS_AUTOMATIC_DISCOVERY_RANGE'):
+        monkeypatch.setenv(name, 'as before')
+    domain = Domain()
+    domain.enter()
+    domain.close()
+    assert os.environ['ROS_DOMAIN_ID'] == str(domain.number)
+    assert os.environ['ROS_AUTOMATIC_DISCOVERY_RANGE'] == 'LOCALHOST'
