@@ -10,8 +10,9 @@ pytest.importorskip('rclpy', reason='needs rclpy: pip install .[ros]')
 from visualization_msgs.msg import Marker
 
 from fusion_perception.ros import messages
-from fusion_perception.ros.bridge import cv_bridge_fallback
+from fusion_perception.ros.bridge import cv_bridge_fallback, decoder_of
 from fusion_perception.ros.clouds import cloud_message
+from fusion_perception.ros.node_settings import NodeSettings
 from fusion_perception.sensing.camera_info import camera_from_info
 from fusion_perception.sensing.cloud import decode_points, to_lidar_axes
 from fusion_perception.sensing.decode import BadEncoding, decode_image, decode_range, stamp_ns
@@ -193,6 +194,27 @@ def test_a_cv_bridge_that_cannot_load_opencv_says_so_of_the_images_it_should_rea
     strange.encoding = 'bayer_rggb8'
     with pytest.raises(BadEncoding, match=r'cv_bridge cannot be loaded: numpy\.core is gone'):
         decode_image(strange, cv_bridge_fallback('rgb8'))
+    monkeypatch.delitem(sys.modules, 'cv_bridge')
+
+
+def test_cv_bridge_is_asked_for_colours_of_images_and_for_ranges_as_they_came(
+    tmp_path, monkeypatch
+):
+    asked = """
+import numpy as np
+class CvBridge:
+    def imgmsg_to_cv2(self, message, encoding):
+        images = {'rgb8': np.full((2, 2, 3), 7, 'u1'), 'passthrough': np.ones((2, 2), 'f4')}
+        return images[encoding]
+"""
+    (tmp_path / 'cv_bridge.py').write_text(asked)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, 'cv_bridge', raising=False)
+    strange = messages.range_message(HEADER, np.zeros((2, 2), np.float32))
+    strange.encoding = 'unheard_of'
+    decoder = decoder_of(NodeSettings())
+    assert (decoder.image(strange) == 7).all()
+    assert (decoder.ranges(strange) == 1).all()
     monkeypatch.delitem(sys.modules, 'cv_bridge')
 
 
