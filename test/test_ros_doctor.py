@@ -19,6 +19,7 @@ from std_msgs.msg import Header
 from std_srvs.srv import SetBool
 
 from fusion_perception.doctor import DoctorSettings, doctor
+from fusion_perception.ros import examination
 from fusion_perception.ros.clouds import cloud_message
 from fusion_perception.ros.fusion_node import FusionNode
 from fusion_perception.ros.messages import as_data, header_message, range_message
@@ -276,6 +277,26 @@ def test_a_node_that_was_not_activated_is_told_how(tmp_path):
     assert code == 1, text
     assert 'nowhere.safetensors' in text
     assert 'configure' in text
+
+
+def test_a_node_that_was_disabled_is_told_how_to_enable_it(graph):
+    assert graph.call(SetBool, 'enable', SetBool.Request(data=False)).success
+    wait_until(
+        lambda: any('Disabled' in status.message for status in graph.diagnostics), 'its word'
+    )
+    text, code = doctor(DoctorSettings(live=True, seconds=0.5))
+    assert code == 1, text
+    assert 'The node is disabled' in text and 'data: true' in text
+
+
+def test_a_node_that_hangs_is_said_not_to_answer(monkeypatch):
+    monkeypatch.setattr(examination, 'ANSWER_S', 0.1)
+    with ros():
+        node = FusionNode()  # Nobody spins it.
+        text, code = doctor(DoctorSettings(live=True, seconds=0.5))
+        node.destroy_node()
+    assert code == 1, text
+    assert '/fusion_node does not answer' in text
 
 
 def test_a_node_whose_diagnostics_are_remapped_is_heard_all_the_same(tmp_path):
