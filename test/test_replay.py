@@ -23,8 +23,10 @@ from std_msgs.msg import String
 
 from fusion_perception import cli
 from fusion_perception.learning.bags.writing import SECOND
-from fusion_perception.learning.to_bag import CAMERA_INFO, IMAGE, RANGES
+from fusion_perception.learning.to_bag import CAMERA_INFO, IMAGE, RANGES, TRUTH
+from fusion_perception.ros.replay import Player, ReplaySettings
 from fusion_perception.sensing.decode import stamp_ns
+from fusion_perception.sensing.recording import Recording
 from fusion_perception.sensing.rep103 import centers_of
 
 pytestmark = pytest.mark.ros
@@ -122,6 +124,32 @@ def test_a_replay_brings_every_message_and_its_clock(tmp_path):
     assert listener.clock == sorted(listener.clock)
     assert at(0) <= listener.clock[0] and listener.clock[-1] <= at(9)
     assert len(listener.clock) > 20
+
+
+def test_at_half_the_speed_the_clock_runs_from_the_first_message_to_the_last(tmp_path):
+    bag = record(tmp_path / 'bag', 3)
+    with ros(), Recording(bag) as recording:
+        listener = Listener()
+        player = Player(recording, ReplaySettings(bag=bag, rate=0.5))
+        with spinning(listener):
+            player.wait_for_subscribers()
+            player.play()
+            wait_until(lambda: listener.clock and listener.clock[-1] == at(2), 'the last time')
+        player.destroy_node()
+        listener.destroy_node()
+    assert at(0) <= listener.clock[0]
+    assert listener.clock == sorted(listener.clock)
+
+
+def test_a_recorded_clock_gives_way_to_the_one_of_the_replay(tmp_path):
+    bag = record(tmp_path / 'bag', 2, topics={TRUTH: '/clock'})
+    with ros(), Recording(bag) as recording:
+        player = Player(recording, ReplaySettings(bag=bag, wait_s=0))
+        player.play()
+        sent, topics = player.sent, sorted(p.topic_name for p in player.publishers)
+        player.destroy_node()
+    assert sent == 6
+    assert {*topics} >= {'/clock', IMAGE, CAMERA_INFO, RANGES} and topics.count('/clock') == 1
 
 
 def test_a_loop_goes_on_until_it_is_stopped(tmp_path):
