@@ -5,6 +5,7 @@ import csv
 import signal
 import subprocess
 import sys
+import time
 from itertools import pairwise
 
 import numpy as np
@@ -124,6 +125,17 @@ def test_a_replay_brings_every_message_and_its_clock(tmp_path):
     assert listener.clock == sorted(listener.clock)
     assert at(0) <= listener.clock[0] and listener.clock[-1] <= at(9)
     assert len(listener.clock) > 20
+
+
+def test_a_replay_that_nobody_hears_waits_as_long_as_it_was_told_to_and_no_longer(tmp_path):
+    bag = record(tmp_path / 'bag', 1)
+    with ros(), Recording(bag) as recording:
+        player = Player(recording, ReplaySettings(bag=bag, wait_s=0.3))
+        began = time.monotonic()
+        player.wait_for_subscribers()
+        waited_s = time.monotonic() - began
+        player.destroy_node()
+    assert 0.3 <= waited_s < 5
 
 
 def test_at_half_the_speed_the_clock_runs_from_the_first_message_to_the_last(tmp_path):
