@@ -57,3 +57,12 @@ def test_a_topic_that_cannot_be_read_is_not_passed_over_in_silence(garbled, tmp_
     values = {'bundle': str(bundle), 'bag': (str(garbled),), 'device': 'cpu'}
     with pytest.raises(ValueError, match=said):
         evaluate(EvaluateSettings.read({**values, 'out': tmp_path / 'report'}))
+
+
+@pytest.mark.ros
+def test_a_replay_says_what_it_could_not_read(misplaced):
+    pytest.importorskip('rclpy', reason='needs rclpy: pip install .[ros]')
+    from fusion_perception.ros.replay import ReplaySettings, replay
+
+    said = replay(ReplaySettings(bag=misplaced, rate=1000, wait_s=0))
+    assert said.startswith('15 messages of') and IMAGE in said, said
