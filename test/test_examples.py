@@ -76,6 +76,20 @@ def test_examples_of_another_shape_are_refused(tmp_path, part, cut):
     assert not examples.fit(3, 3, GRID.shape) and bundle.examples.fit(3, 3, GRID.shape)
 
 
+class OfOneMode(Examples):
+    """Examples that know what the model says of them in its first mode alone."""
+
+    def judged_by(self, *sensors):
+        judged = super().judged_by(*sensors)
+        return replace(judged, centers=judged.centers[:1])
+
+
+def test_a_bundle_with_examples_of_another_shape_is_refused(tmp_path):
+    scenes = made_up_examples(Rig().camera, GRID)
+    with pytest.raises(ValueError, match='its examples are not of the shape that its model'):
+        saved(tmp_path / 'b.safetensors', OfOneMode(scenes.images, scenes.ranges))
+
+
 def test_a_bundle_keeps_a_few_of_many_scenes_and_fewer_of_large_ones(tmp_path):
     small = made_up_examples(Rig().camera, GRID)
     many = Examples(small.images.repeat(3, 1, 1, 1), small.ranges.repeat(3, 1, 1))
