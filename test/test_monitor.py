@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-pytest.importorskip('rclpy', reason='needs ROS 2')
+pytest.importorskip('rclpy', reason='needs rclpy: pip install .[ros]')
 
 from fusion_perception.ros.diagnostics import NodeState, StreamState, Thresholds, verdict
 from fusion_perception.ros.monitor import Monitor, Times

@@ -2,7 +2,7 @@
 
 import pytest
 
-pytest.importorskip('rclpy', reason='needs ROS 2')
+pytest.importorskip('rclpy', reason='needs rclpy: pip install .[ros]')
 
 from dataclasses import replace
 
