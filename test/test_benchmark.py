@@ -6,12 +6,13 @@ from pathlib import Path
 
 import pytest
 import torch
+from benchmark_results import machine, result
 
 from fusion_perception.learning import notebook_baseline as notebook
 from fusion_perception.learning.benchmark import BenchmarkSettings, benchmark, keep_result
 from fusion_perception.learning.benchmarks.bar import epochs_needed
 from fusion_perception.learning.benchmarks.floor import Cost, Rates, cost_of, in_words, rates_of
-from fusion_perception.learning.benchmarks.result import Machine, Result, Spread
+from fusion_perception.learning.benchmarks.result import Result, Spread
 from fusion_perception.learning.benchmarks.settings import USUAL, Bench, linked, prepared
 from fusion_perception.learning.benchmarks.table import GOALS, TITLES, as_markdown, slower_than
 from fusion_perception.learning.benchmarks.timing import Measured, alternate
@@ -31,22 +32,6 @@ def quick(forty_scenes, tmp_path_factory):
     out = tmp_path_factory.mktemp('benchmark')
     settings = BenchmarkSettings(out=out, data=forty_scenes, quick=True, rounds=2, device='cpu')
     return out, benchmark(settings)
-
-
-def machine(**changes) -> Machine:
-    values = {
-        'cpu': 'Fast CPU @ 3 GHz', 'cores': 2, 'memory_gib': 8, 'gpu': None, 'cuda': None,
-        'device': 'cpu', 'threads': 2, 'load_before': 0.0, 'system': 'Linux', 'versions': {},
-        'git_commit': None,
-    }  # fmt: skip
-    return Machine.read({**values, **changes})
-
-
-def result(*figures: float, unit: str = 's', stage: str = 'training') -> Result:
-    measured = Measured(stage, unit, figures, (), 'an epoch').judged(1)
-    return Result(
-        machine=machine(), when='today', rounds=3, quick=False, settings={}, stages=(measured,)
-    )
 
 
 @pytest.mark.slow

@@ -6,6 +6,7 @@ copies of large arrays and, on a GPU, the way of a frame there and of an answer 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -74,11 +75,43 @@ def cost_of(bundle: Bundle) -> Cost:
     )
 
 
+@dataclass(frozen=True)
+class Probe:
+    """Work that the machine can hardly do better, and the operations or bytes that it takes."""
+
+    work: Work
+    amount: int
+
+
 def rates_of(bench: Bench, cost: Cost) -> Rates:
-    """Measure what the machine does at best, in float32 and with PyTorch's threads.
+    """Measure what the machine does at best, in float32 and with PyTorch's threads."""
+    probes, calls = probes_of(bench, cost), bench.size(4, 1)
+
+    def seconds(probe: Probe) -> Measure:
+        return lambda: seconds_of(probe.work, bench.device, calls)
+
+    with torch.no_grad():
+        figures = alternate(
+            bench.settings.rounds, {name: seconds(probe) for name, probe in probes.items()}
+        )
+    return best_rates({name: probe.amount for name, probe in probes.items()}, figures)
+
+
+def best_rates(amounts: Mapping[str, int], figures: Mapping[str, tuple[float, ...]]) -> Rates:
+    """Return the rates of the quickest rounds, given amounts and seconds of the probes by name.
 
     Of matrices and convolutions the quicker counts: libraries differ in what they do well.
     """
+    best = {name: amount / min(figures[name]) for name, amount in amounts.items()}
+    return Rates(
+        operations=max(best['matrices'], best['convolutions']),
+        bytes=best['copies'],
+        round_trip=min(figures.get('round_trip', (0.0,))),
+    )
+
+
+def probes_of(bench: Bench, cost: Cost) -> dict[str, Probe]:
+    """Return what the rates are found with: the way there and back on a GPU alone."""
     device, cuda = bench.device, bench.device.type == 'cuda'
     side = bench.size(8192 if cuda else 1024, 64)
     length = bench.size(2**28 if cuda else 2**24, 2**10)
@@ -95,28 +128,16 @@ def rates_of(bench: Bench, cost: Cost) -> Rates:
         answer = sent.to(device, non_blocking=True)[: len(received)] + 1
         return received.copy_(answer, non_blocking=True)
 
-    calls = bench.size(4, 1)
-    ways: dict[str, Work] = {
-        'matrices': lambda: left @ right,
-        'convolutions': lambda: conv2d(image, kernel, padding='same'),
-        'copies': lambda: target.copy_(source),
-        'round_trip': there_and_back,
-    }
-
-    def seconds(work: Work) -> Measure:
-        return lambda: seconds_of(work, device, calls)
-
-    with torch.no_grad():
-        figures = alternate(bench.settings.rounds, {name: seconds(ways[name]) for name in ways})
-    best = {name: min(found) for name, found in figures.items()}
-    return Rates(
-        operations=max(
-            2 * side**3 / best['matrices'],
-            2 * 9 * image.numel() * _WIDTH / best['convolutions'],
+    probes = {
+        'matrices': Probe(lambda: left @ right, 2 * side**3),
+        'convolutions': Probe(
+            lambda: conv2d(image, kernel, padding='same'), 2 * 9 * image.numel() * _WIDTH
         ),
-        bytes=(source.nbytes + target.nbytes) / best['copies'],
-        round_trip=best['round_trip'] if cuda else 0.0,
-    )
+        'copies': Probe(lambda: target.copy_(source), source.nbytes + target.nbytes),
+    }
+    if cuda:
+        probes['round_trip'] = Probe(there_and_back, len(sent) + len(received))
+    return probes
 
 
 def in_words(cost: Cost, rates: Rates, measured_ms: float) -> tuple[str, dict[str, object]]:
