@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import json
-import time
 from functools import partial
 from itertools import count
 from pathlib import Path
 
 from fusion_perception.learning import notebook_baseline as notebook
 from fusion_perception.learning.benchmarks.settings import Bench
-from fusion_perception.learning.benchmarks.timing import Measured, alternate, seconds_of
+from fusion_perception.learning.benchmarks.timing import (
+    Measured,
+    alternate,
+    epoch_seconds,
+    seconds_of,
+)
 from fusion_perception.learning.dataset import split_indices
 from fusion_perception.learning.recipe import Recipe
 from fusion_perception.learning.training import TrainSettings, train
@@ -89,9 +93,7 @@ def train_dense_fusion(bench: Bench, epochs: int) -> float:
             'device': bench.settings.device,
         }
     )
-    began = time.perf_counter()
-    train(settings)
-    return time.perf_counter() - began
+    return seconds_of(partial(train, settings), bench.device)
 
 
 class LateFusionRecipe:
@@ -114,15 +116,17 @@ class LateFusionRecipe:
 
     def epoch_seconds(self, epochs: dict[str, int]) -> float:
         """Return the time that so many epochs of each training take, from a few steps of each."""
-        device, total = self._bench.device, 0.0
-        for phase, (net, optimiser, inputs) in self._ways.items():
-            stepping = seconds_of(
-                partial(notebook.train_epoch, net, optimiser, inputs, self._batches, self.taken),
-                device,
+        return sum(
+            epochs[phase]
+            * epoch_seconds(
+                partial(notebook.train_epoch, net, optimiser, inputs, self._batches),
+                self.taken,
+                len(self.train),
+                partial(notebook.validate, net, inputs, self.valid),
+                self._bench.device,
             )
-            validating = seconds_of(partial(notebook.validate, net, inputs, self.valid), device)
-            total += epochs[phase] * (stepping / self.taken * len(self.train) + validating)
-        return total
+            for phase, (net, optimiser, inputs) in self._ways.items()
+        )
 
 
 def epochs_needed(bench: Bench) -> tuple[dict[str, int], bool, str]:

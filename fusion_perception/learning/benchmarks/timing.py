@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from time import perf_counter, sleep
 
 import numpy as np
 import torch
@@ -74,7 +74,7 @@ def alternate(rounds: int, measures: Mapping[str, Measure]) -> dict[str, tuple[f
     figures: dict[str, list[float]] = {name: [] for name in measures}
     for turn in range(rounds + 1):
         for name, measure in measures.items():
-            time.sleep(_REST_S)
+            sleep(_REST_S)
             figure = measure()
             if turn:
                 figures[name].append(figure)
@@ -84,11 +84,22 @@ def alternate(rounds: int, measures: Mapping[str, Measure]) -> dict[str, tuple[f
 def seconds_of(work: Work, device: torch.device, calls: int = 1) -> float:
     """Return the mean time of some calls in a row, until the device has finished, seconds."""
     wait_for(device)
-    began = time.perf_counter()
+    began = perf_counter()
     for _ in range(calls):
         work()
     wait_for(device)
-    return (time.perf_counter() - began) / calls
+    return (perf_counter() - began) / calls
+
+
+def epoch_seconds(
+    step: Callable[[int], object], taken: int, steps: int, validate: Work, device: torch.device
+) -> float:
+    """Return the time of an epoch of so many steps, from that of some taken and a validation.
+
+    `step` takes as many steps as it is told.
+    """
+    stepping = seconds_of(lambda: step(taken), device)
+    return stepping / taken * steps + seconds_of(validate, device)
 
 
 def wait_for(device: torch.device) -> None:

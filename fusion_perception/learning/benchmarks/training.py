@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader
 from fusion_perception.learning import notebook_baseline as notebook
 from fusion_perception.learning.batches import TrainingData
 from fusion_perception.learning.benchmarks.settings import Bench, linked
-from fusion_perception.learning.benchmarks.timing import Measured, alternate, seconds_of
+from fusion_perception.learning.benchmarks.timing import Measured, alternate, epoch_seconds
 from fusion_perception.learning.data.folder import RIG, DataFolder
 from fusion_perception.learning.dataset import RawBatch, read_folder, split_indices
 from fusion_perception.learning.learner import Learner
@@ -119,8 +119,7 @@ def training(bench: Bench) -> list[Measured]:
     taken = data.steps if whole else min(data.steps, bench.size(settings.steps, 2))
 
     def epoch_of(way: Ours | Theirs) -> float:
-        stepping = seconds_of(lambda: way.steps(taken), bench.device)
-        return stepping / taken * data.steps + seconds_of(way.validate, bench.device)
+        return epoch_seconds(way.steps, taken, data.steps, way.validate, bench.device)
 
     ways: dict[str, Ours | Theirs] = {'notebook': theirs, **dict(ours.items())}
     figures = alternate(
