@@ -229,10 +229,18 @@ def needed(bench: Bench, run: Path | None):
 def test_a_recorded_run_says_how_many_epochs_the_notebook_needs(bench, tmp_path):
     epochs, reached, _ = needed(bench, run_of(tmp_path, [2.0, 1.3, 1.2]))
     assert (epochs, reached) == ({'rgb': 3, 'lidar': 3, 'late_fusion': 2}, True)
-    epochs, reached, whence = needed(bench, run_of(tmp_path, [2.0, 1.5]))
+    epochs, reached, _ = needed(bench, run_of(tmp_path, [2.0, 1.5]))
     assert (epochs['late_fusion'], reached) == (2, False)
-    assert 'without reaching' in whence
     assert needed(bench, None)[:2] == (dict.fromkeys(('rgb', 'lidar', 'late_fusion'), 20), False)
+
+
+def test_an_error_as_small_as_the_bar_reaches_it(bench, tmp_path):
+    assert needed(bench, run_of(tmp_path, [2.0, bench.settings.mse]))[1]
+
+
+def test_of_a_run_short_of_the_bar_the_best_epoch_is_told(bench, tmp_path):
+    whence = needed(bench, run_of(tmp_path, [1.6, 1.5, 1.7]))[2]
+    assert 'at best at MSE 1.500 without reaching 1.31' in whence
 
 
 def test_a_run_without_the_three_trainings_is_refused(bench, tmp_path):

@@ -150,7 +150,7 @@ def epochs_needed(bench: Bench) -> tuple[dict[str, int], bool, str]:
     if at_bar:
         return {**epochs, PHASES[-1]: at_bar[0]}, True, f'recorded run, MSE {bar:g} reached'
     best = min(float(row['mse']) for row in head)
-    return epochs, False, f'recorded run, which ended at MSE {best:.3f} without reaching {bar:g}'
+    return epochs, False, f'recorded run, at best at MSE {best:.3f} without reaching {bar:g}'
 
 
 def _rows(run: Path) -> list[dict[str, float | str]]:
