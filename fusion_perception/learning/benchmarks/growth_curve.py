@@ -98,7 +98,12 @@ def as_markdown(curves: Sequence[Curve]) -> str:
 
 
 def draw(curves: Sequence[Curve], path: Path) -> None:
-    """Write a chart as PNG: time above, memory below, a column for each size that grows."""
+    """Write the chart as PNG."""
+    chart(curves).savefig(path, dpi=120)
+
+
+def chart(curves: Sequence[Curve]) -> Figure:
+    """Return a chart: time above, memory below, a column for each size that grows."""
     variables = list(dict.fromkeys(curve.variable for curve in curves))
     figure = Figure(figsize=(3.6 * len(variables), 6.4), layout='constrained')
     panels = figure.subplots(2, len(variables), squeeze=False)
@@ -115,7 +120,7 @@ def draw(curves: Sequence[Curve], path: Path) -> None:
             panels[1, column].plot(sizes, memory, 'o-', ms=3, color=f'C{number}', label=label)
         for row, unit in enumerate(('time [ms]', 'memory [MiB]')):
             _finish(panels[row, column], variable, unit)
-    figure.savefig(path, dpi=120)
+    return figure
 
 
 def _finish(axes: Axes, variable: str, unit: str) -> None:
