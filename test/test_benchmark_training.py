@@ -12,6 +12,7 @@ from fusion_perception.learning.batches import TrainingData
 from fusion_perception.learning.benchmarks.settings import linked
 from fusion_perception.learning.benchmarks.table import GOALS
 from fusion_perception.learning.benchmarks.training import (
+    Ours,
     Theirs,
     compare_losses,
     copy_weights,
@@ -85,6 +86,15 @@ def test_on_a_gpu_compiled_ways_to_train_are_measured_beside_the_default(bench):
     on_gpu = our_ways(replace(bench, settings=settings, device=torch.device('cuda')))
     assert {way.name for way in on_gpu} == {'float32', 'float32, compiled', 'bfloat16, compiled'}
     assert {way.stage for way in our_ways(bench)} < {way.stage for way in on_gpu} <= set(GOALS)
+
+
+def test_each_way_to_train_computes_in_its_own_precision(bench):
+    data = TrainingData(
+        TrainSettings(model='early_fusion', data=bench.folder, out=bench.scratch), CPU
+    )
+    for way in our_ways(bench):
+        recipe = Ours(bench, data, way).recipe
+        assert (recipe.precision, recipe.compile) == (way.precision, way.compiled)
 
 
 def test_all_ways_to_train_see_the_same_points(bench):
