@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from fusion_perception.learning.benchmark import keep_growth
-from fusion_perception.learning.benchmarks import growth
+from fusion_perception.learning.benchmarks import growth, timing
 from fusion_perception.learning.benchmarks.growth_curve import (
     Curve,
     Point,
@@ -135,6 +135,25 @@ def test_a_point_stands_at_the_size_that_it_was_measured_with(bench, monkeypatch
         assert [point.size for point in curve.points] == sizes
         assert [made[curve.variable] for made in taken] == sizes
         taken.clear()
+
+
+def test_gradients_count_in_their_own_curve_alone(bench, monkeypatch):
+    now, learning = [0.0], growth._learning
+
+    def ten_seconds_longer(*seen):
+        work = learning(*seen)
+
+        def slow() -> None:
+            now[0] += 10
+            work()
+
+        return slow
+
+    monkeypatch.setattr(timing, 'perf_counter', lambda: now[0])
+    monkeypatch.setattr(growth, '_learning', ten_seconds_longer)
+    predict, learn = growth.with_batch(bench)
+    assert {point.seconds for point in predict.points} == {0.0}
+    assert {point.seconds for point in learn.points} == {10.0}
 
 
 def test_a_batch_larger_than_what_is_rendered_repeats_its_scenes(bench):

@@ -99,7 +99,7 @@ def test_an_epoch_returns_the_mean_loss_of_its_steps():
 
 
 def test_so_many_steps_are_taken_as_are_asked_for():
-    net = Watched()
+    net = Watched().eval()
     notebook.train_epoch(net, notebook.adam(net), one_input, repeat(batch(1.0)), 3)
     assert net.seen == [(True, True, 1)] * 3
 
