@@ -6,12 +6,13 @@ pytest.importorskip('rclpy', reason='needs rclpy: pip install .[ros]')
 
 from geometry_msgs.msg import PoseArray
 from rclpy.node import Node
+from rclpy.topic_endpoint_info import TopicEndpointInfo
 from ros_graph import Probe, ros, spinning, wait_until
 from small_bundles import small_bundle
 
 from fusion_perception.ros import others
 from fusion_perception.ros.fusion_node import FusionNode
-from fusion_perception.ros.others import Others
+from fusion_perception.ros.others import Others, other_names
 
 pytestmark = pytest.mark.ros
 
@@ -39,6 +40,17 @@ def test_whoever_publishes_on_its_centres_is_named(probe):
     probe.create_publisher(PoseArray, '/fusion_node/centers', 1)
     said = '/probe publishes on /fusion_node/centers as well'
     wait_until(lambda: said in findings(probe), 'the rival to be named')
+
+
+def test_nobody_is_a_rival_before_his_name_is_known():
+    endpoints = [
+        TopicEndpointInfo(node_name='fusion_node', node_namespace='/left'),
+        TopicEndpointInfo(node_name='player', node_namespace='/'),
+        TopicEndpointInfo(
+            node_name='_NODE_NAME_UNKNOWN_', node_namespace='_NODE_NAMESPACE_UNKNOWN_'
+        ),
+    ]
+    assert other_names(endpoints, '/left/fusion_node') == ['/player']
 
 
 def test_a_second_node_of_the_same_name_is_told_of(probe, monkeypatch):

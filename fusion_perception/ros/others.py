@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterable
 
 from rclpy.node import Node
 from rclpy.topic_endpoint_info import TopicEndpointInfo
@@ -10,6 +11,8 @@ from rclpy.topic_endpoint_info import TopicEndpointInfo
 # A node that was killed, as before a respawn, stays in the graph until its lease is over: 20 s
 # with Fast DDS.
 GHOST_S = 25.0
+# An endpoint is discovered before its node is, and named so until then.
+_NOT_YET_KNOWN = '_NODE_NAME_UNKNOWN_'
 
 
 def full_name(endpoint: TopicEndpointInfo) -> str:
@@ -40,5 +43,10 @@ class Others:
 
 def rivals(node: Node, topic: str, name: str) -> list[str]:
     """Return the full names of those who publish on a topic beside the nodes of that name."""
-    infos = node.get_publishers_info_by_topic(topic) if topic else []
-    return sorted({full_name(info) for info in infos} - {name})
+    return other_names(node.get_publishers_info_by_topic(topic), name) if topic else []
+
+
+def other_names(endpoints: Iterable[TopicEndpointInfo], name: str) -> list[str]:
+    """Return the full names of the nodes of endpoints, those that are known, but for that name."""
+    known = {full_name(info) for info in endpoints if info.node_name != _NOT_YET_KNOWN}
+    return sorted(known - {name})
