@@ -181,10 +181,11 @@ def test_loss_and_gradients_are_found_and_a_prediction_has_none(bench):
 
 def test_a_first_call_and_one_that_memory_is_seen_in_surround_the_rounds(bench):
     held = []
-    point = growth._point(bench, 7, lambda: held.append(torch.ones(2**20)))
+    # So much comes from the system each time, and not from what was freed before.
+    point = growth._point(bench, 7, lambda: held.append(torch.ones(2**24)))
     assert point.size == 7
     assert len(held) == 3
-    assert point.memory_bytes is None or point.memory_bytes >= 2**20
+    assert point.memory_bytes is None or point.memory_bytes >= 2**25
 
 
 def test_objects_and_pixels_grow_in_scene_and_sensors(bench):
