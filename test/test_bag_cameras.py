@@ -30,7 +30,7 @@ from fusion_perception.runtime import Runtime
 from fusion_perception.sensing.message_types import known_types
 from fusion_perception.sensing.rig import Rig
 
-pytestmark = pytest.mark.usefixtures('one_thread')
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures('one_thread')]
 
 COUNT = 20
 CAMERA = Rig().camera.model_copy(update={'fx': 1.2 * 73.3})

@@ -19,7 +19,7 @@ from fusion_perception.learning.to_bag import IMAGE, TRUTH
 from fusion_perception.learning.training import train
 from fusion_perception.sensing.ledger import CAUSES, Ledger
 
-pytestmark = pytest.mark.usefixtures('one_thread')
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures('one_thread')]
 
 
 @pytest.fixture
@@ -37,7 +37,6 @@ def no_truth(events):
     return [event for event in events if event.topic != TRUTH]
 
 
-@pytest.mark.slow
 def test_two_runs_differ_in_their_times_only(tmp_path, report):
     bag = record(tmp_path / 'bag', 6)
     reports = [report(bag)[0] for _ in range(2)]
@@ -61,7 +60,6 @@ def test_what_became_of_the_messages_is_said_beside_the_scores(tmp_path, report)
     assert 'camera: 4 received = 4 used; lidar: 5 received = 4 used, 1 no_partner.' in said
 
 
-@pytest.mark.slow
 def test_several_bags_have_a_row_each_and_a_total(tmp_path, report):
     record(tmp_path / 'bags' / 'one', 5)
     record(tmp_path / 'bags' / 'two', 7)
@@ -81,7 +79,6 @@ def test_several_bags_have_a_row_each_and_a_total(tmp_path, report):
     assert re.search('Total</th><td>12</td><td>12</td>', page)
 
 
-@pytest.mark.slow
 def test_parallel_processes_say_the_same(tmp_path, report):
     bags = [record(tmp_path / name, 4) for name in 'ab']
     alone, _ = report(*bags, jobs=1)
@@ -245,7 +242,6 @@ def test_a_loss_is_counted_in_the_bin_in_which_it_was_noticed_and_in_no_other():
     }
 
 
-@pytest.mark.slow
 def test_a_recording_that_the_bundle_learned_from_is_told_from_others_wherever_it_lies(
     tmp_path, report
 ):

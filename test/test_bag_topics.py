@@ -13,7 +13,7 @@ from fusion_perception.learning.from_bag import FromBagSettings, from_bag
 from fusion_perception.learning.to_bag import IMAGE, RANGES, TRUTH
 from fusion_perception.sensing.rig import Rig
 
-pytestmark = pytest.mark.usefixtures('one_thread')
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures('one_thread')]
 
 
 @pytest.fixture(scope='module')

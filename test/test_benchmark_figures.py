@@ -25,7 +25,7 @@ from fusion_perception.learning.benchmarks.training import (
 from fusion_perception.learning.dataset import PACKED
 from fusion_perception.models.bundle import load_bundle
 
-pytestmark = pytest.mark.usefixtures('one_thread')
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures('one_thread')]
 CPU = torch.device('cpu')
 
 
@@ -147,7 +147,6 @@ def test_a_size_is_the_usual_one_but_in_a_quick_run(bench):
     assert bench.size(5, 8) == 5
 
 
-@pytest.mark.slow
 def test_each_way_to_train_is_told_beside_the_notebook(bench, clock, monkeypatch):
     began, train_epoch = count(), notebook.train_epoch
 
@@ -182,7 +181,6 @@ def timed_to_the_bar(forty_scenes, tmp_path_factory):
     return measured, rows_of(out / 'dense_fusion')
 
 
-@pytest.mark.slow
 def test_the_time_to_a_small_error_is_that_of_a_training_which_reaches_it(timed_to_the_bar):
     measured, rows = timed_to_the_bar
     assert measured.ours == (1,)
@@ -190,7 +188,6 @@ def test_the_time_to_a_small_error_is_that_of_a_training_which_reaches_it(timed_
     assert '(2 epochs), until' in measured.what
 
 
-@pytest.mark.slow
 def test_the_notebook_s_time_to_it_counts_the_epochs_of_each_training(timed_to_the_bar):
     measured, _ = timed_to_the_bar
     assert measured.notebook == ((2 + 3 + 4) * (1 + 1),)

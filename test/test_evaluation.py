@@ -26,7 +26,7 @@ TINY = {'channels': (4, 4), 'hidden': (16,)}
 SMALL_DENSE = {'lidar_widths': (8, 8), 'camera_widths': (8, 8)}
 
 
-pytestmark = pytest.mark.usefixtures('one_thread')
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures('one_thread')]
 
 
 @pytest.fixture(scope='module')
@@ -111,7 +111,6 @@ def test_a_bundle_that_says_nothing_of_what_it_learned_from_is_judged(scenes, da
     )
 
 
-@pytest.mark.slow
 def test_scenes_that_the_bundle_learned_from_are_told_from_others(scenes, tmp_path):
     recipe = tiny_recipe(scenes, tmp_path / 'run', epochs=1)
     train(recipe)
@@ -133,7 +132,6 @@ def test_scenes_that_the_bundle_learned_from_are_told_from_others(scenes, tmp_pa
     assert 'learned from' in said(bundle=str(tuned.out))
 
 
-@pytest.mark.slow
 def test_calibration_on_the_scenes_that_it_was_fitted_on_is_said_to_prove_nothing(
     scenes, tmp_path
 ):
@@ -212,7 +210,6 @@ def comparison(scenes, tmp_path):
     return make
 
 
-@pytest.mark.slow
 def test_compared_models_stand_in_one_table_and_one_chart(comparison, tmp_path):
     settings = comparison('rgb', 'late_fusion')
     said = compare(settings)
@@ -226,7 +223,6 @@ def test_compared_models_stand_in_one_table_and_one_chart(comparison, tmp_path):
     assert (tmp_path / 'both' / 'late_fusion' / 'metrics.json').stat().st_mtime_ns == trained
 
 
-@pytest.mark.slow
 def test_a_model_that_late_fusion_trains_is_not_trained_twice(comparison, tmp_path):
     settings = comparison('late_fusion', 'lidar')
     compare(settings)
@@ -237,7 +233,6 @@ def test_a_model_that_late_fusion_trains_is_not_trained_twice(comparison, tmp_pa
     assert lidar['seconds'] < late['seconds'] == sum(row['seconds'] for row in epochs)
 
 
-@pytest.mark.slow
 def test_a_model_may_have_its_own_in_the_recipe(comparison, tmp_path):
     settings = comparison('rgb', 'early_fusion', own={'early_fusion': {'epochs': 2}})
     compare(settings)
@@ -255,7 +250,6 @@ def test_a_model_that_does_not_exist_is_refused_before_any_is_trained(scenes, tm
     assert not (tmp_path / 'both').exists()
 
 
-@pytest.mark.slow
 def test_asked_for_noise_makes_the_scenes_harder_and_the_same_each_time(bundle, report):
     model = bundle('dense_fusion', SMALL_DENSE)
     clean = report(model)

@@ -28,7 +28,7 @@ from fusion_perception.sensing.observation import Prediction
 from fusion_perception.sensing.rig import TASK_CLASSES, Rig
 
 ROOT = Path(__file__).parents[1]
-pytestmark = pytest.mark.usefixtures('one_thread')
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures('one_thread')]
 
 
 @pytest.fixture(scope='module')
@@ -170,7 +170,6 @@ def test_fewer_hits_than_the_baseline_break_it(broken):
     assert broken({'hit_rate': {'0.5': 0.52}}) == []
 
 
-@pytest.mark.slow
 def test_a_slower_machine_and_a_lone_outlier_break_nothing(evaluate, baseline):
     def faster(report):
         report['latency_ms'] = dict.fromkeys(report['latency_ms'], 0.001)
@@ -185,7 +184,6 @@ def test_a_baseline_of_other_scenes_is_said(evaluate, baseline, capsys):
     assert 'was measured on 99 scenes, this on 8' in capsys.readouterr().out
 
 
-@pytest.mark.slow
 def test_a_written_baseline_holds_for_the_same_and_knows_no_paths(evaluate, folder, tmp_path):
     path = tmp_path / 'new' / 'baseline.json'
     assert evaluate('--write-baseline', path) == 0
@@ -195,7 +193,6 @@ def test_a_written_baseline_holds_for_the_same_and_knows_no_paths(evaluate, fold
     assert str(folder / 'rgb.safetensors') not in path.read_text()
 
 
-@pytest.mark.slow
 def test_what_broke_a_limit_is_no_baseline_and_that_is_said(evaluate, tmp_path, capsys):
     path = tmp_path / 'baseline.json'
     assert evaluate('--max-error', 0.5, '--write-baseline', path) == 3

@@ -18,7 +18,7 @@ from fusion_perception.learning.benchmarks.machine import describe
 from fusion_perception.learning.benchmarks.settings import Bench, BenchmarkSettings
 from fusion_perception.learning.simulate import SimulateSettings, simulate
 
-pytestmark = pytest.mark.usefixtures('one_thread')
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures('one_thread')]
 CPU = torch.device('cpu')
 SIZES = (1, 2, 4, 8, 16, 32, 64)
 

@@ -17,6 +17,8 @@ from fusion_perception.learning.simulate import SimulateSettings, simulate
 from fusion_perception.sensing.lidars import UniformGrid
 from fusion_perception.sensing.rig import Rig
 
+pytestmark = pytest.mark.slow
+
 
 def test_positions_survive_a_round_trip_to_the_last_bit(tmp_path: Path) -> None:
     positions = np.random.default_rng(0).normal(size=(5, 2, 3))

@@ -58,6 +58,7 @@ def learned(*centers, first=0, model=None, **recipe):
     return learner
 
 
+@pytest.mark.slow
 def test_decay_pulls_a_weight_towards_zero_that_nothing_else_moves():
     kept = learned(1.0, optimiser='adamw').model.idle
     pulled = learned(1.0, optimiser='adamw', weight_decay=0.5).model.idle

@@ -34,7 +34,7 @@ from fusion_perception.runtime import Runtime
 from fusion_perception.sensing.lidars import UniformGrid
 from fusion_perception.sensing.observation import Camera
 
-pytestmark = pytest.mark.usefixtures('one_thread')
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures('one_thread')]
 SECTIONS = ['errors', 'range', 'covariance', 'modes', 'messages', 'latency', 'worst', 'unread']
 SECTIONS += ['configuration']
 VOID = {'meta', 'img', 'br'}
@@ -158,7 +158,6 @@ def test_every_picture_decodes_and_is_told_in_words(page):
         assert Image.open(io.BytesIO(png)).convert('RGB').size == (64, 64)
 
 
-@pytest.mark.slow
 @pytest.mark.skipif(shutil.which('chromium') is None, reason='needs a browser: chromium')
 def test_a_narrow_window_shows_figures_as_they_are_and_breaks_no_words(page, tmp_path):
     measure = """<script>
@@ -192,7 +191,6 @@ def test_several_recordings_have_rows_a_total_and_what_failed(pages):
     assert 'silent' in words and 'camera alone' in words and 'LiDAR alone' in words
 
 
-@pytest.mark.slow
 def test_two_runs_write_the_same_page_but_for_the_latency(made, pages):
     path, run = made
 

@@ -17,7 +17,7 @@ from fusion_perception.models.rgb import Rgb
 from fusion_perception.sensing.rig import Rig
 from fusion_perception.sensing.settings import load_yaml_mapping
 
-pytestmark = pytest.mark.usefixtures('one_thread')
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures('one_thread')]
 
 
 def test_the_defaults_are_the_notebook_s_recipe():

@@ -23,6 +23,8 @@ from fusion_perception.learning.view import ViewSettings, view
 from fusion_perception.sensing.lidars import UniformGrid
 from fusion_perception.sensing.rings import Rings
 
+pytestmark = pytest.mark.slow
+
 PICTURES = [
     *('01_image.png', '02_distance.png', '03_ranges.png', '04_directions.png', '05_mask.png'),
     *('06_xyza.png', '07_points.png', '08_turning.gif'),
