@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from rclpy.event_handler import SubscriptionEventCallbacks
+from rclpy.impl.implementation_singleton import rclpy_implementation
 from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from rclpy.subscription import Subscription
@@ -16,6 +17,7 @@ from fusion_perception.ros.node_settings import ImageType, LidarType, NodeSettin
 from fusion_perception.ros.observed import clash
 from fusion_perception.sensing.ledger import Stream
 
+RCLError = rclpy_implementation.RCLError
 # A newer measurement always beats an older one, so nothing may queue up before the node.
 NEWEST = QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT)
 # DDS sends earlier messages only to subscriptions that ask for them and are reliable.
@@ -39,10 +41,15 @@ def subscribe(
     """Return a subscription without callbacks on events.
 
     `findings` tells of QoS and types, and every callback costs each message time, because the
-    executor asks them all whether something happened.
+    executor asks them all whether something happened. Raises RCLError, with the topic, where there
+    can be none, as of a topic that this process knows by another type.
     """
     events = SubscriptionEventCallbacks(use_default_callbacks=False)
-    return node.create_subscription(kind, topic, take, qos, event_callbacks=events)
+    try:
+        return node.create_subscription(kind, topic, take, qos, event_callbacks=events)
+    except RCLError as fault:  # On Jazzy it says no more than 'invalid allocator'.
+        name = node.resolve_topic_name(topic)
+        raise RCLError(f'no {kind.__name__} can be heard on {name} ({fault})') from None
 
 
 class CameraInfoInput:
