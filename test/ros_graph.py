@@ -21,6 +21,7 @@ from rclpy.qos import qos_profile_sensor_data
 from sensor_msgs.msg import Image
 
 from fusion_perception.ros.diagnostics import streams_of
+from fusion_perception.ros.fusion_node import FusionNode
 from fusion_perception.ros.messages import header_message, image_message, range_message
 
 PATIENCE_S = 30.0
@@ -124,6 +125,19 @@ def ros(*arguments):
         yield
     finally:
         rclpy.try_shutdown()
+
+
+@contextlib.contextmanager
+def probed(bundle, *arguments):
+    """Start a fusion node with that bundle beside a probe, which is given; both spin."""
+    with ros('-p', f'bundle:={bundle}', *arguments):
+        node, probe = FusionNode(), Probe()
+        node.start()
+        with spinning(node, probe):
+            yield probe
+        node.finish()
+        node.destroy_node()
+        probe.destroy_node()
 
 
 class RosProcess:

@@ -39,10 +39,17 @@ def test_a_grid_runs_azimuth_along_rows_and_zenith_along_columns():
     assert lidar.azimuth.tolist() == pytest.approx([-math.pi / 2, 0, math.pi / 2])
 
 
-@pytest.mark.parametrize('values', [{'rows': 0}, {'columns': -1}, {'max_range': 0}])
-def test_a_grid_without_extent_is_refused(values):
-    with pytest.raises(ValueError, match=f'{next(iter(values))} = .*greater than'):
-        UniformGrid.read(values)
+@pytest.mark.parametrize(
+    ('name', 'value', 'bound'),
+    [
+        ('rows', 0, 'greater than 0'),
+        ('columns', -1, 'greater than 0'),
+        ('max_range', 0, r'greater than or equal to 0\.001'),
+    ],
+)
+def test_a_grid_without_extent_is_refused(name, value, bound):
+    with pytest.raises(ValueError, match=f'{name} = .*{bound}'):
+        UniformGrid.read({name: value})
 
 
 @pytest.mark.parametrize('dtype', [np.float32, np.float64, '>f4'])
@@ -171,6 +178,15 @@ def test_offsets_are_read_from_beside_the_angles(tmp_path):
     np.save(tmp_path / 'offsets.npy', lidar.offsets.numpy())
     assert torch.equal(lidar_from_tables(tmp_path, Rig()).offsets, lidar.offsets)
     assert lidar_from_tables(tmp_path, Rig()).fingerprint() == lidar.fingerprint()
+
+
+@pytest.mark.parametrize('wrong', [np.nan, np.inf])
+def test_offsets_that_are_no_places_are_refused_by_their_path(tmp_path, wrong):
+    lidar = lidar_with_offsets()
+    write_tables(tmp_path, lidar.azimuth.numpy(), lidar.zenith.numpy())
+    np.save(tmp_path / 'offsets.npy', np.full_like(lidar.offsets.numpy(), wrong))
+    with pytest.raises(ValueError, match=rf'{tmp_path}.*The offsets hold .* Give metres'):
+        lidar_from_tables(tmp_path, Rig())
 
 
 def test_offsets_are_part_of_the_fingerprint_and_none_changes_nothing():

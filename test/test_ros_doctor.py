@@ -12,7 +12,7 @@ pytest.importorskip('rclpy', reason='needs rclpy: pip install .[ros]')
 from geometry_msgs.msg import PoseArray
 from rclpy.lifecycle import LifecycleNode
 from rclpy.qos import DurabilityPolicy, QoSProfile, qos_profile_sensor_data
-from ros_graph import Probe, ros, spinning, wait_until
+from ros_graph import Probe, probed, ros, spinning, wait_until
 from sensor_msgs.msg import Image, PointCloud2
 from small_bundles import small_bundle
 from std_msgs.msg import Header
@@ -75,16 +75,9 @@ class Sensors:
 
 @pytest.fixture
 def graph(tmp_path):
-    path = small_bundle(tmp_path)
-    with ros('-p', f'bundle:={path}'):
-        node, probe = FusionNode(), Probe()
-        node.start()
-        with spinning(node, probe):
-            probe.wait_for_node()
-            yield probe
-        node.finish()
-        node.destroy_node()
-        probe.destroy_node()
+    with probed(small_bundle(tmp_path)) as probe:
+        probe.wait_for_node()
+        yield probe
 
 
 def examined(**settings):

@@ -11,13 +11,12 @@ from builtin_interfaces.msg import Time
 from rclpy.context import Context
 from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
-from ros_graph import Probe, ros, spinning, wait_until
+from ros_graph import probed, wait_until
 from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import CameraInfo, CompressedImage
 from small_bundles import small_bundle
 
 from fusion_perception.doctor import DoctorSettings, doctor
-from fusion_perception.ros.fusion_node import FusionNode
 from fusion_perception.ros.messages import camera_info_message, header_message
 from fusion_perception.ros.observed import clash
 from fusion_perception.sensing.observation import Camera
@@ -37,17 +36,9 @@ def test_a_clash_names_each_policy_and_what_fits_has_none():
     assert clash(LATCHED, BEST_EFFORT) == clash(RELIABLE, RELIABLE) == ''
 
 
-@contextlib.contextmanager
 def graph(bundle, *arguments):
     # At once: the tests ask why, not how patient the node is.
-    with ros('-p', f'bundle:={bundle}', '-p', 'diagnostics.error_silence_s:=0.1', *arguments):
-        node, probe = FusionNode(), Probe()
-        node.start()
-        with spinning(node, probe):
-            yield probe
-        node.finish()
-        node.destroy_node()
-        probe.destroy_node()
+    return probed(bundle, '-p', 'diagnostics.error_silence_s:=0.1', *arguments)
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ pytest.importorskip('rclpy', reason='needs rclpy: pip install .[ros]')
 from geometry_msgs.msg import PoseArray
 from rclpy.node import Node
 from rclpy.topic_endpoint_info import TopicEndpointInfo
-from ros_graph import Probe, ros, spinning, wait_until
+from ros_graph import probed, ros, wait_until
 from small_bundles import small_bundle
 
 from fusion_perception.ros import others
@@ -19,15 +19,9 @@ pytestmark = pytest.mark.ros
 
 @pytest.fixture
 def probe(tmp_path):
-    with ros('-p', f'bundle:={small_bundle(tmp_path)}'):
-        node, probe = FusionNode(), Probe()
-        node.start()
-        with spinning(node, probe):
-            probe.wait_for_node()
-            yield probe
-        node.finish()
-        node.destroy_node()
-        probe.destroy_node()
+    with probed(small_bundle(tmp_path)) as probe:
+        probe.wait_for_node()
+        yield probe
 
 
 def findings(probe):

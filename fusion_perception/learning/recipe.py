@@ -8,13 +8,14 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 from tyro.conf import Suppress
 
+from fusion_perception.learning.simulate import MOST_SCENES
 from fusion_perception.runtime import Device, Precision
 from fusion_perception.sensing.settings import Settings
 from fusion_perception.simulation.noise import NoiseSettings
 from fusion_perception.simulation.scene import SceneSettings
 
 # More is a slip, and memory runs out before anybody hears of it.
-LARGEST_BATCH, MOST_SCENES = 1_000_000, 1_000_000
+LARGEST_BATCH = 1_000_000
 # What may differ when a run continues: it changes where and how long, not what is learnt.
 MAY_CHANGE = frozenset(
     {'data', 'out', 'config', 'resume', 'device', 'devices', 'epochs', 'memory_share'}
