@@ -3,6 +3,7 @@
 import json
 import math
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -110,26 +111,42 @@ def test_the_time_counts_only_once_the_truth_is_heard_too(tmp_path, monkeypatch,
 @pytest.mark.slow
 def test_at_60_hz_no_message_is_lost(tmp_path):
     # The best of five: what else the machine does must not count as a fault of the node.
-    lost, sent, enough = [], [], 0.8 * 4 * 60
+    lost, sent, taken, enough = [], [], [], 0.8 * 4 * 60
     for attempt in range(5):
         out = tmp_path / str(attempt)
+        began, busy = time.monotonic(), busy_with_others_s()
         ran = fusion_demo('--seconds', 4, '--rate', 60, '--out', out)
+        taken.append((busy_with_others_s() - busy) / (time.monotonic() - began))
         assert ran.returncode == 0, ran.stderr
         summary = json.loads((out / 'summary.json').read_text())
         dropped = [counts['dropped'] for counts in summary['streams'].values()]
         for counts in summary['streams'].values():
             told = counts['used'] + counts['pending'] + sum(counts['dropped'].values())
             assert counts['received'] == told
-        lost.append((summary['missed'], *dropped))
+        causes = {cause: [counts[cause] for counts in dropped] for cause in CAUSES}
+        lost.append({'missed': summary['missed'], **{c: n for c, n in causes.items() if any(n)}})
         sent.append(summary['scenes'] + summary['missed'])
         # What comes first and last has its partner before or after the node listens.
-        alone = [causes['no_partner'] for causes in dropped]
-        others = sum(sum(causes.values()) for causes in dropped) - sum(alone)
+        alone = causes.pop('no_partner')
+        others = sum(map(sum, causes.values()))
         if sent[-1] > enough and summary['missed'] == others == 0 and max(alone) <= 2:
             return
     if max(sent) <= enough:
         pytest.skip(f'the simulated sensor has no time for 60 Hz here: {sent} scans in 4 s')
-    pytest.fail(f'(missed scans, dropped images, dropped scans) of each attempt: {lost}')
+    if min(taken) > 0.5:
+        pytest.skip(f'others held {min(taken):.1f} cores or more of this machine all the time')
+    pytest.fail(f'lost in each attempt: {lost}, while others held so many cores: {taken}')
+
+
+def busy_with_others_s():
+    """Return how long others than this process and its children held cores of ours (Linux)."""
+    cores = {f'cpu{core}' for core in os.sched_getaffinity(0)}
+    rows = [line.split() for line in Path('/proc/stat').read_text().splitlines()]
+    # user, nice, system, irq, softirq, steal: not idle and iowait.
+    ticks = sum(int(row[i]) for row in rows if row[0] in cores for i in (1, 2, 3, 6, 7, 8))
+    own = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    own_s = sum(usage.ru_utime + usage.ru_stime for usage in own)
+    return ticks / os.sysconf('SC_CLK_TCK') - own_s
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,7 @@
 """What the simulated sensor publishes: in its frames and sizes, at its rates, with its faults."""
 
+import threading
+
 import numpy as np
 import pytest
 
@@ -84,6 +86,37 @@ def test_each_sensor_has_its_rate(heard, topic, hz):
     # A busy machine may let some instants pass: the shortest interval is the period.
     periods = np.diff(sorted(stamps(heard, topic)))
     assert periods.min() == pytest.approx(SECOND / hz, abs=2)
+
+
+def test_after_a_stall_scans_come_at_their_pace_and_not_in_a_burst():
+    rates, stall_s, came = {'camera_hz': 50.0, 'lidar_hz': 50.0}, 0.3, []
+
+    def stall(sensor, heard):
+        stalled = threading.Event()
+
+        def hold():
+            timer.cancel()
+            came.append(len(heard.messages[RANGES]))
+            threading.Event().wait(stall_s)  # As if others held the cores.
+            stalled.set()
+
+        timer = sensor.create_timer(0.001, hold)
+        wait_until(stalled.is_set, 'the stall')
+        wait_until(lambda: len(heard.messages[RANGES]) >= came[0] + 10, 'the scans after it')
+
+    heard = listening(5, then=stall, **rates)
+    periods = np.diff(stamps(heard, RANGES))
+    # Those before it, at most one that was due in it, and those after it: none made up for.
+    assert periods.max() >= (stall_s - 2 / 50) * SECOND
+    assert not periods.max() % (SECOND // 50)
+    assert periods.min() >= SECOND // 50
+
+
+def test_a_rate_that_is_beyond_the_machine_leaves_out_instants_and_delays_none():
+    heard = listening(30, camera_hz=1000.0, lidar_hz=1000.0)
+    periods = np.diff(stamps(heard, RANGES))
+    assert periods.min() >= SECOND // 1000
+    assert periods.max() > SECOND // 1000
 
 
 def test_a_truth_is_of_the_instant_of_a_scan(heard):

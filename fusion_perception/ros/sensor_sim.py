@@ -9,8 +9,11 @@ import heapq
 import os
 import signal
 import time
+from collections import deque
+from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
@@ -38,6 +41,12 @@ from fusion_perception.simulation.motion import LiveSettings, MovingScene
 from fusion_perception.simulation.noise import NoiseSettings, add_noise
 from fusion_perception.simulation.render import Frames, render
 from fusion_perception.simulation.topics import CAMERA_INFO, IMAGE, RANGES, TRUTH
+from fusion_perception.simulation.trigger import Instant, Trigger
+
+WARN_EVERY_S = 10.0
+# Small frames cost by the operation, not by the pixel: four at once take little more than one.
+_FRAMES_AT_ONCE = 4
+_PIXELS_AT_ONCE = 2**16
 
 
 class SensorSimSettings(LiveSettings):
@@ -59,6 +68,18 @@ class SensorSimSettings(LiveSettings):
 
 LIVE = frozenset(f'faults.{name}' for name in Faults.model_fields)
 READ_ONLY = frozenset(leaf.name for leaf in leaves(SensorSimSettings)) - LIVE
+
+
+class _Due(NamedTuple):
+    """The frame of an instant: one of those that are rendered, or being rendered, together."""
+
+    instant: Instant
+    rendered: Future[Frames]
+    index: int
+
+    def frame(self) -> Frames:
+        """Return the frame once it is there."""
+        return self.rendered.result()[self.index : self.index + 1]
 
 
 class SensorSim(Startable, Node):
@@ -94,27 +115,24 @@ class SensorSim(Startable, Node):
         self._ranges = self.create_publisher(Image, RANGES.lstrip('/'), qos)
         self._diagnostics = self.create_publisher(DiagnosticArray, '/diagnostics', 10)
         self._truth = self.create_publisher(PoseArray, TRUTH.lstrip('/'), 10)
-        self._periods_ns = {
-            'camera': round(NANOSECONDS / settings.camera_hz),
-            'lidar': round(NANOSECONDS / settings.lidar_hz),
-        }
-        self._begin_ns = 0
-        self._ticks = {'camera': 0, 'lidar': 0}
-        self._next: tuple[int, list[str]] = (0, [])
-        self._due: tuple[int, list[str], Frames] | None = None
+        self._trigger = self._pull(0)
+        pixels = settings.image_width * settings.image_height
+        self._at_once = max(1, min(_FRAMES_AT_ONCE, _PIXELS_AT_ONCE // pixels))
+        self._due: deque[_Due] = deque()
+        # On a thread of its own: what is being rendered delays nothing that is due.
+        self._renderer = ThreadPoolExecutor(1, 'render')
         self._render_ns = 0
         self._timer = self.create_timer(3600.0, self._on_timer)
         self._outlets = {stream: Outlet(stream, settings.seed) for stream in STREAMS}
         self._late: list[tuple[float, int, Stream, Image]] = []
         self._late_timer = self.create_timer(3600.0, self._on_late)
         self._began = time.monotonic()
-        self._sent, self._told = 0, ''
+        self._sent, self._skipped, self._told = 0, 0, ''
 
     def start(self) -> None:
         """Begin to publish."""
         torch.set_num_threads(1)  # One small scene gains nothing from more.
-        self._plan_next()
-        self._render()  # The first call is slow; it must not make the first frames late.
+        self._begin()  # The first call is slow; it must not make the first frames late.
         self._began = time.monotonic()
         self._begin()
 
@@ -122,72 +140,94 @@ class SensorSim(Startable, Node):
         """Stop publishing."""
         self._timer.cancel()
         self._late_timer.cancel()
+        self._renderer.shutdown(cancel_futures=True)
 
     def _begin(self) -> None:
-        self._begin_ns = self.get_clock().now().nanoseconds
-        self._ticks = dict.fromkeys(self._ticks, 0)
-        self._plan_next()
-        self._render()
+        self._trigger = self._pull(self.get_clock().now().nanoseconds)
+        self._skipped = 0
+        self._due.clear()
+        self._render_ahead()
+        self._due[0].frame()
+
+    def _pull(self, begin_ns: int) -> Trigger:
+        rates_hz: dict[Stream, float] = {
+            'camera': self.settings.camera_hz,
+            'lidar': self.settings.lidar_hz,
+        }
+        return Trigger(rates_hz, begin_ns)
 
     def _on_timer(self) -> None:
-        if self._due is None:
-            self._render()
-            return
-        stamp_ns, streams, frames = self._due
+        stamp_ns = self._due[0].instant.stamp_ns if self._due else self._trigger.next_ns()
         late_ns = self.get_clock().now().nanoseconds - stamp_ns
-        if not -NANOSECONDS < late_ns < NANOSECONDS:
+        # What is not rendered yet may be due in hours.
+        if late_ns >= NANOSECONDS or (self._due and late_ns <= -NANOSECONDS):
             # Simulated time started, a bag looped, or others held the cores: begin anew from now.
             self.get_logger().warning(
                 f'{late_ns / NANOSECONDS:.3f} s from its plan: the clock jumped, or the machine '
                 'is too busy. It begins anew.'
             )
             self._begin()
+        elif self._due and late_ns >= 0:
+            self._publish_first()
+        else:
+            self._render_ahead()
+
+    def _publish_first(self) -> None:
+        """Publish what is due first of all that it is not too late for."""
+        frame = self._due[0].frame()
+        now_ns = self.get_clock().now().nanoseconds
+        while len(self._due) > 1 and self._trigger.gives_up(self._due[0].instant.stamp_ns, now_ns):
+            self._due.popleft()
+            frame = self._due[0].frame()
+        self._publish(self._due.popleft().instant, frame)
+        self._tell_skipped()
+        if len(self._due) >= self._at_once:
+            self._wake_at(self._due[0].instant.stamp_ns)
             return
-        self._publish(stamp_ns, streams, frames)
-        self._due = None
-        self._plan_next()
         # Whoever predicts from what has just left shall have the cores first.
-        wait_ns = self._next[0] - self.get_clock().now().nanoseconds
-        self._wake_in(min(wait_ns // 2, wait_ns - 2 * self._render_ns))
+        stamp_ns = self._due[0].instant.stamp_ns if self._due else self._trigger.next_ns()
+        wait_ns = stamp_ns - self.get_clock().now().nanoseconds
+        self._wake_in(
+            wait_ns // 2 if self._due else min(wait_ns // 2, wait_ns - 2 * self._render_ns)
+        )
+
+    def _wake_at(self, stamp_ns: int) -> None:
+        self._wake_in(stamp_ns - self.get_clock().now().nanoseconds)
 
     def _wake_in(self, wait_ns: int) -> None:
         self._timer.timer_period_ns = max(1, wait_ns)
         self._timer.reset()
 
-    def _plan_next(self) -> None:
-        times = {
-            stream: self._begin_ns + tick * self._periods_ns[stream]
-            for stream, tick in self._ticks.items()
-        }
-        stamp_ns = min(times.values())
-        # Rates with a common multiple meet at the same instant, up to rounding.
-        streams = [stream for stream, time in times.items() if time - stamp_ns < 1000]
-        for stream in streams:
-            self._ticks[stream] += 1
-        self._next = (stamp_ns, streams)
+    def _render_ahead(self) -> None:
+        """Begin to render the next frames, of instants for which they will be ready in time."""
+        if len(self._due) < self._at_once:
+            ready_ns = self.get_clock().now().nanoseconds + self._render_ns
+            instants = self._trigger.after(ready_ns, self._at_once)
+            rendered = self._renderer.submit(self._render, instants, self._trigger.begin_ns)
+            self._due.extend(_Due(instant, rendered, i) for i, instant in enumerate(instants))
+        self._wake_at(self._due[0].instant.stamp_ns)
 
-    def _render(self) -> None:
+    def _render(self, instants: Sequence[Instant], begin_ns: int) -> Frames:
         began_ns = time.monotonic_ns()
-        stamp_ns, streams = self._next
-        scenes = self._scene.at((stamp_ns - self._begin_ns) / NANOSECONDS)
+        times_ns = [instant.stamp_ns - begin_ns for instant in instants]
+        scenes = self._scene.at(torch.tensor(times_ns, dtype=torch.float64) / NANOSECONDS)
         frames = render(scenes, self._rig, self._lidar)
         frames = add_noise(frames, self._noise, self._generator, self._lidar.max_range)
-        self._due = (stamp_ns, streams, frames)
         self._render_ns = time.monotonic_ns() - began_ns
-        self._wake_in(stamp_ns - self.get_clock().now().nanoseconds)
+        return frames
 
-    def _publish(self, stamp_ns: int, streams: list[str], frames: Frames) -> None:
+    def _publish(self, instant: Instant, frames: Frames) -> None:
         faults = self._scenario.at(time.monotonic() - self._began) or self.settings.faults
         self._tell(faults)
         if faults.kill:
             os.kill(os.getpid(), signal.SIGKILL)
-        header = header_message(stamp_ns, self.settings.lidar_frame)
-        if 'lidar' in streams:
+        header = header_message(instant.stamp_ns, self.settings.lidar_frame)
+        if 'lidar' in instant.streams:
             self._send('lidar', range_message(header, frames.ranges[0].numpy()), faults)
-        if 'camera' in streams:
-            of_camera = header_message(stamp_ns, self.settings.camera_frame)
+        if 'camera' in instant.streams:
+            of_camera = header_message(instant.stamp_ns, self.settings.camera_frame)
             self._send('camera', image_message(of_camera, frames.images[0].numpy()), faults)
-        if 'lidar' in streams:  # Last: nothing waits for it.
+        if 'lidar' in instant.streams:  # Last: nothing waits for it.
             self._truth.publish(centers_message(header, frames.centers[0].numpy()))
 
     def _send(self, stream: Stream, message: Image, faults: Faults) -> None:
@@ -218,6 +258,16 @@ class SensorSim(Startable, Node):
             self._infos.publish(camera_info_message(message.header, self._rig.camera))
         else:
             self._ranges.publish(message)
+
+    def _tell_skipped(self) -> None:
+        skipped = self._trigger.skipped
+        if skipped > self._skipped:
+            self._skipped = skipped
+            self.get_logger().warning(
+                f'{skipped} instants passed without a frame so far: the machine is too busy '
+                'for these rates.',
+                throttle_duration_sec=WARN_EVERY_S,
+            )
 
     def _tell(self, faults: Faults) -> None:
         words = faults.words()
