@@ -86,7 +86,8 @@ class SensorSim(Startable, Node):
     """A camera and a LiDAR on one trigger: whichever is due at an instant sees the same scene.
 
     Each frame is rendered ahead of its instant, so that a stamp is the time at which the message
-    leaves, and the truth is exact for it, whatever faults befall the other messages.
+    leaves, and the truth is exact for it, whatever faults befall the other messages. An instant
+    for which a busy machine has no time is left out, as a sensor would leave it out.
     What is wrong at present is told on /diagnostics whenever it changes. `options` are those of
     rclpy's Node: namespace, parameter_overrides, context, ...
     """
