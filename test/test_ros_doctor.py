@@ -1,8 +1,6 @@
 """`fusion doctor --live` names what is wrong in a running graph."""
 
-import itertools
 import re
-import threading
 
 import numpy as np
 import pytest
@@ -10,6 +8,7 @@ import pytest
 pytest.importorskip('rclpy', reason='needs rclpy: pip install .[ros]')
 
 from geometry_msgs.msg import PoseArray
+from live_sensors import PERIOD_S, Sensors, examined
 from rclpy.lifecycle import LifecycleNode
 from rclpy.qos import DurabilityPolicy, QoSProfile, qos_profile_sensor_data
 from ros_graph import Probe, probed, ros, spinning, wait_until
@@ -22,55 +21,10 @@ from fusion_perception.doctor import DoctorSettings, doctor
 from fusion_perception.ros import examination
 from fusion_perception.ros.clouds import cloud_message
 from fusion_perception.ros.fusion_node import FusionNode
-from fusion_perception.ros.messages import as_data, header_message, range_message
 from fusion_perception.ros.node_status import as_the_node_hears, camera_facts, scan_facts
 from fusion_perception.sensing.facts import InputFacts, ScanFacts, Source
 
 pytestmark = pytest.mark.ros
-PERIOD_S = 0.07
-
-
-def counts_message(stamp, count):
-    """Return a range image that holds one 16-bit count everywhere."""
-    counts = np.full((64, 64), count, np.uint16)
-    message = range_message(header_message(stamp, 'lidar'), np.zeros((64, 64), np.float32))
-    message.encoding, message.step, message.data = '16UC1', 128, as_data(counts)
-    return message
-
-
-class Sensors:
-    """Publishes pairs on a thread until the end of the block, the camera's stamps shifted.
-
-    Of five images in a row so many as `paired` says have the stamp of a scan.
-    """
-
-    def __init__(self, probe, shift_s=0.0, zero=False, count=None, paired=5, **streams):
-        self.count, self.paired = count, paired
-        self.probe, self.shift_ns, self.zero = probe, round(shift_s * 1e9), zero
-        self.streams = streams or {'camera': True, 'lidar': True}
-        self.ended = threading.Event()
-        self.thread = threading.Thread(target=self.publish)
-
-    def publish(self):
-        for number in itertools.count():
-            if self.ended.wait(PERIOD_S):
-                return
-            stamp = 0 if self.zero else self.probe.get_clock().now().nanoseconds
-            if self.count is not None:
-                self.probe.ranges.publish(counts_message(stamp, self.count))
-            elif 'lidar' in self.streams:
-                self.probe.publish(stamp, camera=False)
-            if 'camera' in self.streams:
-                alone_ns = 0 if number % 5 < self.paired else round(PERIOD_S / 2 * 1e9)
-                shifted = 0 if self.zero else stamp - self.shift_ns - alone_ns
-                self.probe.publish(shifted, lidar=False)
-
-    def __enter__(self):
-        self.thread.start()
-
-    def __exit__(self, *_):
-        self.ended.set()
-        self.thread.join()
 
 
 @pytest.fixture
@@ -78,10 +32,6 @@ def graph(tmp_path):
     with probed(small_bundle(tmp_path)) as probe:
         probe.wait_for_node()
         yield probe
-
-
-def examined(**settings):
-    return doctor(DoctorSettings(live=True, seconds=2.0, **settings))
 
 
 def examined_alone(*parameters):

@@ -22,7 +22,8 @@ def test_every_message_is_accounted_for_and_every_stage_is_timed(tmp_path):
     assert [run['threads'] for run in runs] == [1, 2]
     for found in runs:
         assert found['accounted']
-        assert found['predictions'] > 0
+        assert 0 < found['predictions'] <= 5 * found['seconds'] + 2
+        assert found['predictions_per_s'] == found['predictions'] / found['seconds']
         stages = found['stages']
         assert set(stages) == {
             *('callback (decode, pair, hand over)', 'decode and pair'),

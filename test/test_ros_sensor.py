@@ -13,8 +13,10 @@ from rclpy.node import Node
 from rclpy.parameter import Parameter
 from rclpy.qos import qos_profile_sensor_data
 from ros_graph import ros, spinning, wait_until
+from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import CameraInfo, Image
 
+from fusion_perception.ros.messages import stamp_message
 from fusion_perception.ros.sensor_sim import SensorSim
 from fusion_perception.sensing.camera_info import camera_from_info
 from fusion_perception.sensing.decode import decode_image, decode_range, stamp_ns
@@ -117,6 +119,35 @@ def test_a_rate_that_is_beyond_the_machine_leaves_out_instants_and_delays_none()
     periods = np.diff(stamps(heard, RANGES))
     assert periods.min() >= SECOND // 1000
     assert periods.max() > SECOND // 1000
+
+
+def test_in_simulated_time_scans_follow_the_clock_when_it_starts_and_wherever_it_jumps():
+    now_s = 0.0
+    with ros():
+        values = {'use_sim_time': True, 'camera_hz': 20.0, 'lidar_hz': 20.0}
+        given = [Parameter(name, value=value) for name, value in values.items()]
+        sensor, heard, source = SensorSim(parameter_overrides=given), Heard(), Node('source')
+        clock = source.create_publisher(Clock, '/clock', 10)
+
+        def tick():
+            nonlocal now_s
+            now_s += 0.01
+            clock.publish(Clock(clock=stamp_message(round(now_s * SECOND))))
+
+        def scans_after(begin_s):
+            return [s for s in stamps(heard, RANGES) if 0 <= s / SECOND - begin_s < 30]
+
+        sensor.start()
+        with spinning(sensor, heard, source):
+            # Twice as fast as the time on the wall; forwards, backwards and far ahead.
+            source.create_timer(0.005, tick)
+            for begin_s in (100.0, 40.0, 1e6):
+                now_s = begin_s
+                wait_until(lambda s=begin_s: len(scans_after(s)) >= 5, f'scans from {begin_s}')
+                assert now_s - stamps(heard, RANGES)[-1] / SECOND < 1
+        sensor.finish()
+        for node in (sensor, heard, source):
+            node.destroy_node()
 
 
 def test_a_truth_is_of_the_instant_of_a_scan(heard):

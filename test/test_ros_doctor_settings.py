@@ -1,0 +1,83 @@
+"""`fusion doctor --live` measures by what the node is set to, not by the defaults."""
+
+import numpy as np
+import pytest
+
+pytest.importorskip('rclpy', reason='needs rclpy: pip install .[ros]')
+
+from live_sensors import PERIOD_S, Sensors, examined
+from rclpy.qos import qos_profile_sensor_data
+from ros_graph import probed, wait_until
+from sensor_msgs.msg import CameraInfo, PointCloud2
+from small_bundles import small_bundle
+from std_msgs.msg import Header
+
+from fusion_perception.ros.clouds import cloud_message
+from fusion_perception.ros.messages import header_message, image_message
+
+pytestmark = pytest.mark.ros
+
+
+def test_stamps_are_too_old_by_the_age_that_the_node_allows(tmp_path):
+    with probed(small_bundle(tmp_path), '-p', 'max_age_s:=0.2') as graph:
+        graph.wait_for_node()
+        with Sensors(graph, shift_s=0.4):
+            text, code = examined()
+    assert code == 1, text
+    assert 'max_age_s drops what is older than 0.2 s' in text
+    assert 'or raise max_age_s' in text
+
+
+def test_stamps_that_differ_form_no_pair_where_the_node_takes_equal_ones_alone(tmp_path):
+    with probed(small_bundle(tmp_path), '-p', 'pairing.policy:=exact') as graph:
+        graph.wait_for_node()
+        with Sensors(graph, shift_s=0.01):
+            text, code = examined()
+    assert code == 1, text
+    assert 'Camera and LiDAR never form a pair' in text
+    assert 'the policy is exact' in text
+
+
+@pytest.mark.parametrize(('most', 'names'), [(0.01, True), (1.0, False)])
+def test_points_beside_the_beams_are_too_many_by_the_share_that_the_node_allows(
+    tmp_path, most, names
+):
+    kinds = ('-p', 'lidar_type:=points', '-p', f'points_outside_max:={most}')
+    # In all directions, of which the LiDAR sees but a part.
+    around = np.random.default_rng(0).normal(size=(4, 64, 64))
+    around *= 10 / np.linalg.norm(around[:3], axis=0)
+    with probed(small_bundle(tmp_path), *kinds) as probe:
+        scans = probe.create_publisher(PointCloud2, 'points', qos_profile_sensor_data)
+        cloud = cloud_message(Header(frame_id='lidar'), around.astype(np.float32))
+
+        def tick():
+            cloud.header.stamp = probe.get_clock().now().to_msg()
+            scans.publish(cloud)
+
+        ticking = probe.create_timer(PERIOD_S, tick)
+        with Sensors(probe, camera=True):
+            wait_until(lambda: probe.centers, 'a prediction')
+            text, _ = examined()
+        ticking.cancel()
+    assert ('points lie beside every beam' in text) == names, text
+
+
+def test_large_images_that_came_less_often_than_their_camera_info_get_lost(tmp_path):
+    with probed(small_bundle(tmp_path)) as graph:
+        graph.wait_for_node()
+        infos = graph.create_publisher(CameraInfo, 'camera_info', qos_profile_sensor_data)
+        pixels = np.zeros((400, 500, 3), np.uint8)
+
+        def tick():
+            for _ in range(3):
+                header = header_message(graph.get_clock().now().nanoseconds, 'camera')
+                infos.publish(CameraInfo(header=header, width=500, height=400))
+            graph.images.publish(image_message(header, pixels))
+
+        ticking = graph.create_timer(PERIOD_S, tick)
+        with Sensors(graph, lidar=True):
+            text, code = examined()
+        ticking.cancel()
+    assert code == 1, text
+    assert 'large_images:=true' in text
+    assert ' images on /image only ' in text
