@@ -34,7 +34,7 @@ def test_stamps_that_differ_form_no_pair_where_the_node_takes_equal_ones_alone(t
         with Sensors(graph, shift_s=0.01):
             text, code = examined()
     assert code == 1, text
-    assert 'Camera and LiDAR never form a pair' in text
+    assert 'ERROR  Camera and LiDAR never form a pair' in text, text
     assert 'the policy is exact' in text
 
 
