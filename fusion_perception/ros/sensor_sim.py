@@ -265,8 +265,8 @@ class SensorSim(Startable, Node):
         if skipped > self._skipped:
             self._skipped = skipped
             self.get_logger().warning(
-                f'{skipped} instants passed without a frame so far: the machine is too busy '
-                'for these rates.',
+                f'Instants left out so far: {skipped}. The machine was busy, or is too slow for '
+                'these rates.',
                 throttle_duration_sec=WARN_EVERY_S,
             )
 
