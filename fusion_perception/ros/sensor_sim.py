@@ -122,7 +122,7 @@ class SensorSim(Startable, Node):
         self._due: deque[_Due] = deque()
         # On a thread of its own: what is being rendered delays nothing that is due.
         self._renderer = ThreadPoolExecutor(1, 'render')
-        self._render_ns = 0
+        self._render_ns = self._wake_ns = 0
         self._timer = self.create_timer(3600.0, self._on_timer)
         self._outlets = {stream: Outlet(stream, settings.seed) for stream in STREAMS}
         self._late: list[tuple[float, int, Stream, Image]] = []
@@ -158,17 +158,16 @@ class SensorSim(Startable, Node):
         return Trigger(rates_hz, begin_ns)
 
     def _on_timer(self) -> None:
-        stamp_ns = self._due[0].instant.stamp_ns if self._due else self._trigger.next_ns()
-        late_ns = self.get_clock().now().nanoseconds - stamp_ns
-        # What is not rendered yet may be due in hours.
-        if late_ns >= NANOSECONDS or (self._due and late_ns <= -NANOSECONDS):
+        now_ns = self.get_clock().now().nanoseconds
+        late_ns = now_ns - self._wake_ns
+        if not -NANOSECONDS < late_ns < NANOSECONDS:
             # Simulated time started, a bag looped, or others held the cores: begin anew from now.
             self.get_logger().warning(
                 f'{late_ns / NANOSECONDS:.3f} s from its plan: the clock jumped, or the machine '
                 'is too busy. It begins anew.'
             )
             self._begin()
-        elif self._due and late_ns >= 0:
+        elif self._due and now_ns >= self._due[0].instant.stamp_ns:
             self._publish_first()
         else:
             self._render_ahead()
@@ -182,20 +181,16 @@ class SensorSim(Startable, Node):
             frame = self._due[0].frame()
         self._publish(self._due.popleft().instant, frame)
         self._tell_skipped()
-        if len(self._due) >= self._at_once:
-            self._wake_at(self._due[0].instant.stamp_ns)
-            return
-        # Whoever predicts from what has just left shall have the cores first.
-        stamp_ns = self._due[0].instant.stamp_ns if self._due else self._trigger.next_ns()
-        wait_ns = stamp_ns - self.get_clock().now().nanoseconds
-        self._wake_in(
-            wait_ns // 2 if self._due else min(wait_ns // 2, wait_ns - 2 * self._render_ns)
-        )
+        next_ns = self._due[0].instant.stamp_ns if self._due else self._trigger.next_ns()
+        if len(self._due) < self._at_once:
+            # Whoever predicts from what has just left shall have the cores first.
+            half_ns = (now_ns + next_ns) // 2
+            next_ns = half_ns if self._due else min(half_ns, next_ns - 2 * self._render_ns)
+        self._wake_at(next_ns)
 
-    def _wake_at(self, stamp_ns: int) -> None:
-        self._wake_in(stamp_ns - self.get_clock().now().nanoseconds)
-
-    def _wake_in(self, wait_ns: int) -> None:
+    def _wake_at(self, time_ns: int) -> None:
+        self._wake_ns = time_ns
+        wait_ns = time_ns - self.get_clock().now().nanoseconds
         self._timer.timer_period_ns = max(1, wait_ns)
         self._timer.reset()
 
