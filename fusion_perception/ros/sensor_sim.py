@@ -116,7 +116,11 @@ class SensorSim(Startable, Node):
         self._ranges = self.create_publisher(Image, RANGES.lstrip('/'), qos)
         self._diagnostics = self.create_publisher(DiagnosticArray, '/diagnostics', 10)
         self._truth = self.create_publisher(PoseArray, TRUTH.lstrip('/'), 10)
-        self._trigger = self._pull(0)
+        self._rates_hz: dict[Stream, float] = {
+            'camera': settings.camera_hz,
+            'lidar': settings.lidar_hz,
+        }
+        self._trigger = Trigger(self._rates_hz, 0)
         pixels = settings.image_width * settings.image_height
         self._at_once = max(1, min(_FRAMES_AT_ONCE, _PIXELS_AT_ONCE // pixels))
         self._due: deque[_Due] = deque()
@@ -144,18 +148,11 @@ class SensorSim(Startable, Node):
         self._renderer.shutdown(cancel_futures=True)
 
     def _begin(self) -> None:
-        self._trigger = self._pull(self.get_clock().now().nanoseconds)
+        self._trigger = Trigger(self._rates_hz, self.get_clock().now().nanoseconds)
         self._skipped = 0
         self._due.clear()
         self._render_ahead()
         self._due[0].frame()
-
-    def _pull(self, begin_ns: int) -> Trigger:
-        rates_hz: dict[Stream, float] = {
-            'camera': self.settings.camera_hz,
-            'lidar': self.settings.lidar_hz,
-        }
-        return Trigger(rates_hz, begin_ns)
 
     def _on_timer(self) -> None:
         now_ns = self.get_clock().now().nanoseconds
@@ -174,12 +171,13 @@ class SensorSim(Startable, Node):
 
     def _publish_first(self) -> None:
         """Publish what is due first of all that it is not too late for."""
-        frame = self._due[0].frame()
-        now_ns = self.get_clock().now().nanoseconds
-        while len(self._due) > 1 and self._trigger.gives_up(self._due[0].instant.stamp_ns, now_ns):
-            self._due.popleft()
-            frame = self._due[0].frame()
-        self._publish(self._due.popleft().instant, frame)
+        while True:
+            due = self._due.popleft()
+            frame = due.frame()
+            now_ns = self.get_clock().now().nanoseconds
+            if not (self._due and self._trigger.gives_up(due.instant.stamp_ns, now_ns)):
+                break
+        self._publish(due.instant, frame)
         self._tell_skipped()
         next_ns = self._due[0].instant.stamp_ns if self._due else self._trigger.next_ns()
         if len(self._due) < self._at_once:
