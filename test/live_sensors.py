@@ -4,6 +4,7 @@ import itertools
 import threading
 
 import numpy as np
+from ros_graph import probed
 
 from fusion_perception.doctor import DoctorSettings, doctor
 from fusion_perception.ros.messages import as_data, header_message, range_message
@@ -56,3 +57,11 @@ class Sensors:
 
 def examined(**settings):
     return doctor(DoctorSettings(live=True, seconds=2.0, **settings))
+
+
+def examined_beside(bundle, *arguments, shift_s=0.0):
+    """Examine a node with that bundle and those arguments beside both sensors."""
+    with probed(bundle, *arguments) as probe:
+        probe.wait_for_node()
+        with Sensors(probe, shift_s=shift_s):
+            return examined()

@@ -133,11 +133,13 @@ def probed(bundle, *arguments):
     with ros('-p', f'bundle:={bundle}', *arguments):
         node, probe = FusionNode(), Probe()
         node.start()
-        with spinning(node, probe):
-            yield probe
-        node.finish()
-        node.destroy_node()
-        probe.destroy_node()
+        try:
+            with spinning(node, probe):
+                yield probe
+        finally:
+            node.finish()
+            node.destroy_node()
+            probe.destroy_node()
 
 
 class RosProcess:

@@ -8,7 +8,7 @@ import pytest
 pytest.importorskip('rclpy', reason='needs rclpy: pip install .[ros]')
 
 from geometry_msgs.msg import PoseArray
-from live_sensors import PERIOD_S, Sensors, examined
+from live_sensors import PERIOD_S, Sensors, examined, examined_beside
 from rclpy.lifecycle import LifecycleNode
 from rclpy.qos import DurabilityPolicy, QoSProfile, qos_profile_sensor_data
 from ros_graph import Probe, probed, ros, spinning, wait_until
@@ -96,48 +96,36 @@ def test_range_images_are_read_as_the_node_was_told_to(graph, name, value):
 
 def test_clouds_and_compressed_images_are_expected_where_the_node_is_set_to_them(tmp_path):
     kinds = ('-p', 'image_type:=compressed', '-p', 'lidar_type:=points')
-    with ros('-p', f'bundle:={small_bundle(tmp_path)}', *kinds):
-        node, probe = FusionNode(), Probe()
+    with probed(small_bundle(tmp_path), *kinds) as probe:
         scans = probe.create_publisher(PointCloud2, 'points', qos_profile_sensor_data)
-        node.start()
-        with spinning(node, probe):
-            cloud = cloud_message(Header(), np.zeros((4, 64, 64), np.float32))
+        cloud = cloud_message(Header(), np.zeros((4, 64, 64), np.float32))
 
-            def tick():
-                cloud.header.stamp = probe.get_clock().now().to_msg()
-                scans.publish(cloud)
+        def tick():
+            cloud.header.stamp = probe.get_clock().now().to_msg()
+            scans.publish(cloud)
 
-            ticking = probe.create_timer(PERIOD_S, tick)
-            text, _ = examined()
-            assert 'Nothing arrives on /image/compressed: nobody publishes' in text
-            assert 'cloud of 64x64 points' in text
-            # A node that does not listen has no subscription that could tell what it needs.
-            assert probe.change_state('deactivate')
-            cloud.fields[0].name = 'depth'
-            text, _ = examined()
-            assert 'Nothing arrives on /image/compressed: nobody publishes' in text
-            assert "refused (bad_encoding): a point cloud has no field 'x'" in text
-            ticking.cancel()
-        node.finish()
-        node.destroy_node()
-        probe.destroy_node()
+        ticking = probe.create_timer(PERIOD_S, tick)
+        text, _ = examined()
+        assert 'Nothing arrives on /image/compressed: nobody publishes' in text
+        assert 'cloud of 64x64 points' in text
+        # A node that does not listen has no subscription that could tell what it needs.
+        assert probe.change_state('deactivate')
+        cloud.fields[0].name = 'depth'
+        text, _ = examined()
+        assert 'Nothing arrives on /image/compressed: nobody publishes' in text
+        assert "refused (bad_encoding): a point cloud has no field 'x'" in text
+        ticking.cancel()
 
 
 def test_a_node_whose_model_needs_one_sensor_misses_no_other(tmp_path):
-    with ros('-p', f'bundle:={small_bundle(tmp_path, "rgb")}'):
-        node, probe = FusionNode(), Probe()
-        node.start()
-        with spinning(node, probe):
-            wait_until(probe.images.get_subscription_count, 'the node to subscribe')
-            probe.destroy_publisher(probe.ranges)
-            with Sensors(probe, camera=True):
-                wait_until(lambda: len(probe.centers) > 30, 'two seconds of output')
-                text, code = examined()
-            assert code == 0, text
-            assert probe.diagnostics[-1].level == b'\0', probe.diagnostics[-1].message
-        node.finish()
-        node.destroy_node()
-        probe.destroy_node()
+    with probed(small_bundle(tmp_path, 'rgb')) as probe:
+        wait_until(probe.images.get_subscription_count, 'the node to subscribe')
+        probe.destroy_publisher(probe.ranges)
+        with Sensors(probe, camera=True):
+            wait_until(lambda: len(probe.centers) > 30, 'two seconds of output')
+            text, code = examined()
+        assert code == 0, text
+        assert probe.diagnostics[-1].level == b'\0', probe.diagnostics[-1].message
 
 
 def test_what_a_node_heard_before_the_doctor_came_is_silent_and_not_unknown():
@@ -252,16 +240,7 @@ def test_a_node_that_hangs_is_said_not_to_answer(monkeypatch):
 
 def test_a_node_whose_diagnostics_are_remapped_is_heard_all_the_same(tmp_path):
     remapped = ('-r', '/diagnostics:=/robot/diagnostics')
-    with ros('-p', f'bundle:={small_bundle(tmp_path)}', *remapped):
-        node, probe = FusionNode(), Probe()
-        node.start()
-        with spinning(node, probe):
-            probe.wait_for_node()
-            with Sensors(probe):
-                text, code = examined()
-        node.finish()
-        node.destroy_node()
-        probe.destroy_node()
+    text, code = examined_beside(small_bundle(tmp_path), *remapped)
     assert code == 0, text
     assert '/image: ' in text and '/range_image: ' in text
 

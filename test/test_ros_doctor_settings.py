@@ -5,7 +5,7 @@ import pytest
 
 pytest.importorskip('rclpy', reason='needs rclpy: pip install .[ros]')
 
-from live_sensors import PERIOD_S, Sensors, examined
+from live_sensors import PERIOD_S, Sensors, examined, examined_beside
 from rclpy.qos import qos_profile_sensor_data
 from ros_graph import probed, wait_until
 from sensor_msgs.msg import CameraInfo, PointCloud2
@@ -19,20 +19,16 @@ pytestmark = pytest.mark.ros
 
 
 def test_stamps_are_too_old_by_the_age_that_the_node_allows(tmp_path):
-    with probed(small_bundle(tmp_path), '-p', 'max_age_s:=0.2') as graph:
-        graph.wait_for_node()
-        with Sensors(graph, shift_s=0.4):
-            text, code = examined()
+    text, code = examined_beside(small_bundle(tmp_path), '-p', 'max_age_s:=0.2', shift_s=0.4)
     assert code == 1, text
     assert 'max_age_s drops what is older than 0.2 s' in text
     assert 'or raise max_age_s' in text
 
 
 def test_stamps_that_differ_form_no_pair_where_the_node_takes_equal_ones_alone(tmp_path):
-    with probed(small_bundle(tmp_path), '-p', 'pairing.policy:=exact') as graph:
-        graph.wait_for_node()
-        with Sensors(graph, shift_s=0.01):
-            text, code = examined()
+    text, code = examined_beside(
+        small_bundle(tmp_path), '-p', 'pairing.policy:=exact', shift_s=0.01
+    )
     assert code == 1, text
     assert 'ERROR  Camera and LiDAR never form a pair' in text, text
     assert 'the policy is exact' in text

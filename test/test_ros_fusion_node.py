@@ -6,41 +6,16 @@ import pytest
 pytest.importorskip('rclpy', reason='needs rclpy: pip install .[ros]')
 
 from diagnostic_msgs.msg import DiagnosticStatus
-from ros_graph import RANGES, Probe, ros, spinning, wait_until
+from ros_graph import RANGES, probed, wait_until
 from small_bundles import small_bundle
 from std_srvs.srv import SetBool
 
 from fusion_perception.models.bundle import load_bundle
-from fusion_perception.ros.fusion_node import FusionNode
 from fusion_perception.ros.messages import header_message, image_message, range_message
 from fusion_perception.runtime import Runtime
 from fusion_perception.sensing.decode import stamp_ns
 
 pytestmark = pytest.mark.ros
-
-
-class Graph:
-    """A fusion node and a probe, spinning."""
-
-    def __init__(self, bundle, *arguments, autostart=True):
-        self.arguments = ['-p', f'bundle:={bundle}', '-p', f'autostart:={str(autostart).lower()}']
-        self.arguments += arguments
-
-    def __enter__(self):
-        self.ros = ros(*self.arguments)
-        self.ros.__enter__()
-        self.node, self.probe = FusionNode(), Probe()
-        self.node.start()
-        self.spinning = spinning(self.node, self.probe)
-        self.spinning.__enter__()
-        return self.probe
-
-    def __exit__(self, *_):
-        self.spinning.__exit__(None, None, None)
-        self.node.finish()
-        self.node.destroy_node()
-        self.probe.destroy_node()
-        self.ros.__exit__(None, None, None)
 
 
 def now_ns(probe):
@@ -70,7 +45,7 @@ def wait_briefly(condition, patience_s):
 
 def test_centres_leave_with_the_lidar_s_stamp_and_frame_in_class_order(tmp_path):
     path = small_bundle(tmp_path)
-    with Graph(path) as probe:
+    with probed(path) as probe:
         probe.wait_for_node()
         stamps = feed_until(probe, lambda: len(probe.centers) >= 3, 'centres', frame_id='velodyne')
         message = probe.centers[0]
@@ -85,7 +60,7 @@ def test_centres_leave_with_the_lidar_s_stamp_and_frame_in_class_order(tmp_path)
 
 
 def test_counters_add_up_and_name_each_cause(tmp_path):
-    with Graph(small_bundle(tmp_path)) as probe:
+    with probed(small_bundle(tmp_path)) as probe:
         probe.wait_for_node()
         feed_until(probe, lambda: probe.centers, 'centres')
         stamp = now_ns(probe)
@@ -111,7 +86,7 @@ def test_counters_add_up_and_name_each_cause(tmp_path):
 
 
 def test_what_is_sent_twice_is_predicted_once_and_counted(tmp_path):
-    with Graph(small_bundle(tmp_path)) as probe:
+    with probed(small_bundle(tmp_path)) as probe:
         probe.wait_for_node()
         stamp = feed_until(probe, lambda: probe.centers, 'centres')[-1]
 
@@ -128,7 +103,7 @@ def test_what_is_sent_twice_is_predicted_once_and_counted(tmp_path):
 def test_a_bad_bundle_fails_to_configure_and_can_be_corrected_without_a_restart(tmp_path):
     good, torn = small_bundle(tmp_path), tmp_path / 'torn.safetensors'
     torn.write_bytes(good.read_bytes()[:1000])
-    with Graph(torn, autostart=False) as probe:
+    with probed(torn, '-p', 'autostart:=false') as probe:
         assert not probe.change_state('configure')
         assert probe.state() == 'unconfigured'
         wait_until(lambda: any(str(torn) in s.message for s in probe.diagnostics), 'the reason')
@@ -149,7 +124,7 @@ def test_a_bad_bundle_fails_to_configure_and_can_be_corrected_without_a_restart(
 
 
 def test_in_each_state_the_diagnostics_are_of_one_piece_of_hardware(tmp_path):
-    with Graph(small_bundle(tmp_path), autostart=False) as probe:
+    with probed(small_bundle(tmp_path), '-p', 'autostart:=false') as probe:
 
         def lifecycles():
             return {v.value for s in probe.diagnostics for v in s.values if v.key == 'lifecycle'}
@@ -163,7 +138,7 @@ def test_in_each_state_the_diagnostics_are_of_one_piece_of_hardware(tmp_path):
 
 
 def test_a_wrong_parameter_fails_to_configure_and_heals(tmp_path):
-    with Graph(small_bundle(tmp_path), '-p', 'device:=gpu') as probe:
+    with probed(small_bundle(tmp_path), '-p', 'device:=gpu') as probe:
         assert probe.state() == 'unconfigured'
         assert not probe.change_state('configure')
         assert probe.set('device', 'cpu').successful
@@ -171,7 +146,7 @@ def test_a_wrong_parameter_fails_to_configure_and_heals(tmp_path):
 
 
 def test_an_impossible_transition_is_refused_and_harms_nothing(tmp_path):
-    with Graph(small_bundle(tmp_path), autostart=False) as probe:
+    with probed(small_bundle(tmp_path), '-p', 'autostart:=false') as probe:
         assert not probe.change_state('activate')
         assert not probe.change_state('nonsense')
         assert probe.change_state('configure')
@@ -182,7 +157,7 @@ def test_an_impossible_transition_is_refused_and_harms_nothing(tmp_path):
 
 @pytest.mark.parametrize('bundle', [small_bundle, lambda folder: folder / 'absent.safetensors'])
 def test_a_node_that_was_shut_down_says_that_it_waits_for_nothing(tmp_path, bundle):
-    with Graph(bundle(tmp_path)) as probe:
+    with probed(bundle(tmp_path)) as probe:
         assert probe.change_state('shutdown')
 
         def last():
@@ -195,7 +170,7 @@ def test_a_node_that_was_shut_down_says_that_it_waits_for_nothing(tmp_path, bund
 
 
 def test_settings_that_may_change_do_so_while_it_runs(tmp_path):
-    with Graph(small_bundle(tmp_path)) as probe:
+    with probed(small_bundle(tmp_path)) as probe:
         probe.wait_for_node()
         feed_until(probe, lambda: probe.centers, 'centres')
         assert probe.set('pairing.slop_s', 0.1).successful
@@ -213,7 +188,7 @@ def test_settings_that_may_change_do_so_while_it_runs(tmp_path):
 
 
 def test_it_rests_while_it_is_disabled(tmp_path):
-    with Graph(small_bundle(tmp_path)) as probe:
+    with probed(small_bundle(tmp_path)) as probe:
         probe.wait_for_node()
         answer = probe.call(SetBool, 'enable', SetBool.Request(data=False))
         assert answer.success
@@ -224,7 +199,7 @@ def test_it_rests_while_it_is_disabled(tmp_path):
 
 
 def test_it_goes_on_with_the_lidar_when_the_camera_falls_silent(tmp_path):
-    with Graph(small_bundle(tmp_path), '-p', 'pairing.dropout_after_s:=0.1') as probe:
+    with probed(small_bundle(tmp_path), '-p', 'pairing.dropout_after_s:=0.1') as probe:
         probe.wait_for_node()
         feed_until(probe, lambda: probe.centers, 'centres')
         before = len(probe.centers)

@@ -45,19 +45,26 @@ class Heard(Node):
         self.said += [(status.level, status.message) for status in message.status]
 
 
-def listening(scans, then=None, **values):
-    """Return what is heard of a sensor with these parameters until so many scans came."""
+@contextmanager
+def working(**values):
+    """Give a sensor with these parameters, at work, and its listener; both spin."""
     with ros():
         given = [Parameter(name, value=value) for name, value in values.items()]
         sensor, heard = SensorSim(parameter_overrides=given), Heard()
         sensor.start()
         with spinning(sensor, heard):
-            wait_until(lambda: len(heard.messages[RANGES]) >= scans, 'the scans')
-            if then is not None:
-                then(sensor, heard)
+            yield sensor, heard
         sensor.finish()
         sensor.destroy_node()
         heard.destroy_node()
+
+
+def listening(scans, then=None, **values):
+    """Return what is heard of a sensor with these parameters until so many scans came."""
+    with working(**values) as (sensor, heard):
+        wait_until(lambda: len(heard.messages[RANGES]) >= scans, 'the scans')
+        if then is not None:
+            then(sensor, heard)
     return heard
 
 
@@ -135,17 +142,13 @@ def simulated(step_s, **values):
         set_clock(now_s + step_s)
         clock.publish(Clock(clock=stamp_message(round(now_s * SECOND))))
 
-    with ros():
-        given = [Parameter(name, value=v) for name, v in {'use_sim_time': True, **values}.items()]
-        sensor, heard, source = SensorSim(parameter_overrides=given), Heard(), Node('source')
+    with working(use_sim_time=True, **values) as (_, heard):
+        source = Node('source')
         clock = source.create_publisher(Clock, '/clock', 10)
-        sensor.start()
         source.create_timer(0.005, tick)
-        with spinning(sensor, heard, source):
+        with spinning(source):
             yield heard, set_clock
-        sensor.finish()
-        for node in (sensor, heard, source):
-            node.destroy_node()
+        source.destroy_node()
 
 
 def test_in_simulated_time_scans_follow_the_clock_when_it_starts_and_wherever_it_jumps():
