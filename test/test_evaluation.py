@@ -250,6 +250,33 @@ def test_a_model_that_does_not_exist_is_refused_before_any_is_trained(scenes, tm
     assert not (tmp_path / 'both').exists()
 
 
+@pytest.mark.parametrize(
+    ('changes', 'said'),
+    [
+        ({'own': {'lidar': {'drop_camera': 0.2}}}, 'LidarOnly predicts only in mode'),
+        ({'own': {'lidar': {'lerning_rate': 1.0}}}, r"own\.lidar: .*Did you mean 'learning_rate'"),
+        ({'own': {'lidar': {'learning_rate': -1.0}}}, r'own\.lidar: learning_rate = -1\.0'),
+        ({'own': {'lidar': {'architecture': {'widht': 1}}}}, "has no 'widht'"),
+        ({'own': {'lidar': {'start_from': 'cubes'}}}, 'are those of dense_fusion'),
+        ({'own': {'lidar': {'start_from': 'nowhere'}}}, 'no bundle at nowhere'),
+    ],
+)
+def test_a_recipe_that_fits_not_every_model_is_refused_before_any_is_trained(
+    comparison, tmp_path, changes, said
+):
+    with pytest.raises((ValueError, FileNotFoundError), match=said):
+        compare(comparison('early_fusion', 'lidar', **changes))
+    assert not (tmp_path / 'both').exists()
+
+
+@pytest.mark.parametrize('what', ['data', 'out', 'model', 'resume', 'device'])
+def test_what_compared_models_share_is_refused_as_one_model_s_own(comparison, tmp_path, what):
+    settings = comparison('rgb', own={'rgb': {what: 'else'}})
+    with pytest.raises(ValueError, match=f'own.rgb sets {what}, which all models share'):
+        compare(settings)
+    assert not (tmp_path / 'both').exists()
+
+
 def test_asked_for_noise_makes_the_scenes_harder_and_the_same_each_time(bundle, report):
     model = bundle('dense_fusion', SMALL_DENSE)
     clean = report(model)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence, Set
 from pathlib import Path
 from typing import Annotated
 
@@ -19,13 +19,16 @@ from fusion_perception.learning.evidence import spread
 from fusion_perception.learning.folder_evidence import as_seen_by, time_frames
 from fusion_perception.learning.recipe import Recipe
 from fusion_perception.learning.run import versions
-from fusion_perception.learning.training import TrainSettings, train
+from fusion_perception.learning.training import TrainSettings, new_model, train
 from fusion_perception.models import MODELS, build
 from fusion_perception.models.bundle import load_bundle
 from fusion_perception.runtime import Runtime
 from fusion_perception.sensing.settings import closest
 
 log = logging.getLogger(__name__)
+
+# What a model may not have of its own: the others would not be compared with it.
+SHARED = frozenset({'model', 'data', 'out', 'config', 'resume', 'device', 'devices'})
 
 
 class CompareSettings(Recipe):
@@ -43,28 +46,20 @@ def compare(settings: CompareSettings) -> str:
 
     A model that another of them trains on its way (late fusion: rgb and lidar) is not trained
     twice. One that is already trained there is not trained again, and one that was interrupted
-    goes on. Raises ValueError for an unknown model or a recipe other than before.
+    goes on. Raises ValueError, before any is trained, for an unknown model or a recipe that does
+    not fit one of them, and for a recipe other than before.
     """
     for name in (*settings.models, *settings.own):
         if name not in MODELS:
             raise ValueError(f"There is no model '{name}'. {closest(name, list(MODELS))}")
     if settings.data is None or settings.devices > 1:
         raise ValueError('compare needs --data, and trains one model after another on one device.')
-    recipe = settings.model_dump(exclude={'models', 'out', 'own'})
-    hosts = trained_within(settings)
-    for name in settings.models:
-        if hosts[name] != name:
-            continue
-        out = settings.out / name
-        run = TrainSettings.read(
-            {
-                **recipe,
-                **settings.own.get(name, {}),
-                'model': name,
-                'out': out,
-                'resume': (out / 'checkpoint.safetensors').exists(),
-            }
-        )
+    runs = {name: recipe_of(name, settings) for name in settings.models}
+    hosts = trained_within(runs, set(settings.own))
+    trained = [run for name, run in runs.items() if hosts[name] == name]
+    for run in trained:
+        new_model(run)  # What the last of them cannot do is told now, not in some hours.
+    for run in trained:
         try:
             log.info('%s', train(run))
         except KeyboardInterrupt:
@@ -72,15 +67,35 @@ def compare(settings: CompareSettings) -> str:
     return write_comparison(settings, settings.data, hosts)
 
 
-def trained_within(settings: CompareSettings) -> dict[str, str]:
+def recipe_of(name: str, settings: CompareSettings) -> TrainSettings:
+    """Return how a model is trained: the common recipe, with what it has of its own.
+
+    Raises ValueError where its own is no part of a recipe, or may not differ between models.
+    """
+    own = settings.own.get(name, {})
+    source = f'own.{name}' if settings.config is None else f'{settings.config}: own.{name}'
+    if shared := sorted(own.keys() & SHARED):
+        raise ValueError(f'{source} sets {", ".join(shared)}, which all models share.')
+    out = settings.out / name
+    values = {
+        **settings.model_dump(exclude={'models', 'out', 'own'}),
+        **own,
+        'model': name,
+        'out': out,
+        'resume': (out / 'checkpoint.safetensors').exists(),
+    }
+    return TrainSettings.read(values, source if own else None)
+
+
+def trained_within(runs: Mapping[str, TrainSettings], apart: Set[str]) -> dict[str, str]:
     """Return, for each model, the one in whose run it is trained: mostly itself.
 
-    A model with a recipe of its own is trained by itself.
+    A model with a recipe of its own, one of `apart`, is trained by itself.
     """
-    hosts = {name: name for name in settings.models}
-    for host in settings.models:
-        for stage in build(host, settings.architecture).stages():
-            if hosts.get(stage.name) == stage.name and not {host, stage.name} & set(settings.own):
+    hosts = {name: name for name in runs}
+    for host, run in runs.items():
+        for stage in build(host, run.architecture, str(run.config or 'Recipe')).stages():
+            if hosts.get(stage.name) == stage.name and not {host, stage.name} & apart:
                 hosts[stage.name] = host
     return hosts
 

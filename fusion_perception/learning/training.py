@@ -52,11 +52,7 @@ def train(settings: TrainSettings) -> str:
     fabric = start_fabric(settings)
     run = RunFolder(settings.out, settings.resume, writes=fabric.is_global_zero)
     torch.manual_seed(settings.seed)
-    model = build(settings.model, settings.architecture, str(settings.config or 'Recipe'))
-    started_from = None
-    if settings.start_from is not None and not settings.resume:
-        started_from = take_weights(model, settings).as_start()
-    refuse_to_hide_a_needed_sensor(settings, model)
+    model, started_from = new_model(settings)
     fabric.launch()
     data = TrainingData(settings, fabric.device, Share(fabric.global_rank, fabric.world_size))
     if fabric.is_global_zero and (said := data.short_of()):
@@ -108,6 +104,19 @@ def train(settings: TrainSettings) -> str:
         finally:
             run.close(checkpoint)
     return report(run, checkpoint, stages[-1].name) if fabric.is_global_zero else ''
+
+
+def new_model(settings: TrainSettings) -> tuple[FusionModel, dict[str, object] | None]:
+    """Return the model that a recipe trains, and how the bundle was trained that it starts from.
+
+    Raises ValueError or FileNotFoundError when the model, its bundle and the recipe do not fit.
+    """
+    model = build(settings.model, settings.architecture, str(settings.config or 'Recipe'))
+    started_from = None
+    if settings.start_from is not None and not settings.resume:
+        started_from = take_weights(model, settings).as_start()
+    refuse_to_hide_a_needed_sensor(settings, model)
+    return model, started_from
 
 
 def train_stage(
