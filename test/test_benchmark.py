@@ -183,6 +183,16 @@ def test_what_cannot_be_measured_or_recorded_is_refused(tmp_path, changes, compl
         benchmark(settings)
 
 
+def test_a_place_that_takes_no_record_is_refused_before_anything_is_measured(tmp_path):
+    (tmp_path / 'records').write_text('a file')
+    settings = BenchmarkSettings(
+        out=tmp_path / 'out', stages=('xyza',), records=tmp_path / 'records', record=True
+    )
+    with pytest.raises(FileExistsError):
+        benchmark(settings)
+    assert not list((tmp_path / 'out').iterdir())
+
+
 def test_what_is_no_data_folder_is_told_by_the_path_that_was_given(tmp_path):
     empty = tmp_path / 'empty'
     empty.mkdir()

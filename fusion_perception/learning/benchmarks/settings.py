@@ -98,6 +98,8 @@ def prepared(settings: BenchmarkSettings, device: torch.device) -> Iterator[Benc
     if settings.record and settings.quick:
         raise ValueError('The figures of a quick run mean nothing: leave out --quick or --record.')
     settings.out.mkdir(parents=True, exist_ok=True)
+    if settings.record and settings.records is not None:
+        settings.records.mkdir(parents=True, exist_ok=True)  # Or its fault comes hours later.
     # Beside the results, not in /tmp: that may be a small file system in memory.
     with TemporaryDirectory(prefix='.benchmark-', dir=settings.out) as scratch:
         place = Path(scratch)
