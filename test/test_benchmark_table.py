@@ -21,6 +21,7 @@ from fusion_perception.learning.benchmarks.table import (
     TITLES,
     as_markdown,
     goal_of,
+    notebook_against,
     on_the_same_terms,
     short,
     slower_than,
@@ -130,6 +131,57 @@ def test_narrow_rounds_beyond_a_wide_record_tell_of_slowness():
     assert slower_than(result(1.0, 1.1, 1.3, 1.6, 1.9), result(1.7, 1.8, 1.9, 2.0, 9.0)) != []
     rates = [result(*figures, unit='scenes/s') for figures in ((5, 6, 7, 8, 9), (1, 3, 4, 5, 9))]
     assert slower_than(*rates) != []
+
+
+@pytest.mark.parametrize(
+    ('ours', 'notebook', 'slower'),
+    [
+        (2.0, 10.0, True),  # Ours alone: 5 times the notebook's way, where it was 10 times.
+        (2.0, 20.0, False),  # The machine is half as fast.
+        (2.0, 18.5, False),  # ... and a tenth is tolerated.
+        (4.0, 20.0, True),  # The machine is, and ours besides.
+        (1.0, 5.0, False),  # The notebook's way became faster, not ours slower.
+    ],
+)
+def test_a_machine_that_became_slower_makes_no_stage_slower(ours, notebook, slower):
+    before, now = (
+        result(figure, figure, figure, notebook=(other, other, other))
+        for figure, other in ((1.0, 10.0), (ours, notebook))
+    )
+    assert bool(slower_than(before, now)) == slower
+
+
+def test_a_stage_that_became_slower_beside_the_notebook_s_way_says_both_ratios():
+    before, now = (result(figure, notebook=(10.0,)) for figure in (1.0, 2.0))
+    assert slower_than(before, now) == [
+        "training, one epoch runs at 0.50 of the recorded speed, 5 times the notebook's way and "
+        'not 10'
+    ]
+
+
+def test_ratios_that_overlap_with_the_record_tell_of_no_slowness():
+    before = result(1.0, 1.0, 1.0, notebook=(3.0, 10.0, 20.0))
+    now = result(2.0, 2.0, 2.0, notebook=(8.0, 12.0, 16.0))
+    assert slower_than(before, now) == []
+    assert slower_than(result(1.0), now) != []  # A record without the notebook's way.
+
+
+def test_the_speed_of_the_machine_is_told_by_the_notebook_s_way():
+    before = together(
+        result(1.0, notebook=(10.0,)), result(1.0, notebook=(4.0,), stage='xyza'),
+        result(100.0, notebook=(10.0,), stage='throughput', unit='scenes/s'),
+        result(5.0, stage='simulator'),
+    )  # fmt: skip
+    now = together(
+        result(1.0, notebook=(20.0,)), result(1.0, notebook=(5.0,), stage='xyza'),
+        result(100.0, notebook=(7.0,), stage='throughput', unit='scenes/s'),
+        result(5.0, notebook=(1.0,), stage='simulator'),
+    )  # fmt: skip
+    said = notebook_against(before, now)
+    assert said == "The notebook's way runs at 0.50 to 0.80 of its recorded speed."
+    alone = notebook_against(before.model_copy(update={'stages': before.stages[:1]}), now)
+    assert alone == "The notebook's way runs at 0.50 of its recorded speed."
+    assert notebook_against(result(1.0), now) == ''
 
 
 def test_what_was_measured_twice_is_compared_and_the_rest_is_left_out():

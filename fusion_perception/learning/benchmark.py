@@ -25,6 +25,7 @@ from fusion_perception.learning.benchmarks.stages import (
 from fusion_perception.learning.benchmarks.table import (
     as_markdown,
     goal_of,
+    notebook_against,
     on_the_same_terms,
     slower_than,
 )
@@ -115,7 +116,8 @@ def keep_result(result: Result, before: Result | None, settings: BenchmarkSettin
     said = [text, '', f'{settings.out}: benchmark.json, benchmark.md.']
     if alike is not None:
         slower = '; '.join(slower_than(alike, result)) or 'nothing became slower'
-        said.append(f'Compared with the record of {alike.when}: {slower}.')
+        beside = notebook_against(alike, result)
+        said.append(f'Compared with the record of {alike.when}: {slower}. {beside}'.rstrip())
     if before is not None and apart:
         said.append(f'Not compared with the record of {before.when}: {"; ".join(apart)}.')
     elif before is None and settings.records is not None:

@@ -145,16 +145,46 @@ def _told(result: Result, term: str) -> str:
 
 
 def slower_than(before: Result, result: Result) -> list[str]:
-    """List in words the stages that became slower, beyond what the rounds spread."""
+    """List in words the stages that became slower, beyond what the rounds spread.
+
+    Where the notebook's way was measured in both results, ours must have become slower beside it
+    too: what others take of a machine slows both.
+    """
     found = []
     for row in result.stages:
         old = before.of(row.stage)
-        if old is None:
+        if old is None or not _fell(row.ours, old.ours, row.unit):
             continue
-        rate = row.unit.endswith('/s')
-        new_best = row.ours.p75 if rate else row.ours.p25
-        old_worst = old.ours.p25 if rate else old.ours.p75
         speed = better(row.unit, row.ours.median, old.ours.median)
-        if better(row.unit, new_best, old_worst) < 1 and speed < TOLERATED:
-            found.append(f'{TITLES[row.stage]} runs at {speed:.2f} of the recorded speed')
+        said = f'{TITLES[row.stage]} runs at {speed:.2f} of the recorded speed'
+        now, then = row.ratio_by_round, old.ratio_by_round
+        if now is not None and then is not None:
+            if not _fell(now, then, 'times/s'):
+                continue
+            said += f", {short(now.median)} times the notebook's way and not {short(then.median)}"
+        found.append(said)
     return found
+
+
+def notebook_against(before: Result, result: Result) -> str:
+    """Say how fast the notebook's way runs beside its record: as the machine does today.
+
+    Empty where no stage of both results has it.
+    """
+    pairs = [(row, before.of(row.stage)) for row in result.stages]
+    speeds = [
+        better(row.unit, row.notebook.median, old.notebook.median)
+        for row, old in pairs
+        if row.notebook is not None and old is not None and old.notebook is not None
+    ]
+    if not speeds:
+        return ''
+    span = ' to '.join(dict.fromkeys(f'{speed:.2f}' for speed in (min(speeds), max(speeds))))
+    return f"The notebook's way runs at {span} of its recorded speed."
+
+
+def _fell(now: Spread, then: Spread, unit: str) -> bool:
+    """Say whether figures became worse by more than they spread, and than is tolerated."""
+    rate = unit.endswith('/s')
+    best, worst = (now.p75, then.p25) if rate else (now.p25, then.p75)
+    return better(unit, best, worst) < 1 and better(unit, now.median, then.median) < TOLERATED
