@@ -233,7 +233,7 @@ def test_how_far_the_lidar_measured_is_said_and_that_no_lidar_sees_so_far(tmp_pa
         for index in range(8):
             ranges = np.linspace(2.0, 90.0, 64 * 64, dtype=np.float32).reshape(64, 64)
             bag.ranges(RANGES, at(index), scale * ranges)
-            bag.image(IMAGE, at(index), np.zeros((64, 64, 4), np.uint8))
+            bag.image(IMAGE, at(index), np.tile(np.eye(64)[..., None] * 255, 4).astype(np.uint8))
     text, code = examined(bag=tmp_path / 'bag')
     assert f'32FC1 64x64, {2 * scale:.1f} to {90 * scale:,.1f} m.' in text
     assert code == (scale > 1), text

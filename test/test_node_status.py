@@ -30,10 +30,12 @@ IMAGE, COMPRESSED, CLOUD = (
         CameraFacts(INFO, (64, 48)),
         CameraFacts(INFO, (64, 48), images=(640, 480), told=(1280, 720), returns=3),
         CameraFacts(INFO, (64, 48), fault='camera_info holds no calibration'),
+        CameraFacts(INFO, (64, 48), images=(640, 480), blank=True),
+        CameraFacts(INFO, (64, 48), images=(640, 480), blank=False),
         CameraFacts(INFO, (64, 48), distortion=Distortion('plumb_bob', '', 12.25)),
         CameraFacts(INFO, (64, 48), distortion=Distortion('', 'equidistant', None)),
     ],
-    ids=['bundle', 'sizes', 'fault', 'bent', 'unknown'],
+    ids=['bundle', 'sizes', 'fault', 'blank', 'not blank', 'bent', 'unknown'],
 )
 def test_what_a_node_knows_of_its_camera_is_read_back(camera):
     assert camera_facts(camera_values(camera), INFO) == camera

@@ -158,7 +158,7 @@ def test_the_size_of_the_images_is_their_width_and_height(begun):
     way.image(pixels=np.zeros((32, 48, 3), np.uint8))
     way.scan()
     way.result()
-    assert way.pipeline.image_size == (48, 32)
+    assert way.pipeline.image.shape[:2] == (32, 48)
 
 
 def test_latency_is_from_the_stamp_to_the_end_and_the_pair_s_stamps_lie_apart(begun):

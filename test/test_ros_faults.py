@@ -99,6 +99,15 @@ def test_wrong_messages_are_what_decoding_refuses(stream, decode):
                 decode(message)
 
 
+def test_a_covered_sensor_sends_what_holds_nothing():
+    for (_, seen), (_, covered) in zip(sent(), sent(covered=True), strict=True):
+        assert stamp_ns(covered) == stamp_ns(seen)
+        assert decode_image(covered).shape == decode_image(seen).shape
+        assert not decode_image(covered).any()
+    scans = [decode_range(message) for _, message in sent(stream='lidar', covered=True)]
+    assert len(scans) == 10 and not np.any(scans)
+
+
 def test_stamps_are_zero_or_off_by_the_jump():
     assert stamps(sent(2, zero_stamp=True)) == [0, 0]
     assert stamps(sent(2, clock_jump_s=5)) == [51, 52]

@@ -2,6 +2,7 @@
 
 import contextlib
 
+import numpy as np
 import pytest
 
 pytest.importorskip('rclpy', reason='needs rclpy: pip install .[ros]')
@@ -17,7 +18,7 @@ from sensor_msgs.msg import CameraInfo, CompressedImage
 from small_bundles import small_bundle
 
 from fusion_perception.doctor import DoctorSettings, doctor
-from fusion_perception.ros.messages import camera_info_message, header_message
+from fusion_perception.ros.messages import camera_info_message, header_message, image_message
 from fusion_perception.ros.observed import clash
 from fusion_perception.sensing.observation import Camera
 
@@ -104,6 +105,19 @@ def test_a_frame_that_tf2_refuses_is_named_by_node_and_doctor(probe):
     wait_until(lambda: said(probe, "/range_image have the frame_id '/velodyne'"), 'the reason')
     text, _ = doctor(DoctorSettings(live=True, seconds=1.0))
     assert "Let /probe name it 'velodyne'." in text
+
+
+def test_a_camera_that_shows_nothing_is_named_by_node_and_doctor(probe):
+    def publish():
+        stamp = probe.get_clock().now().nanoseconds
+        dark = np.zeros((48, 64, 3), np.uint8)
+        probe.images.publish(image_message(header_message(stamp, 'camera'), dark))
+        probe.publish(stamp, camera=False)
+
+    probe.create_timer(0.05, publish)
+    wait_until(lambda: said(probe, 'The camera shows nothing', 'lens is covered'), 'the reason')
+    text, _ = doctor(DoctorSettings(live=True, seconds=1.0))
+    assert 'The camera shows nothing' in text
 
 
 @pytest.mark.parametrize('paused', [False, True], ids=['ended', 'paused'])

@@ -97,6 +97,10 @@ def failures(max_range: float, generator: torch.Generator) -> dict[str, Change]:
 
         return scale
 
+    def covered(images: Tensor, ranges: Tensor) -> tuple[Tensor, Tensor]:
+        noise = 20 + 3 * torch.randn(images.shape, generator=generator)
+        return noise.round().clamp(0, 255).to(torch.uint8), ranges
+
     return {
         'LiDAR: half of the rays lost': lost(0.5),
         'LiDAR: nine of ten lost': lost(0.9),
@@ -109,6 +113,7 @@ def failures(max_range: float, generator: torch.Generator) -> dict[str, Change]:
         'LiDAR: no return': lost(1.1),
         'camera: a tenth of the light': brightness(0.1),
         'camera: ten times the light': brightness(10.0),
+        'camera: covered, with noise': covered,
     }
 
 

@@ -32,11 +32,10 @@ class FusedDenseFusion:
     def __call__(self, observation: Observation) -> Estimate:
         """Return the estimate of a batch."""
         return self._model.combine(
-            observation,
             *self._both(
                 lambda: self._model.by_lidar(observation),
                 lambda: self._model.by_camera(observation),
-            ),
+            )
         )
 
     def compiled(self, assemble: Assemble) -> Callable[[Tensor, Tensor, Tensor], Estimate]:
@@ -52,8 +51,8 @@ class FusedDenseFusion:
         def camera(*sent: Tensor) -> BySensor:
             return model.by_camera(assemble(*sent))
 
-        def both(by_lidar: BySensor, by_camera: BySensor, *sent: Tensor) -> tuple[Tensor, ...]:
-            estimate = model.combine(assemble(*sent), by_lidar, by_camera)
+        def both(by_lidar: BySensor, by_camera: BySensor) -> tuple[Tensor, ...]:
+            estimate = model.combine(by_lidar, by_camera)
             assert estimate.covariance is not None
             return estimate.centers, estimate.covariance
 
@@ -63,7 +62,7 @@ class FusedDenseFusion:
 
         def estimate(*sent: Tensor) -> Estimate:
             found = self._both(lambda: by_lidar(*sent), lambda: by_camera(*sent))
-            centers, covariance = combine(*found, *sent)
+            centers, covariance = combine(*found)
             return Estimate(centers, covariance)
 
         return estimate

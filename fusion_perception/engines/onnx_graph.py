@@ -20,7 +20,7 @@ import fusion_perception
 from fusion_perception.models import base
 from fusion_perception.models.base import Estimate, FusionModel
 from fusion_perception.models.bundle import Bundle
-from fusion_perception.sensing import assembly, geometry, observation
+from fusion_perception.sensing import assembly, blank_images, geometry, observation
 from fusion_perception.sensing.assembly import CameraMatrices, observe_flagged
 from fusion_perception.sensing.observation import Lidar, Observation
 
@@ -34,7 +34,7 @@ _DIGITS = 16
 # What becomes part of a graph.
 _SOURCES = (
     *sorted(Path(base.__file__).parent.glob('*.py')),
-    *(Path(str(part.__file__)) for part in (assembly, geometry, observation)),
+    *(Path(str(part.__file__)) for part in (assembly, blank_images, geometry, observation)),
 )
 
 

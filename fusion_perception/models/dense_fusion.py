@@ -26,11 +26,8 @@ from fusion_perception.models.gaussian import (
 )
 from fusion_perception.models.unet import UNet
 from fusion_perception.models.votes import Votes
+from fusion_perception.sensing.blank_images import shows_anything
 from fusion_perception.sensing.observation import LARGEST_RANGE, Coordinate, Observation
-
-# An image whose channels differ by less is of one colour: five of 255, as compression leaves it.
-_LEAST_CONTRAST = 0.02
-
 
 # A factor of zero would claim that a model never errs; beyond the other it knows nothing.
 _LEAST_SCALE, _MOST_SCALE = 1e-4, 1e9
@@ -113,7 +110,7 @@ class DenseFusion(FusionModel):
 
     def forward(self, observation: Observation) -> Estimate:
         """Predict the centres of a batch; a silent sensor contributes nothing."""
-        return self.combine(observation, self.by_lidar(observation), self.by_camera(observation))
+        return self.combine(self.by_lidar(observation), self.by_camera(observation))
 
     def by_lidar(self, observation: Observation) -> BySensor:
         """Say where the LiDAR alone sees the objects; the colour at its points helps it."""
@@ -146,21 +143,15 @@ class DenseFusion(FusionModel):
             found: tuple[Tensor, Tensor] = self.camera_votes(
                 features.float(), lambda raw: self._along_rays(raw, observation)
             )
-        # There is nothing in an image of one colour, be it black, white or fog.
-        contrast = (image.amax((2, 3)) - image.amin((2, 3))).amax(1)
-        return BySensor(*found, (contrast > _LEAST_CONTRAST) & observation.camera)
+        return BySensor(*found, _sees(observation))
 
-    def combine(
-        self, observation: Observation, by_lidar: BySensor, by_camera: BySensor
-    ) -> Estimate:
+    def combine(self, by_lidar: BySensor, by_camera: BySensor) -> Estimate:
         """Weigh what the sensors say, and what was believed before, by how sure they are."""
         # In bfloat16 the combination alone would move the centres by centimetres.
-        with _full_precision(observation.xyza):
-            return self._combined(observation, by_lidar, by_camera)
+        with _full_precision(by_lidar.centers):
+            return self._combined(by_lidar, by_camera)
 
-    def _combined(
-        self, observation: Observation, by_lidar: BySensor, by_camera: BySensor
-    ) -> Estimate:
+    def _combined(self, by_lidar: BySensor, by_camera: BySensor) -> Estimate:
         centers = _both(by_lidar.centers, by_camera.centers)
         speaks = _both(by_lidar.speaks, by_camera.speaks).view(2, -1, 1, 1, 1)
         precisions = precision_from(_both(by_lidar.sure, by_camera.sure)) * speaks
@@ -169,8 +160,8 @@ class DenseFusion(FusionModel):
         covariance = invert_symmetric(precisions.sum(0) + prior)
         # Filled on the device: copying numbers there would not do in a CUDA graph.
         scale = torch.stack([covariance.new_full((), s) for s in self.config.covariance_scale])
-        # 0: neither sensor is there, 1: the camera, 2: the LiDAR, 3: both.
-        presence = observation.camera.long() + 2 * observation.lidar.long()
+        # 0: neither sensor speaks, 1: the camera, 2: the LiDAR, 3: both.
+        presence = by_camera.speaks.long() + 2 * by_lidar.speaks.long()
         # Seen from the prior's centre: float32 keeps a tenth of a millimetre of 25 m times a sharp
         # precision, but more of a few metres.
         offsets = (centers - self.prior_center).unsqueeze(-2)
@@ -285,11 +276,16 @@ class DenseFusion(FusionModel):
         across = torch.stack([pixels.new_full((1, 1), 2 / side) for side in image.shape[:-3:-1]])
         place = pixels * across + (across / 2 - 1)
         inside = in_front & (place.abs().amax(1, keepdim=True) <= 1)
-        inside = inside & valid & observation.camera.view(-1, 1, 1, 1)
+        inside = inside & valid & _sees(observation).view(-1, 1, 1, 1)
         grid = place.permute(0, 2, 3, 1)
         colour = grid_sample(image, grid, mode='bilinear', align_corners=False)
         seen = inside.to(colour.dtype)
         return torch.cat((colour * seen, seen), 1)
+
+
+def _sees(observation: Observation) -> Tensor:
+    """Say of each sample whether its camera is there and sees anything, (B,) bool."""
+    return shows_anything(observation.rgba[:, :3]) & observation.camera
 
 
 def _both(one: Tensor, other: Tensor) -> Tensor:

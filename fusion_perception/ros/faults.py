@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import array
 import random
 from typing import Literal
 
@@ -29,6 +30,7 @@ class Faults(Settings):
     )
     duplicate: float = Field(0.0, ge=0, le=1, description='Share of the messages that leave twice')
     freeze: bool = Field(False, description='Repeat the last message, with its old stamp')
+    covered: bool = Field(False, description='Send black images, and scans without a return')
     wrong_encoding: bool = Field(False, description='Name an encoding that nobody knows')
     wrong_size: bool = Field(False, description='Send one row less than the message says')
     zero_stamp: bool = Field(False, description='Leave the stamp zero')
@@ -119,6 +121,7 @@ class Outlet:
 def damaged(message: Image, faults: Faults) -> Image:
     """Return a message as its sensor would send it with these faults; the given one stays."""
     stamp = stamp_ns(message) + round(faults.clock_jump_s * NANOSECONDS)
+    data = array.array('B', bytes(len(message.data))) if faults.covered else message.data
     header = header_message(0 if faults.zero_stamp else max(0, stamp), message.header.frame_id)
     return Image(
         header=header,
@@ -127,5 +130,5 @@ def damaged(message: Image, faults: Faults) -> Image:
         encoding='unheard_of' if faults.wrong_encoding else message.encoding,
         is_bigendian=message.is_bigendian,
         step=message.step,
-        data=message.data[: -message.step] if faults.wrong_size else message.data,
+        data=data[: -message.step] if faults.wrong_size else data,
     )

@@ -50,6 +50,7 @@ def camera_values(camera: CameraFacts) -> dict[str, str]:
         else f'{bent.most_px:.2f}',
         'camera_info.returns': str(camera.returns),
         'image_size': _as_text(camera.images),
+        'image_blank': '' if camera.blank is None else str(camera.blank).lower(),
         'trained_image_size': _as_text(camera.trained),
     }
 
@@ -65,6 +66,7 @@ def camera_facts(values: Values, info: Source) -> CameraFacts | None:
     seen, learned = values.get('camera_info.distortion', ''), values.get('trained_distortion', '')
     moved = values.get('camera_info.distortion_px', '')
     most_px = float(moved) if moved else None
+    blank = values.get('image_blank', '')
     return CameraFacts(
         info,
         trained,
@@ -73,6 +75,7 @@ def camera_facts(values: Values, info: Source) -> CameraFacts | None:
         fault=values.get('camera_info.fault', ''),
         distortion=Distortion(seen, learned, most_px) if seen or learned else None,
         returns=int(values.get('camera_info.returns', '0')),
+        blank=blank == 'true' if blank else None,
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from typing import Any
 
 from rclpy.node import Node, NodeNameNonExistentError
@@ -13,6 +14,7 @@ from sensor_msgs.msg import CompressedImage, Image, PointCloud2
 
 from fusion_perception.ros.others import Others, full_name, rivals
 from fusion_perception.ros.pipeline import Pipeline
+from fusion_perception.sensing.blank_images import is_blank
 from fusion_perception.sensing.facts import (
     CameraFacts,
     Facts,
@@ -152,7 +154,10 @@ def facts_of(
 def _camera(pipeline: Pipeline, info: Source, now_ns: int) -> CameraFacts:
     trained = pipeline.runtime.bundle.rig.camera
     size = trained.width, trained.height
-    return CameraFacts.of(info, size, pipeline.image_size, pipeline.calibration, now_ns)
+    if (image := pipeline.image) is None:
+        return CameraFacts.of(info, size, None, pipeline.calibration, now_ns)
+    facts = CameraFacts.of(info, size, image.shape[1::-1], pipeline.calibration, now_ns)
+    return replace(facts, blank=is_blank(image))
 
 
 def _inputs(pipeline: Pipeline, sources: Mapping[Stream, Source]) -> Sequence[InputFacts]:

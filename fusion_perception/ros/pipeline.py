@@ -51,7 +51,7 @@ class Pipeline:
     ) -> None:
         self.runtime, self.settings = runtime, settings
         self.calibration = Calibration(runtime.bundle.rig.camera, settings.camera_matrix)
-        self.image_size: tuple[int, int] | None = None  # Width and height of the last one.
+        self.image: NDArray[np.uint8] | None = None  # (H, W, C), the last one.
         self.monitor = Monitor()
         bundle = runtime.bundle
         self._decoder = decoder_of(settings)
@@ -138,7 +138,7 @@ class Pipeline:
             image, ranges = arrays_of(pair)
             self._scan = pair.lidar or self._scan
             if image is not None:
-                self.image_size = image.shape[1], image.shape[0]
+                self.image = image
             camera = self.calibration.camera
             prediction = self.runtime.predict_frame(image, ranges, camera)
             inferred = time.perf_counter()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from fusion_perception.sensing.blank_images import of_blank
 from fusion_perception.sensing.facts import CameraFacts, Facts, Source
 from fusion_perception.sensing.finding import Finding, parted
 from fusion_perception.sensing.lens import Distortion
@@ -21,6 +22,7 @@ def of_camera(facts: Facts) -> Iterator[Finding]:
     camera = facts.camera
     if camera is None or camera.images is None:
         return
+    yield from of_blank(camera.blank)
     images = '{}x{}'.format(*camera.images)
     if camera.fault:
         instead = 'what it said before counts' if camera.told else "the bundle's intrinsics count"

@@ -117,8 +117,8 @@ class CameraFacts:
 
     `info` is where camera_info comes from, `images` the size of the last image, `told` the one
     that camera_info tells of, `trained` the bundle's, `fault` why camera_info cannot be used,
-    `distortion` how its lens differs from that of the bundle's, and `returns` how often lately it
-    told anew of a camera that it had left.
+    `distortion` how its lens differs from that of the bundle's, `returns` how often lately it
+    told anew of a camera that it had left, and `blank` whether its last image shows nothing.
     """
 
     info: Source
@@ -128,6 +128,7 @@ class CameraFacts:
     fault: str = ''
     distortion: Distortion | None = None
     returns: int = 0
+    blank: bool | None = None
 
     @classmethod
     def of(

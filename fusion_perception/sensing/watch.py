@@ -10,6 +10,7 @@ from typing import cast
 import numpy as np
 from numpy.typing import NDArray
 
+from fusion_perception.sensing.blank_images import ImageTally
 from fusion_perception.sensing.cloud import PointCloudMessage, decode_points
 from fusion_perception.sensing.decode import (
     BadEncoding,
@@ -37,8 +38,8 @@ class Watch:
 
     `lidar_shape` (rows, columns) is what range images must have, None for any; `kinds` counts
     what came by encoding and size; `scan` tells of the last range image that could be used (a
-    cloud takes beams to become one), and `scans` of all scans together; `image_size` is the last
-    image's width and height.
+    cloud takes beams to become one), `scans` of all scans and `images` of all images together;
+    `image_size` is the last image's width and height.
     """
 
     def __init__(
@@ -51,6 +52,7 @@ class Watch:
         self.pairs = 0
         self.scan: ScanFacts | None = None
         self.scans = ScanTally()
+        self.images = ImageTally()
         self.image_size: tuple[int, int] | None = None
         self.kinds: dict[Stream, Counter[str]] = {stream: Counter() for stream in STREAMS}
         self._decoder = decoder
@@ -168,6 +170,7 @@ class Watch:
         if stream == 'camera':
             pixels = self._decoder.image(message)
             self.image_size = pixels.shape[1], pixels.shape[0]
+            self.images.add(pixels)
             return '{} {}x{}'.format(getattr(message, 'encoding', 'compressed'), *self.image_size)
         image = cast('ImageMessage', message)
         ranges = self._decoder.ranges(image)

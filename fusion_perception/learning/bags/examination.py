@@ -71,7 +71,8 @@ def _examine(recording: Recording, topics: Topics, settings: RecordingSettings) 
         # The lens that a bundle learned with is not known here.
         camera=None if camera is None else replace(camera, distortion=None),
     )
-    wrong = [*diagnose(facts), *watch.scans.findings(settings.points_outside_max)]
+    wrong = [*diagnose(facts), *watch.images.findings()]
+    wrong += watch.scans.findings(settings.points_outside_max)
     wrong += [Finding('WARN', note.rstrip('.'), '', _PAUSED) for note in walk.notes()]
     wrong += [*_of_units(watch), *_of_jumps(watch)]
     findings = [*_of_recording(recording, topics, watch.image_size), *of_streams(facts, watch)]

@@ -11,6 +11,7 @@ from fusion_perception.learning.bags.settings import BagSettings
 from fusion_perception.learning.bags.timeline import Timeline
 from fusion_perception.learning.bags.topics import CAMERA_INFO, Topics
 from fusion_perception.learning.bags.walk import Walk
+from fusion_perception.sensing.blank_images import ImageTally
 from fusion_perception.sensing.camera_findings import of_lens, of_shape, of_turns
 from fusion_perception.sensing.camera_info import Calibration, CameraInfoMessage
 from fusion_perception.sensing.facts import CameraFacts, ScanFacts, Source
@@ -68,6 +69,7 @@ class BagPairs:
         self._pairs_without = 0
         self._faults: dict[tuple[Stream, Cause], str] = {}
         self._walk, self._scans = Walk(recording, topics), ScanTally()
+        self._images = ImageTally()
         self._max_range, self._outside_max = needs.lidar.max_range, settings.points_outside_max
         # Facts of the camera, once per shape of its images; of the worst lens; of most changes.
         self._shapes: dict[tuple[object, ...], CameraFacts] = {}
@@ -118,6 +120,7 @@ class BagPairs:
                 )
         notes += map(str, self._topics.undecided.values())
         notes += self._about_camera()
+        notes += map(str, self._images.findings())
         notes += map(str, self._scans.findings(self._outside_max))
         if jumps := self.intake.clock_jumps:
             often = 'once' if jumps == 1 else f'{jumps:,} times'
@@ -159,6 +162,7 @@ class BagPairs:
             self._scans.add(ScanFacts.of(ranges, self._max_range, pair.lidar.placement))
         if image is None:
             return
+        self._images.add(image)
         info = Source(self._topics.camera_info or '', CAMERA_INFO)
         trained, size = (self._mounted.width, self._mounted.height), image.shape[1::-1]
         facts = CameraFacts.of(info, trained, size, self._calibration, self._now_ns)

@@ -1,0 +1,80 @@
+"""Find images that show nothing: the lens is covered, it is dark, or the camera looks away."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn.functional import avg_pool2d
+
+from fusion_perception.sensing.finding import Finding
+
+# Pixels along the edge of a patch: a fifteenth of what the models that ship see.
+_PATCH = 4
+# Patches differ by more than so many times the noise of a pixel where there is anything to see:
+# a mean of 16 pixels has a quarter of it, and of hundreds the extremes are some 6 of those apart.
+_NOISES = 3.0
+# The mean step from pixel to pixel, in standard deviations of their noise.
+_STEP = 2 / np.pi**0.5
+# What compression, or the corners of a lens, make of one colour: three of 255. And no camera has
+# more noise than ten of 255: what differs by more is a rough surface.
+_LEAST, _MOST = 0.012, 0.12
+# Pixels looked at along each edge of a large image, about.
+_PIXELS = 128
+# Images without anything now and then are a shutter, or an exposure that settles.
+_FEW, _SELDOM = 2, 0.01
+_REMEDY = (
+    'Look whether the lens is covered, at the light and the exposure, and whether the camera sees '
+    'the objects.'
+)
+
+
+def shows_anything(images: Tensor) -> Tensor:
+    """Say of each image (B, C, H, W), 0 to 1, whether it shows more than its noise: (B,) bool.
+
+    An image of one colour, however noisy, does not; a dark one that is not noisy does.
+    """
+    height, width = images.shape[2:]
+    patches = avg_pool2d(images, (min(_PATCH, height), min(_PATCH, width)))
+    contrast = patches.amax((2, 3)) - patches.amin((2, 3))
+    # Where things end steps are large as well, but few; and there the contrast is large.
+    steps = (images[..., 1:] - images[..., :-1]).abs().sum((2, 3)) / (height * width)
+    differ: Tensor = contrast > (steps * (_NOISES / _STEP)).clamp(_LEAST, _MOST)
+    return differ.any(1)
+
+
+def is_blank(image: NDArray[np.uint8]) -> bool:
+    """Say whether an image (H, W, C) shows nothing; a fourth channel, alpha, does not count."""
+    height, width = image.shape[:2]
+    seen = image[:: max(1, height // _PIXELS), :: max(1, width // _PIXELS), :3]
+    channels = torch.from_numpy(seen.astype(np.float32)).permute(2, 0, 1) / 255
+    return not bool(shows_anything(channels.unsqueeze(0)))
+
+
+def of_blank(blank: bool | None) -> list[Finding]:
+    """Return that the last image shows nothing; nothing where that is not known."""
+    if not blank:
+        return []
+    cause = 'its last image is of one colour, but for noise; what is predicted leaves it out'
+    return [Finding('WARN', 'The camera shows nothing', cause, _REMEDY)]
+
+
+class ImageTally:
+    """How many of many images show nothing."""
+
+    def __init__(self) -> None:
+        self._images = self._blank = 0
+
+    def add(self, image: NDArray[np.uint8]) -> None:
+        """Take in an image (H, W, C)."""
+        self._images += 1
+        self._blank += is_blank(image)
+
+    def findings(self) -> list[Finding]:
+        """Return that images show nothing, where that is more than now and then."""
+        usual = 0 if self._blank == self._images else max(_FEW, _SELDOM * self._images)
+        if self._blank <= usual:
+            return []
+        symptom = f'{self._blank:,} of {self._images:,} images show nothing'
+        return [Finding('WARN', symptom, 'they are of one colour, but for noise', _REMEDY)]
