@@ -24,6 +24,7 @@ from small_bundles import small_bundle
 from fusion_perception import demo as live
 from fusion_perception.cli import main
 from fusion_perception.models.bundle import load_bundle
+from fusion_perception.ros.child import Child
 from fusion_perception.ros.messages import centers_message, header_message
 from fusion_perception.ros.witness import Bag, Witness
 from fusion_perception.sensing.ledger import CAUSES
@@ -233,6 +234,16 @@ def test_a_demo_leaves_no_process_behind_whatever_signal_ends_it(tmp_path, by, c
     assert 'Traceback' not in said.read_text() + (out / 'fusion_node.log').read_text()
 
 
+def test_a_node_that_is_ended_while_python_starts_says_nothing(tmp_path):
+    log = tmp_path / 'log'
+    for ticks in range(8):
+        child = Child('fusion_node', log, [])
+        (pid,) = children_of(os.getpid())
+        wait_until(lambda pid=pid, ticks=ticks: cpu_ticks(pid) >= ticks, 'its start')
+        assert child.end() in (0, -signal.SIGTERM)
+        assert log.read_text() == '', f'after {ticks} ticks'
+
+
 @pytest.mark.usefixtures('heeded')
 @pytest.mark.parametrize('number', STOPPING)
 def test_a_signal_stops_a_command_unless_it_is_ignored_as_nohup_wants_it(number):
@@ -253,6 +264,12 @@ def test_a_signal_stops_a_command_unless_it_is_ignored_as_nohup_wants_it(number)
 def children_of(pid):
     """Return the ids of a process's children (Linux)."""
     return Path(f'/proc/{pid}/task/{pid}/children').read_text().split()
+
+
+def cpu_ticks(pid):
+    """Return the time that a process has computed, in ticks of the system (Linux)."""
+    used = Path(f'/proc/{pid}/stat').read_text().rpartition(')')[2].split()
+    return int(used[11]) + int(used[12])
 
 
 def running(pid, node):

@@ -45,9 +45,10 @@ class Child:
         return self._process.poll() is None
 
     def ask_to_end(self) -> None:
-        """Send what Ctrl-C would."""
+        """Ask the process to end in order."""
         if self.running():
-            self._process.send_signal(signal.SIGINT)
+            # Not SIGINT: to a Python that is only starting that is an error, with its traceback.
+            self._process.send_signal(signal.SIGTERM)
 
     def end(self, patience_s: float = PATIENCE_S) -> int:
         """End the process, by force if need be, and return its exit code."""
