@@ -116,6 +116,24 @@ class Runtime:
         estimate = self._engine.estimate_frames(images, ranges, camera)
         return self._prediction(estimate, (mode,) * len(estimate.centers))
 
+    @torch.inference_mode()
+    def disagreement(
+        self,
+        image: NDArray[np.uint8],
+        ranges: NDArray[np.float32],
+        camera: Camera | None = None,
+    ) -> float | None:
+        """Say how far camera and LiDAR, each by itself, put the objects of a frame apart.
+
+        The median of `FusionModel.disagreement` over the objects, None where that says nothing.
+        Computed on the CPU, in some milliseconds.
+        """
+        seen = self.observe(image, ranges, camera).to(torch.device('cpu'))
+        found = self.bundle.model.eval().disagreement(seen)
+        if found is None or bool(found.isnan().any()):
+            return None
+        return float(found.median())
+
     def warm_up(self, frames: int = 3) -> None:
         """Predict blank frames, so that the first real one is as fast as the hundredth."""
         camera = self.bundle.rig.camera

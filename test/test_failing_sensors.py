@@ -16,9 +16,12 @@ def test_it_says_how_far_the_bundle_is_off_and_says_it_is(capfd):
     for row in rows:
         _, name, *values, _ = (cell.strip() for cell in row.split('|'))
         table[name] = [float(value.rstrip('%')) for value in values]
-    assert len(table) == 14
-    error_m, says_m, _, inside = table['both']
+    assert len(table) == 17
+    error_m, says_m, _, inside, disagreement = table['both']
     assert error_m < 0.15 and says_m < 0.1 and inside > 90
     # What is not there is not known, and is not said to be.
     assert table['LiDAR: no return'][0] > 3 * error_m
     assert table['LiDAR: no return'][1] > 5 * says_m
+    # A camera that looks elsewhere makes it less honest, and is noticed.
+    askew = table['camera: turned sideways by 2°']
+    assert askew[3] < inside - 20 and askew[4] > 10 * disagreement

@@ -1,12 +1,14 @@
 """When the node takes its output for overdue, and how often its inputs come."""
 
+from itertools import pairwise
+
 import pytest
 import torch
 
 pytest.importorskip('rclpy', reason='needs rclpy: pip install .[ros]')
 
 from fusion_perception.ros.diagnostics import NodeState, StreamState, Thresholds, verdict
-from fusion_perception.ros.monitor import Monitor, Times
+from fusion_perception.ros.monitor import COMPARE_S, Monitor, Times
 from fusion_perception.ros.node_state import memory_values
 
 
@@ -134,6 +136,25 @@ def test_percentiles_forget_what_was_slow_half_a_minute_ago():
     }
     watched.now_s += 30.0
     assert watched.monitor.times()['latency_ms'] == {}
+
+
+def test_sensors_are_compared_now_and_then_and_some_comparisons_tell():
+    watched = Watched()
+    due = []
+    for _ in range(100):
+        watched.now_s += 0.1
+        if watched.monitor.is_to_compare():
+            due.append(watched.now_s)
+            watched.monitor.compared([9.0, 1.0, None, 2.0, 3.0, 4.0][len(due) % 6])
+            told = watched.monitor.disagreement()
+            assert told == {6: 3.0}.get(len(due))
+            if told:
+                break
+        watched.now_s += 0.5
+    assert len(due) == 6
+    assert min(after - before for before, after in pairwise(due)) >= COMPARE_S
+    watched.now_s += 30.0
+    assert watched.monitor.disagreement() is None
 
 
 def test_latency_and_the_ages_of_stamps_are_of_the_same_outputs():

@@ -1,6 +1,7 @@
 """The node itself says on /diagnostics why nothing comes out."""
 
 import contextlib
+from itertools import count
 
 import numpy as np
 import pytest
@@ -12,13 +13,21 @@ from builtin_interfaces.msg import Time
 from rclpy.context import Context
 from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
+from recordings import frames
 from ros_graph import probed, wait_until
 from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import CameraInfo, CompressedImage
 from small_bundles import small_bundle
 
 from fusion_perception.doctor import DoctorSettings, doctor
-from fusion_perception.ros.messages import camera_info_message, header_message, image_message
+from fusion_perception.ros import monitor
+from fusion_perception.ros.messages import (
+    camera_info_message,
+    header_message,
+    image_message,
+    range_message,
+)
+from fusion_perception.ros.node_status import values_of
 from fusion_perception.ros.observed import clash
 from fusion_perception.sensing.observation import Camera
 
@@ -118,6 +127,34 @@ def test_a_camera_that_shows_nothing_is_named_by_node_and_doctor(probe):
     wait_until(lambda: said(probe, 'The camera shows nothing', 'lens is covered'), 'the reason')
     text, _ = doctor(DoctorSettings(live=True, seconds=1.0))
     assert 'The camera shows nothing' in text
+
+
+@pytest.mark.parametrize('mirrored', [False, True])
+def test_a_camera_that_contradicts_the_lidar_is_named_by_node_and_doctor(monkeypatch, mirrored):
+    monkeypatch.setattr(monitor, 'COMPARE_S', 0.1)
+    seen = frames(10, 1)
+    images = seen.images.numpy()[:, :, :: -1 if mirrored else 1]
+    with graph('shapes') as probe:
+        probe.wait_for_node()
+        ticks = count()
+
+        def publish():
+            index = next(ticks) % len(images)
+            stamp = probe.get_clock().now().nanoseconds
+            header = header_message(stamp, 'camera')
+            probe.images.publish(image_message(header, np.ascontiguousarray(images[index])))
+            header = header_message(stamp, 'lidar')
+            probe.ranges.publish(range_message(header, seen.ranges[index].numpy()))
+
+        probe.create_timer(0.1, publish)
+        wait_until(
+            lambda: 'disagreement' in values_of(next(iter(probe.diagnostics[-1:]), None)),
+            'the comparison',
+        )
+        words = 'Camera and LiDAR disagree'
+        assert (words in probe.diagnostics[-1].message) == mirrored
+        text, code = doctor(DoctorSettings(live=True, seconds=1.0))
+    assert (words in text) == (code == 1) == mirrored, text
 
 
 @pytest.mark.parametrize('paused', [False, True], ids=['ended', 'paused'])

@@ -58,6 +58,14 @@ class FusionModel(nn.Module):
         """Return the loss to minimise; the notebook's: mean squared error over coordinates."""
         return nn.functional.mse_loss(estimate.centers, centers)
 
+    def disagreement(self, observation: Observation) -> Tensor | None:
+        """Say how far the sensors, each by itself, put the objects apart: d^2 / 3, (B, K).
+
+        It is 1 on average where they are as far off as they say, and NaN where one of them sees
+        nothing. None of a model that does not tell them apart.
+        """
+        return None
+
     def stages(self) -> tuple[Stage, ...]:
         """Return the training runs this model needs, in order."""
         return (Stage('model', self, list(self.parameters())),)

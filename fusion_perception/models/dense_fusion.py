@@ -19,6 +19,7 @@ from torch.nn.functional import avg_pool2d, grid_sample, interpolate, pad
 
 from fusion_perception.models.base import Estimate, FusionModel, ModelConfig, Positive, Width
 from fusion_perception.models.gaussian import (
+    disagreement,
     invert_symmetric,
     log_determinant,
     precision_from,
@@ -144,6 +145,13 @@ class DenseFusion(FusionModel):
                 features.float(), lambda raw: self._along_rays(raw, observation)
             )
         return BySensor(*found, _sees(observation))
+
+    def disagreement(self, observation: Observation) -> Tensor | None:
+        """Say how far the sensors, each by itself, put the objects apart."""
+        seen = self.by_lidar(observation), self.by_camera(observation)
+        (one, its), (other, others) = ((s.centers, precision_from(s.sure)) for s in seen)
+        both_speak = (seen[0].speaks & seen[1].speaks).unsqueeze(1)
+        return disagreement(one, its, other, others).where(both_speak, torch.nan)
 
     def combine(self, by_lidar: BySensor, by_camera: BySensor) -> Estimate:
         """Weigh what the sensors say, and what was believed before, by how sure they are."""

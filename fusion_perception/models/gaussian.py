@@ -56,6 +56,18 @@ def log_determinant(matrix: Tensor) -> Tensor:
     return a.log() + schur.log() + last.clamp_min(1e-12).log()
 
 
+def disagreement(
+    one: Tensor, its_precision: Tensor, other: Tensor, others_precision: Tensor
+) -> Tensor:
+    """Return d^2 / 3 (...) of two independent estimates (..., 3) of the same position.
+
+    d is the Mahalanobis distance of one from the other; on average the result is 1 where both are
+    as far off as their precisions (..., 3, 3) say.
+    """
+    covariance = invert_symmetric(its_precision) + invert_symmetric(others_precision)
+    return squared_mahalanobis(one - other, invert_symmetric(covariance)) / 3
+
+
 def squared_mahalanobis(error: Tensor, precision: Tensor) -> Tensor:
     """Return error^T precision error, (...), for errors (..., 3)."""
     return torch.einsum('...i,...ij,...j->...', error, precision, error)

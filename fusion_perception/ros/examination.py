@@ -196,6 +196,7 @@ class Examiner(Node):
             max_age_s=settings.max_age_s,
             # Clouds become range images in the node alone.
             scan=watch.scan or scan_facts(values),
+            disagreement=float(told) if (told := values.get('disagreement')) else None,
             points_outside_max=settings.points_outside_max,
             camera=camera,
         )

@@ -26,6 +26,8 @@ LATEST_S = 20.0
 ALIKE = 2.0
 # Changes of mode are said no more often than this, seconds.
 SAY_S = 2.0
+# The sensors are compared so often, seconds, and so many comparisons tell whether they agree.
+COMPARE_S, COMPARISONS = 2.0, 5
 # A clock that shows one time for so long has stopped.
 STILL_S = 3.0
 
@@ -60,11 +62,15 @@ class Window:
         """Take a value in; the oldest leaves."""
         self._values.append((self._now(), value))
 
-    def percentiles(self) -> dict[str, float]:
-        """Return p50, p95, p99 and max, or nothing without a value."""
+    def values(self) -> list[float]:
+        """Return the values, the oldest first."""
         since = self._now() - self._seconds
         # A copy, as another thread may add meanwhile.
-        values = [value for at, value in list(self._values) if at >= since]
+        return [value for at, value in list(self._values) if at >= since]
+
+    def percentiles(self) -> dict[str, float]:
+        """Return p50, p95, p99 and max, or nothing without a value."""
+        values = self.values()
         if not values:
             return {}
         p50, p95, p99 = np.percentile(values, (50, 95, 99)).tolist()
@@ -123,6 +129,8 @@ class Monitor:
         self._arrivals: dict[Stream, deque[Arrival]] = {s: deque(maxlen=64) for s in STREAMS}
         self._bytes: dict[Stream, int] = {}
         self._listening_since = self._now()
+        self._compared_at = float('-inf')
+        self._disagreements = Window(size=2 * COMPARISONS, now=self._now)
         self._clock_ns, self._went_on_at = 0, self._now()
         self.last_fault = ''
         self.faults: dict[Stream, str] = {}
@@ -170,6 +178,29 @@ class Monitor:
                     self._times[name].add(took_ms)
             for stream, age_s in stamp_ages_s.items():
                 self._stamp_age_s[stream].add(age_s)
+
+    def is_to_compare(self) -> bool:
+        """Say whether the sensors are to be compared again, which then counts as done."""
+        now = self._now()
+        due = now - self._compared_at >= COMPARE_S
+        if due:
+            self._compared_at = now
+        return due
+
+    def compared(self, disagreement: float | None) -> None:
+        """Note how far the sensors put the objects apart, None where they do not say."""
+        if disagreement is not None:
+            with self._lock:
+                self._disagreements.add(disagreement)
+
+    def disagreement(self) -> float | None:
+        """Return how far the sensors put the objects apart lately, in the median.
+
+        None unless they were compared a few times.
+        """
+        with self._lock:
+            values = self._disagreements.values()
+        return float(np.median(values)) if len(values) >= COMPARISONS else None
 
     def enter(self, mode: Mode | Literal['none']) -> str:
         """Note the mode of now, and return what to say of it: '' for nothing new.

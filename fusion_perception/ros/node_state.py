@@ -30,7 +30,7 @@ def state_of(
     rates, lost_share = monitor.since_last_tick(counters)
     output_age_s, mode, modes = monitor.output()
     overdue = monitor.overdue(pipeline.settings.pairing.dropout_after_s)
-    bundle = pipeline.runtime.bundle
+    bundle, apart = pipeline.runtime.bundle, monitor.disagreement()
     return NodeState(
         lifecycle='active' if active else 'inactive',
         enabled=enabled,
@@ -68,6 +68,7 @@ def state_of(
             'max_range': str(bundle.lidar.max_range),
             **({} if facts is None or facts.camera is None else camera_values(facts.camera)),
             **scan_values(pipeline.scan() if facts is None else facts.scan),
+            **({} if apart is None else {'disagreement': f'{apart:.2f}'}),
         },
     )
 

@@ -146,6 +146,7 @@ def facts_of(
         pairing=pipeline.settings.pairing,
         max_age_s=pipeline.settings.max_age_s,
         scan=pipeline.scan(),
+        disagreement=pipeline.monitor.disagreement(),
         points_outside_max=pipeline.settings.points_outside_max,
         camera=_camera(pipeline, info, now_ns) if 'camera' in heeds else None,
     )

@@ -174,6 +174,9 @@ class Pipeline:
             apart_ms=pair.apart_ns / 1e6 if mode == 'fusion' else None,
         )
         self.monitor.published(mode, times, ages_s_of(pair))
+        # After the output, for which nobody shall have to wait.
+        if image is not None and ranges is not None and self.monitor.is_to_compare():
+            self.monitor.compared(self.runtime.disagreement(image, ranges, camera))
 
     def _supersede(self, pair: Pair[Frame]) -> None:
         self.intake.lose(pair, 'superseded')

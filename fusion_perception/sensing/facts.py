@@ -178,8 +178,10 @@ class Facts:
     `lifecycle` is '' where there is no node (a recording); `pairs` counts those of both sensors
     lately. `waits_for_clock` says that its time does not go on, `simulated` that it is that of
     /clock. `scan` is None before the first; `points_outside_max` is the share of a cloud's points
-    that may lie beside every beam. `namesakes` counts other nodes of the same full `name`;
-    `rivals`, of other names, publish on the topic of the centres, `output`.
+    that may lie beside every beam; `disagreement` is how far camera and LiDAR put the objects
+    apart (`FusionModel.disagreement`), None where that was not compared. `namesakes` counts other
+    nodes of the same full `name`; `rivals`, of other names, publish on the topic of the centres,
+    `output`.
     """
 
     inputs: Sequence[InputFacts]
@@ -199,6 +201,7 @@ class Facts:
     scan: ScanFacts | None = None
     points_outside_max: float = POINTS_OUTSIDE_MAX
     camera: CameraFacts | None = None
+    disagreement: float | None = None
 
     @property
     def pairs_are_few(self) -> bool:

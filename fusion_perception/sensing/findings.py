@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from fusion_perception.sensing.agreement import of_disagreement
 from fusion_perception.sensing.camera_findings import of_camera
 from fusion_perception.sensing.facts import Facts, InputFacts, Publisher, Source
 from fusion_perception.sensing.finding import Finding, parted
@@ -38,6 +39,7 @@ def diagnose(facts: Facts) -> list[Finding]:
         *of_pairing(facts),
         *_of_times(facts),
         *of_scan(facts.scan, facts.points_outside_max),
+        *of_disagreement(facts.disagreement),
     ]
 
 
