@@ -1,3 +1,4 @@
+import shutil
 from pathlib import Path
 
 from setuptools import find_packages, setup
@@ -15,6 +16,9 @@ def installed(*folders: str) -> list[tuple[str, list[str]]]:
                 found.setdefault(target, []).append(file.as_posix())
     return list(found.items())
 
+
+# What an earlier build left there would be installed again, though it is no longer part of it.
+shutil.rmtree('build/lib', ignore_errors=True)
 
 # The wheels for machines without an installation of ROS: oldest version of Kilted, of Jazzy.
 ros_wheels = {

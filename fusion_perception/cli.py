@@ -17,6 +17,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from fusion_perception import __version__
 from fusion_perception.sensing.settings import Settings, closest, explain, load_yaml_mapping
+from fusion_perception.standard_streams import open_closed_streams
 
 Outcome = int | str | tuple[str, int] | None
 INTERRUPTED = 130
@@ -128,16 +129,25 @@ VERBS: dict[str, Verb] = {
 
 def main(args: Sequence[str] | None = None) -> int:
     """Run one verb and return the exit code: 0, 2 for a fault, 130 for Ctrl-C, or the verb's."""
+    open_closed_streams()
     if isinstance(sys.stdout, io.TextIOWrapper):
         # A path may hold letters that the terminal lacks; stderr escapes them by itself.
         sys.stdout.reconfigure(errors='backslashreplace')
+    given = list(sys.argv[1:] if args is None else args)
     try:
-        code = run(list(sys.argv[1:] if args is None else args))
+        code = run(given)
         sys.stdout.flush()
     except BrokenPipeError:
         # The reader of our output left (`fusion view | head`); keep the exit quiet as well.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
+    except OSError as error:
+        if given[:1] == ['--debug']:
+            raise
+        # The work is done, and what it says found no room.
+        print(f'The output cannot be written: {error.strerror}.', file=sys.stderr)
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 2
     return code
 
 

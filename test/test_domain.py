@@ -1,8 +1,11 @@
 """Two runs on one machine never share a ROS domain."""
 
 import os
+import stat
 import subprocess
 import sys
+import tempfile
+from pathlib import Path
 
 import pytest
 
@@ -66,3 +69,31 @@ def test_nobody_on_another_machine_hears_who_has_entered_a_domain(monkeypatch):
     domain.close()
     assert os.environ['ROS_DOMAIN_ID'] == str(domain.number)
     assert os.environ['ROS_AUTOMATIC_DISCOVERY_RANGE'] == 'LOCALHOST'
+
+
+def test_whoever_reserves_a_domain_lets_others_see_it(tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, 'tempdir', str(tmp_path))
+    before = os.umask(0o077)
+    try:
+        Domain([7]).close()
+    finally:
+        os.umask(before)
+    (lock,) = tmp_path.iterdir()
+    assert stat.filemode(lock.stat().st_mode) == '-rw-r--r--'
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason='only a superuser may become another user')
+def test_a_domain_that_cannot_be_looked_at_is_passed_over(monkeypatch):
+    with tempfile.TemporaryDirectory(dir='/tmp') as place:
+        monkeypatch.setattr(tempfile, 'tempdir', place)
+        Path(place).chmod(0o777)
+        hidden = Path(place) / 'fusion_perception_domain_5.lock'
+        hidden.touch()
+        hidden.chmod(0o600)
+        os.seteuid(12345)
+        try:
+            domain = Domain([5, 6])
+        finally:
+            os.seteuid(0)
+        assert domain.number == 6
+        domain.close()

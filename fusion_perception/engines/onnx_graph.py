@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import copy
 import hashlib
+import io
 import os
 import re
 import tempfile
 import warnings
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import fields
 from pathlib import Path
 from typing import Literal, get_args
@@ -16,13 +18,13 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor, nn
 
-import fusion_perception
 from fusion_perception.models import base
 from fusion_perception.models.base import Estimate, FusionModel
 from fusion_perception.models.bundle import Bundle
 from fusion_perception.sensing import assembly, blank_images, geometry, observation
 from fusion_perception.sensing.assembly import CameraMatrices, observe_flagged
 from fusion_perception.sensing.observation import Lidar, Observation
+from fusion_perception.user_cache import user_cache
 
 Kind = Literal['frame', 'observation']
 KINDS: tuple[Kind, ...] = get_args(Kind)
@@ -42,9 +44,10 @@ def graph_of(bundle: Bundle, kind: Kind) -> bytes:
     """Return the graph for one frame or observation, from the cache where it is whole there."""
     for folder in _folders(bundle):
         for file in _kept(folder, bundle, kind):
-            content = file.read_bytes()
-            if file.name == _name(bundle, kind, content):
-                return content
+            with suppress(OSError):  # Another node's start may just have removed it.
+                content = file.read_bytes()
+                if file.name == _name(bundle, kind, content):
+                    return content
     content = export_frame(bundle) if kind == 'frame' else export(bundle, batch=1)
     keep(bundle, kind, content)
     return content
@@ -58,7 +61,7 @@ def keep(bundle: Bundle, kind: Kind, content: bytes) -> Path | None:
     for folder in _folders(bundle):
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            handle, draft = tempfile.mkstemp(dir=folder, prefix=bundle.path.stem, suffix='.part')
+            handle, draft = tempfile.mkstemp(dir=folder, prefix=_stem(bundle), suffix='.part')
         except OSError:
             continue  # Installed by another user, or a read-only medium.
         path = folder / _name(bundle, kind, content)
@@ -124,23 +127,24 @@ def export_frame(bundle: Bundle) -> bytes:
 
 
 def _export(module: nn.Module, example: dict[str, Tensor]) -> bytes:
-    with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
+    graph = io.BytesIO()
+    with warnings.catch_warnings():
         # The exporter by tracing takes half a second and needs one package; its successor takes
         # ten, two more, and 200 MB that stay in the process.
         warnings.simplefilter('ignore')
-        file = Path(folder) / 'graph.onnx'
         with torch.inference_mode(False), torch.no_grad():
             outputs = len(module(*example.values()))
             torch.onnx.export(
                 module,
                 tuple(example.values()),
-                str(file),
+                # Beside paths it takes what it can write to.
+                graph,  # type: ignore[arg-type]
                 input_names=list(example),
                 output_names=['centers', 'covariance'][:outputs],
                 opset_version=OPSET,
                 dynamo=False,
             )
-        return file.read_bytes()
+    return graph.getvalue()
 
 
 class _Flat(nn.Module):
@@ -184,12 +188,17 @@ def _parts(estimate: Estimate) -> tuple[Tensor, ...]:
 
 def _folders(bundle: Bundle) -> Iterator[Path]:
     yield bundle.path.resolve().parent
-    cache = os.environ.get('XDG_CACHE_HOME') or str(Path.home() / '.cache')
-    yield Path(cache) / fusion_perception.__name__
+    if (cache := user_cache()) is not None:
+        yield cache
+
+
+def _stem(bundle: Bundle) -> str:
+    # Of links to bundles in one folder all may have the same name.
+    return bundle.path.resolve().stem
 
 
 def _kept(folder: Path, bundle: Bundle, kind: Kind) -> Iterator[Path]:
-    begin = f'{bundle.path.stem}.{_key(bundle, kind)}.'
+    begin = f'{_stem(bundle)}.{_key(bundle, kind)}.'
     try:
         names = sorted(file.name for file in folder.iterdir() if file.suffix == '.onnx')
     except OSError:
@@ -200,7 +209,7 @@ def _kept(folder: Path, bundle: Bundle, kind: Kind) -> Iterator[Path]:
 def _name(bundle: Bundle, kind: Kind, content: bytes) -> str:
     # The digest of the content in the name tells a whole file from a torn or altered one.
     digest = hashlib.sha256(content).hexdigest()[:_DIGITS]
-    return f'{bundle.path.stem}.{_key(bundle, kind)}.{digest}.onnx'
+    return f'{_stem(bundle)}.{_key(bundle, kind)}.{digest}.onnx'
 
 
 def _key(bundle: Bundle, kind: Kind) -> str:
@@ -215,7 +224,7 @@ def _key(bundle: Bundle, kind: Kind) -> str:
 def _remove_stale(folder: Path, bundle: Bundle) -> None:
     hexadecimal = f'[0-9a-f]{{{_DIGITS}}}'
     current = {_key(bundle, kind) for kind in KINDS}
-    ours = re.compile(rf'{re.escape(bundle.path.stem)}\.({hexadecimal})\.{hexadecimal}\.onnx')
+    ours = re.compile(rf'{re.escape(_stem(bundle))}\.({hexadecimal})\.{hexadecimal}\.onnx')
     for file in folder.iterdir():
         match = ours.fullmatch(file.name)
         if match and match[1] not in current:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from functools import partial
 from typing import TYPE_CHECKING, ClassVar
@@ -183,6 +184,8 @@ def open_session(graph: bytes, providers: Providers, threads: int) -> onnxruntim
 
 
 def _installed_providers(engine: EngineName) -> list[str]:
+    # From 1.29 on it would leave an identifier in the user's home, and report to its makers.
+    os.environ.setdefault('ORT_DISABLE_TELEMETRY', '1')
     try:
         import onnx  # noqa: F401  The exporter needs it.
         import onnxruntime

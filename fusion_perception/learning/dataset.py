@@ -26,6 +26,7 @@ from fusion_perception.learning.data.transfer import to_device
 from fusion_perception.sensing.assembly import CameraMatrices, observe_flagged
 from fusion_perception.sensing.observation import Lidar, Observation
 from fusion_perception.sensing.rig import Rig
+from fusion_perception.user_cache import user_cache
 
 log = logging.getLogger(__name__)
 
@@ -180,9 +181,9 @@ def packed_paths(path: Path) -> tuple[Path, ...]:
     """
     place = path.resolve()
     name = f'{place.name}-{hashlib.sha256(os.fsencode(place)).hexdigest()[:12]}.packed'
-    cache = Path(os.environ.get('XDG_CACHE_HOME') or Path('~/.cache').expanduser())
-    in_cache = cache / 'fusion_perception' / name
-    return (path / PACKED, in_cache) if place.stat().st_mode & 0o222 else (in_cache,)
+    cache = user_cache()
+    in_cache = () if cache is None else (cache / name,)
+    return (path / PACKED, *in_cache) if place.stat().st_mode & 0o222 else in_cache
 
 
 def _unpack(packed: Path, source: Path) -> tuple[SceneSet, FolderState] | None:

@@ -12,6 +12,7 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from fusion_perception.own_modules import as_main
 from fusion_perception.ros.process import main
 from fusion_perception.simulation.topics import INPUTS
 
@@ -27,7 +28,7 @@ class Child:
 
     def __init__(self, node: str, log: Path, arguments: Sequence[str]) -> None:
         self.node, self.log = node, log
-        command = [sys.executable, '-m', 'fusion_perception.ros.child', node, '--ros-args']
+        command = [sys.executable, *as_main('ros.child'), node, '--ros-args']
         with log.open('w') as output:
             # A session of its own: Ctrl-C is for the command, which ends its children in order.
             self._process = subprocess.Popen(
@@ -90,6 +91,6 @@ def _end_with_parent() -> None:
 
 
 if __name__ == '__main__':
-    # `python -m fusion_perception.ros.child NODE --ros-args ...`
+    # The arguments are those of a node, after its name: NODE --ros-args ...
     threading.Thread(target=_end_with_parent, name='parent', daemon=True).start()
     main()

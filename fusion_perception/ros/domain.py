@@ -25,7 +25,11 @@ class Domain:
         # In any order: what another machine in this network took need not be the first.
         random.SystemRandom().shuffle(candidates)
         for number in candidates:
-            lock = _opened(Path(tempfile.gettempdir()) / f'fusion_perception_domain_{number}.lock')
+            path = Path(tempfile.gettempdir()) / f'fusion_perception_domain_{number}.lock'
+            try:
+                lock = _opened(path)
+            except PermissionError:
+                continue  # Another user may hold it; this one cannot tell.
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
@@ -53,4 +57,6 @@ def _opened(path: Path) -> int:
     try:
         return os.open(path, os.O_RDONLY)
     except FileNotFoundError:
-        return os.open(path, os.O_RDONLY | os.O_CREAT, 0o644)
+        lock = os.open(path, os.O_RDONLY | os.O_CREAT, 0o644)
+        os.fchmod(lock, 0o644)  # Whatever the umask: others are to see that it is held.
+        return lock

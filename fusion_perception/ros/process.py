@@ -16,6 +16,7 @@ from types import FrameType
 from typing import NoReturn
 
 from fusion_perception.ros.usage import USAGE
+from fusion_perception.standard_streams import open_closed_streams
 
 NODES = {
     'fusion_node': ('fusion_perception.ros.fusion_node', 'FusionNode'),
@@ -63,6 +64,7 @@ def run(name: str, args: list[str] | None = None) -> int:
     rclpy's own handlers would invalidate the context before the node could say goodbye.
     A fault in a callback ends the process with its traceback.
     """
+    open_closed_streams()
     given = sys.argv[1:] if args is None else args
     if not {'-h', '--help'}.isdisjoint(given):
         sys.stdout.write(USAGE[name])

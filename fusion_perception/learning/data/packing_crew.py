@@ -14,11 +14,10 @@ import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, suppress
-from pathlib import Path
 
-import fusion_perception
 from fusion_perception.cores import usable_cores
 from fusion_perception.learning.data.plain_packing import Names, Places, PlainPacking
+from fusion_perception.own_modules import as_main
 
 log = logging.getLogger(__name__)
 
@@ -87,10 +86,9 @@ class _Helper:
 
     def __init__(self, places: Places) -> None:
         # Without `site`, which takes longer than all else: what it added to the path is there.
-        root = str(Path(fusion_perception.__file__).parents[1])
-        path = os.pathsep.join((root, *(entry for entry in sys.path if entry)))
+        path = os.pathsep.join(entry for entry in sys.path if entry)
         self._process = subprocess.Popen(
-            (sys.executable, '-S', '-m', 'fusion_perception.learning.data.plain_packing'),
+            (sys.executable, '-S', *as_main('learning.data.plain_packing')),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
