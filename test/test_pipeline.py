@@ -161,6 +161,22 @@ def test_the_size_of_the_images_is_their_width_and_height(begun):
     assert way.pipeline.image.shape[:2] == (32, 48)
 
 
+def test_a_comparison_of_the_sensors_that_fails_is_said_and_loses_nothing(
+    begun, runtime, monkeypatch
+):
+    def broken(*frame):
+        raise MemoryError('no room')
+
+    monkeypatch.setattr(runtime, 'disagreement', broken)
+    way = begun()
+    for number in (1, 2):
+        way.pair(50 * number)
+        way.result(number)
+    wait_until(lambda: way.complaints, 'what failed')
+    assert way.complaints == ['The sensors cannot be compared: MemoryError: no room']
+    way.become({'used': 2})
+
+
 def test_latency_is_from_the_stamp_to_the_end_and_the_pair_s_stamps_lie_apart(begun):
     way = begun()
     way.now_ns = BEGIN + 40 * MS

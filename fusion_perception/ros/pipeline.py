@@ -31,6 +31,7 @@ from fusion_perception.sensing.intake import (
     arrays_of,
 )
 from fusion_perception.sensing.ledger import STREAMS, Stream
+from fusion_perception.sensing.observation import Camera
 from fusion_perception.sensing.pairing import Pair
 
 
@@ -176,7 +177,16 @@ class Pipeline:
         self.monitor.published(mode, times, ages_s_of(pair))
         # After the output, for which nobody shall have to wait.
         if image is not None and ranges is not None and self.monitor.is_to_compare():
+            self._compare(image, ranges, camera)
+
+    def _compare(
+        self, image: NDArray[np.uint8], ranges: NDArray[np.float32], camera: Camera | None
+    ) -> None:
+        """Note how far camera and LiDAR, each by itself, put the objects apart."""
+        try:
             self.monitor.compared(self.runtime.disagreement(image, ranges, camera))
+        except Exception as fault:  # Whatever it is, the node goes on with the next pair.
+            self._fault(f'The sensors cannot be compared: {type(fault).__name__}: {fault}')
 
     def _supersede(self, pair: Pair[Frame]) -> None:
         self.intake.lose(pair, 'superseded')
