@@ -15,6 +15,7 @@ from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from geometry_msgs.msg import PoseArray
 from lifecycle_msgs.srv import GetState
 from rcl_interfaces.srv import GetParameters
+from rclpy.client import Client
 from rclpy.context import Context
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
@@ -292,18 +293,23 @@ class Examiner(Node):
         return findings
 
     def _ask(self, kind: Any, service: str, request: Any) -> Any:
-        client = self.create_client(kind, service)
+        clients: list[Client] = []
+        futures: list[Future] = []
         try:
-            if not self._spin(ANSWER_S * ATTEMPTS, client.service_is_ready):
-                return None
-            futures: list[Future] = []
             for _ in range(ATTEMPTS):
-                futures.append(client.call_async(request))
-                if self._spin(ANSWER_S, lambda: any(future.done() for future in futures)):
-                    return next(future.result() for future in futures if future.done())
+                # Anew: ends that missed each other when they were discovered never meet.
+                client = self.create_client(kind, service)
+                clients.append(client)
+                if self._spin(ANSWER_S, client.service_is_ready):
+                    futures.append(client.call_async(request))
+                    self._spin(ANSWER_S, lambda: any(future.done() for future in futures))
+                for future in futures:
+                    if future.done():
+                        return future.result()
             return None
         finally:
-            self.destroy_client(client)
+            for client in clients:
+                self.destroy_client(client)
 
     def _spin(self, seconds: float, done: Callable[[], bool] = lambda: False) -> bool:
         end = time.monotonic() + seconds
