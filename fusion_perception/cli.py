@@ -138,17 +138,21 @@ def main(args: Sequence[str] | None = None) -> int:
         code = run(given)
         sys.stdout.flush()
     except BrokenPipeError:
-        # The reader of our output left (`fusion view | head`); keep the exit quiet as well.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _keep_the_exit_quiet()  # The reader of our output left (`fusion view | head`).
         return 1
     except OSError as error:
         if given[:1] == ['--debug']:
             raise
         # The work is done, and what it says found no room.
         print(f'The output cannot be written: {error.strerror}.', file=sys.stderr)
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _keep_the_exit_quiet()
         return 2
     return code
+
+
+def _keep_the_exit_quiet() -> None:
+    """Let what is still to be flushed lead nowhere."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def run(args: list[str]) -> int:

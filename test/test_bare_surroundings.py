@@ -21,7 +21,7 @@ from fusion_perception.runtime import Runtime
 from fusion_perception.user_cache import user_cache
 
 pytestmark = pytest.mark.usefixtures('one_thread')
-ROOT = Path(fusion_perception.__file__).parents[1]
+ENVIRONMENT = {**os.environ, 'PYTHONPATH': str(Path(fusion_perception.__file__).parents[1])}
 FUSION = [sys.executable, '-m', 'fusion_perception.cli']
 
 
@@ -88,11 +88,14 @@ def test_onnx_runtime_leaves_nothing_in_the_home_of_the_user(tmp_path):
     bundle = small_bundle(tmp_path)
     home = tmp_path / 'home'
     home.mkdir()
-    environment = {**os.environ, 'HOME': str(home), 'PYTHONPATH': str(ROOT)}
+    environment = {**ENVIRONMENT, 'HOME': str(home)}
     environment.pop('XDG_CACHE_HOME', None)
     environment.pop('ORT_DISABLE_TELEMETRY', None)
     command = [*FUSION, 'doctor', '--bundle', str(bundle)]
-    subprocess.run(command, env=environment, check=False, capture_output=True, timeout=120)
+    ended = subprocess.run(
+        command, env=environment, check=False, capture_output=True, text=True, timeout=120
+    )
+    assert 'onnxruntime' in ended.stdout
     assert [file for file in home.rglob('*') if file.is_file()] == []
 
 
@@ -100,9 +103,8 @@ def test_onnx_runtime_leaves_nothing_in_the_home_of_the_user(tmp_path):
 def test_a_closed_output_does_not_change_how_a_command_ends(tmp_path, closed):
     out = tmp_path / 'scenes'
     command = f'"$0" -m fusion_perception.cli simulate "$1" --count 2 {closed}'
-    environment = {**os.environ, 'PYTHONPATH': str(ROOT)}
     ended = subprocess.run(
-        ['sh', '-c', command, sys.executable, out], env=environment, check=False, timeout=120
+        ['sh', '-c', command, sys.executable, out], env=ENVIRONMENT, check=False, timeout=120
     )
     assert ended.returncode == 0
     assert len([*(out / 'rgb').iterdir()]) == 2
@@ -111,10 +113,9 @@ def test_a_closed_output_does_not_change_how_a_command_ends(tmp_path, closed):
 def test_an_output_that_is_full_is_one_sentence():
     if not Path('/dev/full').exists():
         pytest.skip('this system has no /dev/full')
-    environment = {**os.environ, 'PYTHONPATH': str(ROOT)}
     with Path('/dev/full').open('w') as full:
         ended = subprocess.run(
-            [*FUSION, '--version'], env=environment, stdout=full, stderr=subprocess.PIPE,
+            [*FUSION, '--version'], env=ENVIRONMENT, stdout=full, stderr=subprocess.PIPE,
             text=True, check=False, timeout=60,
         )  # fmt: skip
     assert ended.returncode == 2

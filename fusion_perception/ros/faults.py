@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import array
 import random
 from typing import Literal
 
+import numpy as np
 from pydantic import Field, model_validator
 from sensor_msgs.msg import Image
 from typing_extensions import Self
 
-from fusion_perception.ros.messages import NANOSECONDS, header_message
+from fusion_perception.ros.messages import NANOSECONDS, as_data, header_message
 from fusion_perception.sensing.decode import stamp_ns
 from fusion_perception.sensing.ledger import Stream
 from fusion_perception.sensing.settings import Settings
@@ -121,7 +121,7 @@ class Outlet:
 def damaged(message: Image, faults: Faults) -> Image:
     """Return a message as its sensor would send it with these faults; the given one stays."""
     stamp = stamp_ns(message) + round(faults.clock_jump_s * NANOSECONDS)
-    data = array.array('B', bytes(len(message.data))) if faults.covered else message.data
+    data = as_data(np.zeros(len(message.data), np.uint8)) if faults.covered else message.data
     header = header_message(0 if faults.zero_stamp else max(0, stamp), message.header.frame_id)
     return Image(
         header=header,

@@ -154,11 +154,10 @@ def facts_of(
 
 def _camera(pipeline: Pipeline, info: Source, now_ns: int) -> CameraFacts:
     trained = pipeline.runtime.bundle.rig.camera
-    size = trained.width, trained.height
-    if (image := pipeline.image) is None:
-        return CameraFacts.of(info, size, None, pipeline.calibration, now_ns)
-    facts = CameraFacts.of(info, size, image.shape[1::-1], pipeline.calibration, now_ns)
-    return replace(facts, blank=is_blank(image))
+    size, image = (trained.width, trained.height), pipeline.image
+    images = None if image is None else image.shape[1::-1]
+    facts = CameraFacts.of(info, size, images, pipeline.calibration, now_ns)
+    return replace(facts, blank=None if image is None else is_blank(image))
 
 
 def _inputs(pipeline: Pipeline, sources: Mapping[Stream, Source]) -> Sequence[InputFacts]:

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import avg_pool2d
 
-from fusion_perception.sensing.finding import Finding
+from fusion_perception.sensing.finding import Finding, is_often
 
 # Pixels along the edge of a patch: a fifteenth of what the models that ship see.
 _PATCH = 4
@@ -22,8 +22,6 @@ _STEP = 2 / np.pi**0.5
 _LEAST, _MOST = 0.012, 0.12
 # Pixels looked at along each edge of a large image, about.
 _PIXELS = 128
-# Images without anything now and then are a shutter, or an exposure that settles.
-_FEW, _SELDOM = 2, 0.01
 _REMEDY = (
     'Look whether the lens is covered, at the light and the exposure, and whether the camera sees '
     'the objects.'
@@ -73,8 +71,8 @@ class ImageTally:
 
     def findings(self) -> list[Finding]:
         """Return that images show nothing, where that is more than now and then."""
-        usual = 0 if self._blank == self._images else max(_FEW, _SELDOM * self._images)
-        if self._blank <= usual:
+        # Now and then it is a shutter, or an exposure that settles.
+        if not (is_often(self._blank, self._images) or 0 < self._blank == self._images):
             return []
         symptom = f'{self._blank:,} of {self._images:,} images show nothing'
         return [Finding('WARN', symptom, 'they are of one colour, but for noise', _REMEDY)]

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 Level = Literal['OK', 'WARN', 'ERROR']
+# Now and then: of many times this share, and some even of a few.
+_FEW, _SELDOM = 2, 0.01
 
 
 @dataclass(frozen=True)
@@ -34,6 +36,11 @@ def worst(findings: Sequence[Finding]) -> Level:
     """Return the highest level, OK for none."""
     levels: tuple[Level, ...] = ('OK', 'WARN', 'ERROR')
     return max((f.level for f in findings), key=levels.index, default='OK')
+
+
+def is_often(count: int, total: int) -> bool:
+    """Say whether something happened more often, of so many times, than now and then."""
+    return count > max(_FEW, _SELDOM * total)
 
 
 def of_fault(where: str, fault: Exception) -> Finding:

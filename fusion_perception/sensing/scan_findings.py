@@ -5,10 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from fusion_perception.sensing.facts import ScanFacts
-from fusion_perception.sensing.finding import Finding
-
-# A scan without returns now and then is a revolution that just began, or open space.
-_FEW, _SELDOM = 2, 0.01
+from fusion_perception.sensing.finding import Finding, is_often
 
 
 def of_scan(scan: ScanFacts | None, points_outside_max: float) -> Iterator[Finding]:
@@ -75,7 +72,8 @@ class ScanTally:
         together = ScanFacts(full, self._points, self._outside)
         found = list(of_scan(together, points_outside_max))
         yield from found
-        if self._empty > max(_FEW, _SELDOM * self._scans) and not found:
+        # Now and then it is a revolution that just began, or open space.
+        if is_often(self._empty, self._scans) and not found:
             yield Finding(
                 'WARN',
                 f'{self._empty:,} of {self._scans:,} scans are empty',

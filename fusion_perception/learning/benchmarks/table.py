@@ -159,7 +159,7 @@ def slower_than(before: Result, result: Result) -> list[str]:
         said = f'{TITLES[row.stage]} runs at {speed:.2f} of the recorded speed'
         now, then = row.ratio_by_round, old.ratio_by_round
         if now is not None and then is not None:
-            if not _fell(now, then, 'times/s'):
+            if not _fell(now, then, 'times/s'):  # As a rate, the larger the better.
                 continue
             said += f", {short(now.median)} times the notebook's way and not {short(then.median)}"
         found.append(said)
