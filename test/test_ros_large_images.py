@@ -42,5 +42,5 @@ def test_vga_images_at_30_hz_arrive():
     with end('talk', 640, 480, 30) as talking, end('hear', 60, 60) as hearing:
         heard, _ = hearing.communicate(timeout=90)
         assert talking.wait(30) == 0
-    # Without the profile none of them comes; with it a machine too busy to listen may miss one.
+    # Without the profile next to none of them comes.
     assert int(heard.split()[0]) >= 57, heard
