@@ -1,6 +1,7 @@
 """`fusion doctor --live` names what is wrong in a running graph."""
 
 import re
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -236,6 +237,21 @@ def test_a_node_that_hangs_is_said_not_to_answer(monkeypatch):
         node.destroy_node()
     assert code == 1, text
     assert '/fusion_node does not answer' in text
+
+
+def test_a_node_that_is_not_there_yet_is_asked_again():
+    with ros():
+        probe = Probe()
+        with examination.examiner() as examiner, ThreadPoolExecutor() as pool:
+            examined = pool.submit(examiner.examine, '/late', 0.1)
+            wait_until(lambda: probe.count_clients('/late/get_state'), 'the first request')
+            node = LifecycleNode('late')
+            with spinning(node):
+                found = examined.result()
+            node.destroy_node()
+        probe.destroy_node()
+    assert found.facts.lifecycle == 'unconfigured'
+    assert not found.findings
 
 
 def test_a_node_whose_diagnostics_are_remapped_is_heard_all_the_same(tmp_path):

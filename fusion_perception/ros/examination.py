@@ -20,7 +20,6 @@ from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.parameter import Parameter, parameter_value_to_python
 from rclpy.qos import QoSProfile, ReliabilityPolicy
-from rclpy.task import Future
 from sensor_msgs.msg import CameraInfo
 
 from fusion_perception.ros.bridge import decoder_of
@@ -53,7 +52,7 @@ from fusion_perception.sensing.watch import Watch
 # Asks for nothing, so that it hears every publisher; deep, to see each message.
 HEARS_ALL = QoSProfile(depth=50, reliability=ReliabilityPolicy.BEST_EFFORT)
 # The answer of a node that has not discovered us yet gets lost: it is asked again.
-ANSWER_S, ATTEMPTS = 1.5, 3
+ANSWER_S, AGAIN_S = 4.5, 0.5
 CAMERA_INFO = type_name(CameraInfo)
 
 
@@ -292,24 +291,17 @@ class Examiner(Node):
         return findings
 
     def _ask(self, kind: Any, service: str, request: Any) -> Any:
-        answer = self._answer(kind, service, request, ATTEMPTS - 1)
-        if answer is not None:
-            return answer
-        # From elsewhere in the graph: ends that missed each other in the discovery never meet.
-        with examiner() as another:
-            return another._answer(kind, service, request, 1)
-
-    def _answer(self, kind: Any, service: str, request: Any, attempts: int) -> Any:
+        # Without waiting for the client to be ready: where the discovery lost one end of the
+        # service it never is, and gets its answer all the same.
         client = self.create_client(kind, service)
+        answers: list[Any] = []
+        end = time.monotonic() + ANSWER_S
         try:
-            if not self._spin(ANSWER_S * attempts, client.service_is_ready):
-                return None
-            futures: list[Future] = []
-            for _ in range(attempts):
-                futures.append(client.call_async(request))
-                if self._spin(ANSWER_S, lambda: any(future.done() for future in futures)):
-                    return next(future.result() for future in futures if future.done())
-            return None
+            while not answers and (left := end - time.monotonic()) > 0:
+                asked = client.call_async(request)
+                asked.add_done_callback(lambda future: answers.append(future.result()))
+                self._spin(min(left, AGAIN_S), lambda: bool(answers))
+            return answers[0] if answers else None
         finally:
             self.destroy_client(client)
 
@@ -344,6 +336,6 @@ def _no_answer(name: str) -> Finding:
     return Finding(
         'ERROR',
         f'{name} does not answer',
-        f'its service get_state was silent for {ANSWER_S * ATTEMPTS:.1f} s',
+        f'its service get_state was silent for {ANSWER_S:.1f} s',
         'It hangs or was killed: look at its log and start it again.',
     )
