@@ -116,7 +116,6 @@ class Runtime:
         estimate = self._engine.estimate_frames(images, ranges, camera)
         return self._prediction(estimate, (mode,) * len(estimate.centers))
 
-    @torch.inference_mode()
     def disagreement(
         self,
         image: NDArray[np.uint8],
@@ -128,11 +127,17 @@ class Runtime:
         The median of `FusionModel.disagreement` over the objects, None where that says nothing.
         Computed on the CPU, in some milliseconds.
         """
-        seen = self.observe(image, ranges, camera).to(torch.device('cpu'))
-        found = self.bundle.model.eval().disagreement(seen)
-        if found is None or bool(found.isnan().any()):
-            return None
-        return float(found.median())
+        found = self.disagreements(self.observe(image, ranges, camera))
+        return found[0] if found else None
+
+    @torch.inference_mode()
+    def disagreements(self, observation: Observation) -> list[float]:
+        """Say it of each frame of a batch as `disagreement` does, in order, where it says it."""
+        found = self.bundle.model.eval().disagreement(observation.to(torch.device('cpu')))
+        if found is None:
+            return []
+        told: list[float] = found[~found.isnan().any(1)].median(1).values.tolist()
+        return told
 
     def warm_up(self, frames: int = 3) -> None:
         """Predict blank frames, so that the first real one is as fast as the hundredth."""

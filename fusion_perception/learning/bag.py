@@ -7,13 +7,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from fusion_perception.learning.agreement import Comparison, median_of
 from fusion_perception.learning.bags.judging import Judge, Judged, JudgedFrame
 from fusion_perception.learning.bags.pairs import BagPairs, Progress
 from fusion_perception.learning.bags.settings import BagSettings, no_pair
 from fusion_perception.learning.bags.topics import Topics, choose_topics
 from fusion_perception.learning.bags.truth import Truth, no_truth, read_truth
 from fusion_perception.runtime import Runtime
-from fusion_perception.sensing.intake import Needs
+from fusion_perception.sensing.agreement import of_disagreement
+from fusion_perception.sensing.intake import Needs, arrays_of
 from fusion_perception.sensing.ledger import Stream, StreamCounts
 from fusion_perception.sensing.recording import Recording
 
@@ -27,7 +29,8 @@ class BagRun:
     """What came of one recording.
 
     `streams` says what became of each message, `timeline` when; `unread` says in sentences what
-    of the recording was not used; `worst` are the frames furthest off, worst first.
+    of the recording was not used; `worst` are the frames furthest off, worst first;
+    `disagreements` are of some of its pairs, as of `Runtime.disagreement`.
     """
 
     source: str
@@ -40,6 +43,7 @@ class BagRun:
     latency_ms: tuple[float, ...]
     worst: tuple[JudgedFrame, ...]
     unread: tuple[str, ...]
+    disagreements: tuple[float, ...]
 
 
 def run_bag(
@@ -72,6 +76,8 @@ def run_bag(
         slop_ns = round(settings.truth_slop * 1e9)
         runtime.warm_up(frames=1)
         checked = settings.same_frames
+        given = [recording.topics[name].count for name in (topics.image, topics.ranges) if name]
+        comparison = Comparison(runtime, min(given))
         with Judge(
             runtime,
             pairs.intake,
@@ -88,10 +94,13 @@ def run_bag(
                     check_frames(path, truth, pair.pair.lidar.frame_id)
                     checked = True
                 judge.add(pair)
+                comparison.add(*arrays_of(pair.pair), pair.camera)
             judged = judge.finish()
         pairs.note_counts()
         streams = pairs.intake.ledger.counters()
         notes += [*pairs.notes(), *pairs.about_lens()]
+        disagreements = comparison.disagreements()
+        notes += map(str, of_disagreement(median_of(disagreements)))
         if judge.fault:
             notes.append(f'Inference failed on some pairs, first: {judge.fault}')
         notes += _about(path, topics, judged, settings, pairs)
@@ -110,6 +119,7 @@ def run_bag(
         latency_ms=tuple(judge.latency_ms),
         worst=judge.worst(),
         unread=unread,
+        disagreements=disagreements,
     )
 
 

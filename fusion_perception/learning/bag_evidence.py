@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from fusion_perception.cores import usable_cores
+from fusion_perception.learning.agreement import median_of
 from fusion_perception.learning.bag import BagRun, outcome_of
 from fusion_perception.learning.bag_crew import Task, run_apart
 from fusion_perception.learning.bags.judging import MODES, WORST, Judged
@@ -71,6 +72,7 @@ def from_bags(
         runs=runs,
         about={
             **({'warnings': warnings} if warnings else {}),
+            'disagreement': median_of([value for run in runs for value in run.disagreements]),
             'unscored': sum(int((~one.scored).sum()) for one in judged),
             'clock_jumps': sum(run.clock_jumps for run in runs),
             'recorded_s': sum(run.seconds for run in runs),
@@ -205,6 +207,7 @@ def _row(run: BagRun, classes: tuple[str, ...]) -> dict[str, object]:
         'modes': _modes([run.judged]),
         'streams': run.streams,
         'pairs': len(run.judged),
+        'disagreement': median_of(run.disagreements),
         'unscored': int((~run.judged.scored).sum()),
         'clock_jumps': run.clock_jumps,
         'recorded_s': run.seconds,

@@ -13,6 +13,7 @@ from typing import cast
 import torch
 from tqdm import tqdm
 
+from fusion_perception.learning.agreement import Comparison, median_of
 from fusion_perception.learning.bags.judging import WORST, JudgedFrame
 from fusion_perception.learning.batches import fingerprint
 from fusion_perception.learning.data.folder import RIG
@@ -23,6 +24,7 @@ from fusion_perception.learning.stress import stressed
 from fusion_perception.models.bundle import Bundle, explain_difference
 from fusion_perception.models.examples import left_by
 from fusion_perception.runtime import Runtime
+from fusion_perception.sensing.agreement import of_disagreement
 from fusion_perception.sensing.camera_findings import of_lens
 from fusion_perception.sensing.facts import CameraFacts, Source
 from fusion_perception.sensing.ledger import CAUSES, StreamCounts
@@ -73,6 +75,8 @@ def from_folder(
             if prediction.mode[0] != mode:
                 alone = predict(runtime, scenes, mode, batch_size)
             by_mode[mode] = score_of(alone, scenes.centers)
+    apart = disagreement(runtime, scenes)
+    warnings += map(str, of_disagreement(apart))
     count = len(scenes)
     nothing_dropped = {str(cause): 0 for cause in CAUSES}
     all_used: StreamCounts = {
@@ -91,7 +95,7 @@ def from_folder(
         pairs=count,
         latency_ms=time_frames(runtime, scenes),
         worst=worst_frames(scenes, prediction),
-        about={'warnings': warnings} if warnings else {},
+        about={**({'warnings': warnings} if warnings else {}), 'disagreement': apart},
     )
 
 
@@ -202,6 +206,17 @@ def predict(runtime: Runtime, scenes: SceneSet, mode: Mode, batch_size: int) -> 
         classes=parts[0].classes,
         mode=tuple(mode for part in parts for mode in part.mode),
     )
+
+
+def disagreement(runtime: Runtime, scenes: SceneSet) -> float | None:
+    """Return how far the sensors put the objects apart, in the median of some of the scenes.
+
+    As of `Runtime.disagreement`; None of too few, and for a model that does not say.
+    """
+    comparison = Comparison(runtime, len(scenes))
+    for image, ranges in zip(scenes.images, scenes.ranges, strict=True):
+        comparison.add(image.numpy(), ranges.numpy(), scenes.rig.camera)
+    return median_of(comparison.disagreements())
 
 
 def time_frames(runtime: Runtime, scenes: SceneSet) -> list[float]:

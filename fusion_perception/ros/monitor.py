@@ -11,6 +11,7 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
+from fusion_perception.sensing.agreement import FEWEST_COMPARISONS
 from fusion_perception.sensing.ledger import STREAMS, Stream, StreamCounts
 from fusion_perception.sensing.observation import Mode
 from fusion_perception.sensing.offsets import Arrival
@@ -26,8 +27,8 @@ LATEST_S = 20.0
 ALIKE = 2.0
 # Changes of mode are said no more often than this, seconds.
 SAY_S = 2.0
-# The sensors are compared so often, seconds, and so many comparisons tell whether they agree.
-COMPARE_S, COMPARISONS = 2.0, 5
+# The sensors are compared so often, seconds.
+COMPARE_S = 2.0
 # A clock that shows one time for so long has stopped.
 STILL_S = 3.0
 
@@ -130,7 +131,7 @@ class Monitor:
         self._bytes: dict[Stream, int] = {}
         self._listening_since = self._now()
         self._compared_at = float('-inf')
-        self._disagreements = Window(size=2 * COMPARISONS, now=self._now)
+        self._disagreements = Window(size=2 * FEWEST_COMPARISONS, now=self._now)
         self._clock_ns, self._went_on_at = 0, self._now()
         self.last_fault = ''
         self.faults: dict[Stream, str] = {}
@@ -200,7 +201,7 @@ class Monitor:
         """
         with self._lock:
             values = self._disagreements.values()
-        return float(np.median(values)) if len(values) >= COMPARISONS else None
+        return float(np.median(values)) if len(values) >= FEWEST_COMPARISONS else None
 
     def enter(self, mode: Mode | Literal['none']) -> str:
         """Note the mode of now, and return what to say of it: '' for nothing new.

@@ -10,6 +10,8 @@ from fusion_perception.sensing.finding import Finding
 # median of chi-squared with three degrees of freedom, over three), those of ten comparisons below
 # 1.4. A camera that is turned by a degree makes it 2 to 10.
 LARGEST_AGREEMENT = 2.5
+# The median of fewer comparisons tells nothing.
+FEWEST_COMPARISONS = 5
 
 
 def of_disagreement(disagreement: float | None) -> Iterator[Finding]:

@@ -152,6 +152,12 @@ def modes(report: Report, evidence: Evidence, axis: Axis) -> Iterator[str]:
         )
     elif len(cast('dict[str, object]', report['by_mode'])) > 1:
         yield '<p>Every scene was also predicted with one of the sensors taken away.</p>'
+    if (apart := cast('float | None', report['disagreement'])) is not None:
+        yield (
+            f'<p>Each by itself, camera and LiDAR put the objects {apart**0.5:.1f} times as far '
+            f'apart as they say they err (d²/3 {apart:.2f} in the median; about 1 or less where '
+            'both are mounted as the bundle says).</p>'
+        )
 
 
 def messages(report: Report, evidence: Evidence, axis: Axis) -> Iterator[str]:

@@ -1,0 +1,52 @@
+"""Compare what camera and LiDAR, each by itself, say of frames spread over what is evaluated."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fusion_perception.runtime import Runtime
+from fusion_perception.sensing.agreement import FEWEST_COMPARISONS
+from fusion_perception.sensing.observation import Camera, Observation
+
+# So many frames tell, and do not disturb the others, some of which are timed.
+COMPARED = 20
+
+
+class Comparison:
+    """The frames on which a runtime's sensors are to be compared: some 20 of as many as may come.
+
+    Its memory holds their observations, which are of the bundle's image size.
+    """
+
+    def __init__(self, runtime: Runtime, frames: int) -> None:
+        self._runtime, self._every = runtime, max(1, frames // COMPARED)
+        self._came, self._seen = 0, list[Observation]()
+
+    def add(
+        self,
+        image: NDArray[np.uint8] | None,
+        ranges: NDArray[np.float32] | None,
+        camera: Camera | None = None,
+    ) -> None:
+        """Take in a frame as of `Runtime.observe`; one without both sensors does not count."""
+        if image is None or ranges is None:
+            return
+        if self._came % self._every == 0:
+            self._seen.append(self._runtime.observe(image, ranges, camera))
+        self._came += 1
+
+    def disagreements(self) -> tuple[float, ...]:
+        """Return how far the sensors put the objects of each frame apart, where they say so."""
+        if not self._seen:
+            return ()
+        return tuple(self._runtime.disagreements(Observation.of(self._seen)))
+
+
+def median_of(disagreements: Sequence[float]) -> float | None:
+    """Return the median of what was compared, None of too few."""
+    if len(disagreements) < FEWEST_COMPARISONS:
+        return None
+    return float(np.median(disagreements))

@@ -1,0 +1,102 @@
+"""An evaluation says where camera and LiDAR contradict each other."""
+
+import json
+
+import pytest
+from PIL import Image, ImageOps
+
+from fusion_perception.learning.agreement import COMPARED, Comparison, median_of
+from fusion_perception.learning.dataset import read_folder
+from fusion_perception.learning.evaluation import EvaluateSettings, evaluate
+from fusion_perception.learning.simulate import SimulateSettings, simulate
+from fusion_perception.learning.to_bag import ToBagSettings, to_bag
+from fusion_perception.models.bundle import load_bundle
+from fusion_perception.runtime import Runtime
+from fusion_perception.sensing.agreement import FEWEST_COMPARISONS, LARGEST_AGREEMENT
+
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures('one_thread')]
+
+
+def made_of(folder, mirrored):
+    simulate(SimulateSettings(out=folder / 'scenes', count=12))
+    for path in (folder / 'scenes').rglob('*.png') if mirrored else ():
+        ImageOps.mirror(Image.open(path)).save(path)
+    to_bag(ToBagSettings(data=folder / 'scenes', out=folder / 'drive'))
+    return folder
+
+
+@pytest.fixture(scope='module')
+def straight(tmp_path_factory):
+    return made_of(tmp_path_factory.mktemp('straight'), mirrored=False)
+
+
+@pytest.fixture(scope='module')
+def mirrored(tmp_path_factory):
+    return made_of(tmp_path_factory.mktemp('mirrored'), mirrored=True)
+
+
+@pytest.fixture
+def told(tmp_path):
+    def evaluated(bundle, **source):
+        said, _ = evaluate(
+            EvaluateSettings(bundle=bundle, out=tmp_path / 'out', device='cpu', **source)
+        )
+        report = json.loads((tmp_path / 'out' / 'report.json').read_text())
+        return said, report, (tmp_path / 'out' / 'report.html').read_text()
+
+    return evaluated
+
+
+def sources(folder):
+    return {'data': folder / 'scenes'}, {'bag': (str(folder / 'drive'),)}
+
+
+@pytest.mark.parametrize('which', [0, 1], ids=['folder', 'recording'])
+def test_sensors_that_see_the_same_places_are_said_to_agree(told, straight, which):
+    said, report, page = told('shapes', **sources(straight)[which])
+    assert report['disagreement'] < LARGEST_AGREEMENT / 2
+    assert 'disagree' not in said
+    assert 'times as far apart as they say they err' in page
+
+
+@pytest.mark.parametrize('which', [0, 1], ids=['folder', 'recording'])
+def test_mirrored_images_are_a_warning_of_the_evaluation(told, mirrored, which):
+    said, report, page = told('shapes', **sources(mirrored)[which])
+    assert report['disagreement'] > LARGEST_AGREEMENT
+    for written in (said, page):
+        assert 'Camera and LiDAR disagree about where the objects are' in written
+
+
+def test_every_recording_is_compared_by_itself(told, straight, mirrored):
+    folders = (straight, mirrored)
+    said, report, _ = told('shapes', bag=tuple(str(folder / 'drive') for folder in folders))
+    agreeing, contradicting = report['bags']
+    assert agreeing['disagreement'] < report['disagreement'] < contradicting['disagreement']
+    assert f'{mirrored / "drive"}: Camera and LiDAR disagree' in said
+    assert f'{straight / "drive"}: Camera and LiDAR disagree' not in said
+
+
+def test_what_only_one_sensor_saw_is_not_compared(straight):
+    scenes, runtime = read_folder(straight / 'scenes'), Runtime(load_bundle('shapes'), 'cpu')
+    comparison = Comparison(runtime, len(scenes))
+    for image, ranges in zip(scenes.images.numpy(), scenes.ranges.numpy(), strict=True):
+        comparison.add(image, None)
+        comparison.add(None, ranges)
+    assert comparison.disagreements() == ()
+
+
+def test_of_many_frames_some_are_compared_that_lie_evenly_apart(straight):
+    scenes, runtime = read_folder(straight / 'scenes'), Runtime(load_bundle('shapes'), 'cpu')
+    images, ranges = scenes.images.numpy(), scenes.ranges.numpy()
+    comparison, each = Comparison(runtime, 3 * COMPARED), Comparison(runtime, COMPARED)
+    for index in range(3 * COMPARED):
+        comparison.add(images[index % 11], ranges[index % 11])
+        if index % 3 == 0:
+            each.add(images[index % 11], ranges[index % 11])
+    assert len(comparison.disagreements()) == COMPARED
+    assert comparison.disagreements() == each.disagreements()
+
+
+def test_too_few_comparisons_tell_nothing():
+    assert median_of((9.0,) * (FEWEST_COMPARISONS - 1)) is None
+    assert median_of((9.0,) * FEWEST_COMPARISONS) == 9.0
