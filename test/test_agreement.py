@@ -11,7 +11,7 @@ from small_bundles import small_bundle
 from fusion_perception.models.bundle import load_bundle
 from fusion_perception.models.gaussian import disagreement
 from fusion_perception.runtime import Runtime
-from fusion_perception.sensing.agreement import LARGEST_AGREEMENT, of_disagreement
+from fusion_perception.sensing.agreement import DISAGREEMENT_MAX, of_disagreement
 from fusion_perception.sensing.lidars import UniformGrid
 from fusion_perception.sensing.rig import Rig
 from fusion_perception.simulation.motion import MovingScene
@@ -41,7 +41,7 @@ def test_honest_estimates_disagree_by_one_on_average():
 
 @pytest.mark.parametrize(('value', 'told'), [(None, False), (0.5, False), (9.0, True)])
 def test_a_disagreement_beyond_what_happens_is_a_warning(value, told):
-    found = list(of_disagreement(value))
+    found = list(of_disagreement(value, DISAGREEMENT_MAX))
     assert [finding.level for finding in found] == ['WARN'] * told
     assert all('3.0 times as far apart' in finding.cause for finding in found)
     assert all('T_camera_lidar' in finding.remedy for finding in found)
@@ -77,14 +77,14 @@ def lately(runtime, images, ranges):
 @pytest.mark.parametrize('name', ['shapes', 'cubes'])
 def test_sensors_that_are_mounted_as_the_bundle_says_agree(name):
     runtime = Runtime(load_bundle(name), 'cpu')
-    assert lately(runtime, *seen_by(name, np.eye(4))) < LARGEST_AGREEMENT / 2
+    assert lately(runtime, *seen_by(name, np.eye(4))) < DISAGREEMENT_MAX / 2
 
 
 @pytest.mark.parametrize('name', ['shapes', 'cubes'])
 @pytest.mark.parametrize(('axis', 'degrees'), [(0, 2), (1, -2), (1, 5), (2, 180)])
 def test_a_camera_that_is_turned_disagrees_with_the_lidar(name, axis, degrees):
     runtime = Runtime(load_bundle(name), 'cpu')
-    assert lately(runtime, *seen_by(name, turned(axis, degrees))) > LARGEST_AGREEMENT
+    assert lately(runtime, *seen_by(name, turned(axis, degrees))) > DISAGREEMENT_MAX
 
 
 def test_a_mirrored_image_disagrees_with_the_lidar_in_every_resolution():
@@ -93,7 +93,7 @@ def test_a_mirrored_image_disagrees_with_the_lidar_in_every_resolution():
     mirrored = images[:, :, ::-1]
     small = lately(runtime, mirrored, ranges)
     large = lately(runtime, mirrored.repeat(3, 1).repeat(3, 2), ranges)
-    assert min(small, large) > LARGEST_AGREEMENT
+    assert min(small, large) > DISAGREEMENT_MAX
 
 
 def test_a_sensor_that_sees_nothing_neither_agrees_nor_disagrees():

@@ -12,7 +12,7 @@ from fusion_perception.learning.simulate import SimulateSettings, simulate
 from fusion_perception.learning.to_bag import ToBagSettings, to_bag
 from fusion_perception.models.bundle import load_bundle
 from fusion_perception.runtime import Runtime
-from fusion_perception.sensing.agreement import FEWEST_COMPARISONS, LARGEST_AGREEMENT
+from fusion_perception.sensing.agreement import DISAGREEMENT_MAX, FEWEST_COMPARISONS
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures('one_thread')]
 
@@ -54,7 +54,7 @@ def sources(folder):
 @pytest.mark.parametrize('which', [0, 1], ids=['folder', 'recording'])
 def test_sensors_that_see_the_same_places_are_said_to_agree(told, straight, which):
     said, report, page = told('shapes', **sources(straight)[which])
-    assert report['disagreement'] < LARGEST_AGREEMENT / 2
+    assert report['disagreement'] < DISAGREEMENT_MAX / 2
     assert 'disagree' not in said
     assert 'times as far apart as they say they err' in page
 
@@ -62,9 +62,12 @@ def test_sensors_that_see_the_same_places_are_said_to_agree(told, straight, whic
 @pytest.mark.parametrize('which', [0, 1], ids=['folder', 'recording'])
 def test_mirrored_images_are_a_warning_of_the_evaluation(told, mirrored, which):
     said, report, page = told('shapes', **sources(mirrored)[which])
-    assert report['disagreement'] > LARGEST_AGREEMENT
+    assert report['disagreement'] > DISAGREEMENT_MAX
     for written in (said, page):
         assert 'Camera and LiDAR disagree about where the objects are' in written
+    said, report, page = told('shapes', disagreement_max=1e6, **sources(mirrored)[which])
+    assert report['disagreement'] > DISAGREEMENT_MAX
+    assert 'disagree' not in said and 'disagree' not in page.replace('disagreement_max', '')
 
 
 def test_every_recording_is_compared_by_itself(told, straight, mirrored):

@@ -7,14 +7,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from fusion_perception.learning.agreement import Comparison, median_of
+from fusion_perception.learning.agreement import Comparison
 from fusion_perception.learning.bags.judging import Judge, Judged, JudgedFrame
 from fusion_perception.learning.bags.pairs import BagPairs, Progress
 from fusion_perception.learning.bags.settings import BagSettings, no_pair
 from fusion_perception.learning.bags.topics import Topics, choose_topics
 from fusion_perception.learning.bags.truth import Truth, no_truth, read_truth
 from fusion_perception.runtime import Runtime
-from fusion_perception.sensing.agreement import of_disagreement
 from fusion_perception.sensing.intake import Needs, arrays_of
 from fusion_perception.sensing.ledger import Stream, StreamCounts
 from fusion_perception.sensing.recording import Recording
@@ -99,8 +98,6 @@ def run_bag(
         pairs.note_counts()
         streams = pairs.intake.ledger.counters()
         notes += [*pairs.notes(), *pairs.about_lens()]
-        disagreements = comparison.disagreements()
-        notes += map(str, of_disagreement(median_of(disagreements)))
         if judge.fault:
             notes.append(f'Inference failed on some pairs, first: {judge.fault}')
         notes += _about(path, topics, judged, settings, pairs)
@@ -119,7 +116,7 @@ def run_bag(
         latency_ms=tuple(judge.latency_ms),
         worst=judge.worst(),
         unread=unread,
-        disagreements=disagreements,
+        disagreements=comparison.disagreements(),
     )
 
 

@@ -21,6 +21,7 @@ from fusion_perception.learning.evidence import Evidence, score_of
 from fusion_perception.learning.progress import messages_bar
 from fusion_perception.models.bundle import Bundle
 from fusion_perception.runtime import Runtime
+from fusion_perception.sensing.agreement import DISAGREEMENT_MAX, of_disagreement
 from fusion_perception.sensing.ledger import CAUSES, STREAMS, Stream, StreamCounts
 from fusion_perception.sensing.observation import Mode, Prediction
 from fusion_perception.sensing.recording_files import find_recordings, fingerprint_of
@@ -37,10 +38,12 @@ def from_bags(
     settings: BagSettings,
     batch_size: int,
     jobs: int,
+    disagreement_max: float = DISAGREEMENT_MAX,
 ) -> Evidence:
     """Evaluate recordings, folders of them and globs; `jobs` processes at a time, 0 one per core.
 
-    A recording that cannot be evaluated is reported among the others (`about['failed']`).
+    A recording that cannot be evaluated is reported among the others (`about['failed']`), and one
+    whose sensors disagree by more than `disagreement_max` is a warning.
     Raises ValueError when none can be, FileNotFoundError for a path that leads to none.
     """
     paths = find_recordings(given)
@@ -52,6 +55,11 @@ def from_bags(
     classes = runtime.bundle.rig.classes
     prediction, truth = scored(runs, classes)
     warnings = learned_from(runtime.bundle, [Path(run.source) for run in runs])
+    warnings += [
+        _of_one(run, str(finding), paths)
+        for run in runs
+        for finding in of_disagreement(median_of(run.disagreements), disagreement_max)
+    ]
     judged = [run.judged for run in runs]
     return Evidence(
         source=', '.join(map(str, given)),
@@ -78,13 +86,14 @@ def from_bags(
             'recorded_s': sum(run.seconds for run in runs),
             'bags': [_row(run, classes) for run in runs],
             'failed': failed,
-            'unread': [
-                sentence if len(paths) == 1 else f'{run.source}: {sentence}'
-                for run in runs
-                for sentence in run.unread
-            ],
+            'unread': [_of_one(run, sentence, paths) for run in runs for sentence in run.unread],
         },
     )
+
+
+def _of_one(run: BagRun, sentence: str, paths: Sequence[Path]) -> str:
+    """Return a sentence about one recording, named where there are others."""
+    return sentence if len(paths) == 1 else f'{run.source}: {sentence}'
 
 
 def learned_from(bundle: Bundle, recordings: Sequence[Path]) -> list[str]:

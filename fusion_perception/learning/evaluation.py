@@ -36,6 +36,7 @@ from fusion_perception.learning.reports.folder import made_beforehand
 from fusion_perception.learning.run import versions
 from fusion_perception.models.bundle import Bundle, load_bundle
 from fusion_perception.runtime import Device, EngineChoice, Precision, Runtime
+from fusion_perception.sensing.agreement import DISAGREEMENT_MAX, DisagreementMax
 from fusion_perception.sensing.ledger import fates_of
 from fusion_perception.sensing.observation import LARGEST_RANGE
 from fusion_perception.sensing.recording_files import check_is_outside, find_recordings
@@ -68,6 +69,7 @@ class EvaluateSettings(GateSettings, BagSettings):
     jobs: int = Field(
         0, ge=0, description='Recordings evaluated at a time; 0: one per usable core'
     )
+    disagreement_max: DisagreementMax = DISAGREEMENT_MAX
     device: Device = 'auto'
     precision: Precision = 'float32'
     engine: EngineChoice = 'torch'
@@ -116,10 +118,17 @@ def evaluate(settings: EvaluateSettings) -> tuple[str, int]:
                 range_noise=settings.range_noise,
                 dropout=settings.dropout,
                 batch_size=settings.batch_size,
+                disagreement_max=settings.disagreement_max,
             )
         else:
-            size, jobs = settings.batch_size, settings.jobs
-            evidence = from_bags(runtime, settings.bag, settings, size, jobs)
+            evidence = from_bags(
+                runtime,
+                settings.bag,
+                settings,
+                settings.batch_size,
+                settings.jobs,
+                settings.disagreement_max,
+            )
         seconds = time.perf_counter() - began
         broken = broken_limits(settings, evidence, baseline)
         report = {**as_report(evidence, runtime, settings, seconds), 'broken_limits': broken}

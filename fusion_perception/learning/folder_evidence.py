@@ -24,7 +24,7 @@ from fusion_perception.learning.stress import stressed
 from fusion_perception.models.bundle import Bundle, explain_difference
 from fusion_perception.models.examples import left_by
 from fusion_perception.runtime import Runtime
-from fusion_perception.sensing.agreement import of_disagreement
+from fusion_perception.sensing.agreement import DISAGREEMENT_MAX, of_disagreement
 from fusion_perception.sensing.camera_findings import of_lens
 from fusion_perception.sensing.facts import CameraFacts, Source
 from fusion_perception.sensing.ledger import CAUSES, StreamCounts
@@ -42,10 +42,12 @@ def from_folder(
     dropout: float = 0.0,
     *,
     batch_size: int,
+    disagreement_max: float = DISAGREEMENT_MAX,
 ) -> Evidence:
     """Predict all scenes of a data folder, or the last of them, with the noise that is asked for.
 
-    `range_noise` is a standard deviation in metres, `dropout` the share of the rays to lose.
+    `range_noise` is a standard deviation in metres, `dropout` the share of the rays to lose. That
+    the sensors disagree by more than `disagreement_max` is a warning.
     Raises ValueError when the folder's sensors or classes are not the bundle's.
     """
     folder = read_folder(data)
@@ -76,7 +78,7 @@ def from_folder(
                 alone = predict(runtime, scenes, mode, batch_size)
             by_mode[mode] = score_of(alone, scenes.centers)
     apart = disagreement(runtime, scenes)
-    warnings += map(str, of_disagreement(apart))
+    warnings += map(str, of_disagreement(apart, disagreement_max))
     count = len(scenes)
     nothing_dropped = {str(cause): 0 for cause in CAUSES}
     all_used: StreamCounts = {

@@ -196,6 +196,7 @@ class Examiner(Node):
             # Clouds become range images in the node alone.
             scan=watch.scan or scan_facts(values),
             disagreement=float(told) if (told := values.get('disagreement')) else None,
+            disagreement_max=settings.disagreement_max,
             points_outside_max=settings.points_outside_max,
             camera=camera,
         )

@@ -13,6 +13,7 @@ from pydantic import AfterValidator, Field
 from fusion_perception.ros.diagnostics import Thresholds
 from fusion_perception.ros.parameter_files import as_yaml
 from fusion_perception.runtime import Device, EngineChoice, Precision
+from fusion_perception.sensing.agreement import DISAGREEMENT_MAX, DisagreementMax
 from fusion_perception.sensing.camera_info import CAMERA_MATRIX, CameraMatrix
 from fusion_perception.sensing.cloud import POINTS_OUTSIDE_MAX, PointsOutsideMax
 from fusion_perception.sensing.decode import (
@@ -72,6 +73,7 @@ class NodeSettings(Settings):
     range_scale: RangeScale = RANGE_SCALE
     invalid_values: InvalidValues = INVALID_VALUES
     points_outside_max: PointsOutsideMax = POINTS_OUTSIDE_MAX
+    disagreement_max: DisagreementMax = DISAGREEMENT_MAX
     camera_matrix: CameraMatrix = CAMERA_MATRIX
     max_age_s: float = Field(
         0.0, ge=0, le=60, description='Drop what is older than this when its turn comes; 0 = never'
@@ -100,6 +102,7 @@ LIVE = frozenset(
         'range_scale',
         'invalid_values',
         'points_outside_max',
+        'disagreement_max',
         'lidar_frame',
         'marker_lifetime_s',
         *(f'pairing.{name}' for name in PairingSettings.model_fields),

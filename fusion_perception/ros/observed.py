@@ -147,6 +147,7 @@ def facts_of(
         max_age_s=pipeline.settings.max_age_s,
         scan=pipeline.scan(),
         disagreement=pipeline.monitor.disagreement(),
+        disagreement_max=pipeline.settings.disagreement_max,
         points_outside_max=pipeline.settings.points_outside_max,
         camera=_camera(pipeline, info, now_ns) if 'camera' in heeds else None,
     )

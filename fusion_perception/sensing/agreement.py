@@ -3,27 +3,41 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Annotated
+
+from pydantic import Field
 
 from fusion_perception.sensing.finding import Finding
 
+DisagreementMax = Annotated[
+    float,
+    Field(
+        gt=0,
+        le=1e6,
+        description='Camera and LiDAR, each by itself, may put the objects so far apart, as the '
+        'square of what they say they err by: about 1 is honest, and more than this a warning',
+    ),
+]
 # Half of the squared distances of honest sensors lie below 0.8 of what they say they err by (the
 # median of chi-squared with three degrees of freedom, over three), those of ten comparisons below
 # 1.4. A camera that is turned by a degree makes it 2 to 10.
-LARGEST_AGREEMENT = 2.5
+DISAGREEMENT_MAX: DisagreementMax = 2.5
 # The median of fewer comparisons tells nothing.
 FEWEST_COMPARISONS = 5
 
 
-def of_disagreement(disagreement: float | None) -> Iterator[Finding]:
+def of_disagreement(disagreement: float | None, disagreement_max: float) -> Iterator[Finding]:
     """Yield that the sensors contradict each other; nothing where they were not compared."""
-    if disagreement is None or disagreement <= LARGEST_AGREEMENT:
+    if disagreement is None or disagreement <= disagreement_max:
         return
     yield Finding(
         'WARN',
         'Camera and LiDAR disagree about where the objects are',
         f'each by itself they put them {disagreement**0.5:.1f} times as far apart as they say '
-        'they err, so that the covariance cannot be trusted',
+        f'they err (a disagreement of {disagreement:.1f}, above {disagreement_max:g}), so that '
+        'the covariance cannot be trusted',
         'Look whether the camera is mounted as T_camera_lidar of the bundle says and its images '
         'are neither turned nor mirrored, at camera_info and camera_matrix, and, where things '
-        'move, at the clocks and camera_offset_s.',
+        'move, at the clocks and camera_offset_s. Where nothing is wrong, the bundle is too sure '
+        'of these sensors: train it on data of theirs, or raise disagreement_max.',
     )

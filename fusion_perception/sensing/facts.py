@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from fusion_perception.sensing.agreement import DISAGREEMENT_MAX
 from fusion_perception.sensing.beams import Placement
 from fusion_perception.sensing.camera_info import Calibration
 from fusion_perception.sensing.cloud import POINTS_OUTSIDE_MAX
@@ -179,9 +180,9 @@ class Facts:
     lately. `waits_for_clock` says that its time does not go on, `simulated` that it is that of
     /clock. `scan` is None before the first; `points_outside_max` is the share of a cloud's points
     that may lie beside every beam; `disagreement` is how far camera and LiDAR put the objects
-    apart (`FusionModel.disagreement`), None where that was not compared. `namesakes` counts other
-    nodes of the same full `name`; `rivals`, of other names, publish on the topic of the centres,
-    `output`.
+    apart (`FusionModel.disagreement`), None where that was not compared, and `disagreement_max`
+    how far they may. `namesakes` counts other nodes of the same full `name`; `rivals`, of other
+    names, publish on the topic of the centres, `output`.
     """
 
     inputs: Sequence[InputFacts]
@@ -202,6 +203,7 @@ class Facts:
     points_outside_max: float = POINTS_OUTSIDE_MAX
     camera: CameraFacts | None = None
     disagreement: float | None = None
+    disagreement_max: float = DISAGREEMENT_MAX
 
     @property
     def pairs_are_few(self) -> bool:

@@ -39,7 +39,7 @@ def diagnose(facts: Facts) -> list[Finding]:
         *of_pairing(facts),
         *_of_times(facts),
         *of_scan(facts.scan, facts.points_outside_max),
-        *of_disagreement(facts.disagreement),
+        *of_disagreement(facts.disagreement, facts.disagreement_max),
     ]
 
 
