@@ -16,7 +16,7 @@ def test_it_says_how_far_the_bundle_is_off_and_says_it_is(capfd):
     for row in rows:
         _, name, *values, _ = (cell.strip() for cell in row.split('|'))
         table[name] = [float(value.rstrip('%')) for value in values]
-    assert len(table) == 17
+    assert len(table) == 18
     error_m, says_m, _, inside, disagreement = table['both']
     assert error_m < 0.15 and says_m < 0.1 and inside > 90
     # What is not there is not known, and is not said to be.
@@ -25,3 +25,5 @@ def test_it_says_how_far_the_bundle_is_off_and_says_it_is(capfd):
     # A camera that looks elsewhere makes it less honest, and is noticed.
     askew = table['camera: turned sideways by 2°']
     assert askew[3] < inside - 20 and askew[4] > 10 * disagreement
+    frozen = table['camera: frozen, shows another scene']
+    assert frozen[3] < 30 and frozen[4] > 100 * disagreement

@@ -117,6 +117,9 @@ def failures(max_range: float, generator: torch.Generator) -> dict[str, Change]:
         noise = 20 + 3 * torch.randn(images.shape, generator=generator)
         return noise.round().clamp(0, 255).to(torch.uint8), ranges
 
+    def frozen(images: Tensor, ranges: Tensor) -> tuple[Tensor, Tensor]:
+        return images.roll(1, 0), ranges
+
     return {
         'LiDAR: half of the rays lost': lost(0.5),
         'LiDAR: nine of ten lost': lost(0.9),
@@ -130,6 +133,7 @@ def failures(max_range: float, generator: torch.Generator) -> dict[str, Change]:
         'camera: a tenth of the light': brightness(0.1),
         'camera: ten times the light': brightness(10.0),
         'camera: covered, with noise': covered,
+        'camera: frozen, shows another scene': frozen,
     }
 
 

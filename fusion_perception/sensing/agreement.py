@@ -38,6 +38,7 @@ def of_disagreement(disagreement: float | None, disagreement_max: float) -> Iter
         'the covariance cannot be trusted',
         'Look whether the camera is mounted as T_camera_lidar of the bundle says and its images '
         'are neither turned nor mirrored, at camera_info and camera_matrix, and, where things '
-        'move, at the clocks and camera_offset_s. Where nothing is wrong, the bundle is too sure '
-        'of these sensors: train it on data of theirs, or raise disagreement_max.',
+        'move, at the clocks, camera_offset_s, and whether a driver repeats an old image or scan '
+        'with new stamps. Where nothing is wrong, the bundle is too sure of these sensors: train '
+        'it on data of theirs, or raise disagreement_max.',
     )
