@@ -5,14 +5,14 @@ import json
 import pytest
 from PIL import Image, ImageOps
 
-from fusion_perception.learning.agreement import COMPARED, Comparison, median_of
+from fusion_perception.learning.agreement import COMPARED, Comparison
 from fusion_perception.learning.dataset import read_folder
 from fusion_perception.learning.evaluation import EvaluateSettings, evaluate
 from fusion_perception.learning.simulate import SimulateSettings, simulate
 from fusion_perception.learning.to_bag import ToBagSettings, to_bag
 from fusion_perception.models.bundle import load_bundle
 from fusion_perception.runtime import Runtime
-from fusion_perception.sensing.agreement import DISAGREEMENT_MAX, FEWEST_COMPARISONS
+from fusion_perception.sensing.agreement import DISAGREEMENT_MAX, FEWEST_COMPARISONS, median_of
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures('one_thread')]
 

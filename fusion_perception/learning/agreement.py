@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 from numpy.typing import NDArray
 
 from fusion_perception.runtime import Runtime
-from fusion_perception.sensing.agreement import FEWEST_COMPARISONS
 from fusion_perception.sensing.observation import Camera, Observation
 
 # So many frames tell, and do not disturb the others, some of which are timed.
@@ -43,10 +40,3 @@ class Comparison:
         if not self._seen:
             return ()
         return tuple(self._runtime.disagreements(Observation.of(self._seen)))
-
-
-def median_of(disagreements: Sequence[float]) -> float | None:
-    """Return the median of what was compared, None of too few."""
-    if len(disagreements) < FEWEST_COMPARISONS:
-        return None
-    return float(np.median(disagreements))

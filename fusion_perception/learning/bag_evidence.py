@@ -12,7 +12,6 @@ import numpy as np
 import torch
 
 from fusion_perception.cores import usable_cores
-from fusion_perception.learning.agreement import median_of
 from fusion_perception.learning.bag import BagRun, outcome_of
 from fusion_perception.learning.bag_crew import Task, run_apart
 from fusion_perception.learning.bags.judging import MODES, WORST, Judged
@@ -21,7 +20,7 @@ from fusion_perception.learning.evidence import Evidence, score_of
 from fusion_perception.learning.progress import messages_bar
 from fusion_perception.models.bundle import Bundle
 from fusion_perception.runtime import Runtime
-from fusion_perception.sensing.agreement import DISAGREEMENT_MAX, of_disagreement
+from fusion_perception.sensing.agreement import DISAGREEMENT_MAX, median_of, of_disagreement
 from fusion_perception.sensing.ledger import CAUSES, STREAMS, Stream, StreamCounts
 from fusion_perception.sensing.observation import Mode, Prediction
 from fusion_perception.sensing.recording_files import find_recordings, fingerprint_of

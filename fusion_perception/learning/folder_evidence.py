@@ -13,7 +13,7 @@ from typing import cast
 import torch
 from tqdm import tqdm
 
-from fusion_perception.learning.agreement import Comparison, median_of
+from fusion_perception.learning.agreement import Comparison
 from fusion_perception.learning.bags.judging import WORST, JudgedFrame
 from fusion_perception.learning.batches import fingerprint
 from fusion_perception.learning.data.folder import RIG
@@ -24,7 +24,7 @@ from fusion_perception.learning.stress import stressed
 from fusion_perception.models.bundle import Bundle, explain_difference
 from fusion_perception.models.examples import left_by
 from fusion_perception.runtime import Runtime
-from fusion_perception.sensing.agreement import DISAGREEMENT_MAX, of_disagreement
+from fusion_perception.sensing.agreement import DISAGREEMENT_MAX, median_of, of_disagreement
 from fusion_perception.sensing.camera_findings import of_lens
 from fusion_perception.sensing.facts import CameraFacts, Source
 from fusion_perception.sensing.ledger import CAUSES, StreamCounts

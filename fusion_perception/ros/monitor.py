@@ -11,7 +11,7 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
-from fusion_perception.sensing.agreement import FEWEST_COMPARISONS
+from fusion_perception.sensing.agreement import FEWEST_COMPARISONS, median_of
 from fusion_perception.sensing.ledger import STREAMS, Stream, StreamCounts
 from fusion_perception.sensing.observation import Mode
 from fusion_perception.sensing.offsets import Arrival
@@ -200,8 +200,7 @@ class Monitor:
         None unless they were compared a few times.
         """
         with self._lock:
-            values = self._disagreements.values()
-        return float(np.median(values)) if len(values) >= FEWEST_COMPARISONS else None
+            return median_of(self._disagreements.values())
 
     def enter(self, mode: Mode | Literal['none']) -> str:
         """Note the mode of now, and return what to say of it: '' for nothing new.

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Annotated
 
+import numpy as np
 from pydantic import Field
 
 from fusion_perception.sensing.finding import Finding
@@ -24,6 +25,13 @@ DisagreementMax = Annotated[
 DISAGREEMENT_MAX: DisagreementMax = 2.5
 # The median of fewer comparisons tells nothing.
 FEWEST_COMPARISONS = 5
+
+
+def median_of(disagreements: Sequence[float]) -> float | None:
+    """Return the median of what was compared, None of too few."""
+    if len(disagreements) < FEWEST_COMPARISONS:
+        return None
+    return float(np.median(disagreements))
 
 
 def of_disagreement(disagreement: float | None, disagreement_max: float) -> Iterator[Finding]:
