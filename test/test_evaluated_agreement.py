@@ -5,7 +5,7 @@ import json
 import pytest
 from PIL import Image, ImageOps
 
-from fusion_perception.learning.agreement import COMPARED, Comparison
+from fusion_perception.learning.agreement import FEWEST, Comparison
 from fusion_perception.learning.dataset import read_folder
 from fusion_perception.learning.evaluation import EvaluateSettings, evaluate
 from fusion_perception.learning.simulate import SimulateSettings, simulate
@@ -13,6 +13,7 @@ from fusion_perception.learning.to_bag import ToBagSettings, to_bag
 from fusion_perception.models.bundle import load_bundle
 from fusion_perception.runtime import Runtime
 from fusion_perception.sensing.agreement import DISAGREEMENT_MAX, FEWEST_COMPARISONS, median_of
+from fusion_perception.sensing.assembly import observe
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures('one_thread')]
 
@@ -81,23 +82,25 @@ def test_every_recording_is_compared_by_itself(told, straight, mirrored):
 
 def test_what_only_one_sensor_saw_is_not_compared(straight):
     scenes, runtime = read_folder(straight / 'scenes'), Runtime(load_bundle('shapes'), 'cpu')
-    comparison = Comparison(runtime, len(scenes))
+    comparison = Comparison(runtime)
     for image, ranges in zip(scenes.images.numpy(), scenes.ranges.numpy(), strict=True):
         comparison.add(image, None)
         comparison.add(None, ranges)
     assert comparison.disagreements() == ()
 
 
-def test_of_many_frames_some_are_compared_that_lie_evenly_apart(straight):
+@pytest.mark.parametrize(('came', 'apart'), [(39, 1), (40, 2), (78, 2), (79, 4), (150, 4)])
+def test_of_many_frames_some_are_compared_that_lie_evenly_apart(straight, came, apart):
     scenes, runtime = read_folder(straight / 'scenes'), Runtime(load_bundle('shapes'), 'cpu')
     images, ranges = scenes.images.numpy(), scenes.ranges.numpy()
-    comparison, each = Comparison(runtime, 3 * COMPARED), Comparison(runtime, COMPARED)
-    for index in range(3 * COMPARED):
+    comparison = Comparison(runtime)
+    for index in range(came):
         comparison.add(images[index % 11], ranges[index % 11])
-        if index % 3 == 0:
-            each.add(images[index % 11], ranges[index % 11])
-    assert len(comparison.disagreements()) == COMPARED
-    assert comparison.disagreements() == each.disagreements()
+    compared = [index % 11 for index in range(0, came, apart)]
+    assert FEWEST <= len(compared) < 2 * FEWEST
+    camera, lidar = runtime.bundle.rig.camera, runtime.bundle.lidar
+    observation = observe(scenes.images[compared], scenes.ranges[compared], camera, lidar)
+    assert comparison.disagreements() == pytest.approx(runtime.disagreements(observation), 1e-3)
 
 
 def test_too_few_comparisons_tell_nothing():

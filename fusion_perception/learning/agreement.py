@@ -9,17 +9,18 @@ from fusion_perception.runtime import Runtime
 from fusion_perception.sensing.observation import Camera, Observation
 
 # So many frames tell, and do not disturb the others, some of which are timed.
-COMPARED = 20
+FEWEST = 20
 
 
 class Comparison:
-    """The frames on which a runtime's sensors are to be compared: some 20 of as many as may come.
+    """The frames on which a runtime's sensors are to be compared, of as many as may come.
 
-    Its memory holds their observations, which are of the bundle's image size.
+    All of fewer than 40, else 20 to 39, evenly apart. Its memory holds their observations, which
+    are of the bundle's image size.
     """
 
-    def __init__(self, runtime: Runtime, frames: int) -> None:
-        self._runtime, self._every = runtime, max(1, frames // COMPARED)
+    def __init__(self, runtime: Runtime) -> None:
+        self._runtime, self._every = runtime, 1
         self._came, self._seen = 0, list[Observation]()
 
     def add(
@@ -34,6 +35,9 @@ class Comparison:
         if self._came % self._every == 0:
             self._seen.append(self._runtime.observe(image, ranges, camera))
         self._came += 1
+        if len(self._seen) == 2 * FEWEST:
+            del self._seen[1::2]
+            self._every *= 2
 
     def disagreements(self) -> tuple[float, ...]:
         """Return how far the sensors put the objects of each frame apart, where they say so."""

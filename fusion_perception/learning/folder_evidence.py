@@ -215,7 +215,7 @@ def disagreement(runtime: Runtime, scenes: SceneSet) -> float | None:
 
     As of `Runtime.disagreement`; None of too few, and for a model that does not say.
     """
-    comparison = Comparison(runtime, len(scenes))
+    comparison = Comparison(runtime)
     for image, ranges in zip(scenes.images, scenes.ranges, strict=True):
         comparison.add(image.numpy(), ranges.numpy(), scenes.rig.camera)
     return median_of(comparison.disagreements())
