@@ -25,6 +25,8 @@ from fusion_perception.ros.fusion_node import FusionNode
 from fusion_perception.ros.messages import header_message, image_message, range_message
 
 PATIENCE_S = 30.0
+# Within this a service that is there is discovered.
+MATCHED_S = 5.0
 
 
 def wait_until(condition, what, patience_s=PATIENCE_S):
@@ -53,7 +55,9 @@ class Probe(Node):
     def call(self, kind, service, request):
         client = self.callers.get(service) or self.create_client(kind, f'{self.node}/{service}')
         self.callers[service] = client
-        wait_until(client.service_is_ready, f'service {service}')
+        # Where the graph lost one end of the service it is never ready, and answers all the same.
+        with contextlib.suppress(AssertionError):
+            wait_until(client.service_is_ready, f'service {service}', MATCHED_S)
         future = client.call_async(request)
         wait_until(future.done, f'an answer of {service}')
         return future.result()

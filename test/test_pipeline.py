@@ -13,7 +13,6 @@ from ros_graph import RANGES, wait_until
 from sensor_msgs.msg import CameraInfo
 
 from fusion_perception.models.bundle import load_bundle
-from fusion_perception.ros.frames import NoTransform
 from fusion_perception.ros.messages import (
     as_data,
     camera_info_message,
@@ -26,6 +25,7 @@ from fusion_perception.ros.pipeline import Pipeline
 from fusion_perception.runtime import Runtime
 from fusion_perception.sensing.observation import Camera
 from fusion_perception.sensing.pairing import PairingSettings
+from fusion_perception.sensing.transforms import NoTransform
 
 MS = 1_000_000
 BEGIN = 1_700_000_000_000 * MS

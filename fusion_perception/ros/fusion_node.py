@@ -20,6 +20,7 @@ from std_srvs.srv import SetBool
 from fusion_perception.models.bundle import load_bundle
 from fusion_perception.ros import messages
 from fusion_perception.ros.diagnostics import OK, NodeState, diagnostics_message
+from fusion_perception.ros.frames import Frames
 from fusion_perception.ros.listening import CameraInfoInput, source_of, subscribe
 from fusion_perception.ros.node_settings import LIVE, READ_ONLY, NodeSettings
 from fusion_perception.ros.node_state import state_of
@@ -53,6 +54,7 @@ class FusionNode(Startable, LifecycleNode):
         self._pipeline: Pipeline | None = None
         self._inputs: dict[Stream, Subscription] = {}
         self._outputs: Outputs | None = None
+        self._frames: Frames | None = None
         self._camera_info: CameraInfoInput | None = None
         self._fault = ''
         self._active, self._enabled = False, True
@@ -110,16 +112,19 @@ class FusionNode(Startable, LifecycleNode):
                 )
             runtime = Runtime(bundle, settings.device, settings.precision, settings.engine)
             runtime.warm_up()
+            self._frames = Frames.needed_by(self, settings.target_frame, settings.camera_pose)
             pipeline = Pipeline(
                 runtime,
                 settings,
                 self._publish,
                 complain=lambda why: self.get_logger().warning(why, throttle_duration_sec=5.0),
                 now_ns=lambda: self.get_clock().now().nanoseconds,
+                frames=self._frames,
             )
-            self._outputs = Outputs(self, settings, bundle.rig.classes)
+            self._outputs = Outputs(self, bundle.rig.classes, self._frames)
             self._pipeline = pipeline
         except (ValueError, OSError) as fault:
+            self._release()
             self._fault = str(fault)
             self.get_logger().error(f'Cannot configure: {fault}')
             return FAILURE
@@ -218,8 +223,9 @@ class FusionNode(Startable, LifecycleNode):
     def _release(self) -> None:
         if self._outputs is not None:
             self._outputs.close()
-        self._outputs = None
-        self._pipeline = None
+        if self._frames is not None:
+            self._frames.close()
+        self._outputs = self._pipeline = self._frames = None
         self.free_loaded()
         if torch.cuda.is_available():
             torch.cuda.empty_cache()

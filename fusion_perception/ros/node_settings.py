@@ -22,6 +22,7 @@ from fusion_perception.sensing.decode import (
     InvalidValues,
     RangeScale,
 )
+from fusion_perception.sensing.mounting import CAMERA_POSE, CameraPose
 from fusion_perception.sensing.pairing import PairingSettings
 from fusion_perception.sensing.settings import Settings
 
@@ -75,6 +76,7 @@ class NodeSettings(Settings):
     points_outside_max: PointsOutsideMax = POINTS_OUTSIDE_MAX
     disagreement_max: DisagreementMax = DISAGREEMENT_MAX
     camera_matrix: CameraMatrix = CAMERA_MATRIX
+    camera_pose: CameraPose = CAMERA_POSE
     max_age_s: float = Field(
         0.0, ge=0, le=60, description='Drop what is older than this when its turn comes; 0 = never'
     )

@@ -21,7 +21,7 @@ from visualization_msgs.msg import Marker, MarkerArray
 from fusion_perception.ros import messages
 from fusion_perception.ros.annotation import annotated
 from fusion_perception.ros.clouds import cloud_message
-from fusion_perception.ros.frames import TargetFrame
+from fusion_perception.ros.frames import Frames
 from fusion_perception.ros.node_settings import NodeSettings
 from fusion_perception.sensing.observation import Camera, Lidar, Mode, Prediction
 from fusion_perception.sensing.pairing import MISSED
@@ -59,14 +59,13 @@ class Outputs:
     """The topics of a configured node.
 
     `publish` is called by one thread, the one that predicts; the others belong to the executor.
-    Raises ValueError for a target_frame without tf2_ros.
+    `frames` are needed for a target_frame.
     """
 
     def __init__(
-        self, node: LifecycleNode, settings: NodeSettings, classes: tuple[str, ...]
+        self, node: LifecycleNode, classes: tuple[str, ...], frames: Frames | None = None
     ) -> None:
-        self._node = node
-        self._target = TargetFrame(node, settings.target_frame) if settings.target_frame else None
+        self._node, self._frames = node, frames
         kinds = dict(TOPICS)
         if messages.Detection3DArray is not None:
             kinds['detections'] = messages.Detection3DArray
@@ -97,12 +96,12 @@ class Outputs:
         if prediction.covariance is not None:
             covariance = prediction.covariance[0].double().numpy()
         placed, spread = centers, covariance
-        if self._target is not None:
-            T_target_lidar = self._target.T_target_source(frame_id, result.stamp_ns)
+        if self._frames is not None and (target := settings.target_frame):
+            T_target_lidar = self._frames.T_target_lidar(target, frame_id, result.stamp_ns)
             rotation, translation = T_target_lidar[:3, :3], T_target_lidar[:3, 3]
             placed = centers @ rotation.T + translation
             spread = None if covariance is None else rotation @ covariance @ rotation.T
-            frame_id = self._target.name
+            frame_id = target
         header = messages.header_message(result.stamp_ns, frame_id)
         mode = prediction.mode[0]
         # First, so that whoever hears the centres knows already what they were made of.
@@ -140,8 +139,6 @@ class Outputs:
             self._node.destroy_lifecycle_publisher(publisher)
         if self._labels is not None:
             self._node.destroy_publisher(self._labels)
-        if self._target is not None:
-            self._target.close()
 
     def _say(self, mode: Mode | Literal['none']) -> None:
         self._said = mode

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fusion_perception.ros.bridge import decoder_of
-from fusion_perception.ros.frames import NoTransform
+from fusion_perception.ros.frames import Frames
 from fusion_perception.ros.inference import NewestWorker
 from fusion_perception.ros.messages import NANOSECONDS
 from fusion_perception.ros.monitor import Monitor, Times
@@ -31,15 +31,18 @@ from fusion_perception.sensing.intake import (
     arrays_of,
 )
 from fusion_perception.sensing.ledger import STREAMS, Stream
+from fusion_perception.sensing.mounting import Mounting
 from fusion_perception.sensing.observation import Camera
 from fusion_perception.sensing.pairing import Pair
+from fusion_perception.sensing.transforms import NoTransform
 
 
 class Pipeline:
     """The way from messages to results. One thread calls all but `publish` and `complain`.
 
     The thread that predicts calls these two as well; `now_ns` is the clock that the stamps come
-    from. Nothing is predicted before `open` and after `close`.
+    from, and `frames` are needed where tf tells where the camera is. Nothing is predicted before
+    `open` and after `close`.
     """
 
     def __init__(
@@ -49,9 +52,13 @@ class Pipeline:
         publish: Callable[[Result], None],
         complain: Callable[[str], None],
         now_ns: Callable[[], int],
+        frames: Frames | None = None,
     ) -> None:
         self.runtime, self.settings = runtime, settings
-        self.calibration = Calibration(runtime.bundle.rig.camera, settings.camera_matrix)
+        mounted = runtime.bundle.rig.camera
+        self.calibration = Calibration(mounted, settings.camera_matrix)
+        find = _nowhere if frames is None else frames.T_camera_lidar
+        self._mounting = Mounting(settings.camera_pose, mounted, find)
         self.image: NDArray[np.uint8] | None = None  # (H, W, C), the last one.
         self.monitor = Monitor()
         bundle = runtime.bundle
@@ -140,15 +147,13 @@ class Pipeline:
             self._scan = pair.lidar or self._scan
             if image is not None:
                 self.image = image
-            camera = self.calibration.camera
+            camera = self._camera_of(pair)
             prediction = self.runtime.predict_frame(image, ranges, camera)
             inferred = time.perf_counter()
             self._publish(
                 Result(
                     stamp_ns=pair.stamp_ns,
-                    frame_id=(
-                        self.frame_ids['lidar'] if pair.lidar is None else pair.lidar.frame_id
-                    ),
+                    frame_id=self._lidar_frame_of(pair),
                     prediction=prediction,
                     ranges=ranges,
                     lidar=self.runtime.bundle.lidar,
@@ -179,6 +184,17 @@ class Pipeline:
         if image is not None and ranges is not None and self.monitor.is_to_compare():
             self._compare(image, ranges, camera)
 
+    def _lidar_frame_of(self, pair: Pair[Frame]) -> str:
+        return self.frame_ids['lidar'] if pair.lidar is None else pair.lidar.frame_id
+
+    def _camera_of(self, pair: Pair[Frame]) -> Camera | None:
+        """Return the camera of a pair where it is; None: the bundle's."""
+        told = self.calibration.camera
+        if pair.camera is None:
+            return told
+        lidar_frame = self._lidar_frame_of(pair) or self.settings.lidar_frame
+        return self._mounting.placed(told, pair.camera.frame_id, lidar_frame, pair.stamp_ns)
+
     def _compare(
         self, image: NDArray[np.uint8], ranges: NDArray[np.float32], camera: Camera | None
     ) -> None:
@@ -203,3 +219,7 @@ class Pipeline:
     def _fault(self, sentence: str) -> None:
         self.monitor.last_fault = sentence
         self._complain(sentence)
+
+
+def _nowhere(camera_frame: str, lidar_frame: str, _: int) -> NDArray[np.float64]:
+    raise NoTransform(f"Nothing tells how '{camera_frame}' and '{lidar_frame}' lie.")

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import cast
 
+from fusion_perception.learning.bags.mounts import BagMounting
 from fusion_perception.learning.bags.settings import BagSettings
 from fusion_perception.learning.bags.timeline import Timeline
 from fusion_perception.learning.bags.topics import CAMERA_INFO, Topics
@@ -21,6 +22,7 @@ from fusion_perception.sensing.observation import Camera
 from fusion_perception.sensing.pairing import Pair
 from fusion_perception.sensing.recording import Recording
 from fusion_perception.sensing.scan_findings import ScanTally
+from fusion_perception.sensing.transforms import NoTransform
 
 Progress = Callable[[int, int], object]
 
@@ -30,8 +32,8 @@ class BagPair:
     """A pair, the camera as camera_info described it by then, and when it was complete.
 
     Before the first usable camera_info `camera` is what that one describes: an image often comes
-    before the camera_info of the same stamp. It is None where none is usable. `time_s` counts
-    from the first message that was recorded.
+    before the camera_info of the same stamp. It is None where none is usable and the camera is
+    where it was in the training. `time_s` counts from the first message that was recorded.
     """
 
     pair: Pair[Frame]
@@ -42,8 +44,9 @@ class BagPair:
 class BagPairs:
     """The pairs of a recording, in order; iterate once.
 
-    `mounted` gives the camera's pose, and `whose` camera that is: its intrinsics are to be used
-    where no camera_info tells others. `of_both` counts those of both sensors.
+    `mounted` gives the camera's pose unless `camera_pose` does, and `whose` camera that is: its
+    intrinsics are to be used where no camera_info tells others. `of_both` counts those of both
+    sensors.
     `intake` keeps the counts, `timeline` when what was lost, and `notes` says afterwards what
     could not be used.
     """
@@ -65,6 +68,7 @@ class BagPairs:
         self._recording, self._topics = recording, topics
         self._mounted, self._whose, self._progress = mounted, whose, progress
         self._calibration = Calibration(mounted, settings.camera_matrix)
+        self._mounting = BagMounting(recording, topics.ranges, settings.camera_pose, mounted)
         self._infos_unusable, self._info_fault = 0, ''
         self._pairs_without = 0
         self._faults: dict[tuple[Stream, Cause], str] = {}
@@ -145,13 +149,17 @@ class BagPairs:
 
     def _completed(self, pairs: list[Pair[Frame]]) -> Iterator[BagPair]:
         for pair in pairs:
+            told = self._calibration.camera
             try:
                 self.intake.decode(pair)
+                camera = self._mounting.placed(pair, told)
             except Refused as fault:
                 self._note(fault)
+            except NoTransform as fault:
+                self.intake.lose(pair, 'no_transform')
+                self._faults.setdefault(('camera', 'no_transform'), str(fault))
             else:
-                camera = self._calibration.camera
-                self._pairs_without += pair.camera is not None and camera is None
+                self._pairs_without += pair.camera is not None and told is None
                 self.of_both += pair.mode == 'fusion'
                 self._look_at(pair)
                 yield BagPair(pair, camera, self.now_s)

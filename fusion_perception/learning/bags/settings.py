@@ -24,6 +24,7 @@ from fusion_perception.sensing.decode import (
     RangeScale,
 )
 from fusion_perception.sensing.ledger import Stream, StreamCounts
+from fusion_perception.sensing.mounting import CAMERA_POSE, CameraPose
 from fusion_perception.sensing.pairing import PairingSettings
 
 
@@ -51,6 +52,7 @@ class RecordingSettings(TopicSettings):
 class BagSettings(RecordingSettings):
     """How a recording is read, and what is held against it as the truth."""
 
+    camera_pose: CameraPose = CAMERA_POSE
     truth_slop: float = Field(
         0.005, ge=0, le=10, description='Largest distance of the truth from a stamp, seconds'
     )

@@ -156,7 +156,7 @@ def modes(report: Report, evidence: Evidence, axis: Axis) -> Iterator[str]:
         yield (
             f'<p>Each by itself, camera and LiDAR put the objects {apart**0.5:.1f} times as far '
             f'apart as they say they err (d²/3 {apart:.2f} in the median; about 1 or less where '
-            'both are mounted as the bundle says).</p>'
+            'both are where they are taken to be).</p>'
         )
 
 

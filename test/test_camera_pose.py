@@ -1,0 +1,194 @@
+"""A camera that is mounted elsewhere than in the training, in recordings and evaluations."""
+
+import json
+import math
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from recordings import at
+
+from fusion_perception.learning.bags.writing import BagWriter
+from fusion_perception.learning.evaluation import EvaluateSettings, evaluate
+from fusion_perception.learning.from_bag import FromBagSettings, from_bag
+from fusion_perception.learning.to_bag import CAMERA_INFO, IMAGE, RANGES, TRUTH
+from fusion_perception.sensing.agreement import DISAGREEMENT_MAX
+from fusion_perception.sensing.lidars import UniformGrid
+from fusion_perception.sensing.message_types import known_types
+from fusion_perception.sensing.observation import Camera
+from fusion_perception.sensing.rig import Rig
+from fusion_perception.simulation.render import render
+from fusion_perception.simulation.scene import SceneSettings, sample_scenes
+
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures('one_thread')]
+
+COUNT = 12
+# Half a metre to the right of the LiDAR and as much above it, turned to the left by 4 degrees.
+TURN = math.radians(4)
+HALF = TURN / 2
+SHIFT = (0.0, -0.5, 0.5)
+# About z by that, then onto the optical axes: the products of the two quaternions.
+QUATERNION = tuple(
+    0.5 * q
+    for q in (
+        -math.cos(HALF) - math.sin(HALF),
+        math.cos(HALF) - math.sin(HALF),
+        -math.cos(HALF) + math.sin(HALF),
+        math.cos(HALF) + math.sin(HALF),
+    )
+)
+MEASURED = ' '.join(f'{number:.6f}' for number in (*SHIFT, *QUATERNION))
+# The same by hand, from the package's axes (x right, y forward, z up) to optical ones.
+C, S = math.cos(TURN), math.sin(TURN)
+T_CAMERA_LIDAR = (
+    (C, S, 0.0, -0.5 * C),
+    (0.0, 0.0, -1.0, 0.5),
+    (-S, C, 0.0, 0.5 * S),
+    (0.0, 0.0, 0.0, 1.0),
+)
+RIG = Rig(camera=Camera(T_camera_lidar=T_CAMERA_LIDAR))
+
+
+def tf_static(transforms):
+    """Return the frames as they are latched on /tf_static: (parent, child, shift, quaternion)."""
+    types = known_types('jazzy').types
+    vector, quaternion, transform, stamped, header, time = (
+        types[name]
+        for name in (
+            'geometry_msgs/msg/Vector3',
+            'geometry_msgs/msg/Quaternion',
+            'geometry_msgs/msg/Transform',
+            'geometry_msgs/msg/TransformStamped',
+            'std_msgs/msg/Header',
+            'builtin_interfaces/msg/Time',
+        )
+    )
+    return types['tf2_msgs/msg/TFMessage'](
+        transforms=[
+            stamped(
+                header=header(stamp=time(sec=0, nanosec=0), frame_id=parent),
+                child_frame_id=child,
+                transform=transform(
+                    translation=vector(**dict(zip('xyz', shift, strict=True))),
+                    rotation=quaternion(**dict(zip('xyzw', turn, strict=True))),
+                ),
+            )
+            for parent, child, shift, turn in transforms
+        ]
+    )
+
+
+def recorded(path, *transforms, without=()):
+    """Write what the moved camera and the LiDAR see of a dozen scenes, after some frames."""
+    scenes = sample_scenes(COUNT, SceneSettings(), torch.Generator().manual_seed(5), rig=RIG)
+    seen = render(scenes, RIG, UniformGrid().lidar())
+    with BagWriter(path) as bag:
+        if transforms:
+            bag.write('/tf_static', 'tf2_msgs/msg/TFMessage', at(0), tf_static(transforms))
+        for index in range(COUNT):
+            stamp_ns = at(index)
+            if IMAGE not in without:
+                bag.image(IMAGE, stamp_ns, seen.images[index].numpy())
+            if CAMERA_INFO not in without:
+                bag.camera_info(CAMERA_INFO, stamp_ns, RIG.camera)
+            if RANGES not in without:
+                bag.ranges(RANGES, stamp_ns, seen.ranges[index].numpy())
+            bag.centers(TRUTH, stamp_ns, seen.centers[index].double().numpy())
+    return path
+
+
+@pytest.fixture(scope='module')
+def drive(tmp_path_factory):
+    """Write a recording with what a robot latches, which no test changes."""
+    upright = (0.0, 0.0, 0.0, 1.0)
+    return recorded(
+        tmp_path_factory.mktemp('moved') / 'drive',
+        ('base_link', 'mast', (0.0, 0.0, 2.0), upright),
+        ('mast', 'lidar', (0.0, 0.0, 0.0), upright),
+        ('mast', 'camera', SHIFT, QUATERNION),
+    )
+
+
+@pytest.fixture
+def told(tmp_path):
+    def evaluated(bag, **settings):
+        given = {'bundle': 'shapes', 'out': tmp_path / 'out', 'device': 'cpu', **settings}
+        said, _ = evaluate(EvaluateSettings.read({**given, 'bag': (str(bag),)}))
+        return said, json.loads((tmp_path / 'out' / 'report.json').read_text())
+
+    return evaluated
+
+
+def mean_m(report):
+    return report['error_m']['mean']
+
+
+def test_a_moved_camera_of_which_nobody_tells_is_a_warning_that_names_the_setting(told, drive):
+    said, report = told(drive)
+    assert report['disagreement'] > DISAGREEMENT_MAX
+    assert 'camera_pose' in said
+
+
+@pytest.mark.parametrize('camera_pose', [MEASURED, 'tf'], ids=['measured', 'tf'])
+def test_where_its_place_is_told_it_is_as_good_as_in_the_training(told, drive, camera_pose):
+    _, unknown = told(drive)
+    said, report = told(drive, camera_pose=camera_pose)
+    assert report['disagreement'] < DISAGREEMENT_MAX / 2
+    assert 'disagree' not in said
+    assert 2 * mean_m(report) < mean_m(unknown)
+    assert report['settings']['camera_pose'] == camera_pose
+
+
+def test_without_camera_info_the_place_counts_all_the_same(told, tmp_path):
+    bag = recorded(tmp_path / 'drive', without=(CAMERA_INFO,))
+    said, report = told(bag, camera_pose=MEASURED)
+    assert report['disagreement'] < DISAGREEMENT_MAX / 2
+    assert '12 pairs have no camera_info' in said
+
+
+def test_the_camera_alone_is_placed_in_the_lidar_s_frame(told, tmp_path):
+    silent = recorded(tmp_path / 'drive', without=(RANGES,))
+    _, unknown = told(silent)
+    _, report = told(silent, camera_pose=MEASURED)
+    assert mean_m(report) < 0.8 * mean_m(unknown)
+
+
+def test_frames_that_nothing_joins_lose_the_pairs_and_say_what_to_do(told, tmp_path):
+    bag = recorded(
+        tmp_path / 'drive', ('base_link', 'lidar', (0.0, 0.0, 0.0), (0.0, 0.0, 0.0, 1.0))
+    )
+    with pytest.raises(ValueError) as refused:
+        told(bag, camera_pose='tf')
+    assert (
+        f'{COUNT} camera messages were dropped (no_transform): /tf_static does not join '
+        "'lidar' and 'camera'; give camera_pose in numbers."
+    ) in str(refused.value)
+    assert f'{COUNT} of {COUNT} lidar messages no_transform' in str(refused.value)
+
+
+def test_the_lidar_alone_needs_no_place_of_the_camera(told, tmp_path):
+    blind = recorded(tmp_path / 'drive', without=(IMAGE, CAMERA_INFO))
+    _, report = told(blind, camera_pose='tf')
+    assert report['pairs'] == COUNT
+
+
+def test_a_rotation_that_is_none_is_told_with_its_topic(told, tmp_path):
+    bag = recorded(tmp_path / 'drive', ('lidar', 'camera', SHIFT, (0.0, 0.0, 0.0, 0.0)))
+    with pytest.raises(ValueError, match=r'on /tf_static the quaternion 0 0 0 0 has no length'):
+        told(bag, camera_pose='tf')
+
+
+@pytest.mark.parametrize('camera_pose', [MEASURED, 'tf'], ids=['measured', 'tf'])
+def test_a_data_folder_of_a_recording_holds_where_its_camera_was(drive, tmp_path, camera_pose):
+    out = tmp_path / 'scenes'
+    from_bag(FromBagSettings(bag=drive, out=out, camera_pose=camera_pose))
+    rig = yaml.safe_load((out / 'sensor.yaml').read_text())
+    assert np.allclose(rig['camera']['T_camera_lidar'], T_CAMERA_LIDAR, atol=1e-5)
+
+
+def test_a_data_folder_says_itself_where_its_camera_is(tmp_path):
+    with pytest.raises(ValueError, match='--camera-pose tf is for --bag'):
+        EvaluateSettings.read(
+            {'bundle': 'shapes', 'out': tmp_path, 'data': tmp_path, 'camera_pose': 'tf'}
+        )
