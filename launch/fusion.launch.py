@@ -35,6 +35,7 @@ PARAMETERS = {
     'bundle': str,
     'image_type': str,
     'lidar_type': str,
+    'camera_pose': str,
     'use_sim_time': bool,
     'autostart': bool,
 }
@@ -140,6 +141,12 @@ def generate_launch_description() -> LaunchDescription:
                 default_value='',
                 choices=['', 'range_image', 'points'],
                 description='How the LiDAR comes; empty: as params_file says',
+            ),
+            DeclareLaunchArgument(
+                'camera_pose',
+                default_value='',
+                description="Where the camera is: bundle, tf, or 'x y z qx qy qz qw' of its "
+                "optical frame in the LiDAR's; empty: as params_file says",
             ),
             DeclareLaunchArgument(
                 'use_sim_time',

@@ -32,6 +32,7 @@ HANDED_ON = (
     *TOPICS,
     'image_type',
     'lidar_type',
+    'camera_pose',
     'autostart',
     'log_level',
     'rviz',
@@ -117,6 +118,12 @@ def generate_launch_description() -> LaunchDescription:
                 choices=['', 'range_image', 'points'],
                 description='How the LiDAR was recorded: Image on the topic given as range_image, '
                 'or PointCloud2 on the one given as points; empty: as params_file says',
+            ),
+            DeclareLaunchArgument(
+                'camera_pose',
+                default_value='',
+                description="Where the camera was: bundle, tf, or 'x y z qx qy qz qw' of its "
+                "optical frame in the LiDAR's; empty: as params_file says",
             ),
             DeclareLaunchArgument(
                 'autostart',

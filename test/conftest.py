@@ -1,5 +1,6 @@
 """Give every test, and each process it starts, a ROS domain of its own and few threads."""
 
+import contextlib
 import os
 import shutil
 import signal
@@ -86,6 +87,22 @@ def runtime(bundle):
     from fusion_perception.runtime import Runtime
 
     return Runtime(load_bundle(bundle), 'cpu')
+
+
+@pytest.fixture
+def begun(runtime):
+    """Return what begins a pipeline that is fed by hand, which ends with the test."""
+    from ways import Way
+
+    with contextlib.ExitStack() as ends:
+
+        def begin(runtime=runtime, **values):
+            way = Way(runtime, **values)
+            way.pipeline.open()
+            ends.callback(way.pipeline.close)
+            return way
+
+        yield begin
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ def test_it_says_how_far_the_bundle_is_off_and_says_it_is(capfd):
     for row in rows:
         _, name, *values, _ = (cell.strip() for cell in row.split('|'))
         table[name] = [float(value.rstrip('%')) for value in values]
-    assert len(table) == 18
+    assert len(table) == 20
     error_m, says_m, _, inside, disagreement = table['both']
     assert error_m < 0.15 and says_m < 0.1 and inside > 90
     # What is not there is not known, and is not said to be.
@@ -25,5 +25,12 @@ def test_it_says_how_far_the_bundle_is_off_and_says_it_is(capfd):
     # A camera that looks elsewhere makes it less honest, and is noticed.
     askew = table['camera: turned sideways by 2°']
     assert askew[3] < inside - 20 and askew[4] > 10 * disagreement
+    # Of one that is elsewhere nothing is lost once that is told.
+    moved, told = (
+        table['camera: a metre aside, turned by 5°'],
+        table['the same, as camera_pose says'],
+    )
+    assert moved[3] < 60 and moved[4] > 10 * disagreement
+    assert told[3] > 90 and told[0] < error_m + 0.02 and told[4] < 2 * disagreement
     frozen = table['camera: frozen, shows another scene']
     assert frozen[3] < 30 and frozen[4] > 100 * disagreement

@@ -59,6 +59,12 @@ def test_predictions_without_a_transform_are_told_of_once():
     assert 'tf2' in found.cause and 'target_frame' in found.remedy
 
 
+def test_of_a_camera_alone_they_are_told_of_as_well():
+    lost = stream('camera', dropped={'no_transform': 5}, fault='No way to it. Give another.')
+    found = only(node(lost, stream('lidar')))
+    assert (found.symptom, found.cause) == ('5 predictions were lost', 'no way to it')
+
+
 def test_a_large_image_that_gets_lost_leads_to_the_profile():
     found = only(node(nothing('camera', DRIVER, message_bytes=921_600)))
     assert '0.9 MB' in found.cause

@@ -116,8 +116,8 @@ def test_each_argument_explains_itself(name):
 def test_the_robot_s_launch_file_has_the_arguments_of_the_documentation():
     assert set(descriptions('fusion.launch.py')) == {
         'bundle', 'params_file', 'namespace', 'image', 'camera_info', 'range_image',
-        'points', 'image_type', 'lidar_type', 'use_sim_time', 'log_level', 'autostart', 'rviz',
-        'rviz_frame', 'large_images',
+        'points', 'image_type', 'lidar_type', 'camera_pose', 'use_sim_time', 'log_level',
+        'autostart', 'rviz', 'rviz_frame', 'large_images',
     }  # fmt: skip
 
 

@@ -1,4 +1,6 @@
-"""Outputs in the frame that is asked for: every one of them is moved there but the picture."""
+"""Outputs in the frame that is asked for, of a camera where it is said to be."""
+
+import importlib.util
 
 import numpy as np
 import pytest
@@ -7,20 +9,22 @@ pytest.importorskip('rclpy', reason='needs rclpy: pip install .[ros]')
 
 import torch
 from geometry_msgs.msg import PoseArray
-from ros_graph import RANGES, Probe, ros, spinning, wait_until
+from ros_graph import RANGES, Probe, probed, ros, spinning, wait_until
 from sensor_msgs.msg import Image, PointCloud2
 from small_bundles import small_bundle
 from visualization_msgs.msg import MarkerArray
 
+from fusion_perception.models.bundle import load_bundle
 from fusion_perception.ros.annotation import annotated
-from fusion_perception.ros.frames import _rotation
 from fusion_perception.ros.fusion_node import FusionNode
 from fusion_perception.ros.node_settings import NodeSettings
 from fusion_perception.ros.outputs import Result
+from fusion_perception.runtime import Runtime
 from fusion_perception.sensing.cloud import decode_points, to_lidar_axes
 from fusion_perception.sensing.decode import decode_image, stamp_ns
 from fusion_perception.sensing.observation import Camera, Prediction
 from fusion_perception.sensing.rep103 import centers_of, covariance_to_rep103
+from fusion_perception.sensing.transforms import rigid
 
 STAMP_NS = 12_000_000_034
 TOPICS = {
@@ -36,14 +40,23 @@ PIXELS = np.random.default_rng(0).integers(0, 256, (480, 640, 3), np.uint8)
 CAMERA = Camera(width=640, height=480, fx=600.0, fy=600.0, cx=319.5, cy=239.5)
 
 
+HAS_TF2 = importlib.util.find_spec('tf2_ros') is not None
+# An optical frame that looks along the LiDAR's x, a metre above it.
+AHEAD, ABOVE = (-0.5, 0.5, -0.5, 0.5), '0 0 1 -0.5 0.5 -0.5 0.5'
+T_ABOVE = ((1.0, 0.0, 0.0, 0.0), (0.0, 0.0, -1.0, 1.0), (0.0, 1.0, 0.0, 0.0), (0.0, 0.0, 0.0, 1.0))
+
+
+def _rotation(w, x, y, z):
+    return rigid((0.0, 0.0, 0.0), (x, y, z, w))[:3, :3]
+
+
 class Turned:
     """A frame in which the LiDAR is turned and shifted: what tf2 tells where it is installed."""
 
-    name = 'map'
     T = np.eye(4)
 
-    def T_target_source(self, source, stamp_ns):
-        assert (source, stamp_ns) == ('velodyne', STAMP_NS)
+    def T_target_lidar(self, target_frame, lidar_frame, stamp_ns):
+        assert (target_frame, lidar_frame, stamp_ns) == ('map', 'velodyne', STAMP_NS)
         return self.T
 
     def close(self):
@@ -57,14 +70,14 @@ Turned.T[:3, :3] = _rotation(
 Turned.T[:3, 3] = 5.0, -7.0, 1.0
 
 
-def published(tmp_path, frame_id='velodyne', target=None, **settings):
+def published(tmp_path, frame_id='velodyne', frames=None, **settings):
     """Return what an active node publishes of a result, by topic."""
     heard = {}
     with ros('-p', f'bundle:={small_bundle(tmp_path)}', '-p', 'engine:=torch'):
         node, probe = FusionNode(), Probe()
         node.start()
         lidar = node._pipeline.runtime.bundle.lidar
-        node._outputs._target = target
+        node._outputs._frames = frames
         for topic, kind in TOPICS.items():
             take = lambda message, topic=topic: heard.setdefault(topic, message)  # noqa: E731
             probe.create_subscription(kind, f'/fusion_node/{topic}', take, 10)
@@ -92,7 +105,7 @@ def published(tmp_path, frame_id='velodyne', target=None, **settings):
 
 @pytest.mark.ros
 def test_output_in_another_frame_is_moved_there_but_for_the_picture(tmp_path):
-    heard, lidar = published(tmp_path, target=Turned())
+    heard, lidar = published(tmp_path, frames=Turned(), target_frame='map')
     rotation, shift = Turned.T[:3, :3], Turned.T[:3, 3]
     assert stamp_ns(heard['centers']) == STAMP_NS
     np.testing.assert_allclose(centers_of(heard['centers']), CENTERS @ rotation.T + shift)
@@ -125,6 +138,84 @@ def test_output_before_the_first_scan_is_in_the_frame_that_was_set(tmp_path):
     frames = {heard[topic].header.frame_id for topic in ('centers', 'points')}
     assert frames == {'roof'}
     assert {m.header.frame_id for m in heard['markers'].markers} == {'roof'}
+
+
+def predicted(probe, tmp_path):
+    """Feed a node until it answers, and return its centres and those of a camera up there."""
+    probe.wait_for_node()
+    stamps = []
+
+    def heard():
+        stamps.append(probe.get_clock().now().nanoseconds)
+        probe.publish(stamps[-1])
+        return probe.centers
+
+    wait_until(heard, 'centres')
+    message = probe.centers[0]
+    runtime = Runtime(load_bundle(small_bundle(tmp_path)), 'cpu')
+    pixels = np.random.default_rng(stamp_ns(message)).integers(0, 256, (64, 64, 3), np.uint8)
+    camera = Camera(T_camera_lidar=T_ABOVE)
+    beside = runtime.predict_frame(pixels, RANGES)
+    above = runtime.predict_frame(pixels, RANGES, camera)
+    assert not np.allclose(beside.centers, above.centers, atol=1e-3)
+    return centers_of(message), above.centers[0].double().numpy()
+
+
+@pytest.mark.ros
+def test_a_camera_is_where_camera_pose_says_in_numbers(tmp_path):
+    with probed(small_bundle(tmp_path), '-p', f'camera_pose:="{ABOVE}"') as probe:
+        found, expected = predicted(probe, tmp_path)
+    np.testing.assert_allclose(found, expected, atol=1e-4)
+
+
+@pytest.mark.ros
+def test_a_place_that_is_none_is_refused_and_says_how_to_get_one(tmp_path):
+    with probed(small_bundle(tmp_path), '-p', 'autostart:=false') as probe:
+        refused = probe.set('camera_pose', 'on the roof')
+        assert not refused.successful
+        assert "'on the roof' is no pose; give bundle, tf, or seven numbers" in refused.reason
+        assert probe.set('camera_pose', ABOVE).successful
+        assert probe.change_state('configure')
+        assert not probe.set('camera_pose', 'bundle').successful
+
+
+@pytest.mark.ros
+@pytest.mark.skipif(HAS_TF2, reason='tf2_ros is installed')
+def test_a_camera_of_tf_without_tf2_fails_to_configure_and_heals(tmp_path):
+    arguments = ('-p', 'camera_pose:=tf', '-p', 'autostart:=false')
+    with probed(small_bundle(tmp_path), *arguments) as probe:
+        assert not probe.change_state('configure')
+        said = 'camera_pose tf needs tf2_ros, which is not installed.'
+        wait_until(lambda: any(said in s.message for s in probe.diagnostics), 'the reason')
+        assert probe.set('camera_pose', ABOVE).successful
+        assert probe.change_state('configure')
+
+
+@pytest.mark.ros
+def test_with_tf2_a_camera_is_where_tf_has_it_once_it_does(tmp_path):
+    pytest.importorskip('tf2_ros', reason='needs tf2_ros, of a ROS installation')
+    from geometry_msgs.msg import TransformStamped
+    from tf2_ros import StaticTransformBroadcaster
+
+    with probed(small_bundle(tmp_path), '-p', 'camera_pose:=tf') as probe:
+        probe.wait_for_node()
+
+        def told():
+            probe.publish(probe.get_clock().now().nanoseconds)
+            return any("to the images' frame 'camera'" in s.message for s in probe.diagnostics)
+
+        wait_until(told, 'what lacks')
+        assert probe.streams()['camera']['dropped']['no_transform'] > 0
+        assert not probe.centers
+        mounted = TransformStamped()
+        mounted.header.frame_id, mounted.child_frame_id = 'lidar', 'camera'
+        mounted.transform.translation.z = 1.0
+        for axis, part in zip('xyzw', AHEAD, strict=True):
+            setattr(mounted.transform.rotation, axis, part)
+        broadcaster = StaticTransformBroadcaster(probe)
+        broadcaster.sendTransform(mounted)
+        found, expected = predicted(probe, tmp_path)
+    np.testing.assert_allclose(found, expected, atol=1e-4)
 
 
 @pytest.mark.parametrize(

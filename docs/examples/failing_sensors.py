@@ -19,6 +19,7 @@ from torch import Tensor
 from fusion_perception.models.bundle import load_bundle
 from fusion_perception.runtime import Runtime
 from fusion_perception.sensing.assembly import observe
+from fusion_perception.sensing.observation import Camera
 from fusion_perception.sensing.rig import TASK_CLASSES, Rig
 from fusion_perception.simulation.noise import NoiseSettings, add_noise
 from fusion_perception.simulation.render import Frames, render
@@ -39,10 +40,10 @@ def main(bundle: str = 'shapes', count: int = 512, seed: int = 4242) -> None:
     if task is None or 'covariance_scale' not in runtime.bundle.manifest.config:
         sys.exit(f'{bundle} is no dense_fusion for the objects of a simulated task.')
 
-    def frames(look: SceneSettings, noise: NoiseSettings, turned_deg: float = 0.0) -> Frames:
+    def frames(look: SceneSettings, noise: NoiseSettings, seen_by: Rig = rig) -> Frames:
         generator = torch.Generator().manual_seed(seed)
         scenes = sample_scenes(count, look, generator, rig=rig)
-        rendered = render(scenes, turned(rig, turned_deg), lidar)
+        rendered = render(scenes, seen_by, lidar)
         return add_noise(rendered, noise, generator, lidar.max_range)
 
     whole = frames(SceneSettings(task=task), NoiseSettings())
@@ -52,19 +53,25 @@ def main(bundle: str = 'shapes', count: int = 512, seed: int = 4242) -> None:
     _row(runtime, 'both', whole)
     _row(runtime, 'both, everything varied as in half of the training', varied)
     for degrees in (0.5, 1.0, 2.0):
-        askew = frames(SceneSettings(task=task), NoiseSettings(), degrees)
+        askew = frames(SceneSettings(task=task), NoiseSettings(), turned(rig, degrees))
         _row(runtime, f'camera: turned sideways by {degrees:g}°', askew)
+    elsewhere = turned(rig, 5.0, aside_m=1.0)
+    moved = frames(SceneSettings(task=task), NoiseSettings(), elsewhere)
+    _row(runtime, 'camera: a metre aside, turned by 5°', moved)
+    _row(runtime, 'the same, as camera_pose says', moved, elsewhere.camera)
     generator = torch.Generator().manual_seed(seed)
     for name, change in failures(lidar.max_range, generator).items():
         images, ranges = change(whole.images, whole.ranges)
         _row(runtime, name, Frames(images, ranges, whole.distances, whole.centers))
 
 
-def turned(rig: Rig, degrees: float) -> Rig:
-    """Return sensors whose camera looks elsewhere than it is taken to, by its vertical axis."""
+def turned(rig: Rig, degrees: float, aside_m: float = 0.0) -> Rig:
+    """Return sensors whose camera is moved to the right, then turned about its vertical axis."""
     c, s = math.cos(math.radians(degrees)), math.sin(math.radians(degrees))
     rotation = torch.tensor([[c, 0, -s, 0], [0, 1, 0, 0], [s, 0, c, 0], [0, 0, 0, 1]])
-    pose = (rotation @ torch.tensor(rig.camera.T_camera_lidar)).tolist()
+    beside = torch.tensor(rig.camera.T_camera_lidar)
+    beside[0, 3] -= aside_m
+    pose = (rotation @ beside).tolist()
     camera = rig.camera.model_copy(update={'T_camera_lidar': tuple(map(tuple, pose))})
     return rig.model_copy(update={'camera': camera})
 
@@ -137,12 +144,13 @@ def failures(max_range: float, generator: torch.Generator) -> dict[str, Change]:
     }
 
 
-def _row(runtime: Runtime, name: str, frames: Frames) -> None:
+def _row(runtime: Runtime, name: str, frames: Frames, camera: Camera | None = None) -> None:
     rig, lidar = runtime.bundle.rig, runtime.bundle.lidar
     error, covariance, apart = [], [], list[float]()
     for first in range(0, len(frames), BATCH):
         part = slice(first, first + BATCH)
-        seen = observe(frames.images[part], frames.ranges[part], rig.camera, lidar)
+        taken_for = camera or rig.camera
+        seen = observe(frames.images[part], frames.ranges[part], taken_for, lidar)
         found = runtime.predict(seen)
         assert found.covariance is not None
         error.append(found.centers - frames.centers[part])

@@ -44,9 +44,10 @@ def of_disagreement(disagreement: float | None, disagreement_max: float) -> Iter
         f'each by itself they put them {disagreement**0.5:.1f} times as far apart as they say '
         f'they err (a disagreement of {disagreement:.1f}, above {disagreement_max:g}), so that '
         'the covariance cannot be trusted',
-        'Say with camera_pose where the camera is, unless it is as T_camera_lidar of the bundle '
-        'says. Look whether its images are neither turned nor mirrored, at camera_info and '
-        'camera_matrix, and, where things move, at the clocks, camera_offset_s, and whether a '
-        'driver repeats an old image or scan with new stamps. Where nothing is wrong, the bundle '
-        'is too sure of these sensors: train it on data of theirs, or raise disagreement_max.',
+        'Say with camera_pose where its optical frame (z forward) is, unless it is there where '
+        'T_camera_lidar of the bundle has it. Look whether the images are neither turned nor '
+        'mirrored, at camera_info and camera_matrix, and, where things move, at the clocks, '
+        'camera_offset_s, and whether a driver repeats an old image or scan with new stamps. '
+        'Where nothing is wrong, the bundle is too sure of these sensors: train it on data of '
+        'theirs, or raise disagreement_max.',
     )

@@ -33,6 +33,7 @@ def diagnose(facts: Facts) -> list[Finding]:
     return [
         *of_node(facts),
         *(f for stream in facts.inputs for f in _of_input(stream, facts.waits_for_clock)),
+        *_of_transforms(facts.inputs),
         *(finding for stream in facts.inputs for finding in _of_leaps(stream)),
         *(finding for stream in facts.inputs for finding in _of_frame(stream)),
         *of_camera(facts),
@@ -104,17 +105,24 @@ def _of_drops(facts: InputFacts) -> Iterator[Finding]:
             f'{failed} {NAMES[facts.stream]} messages were lost in inference',
             *parted(facts.fault, 'the model failed', 'See `fusion doctor --bundle`.'),
         )
-    # For the camera it would be the same fault once more.
-    if facts.stream == 'lidar' and (unplaced := dropped.get('no_transform', 0)):
-        yield Finding(
-            'ERROR',
-            f'{unplaced} predictions were lost',
-            *parted(
-                facts.fault,
-                'tf2 does not know the way from the LiDAR to target_frame',
-                'Publish it on /tf or /tf_static, or correct target_frame.',
-            ),
-        )
+
+
+def _of_transforms(inputs: Sequence[InputFacts]) -> Iterator[Finding]:
+    """Yield that predictions were lost for want of a transform, once for both streams."""
+    for facts in inputs:
+        unplaced = facts.dropped.get('no_transform', 0)
+        if unplaced and unplaced == max(each.dropped.get('no_transform', 0) for each in inputs):
+            yield Finding(
+                'ERROR',
+                f'{unplaced} predictions were lost',
+                *parted(
+                    facts.fault,
+                    'tf2 does not know how the frames of the LiDAR, of the images or target_frame '
+                    'lie to each other',
+                    'Publish it on /tf or /tf_static, or correct target_frame or camera_pose.',
+                ),
+            )
+            return
 
 
 def _of_losses(facts: InputFacts) -> Iterator[Finding]:
