@@ -12,11 +12,19 @@ from recordings import at
 from fusion_perception.learning.bags.writing import BagWriter
 from fusion_perception.learning.evaluation import EvaluateSettings, evaluate
 from fusion_perception.learning.from_bag import FromBagSettings, from_bag
-from fusion_perception.learning.to_bag import CAMERA_INFO, IMAGE, RANGES, TRUTH
+from fusion_perception.learning.to_bag import (
+    CAMERA_INFO,
+    IMAGE,
+    RANGES,
+    TRUTH,
+    ToBagSettings,
+    to_bag,
+)
 from fusion_perception.sensing.agreement import DISAGREEMENT_MAX
 from fusion_perception.sensing.lidars import UniformGrid
 from fusion_perception.sensing.message_types import known_types
 from fusion_perception.sensing.observation import Camera
+from fusion_perception.sensing.recording import Recording
 from fusion_perception.sensing.rig import Rig
 from fusion_perception.simulation.render import render
 from fusion_perception.simulation.scene import SceneSettings, sample_scenes
@@ -185,6 +193,22 @@ def test_a_data_folder_of_a_recording_holds_where_its_camera_was(drive, tmp_path
     from_bag(FromBagSettings(bag=drive, out=out, camera_pose=camera_pose))
     rig = yaml.safe_load((out / 'sensor.yaml').read_text())
     assert np.allclose(rig['camera']['T_camera_lidar'], T_CAMERA_LIDAR, atol=1e-5)
+
+
+def test_where_it_was_travels_from_a_data_folder_into_a_recording(drive, tmp_path, simulated):
+    scenes, again, back = (tmp_path / name for name in ('scenes', 'again', 'back'))
+    from_bag(FromBagSettings(bag=drive, out=scenes, camera_pose=MEASURED))
+    to_bag(ToBagSettings(data=scenes, out=again))
+    from_bag(FromBagSettings(bag=again, out=back, camera_pose='tf'))
+    rig = yaml.safe_load((back / 'sensor.yaml').read_text())
+    assert np.allclose(rig['camera']['T_camera_lidar'], T_CAMERA_LIDAR, atol=1e-5)
+    with Recording(again) as recording:
+        # Who comes later hears it, too, when it is played.
+        assert recording.topics['/tf_static'].latched == 1
+    # Beside the LiDAR there is nothing to tell.
+    to_bag(ToBagSettings(data=simulated, out=tmp_path / 'beside'))
+    with Recording(tmp_path / 'beside') as recording:
+        assert '/tf_static' not in recording.topics
 
 
 def test_a_data_folder_says_itself_where_its_camera_is(tmp_path):

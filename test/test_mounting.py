@@ -9,10 +9,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fusion_perception.learning.bags.settings import BagSettings
-from fusion_perception.sensing.mounting import Mounting
+from fusion_perception.sensing.mounting import Mounting, T_lidar_camera
 from fusion_perception.sensing.observation import BESIDE_THE_LIDAR, Camera
 from fusion_perception.sensing.rep103 import from_rep103
-from fusion_perception.sensing.transforms import NoTransform, StaticTransforms, rigid
+from fusion_perception.sensing.transforms import (
+    NoTransform,
+    StaticTransforms,
+    quaternion_of,
+    rigid,
+)
 
 # Of an optical frame (x right, y down, z forward) that looks along the LiDAR's x.
 AHEAD = (-0.5, 0.5, -0.5, 0.5)
@@ -164,6 +169,10 @@ def test_measured_and_told_by_tf_are_the_same(shift, turn, other_shift, other_tu
     told = placed('tf', find=lambda camera, lidar, _: transforms.between(camera, lidar))
     measured = placed(' '.join(f'{number:.17g}' for number in (*shift, *turn)))
     assert np.allclose(told.T_camera_lidar, measured.T_camera_lidar, atol=1e-9)
+    # And back.
+    T_back = T_lidar_camera(measured)
+    again = rigid(tuple(T_back[:3, 3]), quaternion_of(T_back[:3, :3]))
+    assert np.allclose(again, rigid(shift, turn), atol=1e-9)
     # As the LiDAR's frame has a point, and as the camera's has it, it is one place of base.
     in_base = T_base_lidar @ (*point, 1.0)
     assert np.allclose(T_base_camera @ (*seen(measured, *point), 1.0), in_base, atol=1e-8)

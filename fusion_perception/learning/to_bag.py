@@ -12,6 +12,7 @@ from tqdm import tqdm
 
 from fusion_perception.learning.bags.writing import SECOND, BagWriter, Compression, Storage
 from fusion_perception.learning.data.folder import DataFolder
+from fusion_perception.sensing.observation import BESIDE_THE_LIDAR
 from fusion_perception.sensing.settings import Settings
 from fusion_perception.simulation.topics import CAMERA_INFO, IMAGE, RANGES, TRUTH
 
@@ -36,6 +37,7 @@ class ToBagSettings(Settings):
 def to_bag(settings: ToBagSettings) -> str:
     """Write every scene as an image, a camera_info, a range image and the true centres.
 
+    Before them, on /tf_static, where the camera is, unless that is at the LiDAR, looking ahead.
     Raises FileNotFoundError or ValueError for a folder that cannot be read, an `out` that
     exists, or a rate that is too low for the stamps of so many scenes.
     """
@@ -48,6 +50,8 @@ def to_bag(settings: ToBagSettings) -> str:
             f'after 2038, which no ROS stamp can say. Give {enough:.2g} or more.'
         )
     with BagWriter(out, settings.storage, settings.compression) as bag:
+        if folder.rig.camera.T_camera_lidar != BESIDE_THE_LIDAR:
+            bag.camera_pose(BEGIN_NS, folder.rig.camera)
         for index in tqdm(range(len(folder)), desc='to-bag', unit=' scenes', disable=None):
             # Without the distance images, which do not travel and may be missing.
             image, ranges = folder.read_scene(index)

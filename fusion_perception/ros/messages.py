@@ -17,6 +17,7 @@ from visualization_msgs.msg import Marker, MarkerArray
 
 from fusion_perception.sensing.observation import Camera, Mode
 from fusion_perception.sensing.rep103 import Floats, covariance_to_rep103, to_rep103
+from fusion_perception.sensing.transforms import quaternion_of
 
 try:
     from vision_msgs.msg import (
@@ -118,7 +119,8 @@ def ellipsoid(covariance: Floats) -> tuple[Quaternion, NDArray[np.float64]]:
     variances, axes = np.linalg.eigh(covariance)
     if np.linalg.det(axes) < 0:
         axes = axes * np.array([1.0, 1.0, -1.0])
-    return _quaternion(axes), np.sqrt(np.maximum(variances, 1e-12))
+    x, y, z, w = quaternion_of(axes)
+    return Quaternion(x=x, y=y, z=z, w=w), np.sqrt(np.maximum(variances, 1e-12))
 
 
 def detections_message(
@@ -214,18 +216,3 @@ def _pose(point: Sequence[float], orientation: Quaternion | None = None) -> Pose
     x, y, z = point
     upright = Quaternion(x=0.0, y=0.0, z=0.0, w=1.0)
     return Pose(position=Point(x=x, y=y, z=z), orientation=orientation or upright)
-
-
-def _quaternion(rotation: NDArray[np.float64]) -> Quaternion:
-    # The eigenvector form (Bar-Itzhack, 2000) has no special cases near half a turn.
-    m = rotation
-    k = np.array(
-        [
-            [m[0, 0] - m[1, 1] - m[2, 2], 0.0, 0.0, 0.0],
-            [m[0, 1] + m[1, 0], m[1, 1] - m[0, 0] - m[2, 2], 0.0, 0.0],
-            [m[0, 2] + m[2, 0], m[1, 2] + m[2, 1], m[2, 2] - m[0, 0] - m[1, 1], 0.0],
-            [m[2, 1] - m[1, 2], m[0, 2] - m[2, 0], m[1, 0] - m[0, 1], np.trace(m)],
-        ]
-    )
-    x, y, z, w = np.linalg.eigh(k / 3.0)[1][:, -1].tolist()
-    return Quaternion(x=x, y=y, z=z, w=w)

@@ -91,6 +91,13 @@ def _measured(text: str) -> Pose:
     return _in_package_axes(inverse(T_lidar_camera))
 
 
+def T_lidar_camera(camera: Camera) -> NDArray[np.float64]:
+    """Return where a camera's optical frame is in its LiDAR's, (4, 4), REP-103 axes, metres."""
+    T = np.array(camera.T_camera_lidar)
+    T[:3, :3] = T[:3, :3] @ ROTATION.T
+    return inverse(T)
+
+
 def _in_package_axes(T_camera_lidar: NDArray[np.float64]) -> Pose:
     """Turn p_camera = T @ p_lidar of a LiDAR in REP-103 axes into that of the package's axes."""
     T = T_camera_lidar.copy()

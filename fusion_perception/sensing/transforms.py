@@ -100,6 +100,24 @@ def rigid(
     return T
 
 
+def quaternion_of(rotation: NDArray[np.float64]) -> tuple[float, float, float, float]:
+    """Return the quaternion (x, y, z, w) of a rotation matrix (3, 3).
+
+    The eigenvector form (Bar-Itzhack, 2000) has no special cases near half a turn.
+    """
+    m = rotation
+    k = np.array(
+        [
+            [m[0, 0] - m[1, 1] - m[2, 2], 0.0, 0.0, 0.0],
+            [m[0, 1] + m[1, 0], m[1, 1] - m[0, 0] - m[2, 2], 0.0, 0.0],
+            [m[0, 2] + m[2, 0], m[1, 2] + m[2, 1], m[2, 2] - m[0, 0] - m[1, 1], 0.0],
+            [m[2, 1] - m[1, 2], m[0, 2] - m[2, 0], m[1, 0] - m[0, 1], np.trace(m)],
+        ]
+    )
+    x, y, z, w = np.linalg.eigh(k / 3.0)[1][:, -1].tolist()
+    return x, y, z, w
+
+
 def inverse(T: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return the inverse of a rigid (4, 4) transform."""
     back = np.eye(4)

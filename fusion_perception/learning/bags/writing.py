@@ -3,24 +3,46 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from rosbags.interfaces import Connection
+from rosbags.interfaces import (
+    Connection,
+    Qos,
+    QosDurability,
+    QosHistory,
+    QosLiveliness,
+    QosReliability,
+    QosTime,
+)
 from rosbags.rosbag2 import CompressionFormat, CompressionMode, StoragePlugin, Writer
 from typing_extensions import Self
 
 from fusion_perception.sensing.message_types import known_types
+from fusion_perception.sensing.mounting import T_lidar_camera
 from fusion_perception.sensing.observation import Camera
 from fusion_perception.sensing.rep103 import to_rep103
+from fusion_perception.sensing.transforms import TF_STATIC, quaternion_of
 
 Storage = Literal['mcap', 'sqlite3']
 Compression = Literal['none', 'file', 'message']
 SECOND = 1_000_000_000
 _CAMERA, _LIDAR = 'camera', 'lidar'  # The frames of what they measure.
+_NEVER = QosTime(0, 0)
+_LATCHED = Qos(
+    QosHistory.KEEP_LAST,
+    1,
+    QosReliability.RELIABLE,
+    QosDurability.TRANSIENT_LOCAL,
+    _NEVER,
+    _NEVER,
+    QosLiveliness.AUTOMATIC,
+    _NEVER,
+    avoid_ros_namespace_conventions=False,
+)
 
 
 class BagWriter:
@@ -91,6 +113,22 @@ class BagWriter:
         )
         self.write(topic, 'sensor_msgs/msg/CameraInfo', _logged(log_ns, stamp_ns), message)
 
+    def camera_pose(self, log_ns: int, camera: Camera) -> None:
+        """Write, as a robot latches it, where a camera is."""
+        T, made = T_lidar_camera(camera), self._make
+        turn = dict(zip('xyzw', quaternion_of(T[:3, :3]), strict=True))
+        shift = dict(zip('xyz', T[:3, 3].tolist(), strict=True))
+        mounted = made('geometry_msgs/msg/TransformStamped')(
+            header=self._header(log_ns, _LIDAR),
+            child_frame_id=_CAMERA,
+            transform=made('geometry_msgs/msg/Transform')(
+                translation=made('geometry_msgs/msg/Vector3')(**shift),
+                rotation=made('geometry_msgs/msg/Quaternion')(**turn),
+            ),
+        )
+        message = made('tf2_msgs/msg/TFMessage')(transforms=[mounted])
+        self.write(TF_STATIC, 'tf2_msgs/msg/TFMessage', log_ns, message, (_LATCHED,))
+
     def centers(
         self,
         topic: str,
@@ -111,11 +149,13 @@ class BagWriter:
         )
         self.write(topic, 'geometry_msgs/msg/PoseArray', _logged(log_ns, stamp_ns), message)
 
-    def write(self, topic: str, kind: str, log_ns: int, message: object) -> None:
-        """Write a message of any known type, recorded at a time."""
+    def write(
+        self, topic: str, kind: str, log_ns: int, message: object, offered: Sequence[Qos] = ()
+    ) -> None:
+        """Write a message of any known type, recorded at a time; `offered` is its topic's QoS."""
         if topic not in self._connections:
             self._connections[topic] = self._writer.add_connection(
-                topic, kind, typestore=self._types
+                topic, kind, typestore=self._types, offered_qos_profiles=offered
             )
         self._writer.write(
             self._connections[topic], log_ns, self._types.serialize_cdr(message, kind)
