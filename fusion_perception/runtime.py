@@ -131,6 +131,11 @@ class Runtime:
         return found[0] if found else None
 
     @torch.inference_mode()
+    def alone(self, observation: Observation) -> tuple[Estimate, Estimate] | None:
+        """Say what LiDAR and camera, each by itself, see in a batch, as `FusionModel.alone`."""
+        return self.bundle.model.eval().alone(observation.to(torch.device('cpu')))
+
+    @torch.inference_mode()
     def disagreements(self, observation: Observation) -> list[float]:
         """Say it of each frame of a batch as `disagreement` does, in order, where it says it."""
         found = self.bundle.model.eval().disagreement(observation.to(torch.device('cpu')))

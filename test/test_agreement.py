@@ -22,8 +22,8 @@ COUNT = 10
 LIDAR = UniformGrid().lidar()
 
 
-def precisions(*deviations):
-    return torch.diag_embed(torch.tensor(deviations, dtype=torch.float64) ** -2)
+def covariances(*deviations):
+    return torch.diag_embed(torch.tensor(deviations, dtype=torch.float64) ** 2)
 
 
 def test_honest_estimates_disagree_by_one_on_average():
@@ -33,8 +33,8 @@ def test_honest_estimates_disagree_by_one_on_average():
         noise = torch.randn(2, 4000, 3, generator=generator, dtype=torch.float64)
         errors = noise * torch.tensor((one, other), dtype=torch.float64)[:, None]
         places = 25 + errors
-        apart.append(disagreement(places[0], precisions(*one), places[1], precisions(*other)))
-        swapped = disagreement(places[1], precisions(*other), places[0], precisions(*one))
+        apart.append(disagreement(places[0], covariances(*one), places[1], covariances(*other)))
+        swapped = disagreement(places[1], covariances(*other), places[0], covariances(*one))
         torch.testing.assert_close(swapped, apart[-1])
     assert [float(found.mean()) for found in apart] == pytest.approx([1, 1], abs=0.05)
 

@@ -123,7 +123,8 @@ def told(tmp_path):
     def evaluated(bag, **settings):
         given = {'bundle': 'shapes', 'out': tmp_path / 'out', 'device': 'cpu', **settings}
         said, _ = evaluate(EvaluateSettings.read({**given, 'bag': (str(bag),)}))
-        return said, json.loads((tmp_path / 'out' / 'report.json').read_text())
+        report = json.loads((tmp_path / 'out' / 'report.json').read_text())
+        return said, report | {'out': tmp_path / 'out'}
 
     return evaluated
 
@@ -132,10 +133,18 @@ def mean_m(report):
     return report['error_m']['mean']
 
 
-def test_a_moved_camera_of_which_nobody_tells_is_a_warning_that_names_the_setting(told, drive):
+def test_of_a_moved_camera_nobody_need_tell_for_the_warning_says_where_it_is(told, drive):
     said, report = told(drive)
     assert report['disagreement'] > DISAGREEMENT_MAX
-    assert 'camera_pose' in said
+    found = report['alignment']
+    assert f"set camera_pose to '{found['camera_pose']}'" in said
+    assert found == report['bags'][0]['alignment']
+    page = (report['out'] / 'report.html').read_text()
+    assert found['camera_pose'] in page
+    said, there = told(drive, camera_pose=found['camera_pose'])
+    assert there['disagreement'] == pytest.approx(found['disagreement'], abs=0.05)
+    assert there['alignment'] is None and 'disagree' not in said
+    assert 2 * mean_m(there) < mean_m(report)
 
 
 @pytest.mark.parametrize('camera_pose', [MEASURED, 'tf'], ids=['measured', 'tf'])

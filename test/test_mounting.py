@@ -170,7 +170,7 @@ def test_measured_and_told_by_tf_are_the_same(shift, turn, other_shift, other_tu
     measured = placed(' '.join(f'{number:.17g}' for number in (*shift, *turn)))
     assert np.allclose(told.T_camera_lidar, measured.T_camera_lidar, atol=1e-9)
     # And back.
-    T_back = T_lidar_camera(measured)
+    T_back = T_lidar_camera(np.array(measured.T_camera_lidar))
     again = rigid(tuple(T_back[:3, 3]), quaternion_of(T_back[:3, :3]))
     assert np.allclose(again, rigid(shift, turn), atol=1e-9)
     # As the LiDAR's frame has a point, and as the camera's has it, it is one place of base.

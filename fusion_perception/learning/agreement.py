@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
+from fusion_perception.learning.alignment import HONEST, align
 from fusion_perception.runtime import Runtime
+from fusion_perception.sensing.agreement import Alignment, median_of
 from fusion_perception.sensing.observation import Camera, Observation
 
 # So many frames tell, and do not disturb the others, some of which are timed.
@@ -44,3 +47,16 @@ class Comparison:
         if not self._seen:
             return ()
         return tuple(self._runtime.disagreements(Observation.of(self._seen)))
+
+    def alignment(self) -> Alignment | None:
+        """Return where the camera seems to be, None where it is where it is taken to be.
+
+        None as well where it moves, and where `align` finds no place.
+        """
+        apart = median_of(self.disagreements())
+        if apart is None or apart <= HONEST:
+            return None
+        seen = Observation.of(self._seen)
+        if not torch.equal(seen.T_camera_lidar, seen.T_camera_lidar[:1].expand(len(seen), 4, 4)):
+            return None
+        return align(self._runtime, seen)

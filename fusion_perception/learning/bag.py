@@ -14,6 +14,7 @@ from fusion_perception.learning.bags.settings import BagSettings, no_pair
 from fusion_perception.learning.bags.topics import Topics, choose_topics
 from fusion_perception.learning.bags.truth import Truth, no_truth, read_truth
 from fusion_perception.runtime import Runtime
+from fusion_perception.sensing.agreement import Alignment
 from fusion_perception.sensing.intake import Needs, arrays_of
 from fusion_perception.sensing.ledger import Stream, StreamCounts
 from fusion_perception.sensing.recording import Recording
@@ -29,7 +30,8 @@ class BagRun:
 
     `streams` says what became of each message, `timeline` when; `unread` says in sentences what
     of the recording was not used; `worst` are the frames furthest off, worst first;
-    `disagreements` are of some of its pairs, as of `Runtime.disagreement`.
+    `disagreements` are of some of its pairs, as of `Runtime.disagreement`, and `alignment` says
+    where the camera seems to be, None where that is not elsewhere or not known.
     """
 
     source: str
@@ -43,6 +45,7 @@ class BagRun:
     worst: tuple[JudgedFrame, ...]
     unread: tuple[str, ...]
     disagreements: tuple[float, ...]
+    alignment: Alignment | None
 
 
 def run_bag(
@@ -116,6 +119,7 @@ def run_bag(
         worst=judge.worst(),
         unread=unread,
         disagreements=comparison.disagreements(),
+        alignment=comparison.alignment(),
     )
 
 

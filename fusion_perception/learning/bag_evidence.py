@@ -20,7 +20,12 @@ from fusion_perception.learning.evidence import Evidence, score_of
 from fusion_perception.learning.progress import messages_bar
 from fusion_perception.models.bundle import Bundle
 from fusion_perception.runtime import Runtime
-from fusion_perception.sensing.agreement import DISAGREEMENT_MAX, median_of, of_disagreement
+from fusion_perception.sensing.agreement import (
+    DISAGREEMENT_MAX,
+    alignment_of,
+    median_of,
+    of_disagreement,
+)
 from fusion_perception.sensing.ledger import CAUSES, STREAMS, Stream, StreamCounts
 from fusion_perception.sensing.observation import Mode, Prediction
 from fusion_perception.sensing.recording_files import find_recordings, fingerprint_of
@@ -57,7 +62,9 @@ def from_bags(
     warnings += [
         _of_one(run, str(finding), paths)
         for run in runs
-        for finding in of_disagreement(median_of(run.disagreements), disagreement_max)
+        for finding in of_disagreement(
+            median_of(run.disagreements), disagreement_max, run.alignment
+        )
     ]
     judged = [run.judged for run in runs]
     return Evidence(
@@ -80,6 +87,8 @@ def from_bags(
         about={
             **({'warnings': warnings} if warnings else {}),
             'disagreement': median_of([value for run in runs for value in run.disagreements]),
+            # Every recording may be of another robot.
+            'alignment': alignment_of(runs[0].alignment if len(runs) == 1 else None),
             'unscored': sum(int((~one.scored).sum()) for one in judged),
             'clock_jumps': sum(run.clock_jumps for run in runs),
             'recorded_s': sum(run.seconds for run in runs),
@@ -216,6 +225,7 @@ def _row(run: BagRun, classes: tuple[str, ...]) -> dict[str, object]:
         'streams': run.streams,
         'pairs': len(run.judged),
         'disagreement': median_of(run.disagreements),
+        'alignment': alignment_of(run.alignment),
         'unscored': int((~run.judged.scored).sum()),
         'clock_jumps': run.clock_jumps,
         'recorded_s': run.seconds,

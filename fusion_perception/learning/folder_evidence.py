@@ -24,7 +24,13 @@ from fusion_perception.learning.stress import stressed
 from fusion_perception.models.bundle import Bundle, explain_difference
 from fusion_perception.models.examples import left_by
 from fusion_perception.runtime import Runtime
-from fusion_perception.sensing.agreement import DISAGREEMENT_MAX, median_of, of_disagreement
+from fusion_perception.sensing.agreement import (
+    DISAGREEMENT_MAX,
+    Alignment,
+    alignment_of,
+    median_of,
+    of_disagreement,
+)
 from fusion_perception.sensing.camera_findings import of_lens
 from fusion_perception.sensing.facts import CameraFacts, Source
 from fusion_perception.sensing.ledger import CAUSES, StreamCounts
@@ -77,8 +83,8 @@ def from_folder(
             if prediction.mode[0] != mode:
                 alone = predict(runtime, scenes, mode, batch_size)
             by_mode[mode] = score_of(alone, scenes.centers)
-    apart = disagreement(runtime, scenes)
-    warnings += map(str, of_disagreement(apart, disagreement_max))
+    apart, alignment = compared(runtime, scenes)
+    warnings += map(str, of_disagreement(apart, disagreement_max, alignment))
     count = len(scenes)
     nothing_dropped = {str(cause): 0 for cause in CAUSES}
     all_used: StreamCounts = {
@@ -97,7 +103,11 @@ def from_folder(
         pairs=count,
         latency_ms=time_frames(runtime, scenes),
         worst=worst_frames(scenes, prediction),
-        about={**({'warnings': warnings} if warnings else {}), 'disagreement': apart},
+        about={
+            **({'warnings': warnings} if warnings else {}),
+            'disagreement': apart,
+            'alignment': alignment_of(alignment),
+        },
     )
 
 
@@ -210,15 +220,16 @@ def predict(runtime: Runtime, scenes: SceneSet, mode: Mode, batch_size: int) -> 
     )
 
 
-def disagreement(runtime: Runtime, scenes: SceneSet) -> float | None:
+def compared(runtime: Runtime, scenes: SceneSet) -> tuple[float | None, Alignment | None]:
     """Return how far the sensors put the objects apart, in the median of some of the scenes.
 
-    As of `Runtime.disagreement`; None of too few, and for a model that does not say.
+    As of `Runtime.disagreement`; None of too few, and for a model that does not say. Then, where
+    the camera seems to be, None where that is not elsewhere or not known.
     """
     comparison = Comparison(runtime)
     for image, ranges in zip(scenes.images, scenes.ranges, strict=True):
         comparison.add(image.numpy(), ranges.numpy(), scenes.rig.camera)
-    return median_of(comparison.disagreements())
+    return median_of(comparison.disagreements()), comparison.alignment()
 
 
 def time_frames(runtime: Runtime, scenes: SceneSet) -> list[float]:

@@ -9,6 +9,7 @@ from typing import Annotated, ClassVar, NamedTuple
 from pydantic import Field
 from torch import Tensor, nn
 
+from fusion_perception.models.gaussian import disagreement
 from fusion_perception.sensing.observation import LARGEST_RANGE, LARGEST_SIDE, Mode, Observation
 from fusion_perception.sensing.settings import Settings
 
@@ -58,13 +59,25 @@ class FusionModel(nn.Module):
         """Return the loss to minimise; the notebook's: mean squared error over coordinates."""
         return nn.functional.mse_loss(estimate.centers, centers)
 
+    def alone(self, observation: Observation) -> tuple[Estimate, Estimate] | None:
+        """Say what LiDAR and camera, in this order and each by itself, see, with covariances.
+
+        Centres are NaN where a sensor sees nothing. None of a model that does not tell them apart.
+        """
+        return None
+
     def disagreement(self, observation: Observation) -> Tensor | None:
         """Say how far the sensors, each by itself, put the objects apart: d^2 / 3, (B, K).
 
         It is 1 on average where they are as far off as they say, and NaN where one of them sees
         nothing. None of a model that does not tell them apart.
         """
-        return None
+        if (alone := self.alone(observation)) is None:
+            return None
+        (one, its_covariance, _), (other, others_covariance, _) = alone
+        assert its_covariance is not None
+        assert others_covariance is not None
+        return disagreement(one, its_covariance, other, others_covariance)
 
     def stages(self) -> tuple[Stage, ...]:
         """Return the training runs this model needs, in order."""

@@ -19,7 +19,6 @@ from torch.nn.functional import avg_pool2d, grid_sample, interpolate, pad
 
 from fusion_perception.models.base import Estimate, FusionModel, ModelConfig, Positive, Width
 from fusion_perception.models.gaussian import (
-    disagreement,
     invert_symmetric,
     log_determinant,
     precision_from,
@@ -146,12 +145,9 @@ class DenseFusion(FusionModel):
             )
         return BySensor(*found, _sees(observation))
 
-    def disagreement(self, observation: Observation) -> Tensor | None:
-        """Say how far the sensors, each by itself, put the objects apart."""
-        seen = self.by_lidar(observation), self.by_camera(observation)
-        (one, its), (other, others) = ((s.centers, precision_from(s.sure)) for s in seen)
-        both_speak = (seen[0].speaks & seen[1].speaks).unsqueeze(1)
-        return disagreement(one, its, other, others).where(both_speak, torch.nan)
+    def alone(self, observation: Observation) -> tuple[Estimate, Estimate]:
+        """Say what LiDAR and camera, each by itself, see; the prior has no part in it."""
+        return _by_itself(self.by_lidar(observation)), _by_itself(self.by_camera(observation))
 
     def combine(self, by_lidar: BySensor, by_camera: BySensor) -> Estimate:
         """Weigh what the sensors say, and what was believed before, by how sure they are."""
@@ -289,6 +285,11 @@ class DenseFusion(FusionModel):
         colour = grid_sample(image, grid, mode='bilinear', align_corners=False)
         seen = inside.to(colour.dtype)
         return torch.cat((colour * seen, seen), 1)
+
+
+def _by_itself(seen: BySensor) -> Estimate:
+    centers = seen.centers.where(seen.speaks.view(-1, 1, 1), torch.nan)
+    return Estimate(centers, invert_symmetric(precision_from(seen.sure)))
 
 
 def _sees(observation: Observation) -> Tensor:

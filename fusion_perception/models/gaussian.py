@@ -57,15 +57,15 @@ def log_determinant(matrix: Tensor) -> Tensor:
 
 
 def disagreement(
-    one: Tensor, its_precision: Tensor, other: Tensor, others_precision: Tensor
+    one: Tensor, its_covariance: Tensor, other: Tensor, others_covariance: Tensor
 ) -> Tensor:
     """Return d^2 / 3 (...) of two independent estimates (..., 3) of the same position.
 
     d is the Mahalanobis distance of one from the other; on average the result is 1 where both are
-    as far off as their precisions (..., 3, 3) say.
+    as far off as their covariances (..., 3, 3) say.
     """
-    covariance = invert_symmetric(its_precision) + invert_symmetric(others_precision)
-    return squared_mahalanobis(one - other, invert_symmetric(covariance)) / 3
+    precision = invert_symmetric(its_covariance + others_covariance)
+    return squared_mahalanobis(one - other, precision) / 3
 
 
 def squared_mahalanobis(error: Tensor, precision: Tensor) -> Tensor:

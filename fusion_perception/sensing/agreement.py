@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Annotated
+from typing import Annotated, NamedTuple
 
 import numpy as np
 from pydantic import Field
@@ -23,6 +23,20 @@ DisagreementMax = Annotated[
 # median of chi-squared with three degrees of freedom, over three), those of ten comparisons below
 # 1.4. A camera that is turned by a degree makes it 2 to 10.
 DISAGREEMENT_MAX: DisagreementMax = 2.5
+_ELSEWHERE = (
+    'All that they see fits a camera that is turned by {turned_deg:.1f} degrees and moved by '
+    "{moved_m:.2f} m from where it is taken to be: set camera_pose to '{camera_pose}', and the "
+    'disagreement is {disagreement:.1f}. Where it cannot be there, look at camera_info and '
+    'camera_matrix.'
+)
+_LOOK = (
+    "Say with camera_pose where the camera's optical frame (z forward) is, unless that is as "
+    'T_camera_lidar of the bundle has it; `fusion evaluate --bag` of a minute finds it out where '
+    'that alone is wrong. Look whether the images are neither turned nor mirrored, at camera_info '
+    'and camera_matrix, and, where things move, at the clocks, camera_offset_s, and whether a '
+    'driver repeats an old image or scan with new stamps. Where nothing is wrong, the bundle is '
+    'too sure of these sensors: train it on data of theirs, or raise disagreement_max.'
+)
 # The median of fewer comparisons tells nothing.
 FEWEST_COMPARISONS = 5
 
@@ -34,8 +48,31 @@ def median_of(disagreements: Sequence[float]) -> float | None:
     return float(np.median(disagreements))
 
 
-def of_disagreement(disagreement: float | None, disagreement_max: float) -> Iterator[Finding]:
-    """Yield that the sensors contradict each other; nothing where they were not compared."""
+class Alignment(NamedTuple):
+    """Where the camera seems to be, by what both sensors see.
+
+    `camera_pose` is the setting that says so, `turned_deg` and `moved_m` how far that is from
+    where it was taken to be, and `disagreement` what of that would remain.
+    """
+
+    camera_pose: str
+    turned_deg: float
+    moved_m: float
+    disagreement: float
+
+
+def alignment_of(alignment: Alignment | None) -> dict[str, object] | None:
+    """Return an alignment as JSON has it."""
+    return None if alignment is None else dict(alignment._asdict())
+
+
+def of_disagreement(
+    disagreement: float | None, disagreement_max: float, alignment: Alignment | None = None
+) -> Iterator[Finding]:
+    """Yield that the sensors contradict each other; nothing where they were not compared.
+
+    With the place of the camera by which they would not, where that was found.
+    """
     if disagreement is None or disagreement <= disagreement_max:
         return
     yield Finding(
@@ -44,10 +81,7 @@ def of_disagreement(disagreement: float | None, disagreement_max: float) -> Iter
         f'each by itself they put them {disagreement**0.5:.1f} times as far apart as they say '
         f'they err (a disagreement of {disagreement:.1f}, above {disagreement_max:g}), so that '
         'the covariance cannot be trusted',
-        'Say with camera_pose where its optical frame (z forward) is, unless it is there where '
-        'T_camera_lidar of the bundle has it. Look whether the images are neither turned nor '
-        'mirrored, at camera_info and camera_matrix, and, where things move, at the clocks, '
-        'camera_offset_s, and whether a driver repeats an old image or scan with new stamps. '
-        'Where nothing is wrong, the bundle is too sure of these sensors: train it on data of '
-        'theirs, or raise disagreement_max.',
+        _ELSEWHERE.format(**alignment._asdict())
+        if alignment is not None and alignment.disagreement <= disagreement_max
+        else _LOOK,
     )

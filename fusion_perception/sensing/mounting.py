@@ -12,7 +12,7 @@ from pydantic import AfterValidator, Field
 from fusion_perception.sensing.observation import LARGEST_COORDINATE, Camera, Pose
 from fusion_perception.sensing.quoting import quoted
 from fusion_perception.sensing.rep103 import ROTATION
-from fusion_perception.sensing.transforms import inverse, rigid
+from fusion_perception.sensing.transforms import inverse, quaternion_of, rigid
 
 AS_TRAINED, FROM_TF = 'bundle', 'tf'
 _WANTED = (
@@ -91,9 +91,19 @@ def _measured(text: str) -> Pose:
     return _in_package_axes(inverse(T_lidar_camera))
 
 
-def T_lidar_camera(camera: Camera) -> NDArray[np.float64]:
-    """Return where a camera's optical frame is in its LiDAR's, (4, 4), REP-103 axes, metres."""
-    T = np.array(camera.T_camera_lidar)
+def as_camera_pose(T_camera_lidar: NDArray[np.float64]) -> str:
+    """Return the setting `camera_pose` that says T_camera_lidar, (4, 4), of the package's axes."""
+    T = T_lidar_camera(T_camera_lidar)
+    shift = ' '.join(f'{metres:.3f}' for metres in T[:3, 3])
+    return ' '.join((shift, *(f'{part:.5f}' for part in quaternion_of(T[:3, :3]))))
+
+
+def T_lidar_camera(T_camera_lidar: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return where the optical frame is in the LiDAR's REP-103 axes, (4, 4), metres.
+
+    T_camera_lidar is of the package's axes.
+    """
+    T = T_camera_lidar.copy()
     T[:3, :3] = T[:3, :3] @ ROTATION.T
     return inverse(T)
 

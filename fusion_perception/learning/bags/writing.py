@@ -115,7 +115,7 @@ class BagWriter:
 
     def camera_pose(self, log_ns: int, camera: Camera) -> None:
         """Write, as a robot latches it, where a camera is."""
-        T, made = T_lidar_camera(camera), self._make
+        T, made = T_lidar_camera(np.array(camera.T_camera_lidar)), self._make
         turn = dict(zip('xyzw', quaternion_of(T[:3, :3]), strict=True))
         shift = dict(zip('xyz', T[:3, 3].tolist(), strict=True))
         mounted = made('geometry_msgs/msg/TransformStamped')(

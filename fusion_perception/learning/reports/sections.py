@@ -158,6 +158,13 @@ def modes(report: Report, evidence: Evidence, axis: Axis) -> Iterator[str]:
             f'apart as they say they err (d²/3 {apart:.2f} in the median; about 1 or less where '
             'both are where they are taken to be).</p>'
         )
+    if (alignment := cast('dict[str, object] | None', report['alignment'])) is not None:
+        yield (
+            f'<p>What they see fits a camera that is turned by {alignment["turned_deg"]:.1f}° and '
+            f'moved by {alignment["moved_m"]:.2f} m from where it is taken to be: <code>'
+            f'camera_pose: "{alignment["camera_pose"]}"</code>. They would then put the objects '
+            f'{cast("float", alignment["disagreement"]) ** 0.5:.1f} times as far apart.</p>'
+        )
 
 
 def messages(report: Report, evidence: Evidence, axis: Axis) -> Iterator[str]:

@@ -1,0 +1,127 @@
+"""Find where the camera is from what both sensors see, without a target to calibrate by.
+
+Camera and LiDAR, each by itself, say where the objects are and how sure they are. The pose that
+brings the two together is found by Gauss-Newton steps, in which far apart ones count less (Huber).
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from fusion_perception.models.base import Estimate
+from fusion_perception.runtime import Runtime
+from fusion_perception.sensing.agreement import FEWEST_COMPARISONS, Alignment
+from fusion_perception.sensing.geometry import transform_points
+from fusion_perception.sensing.mounting import as_camera_pose
+from fusion_perception.sensing.observation import Observation
+
+# The median of honest sensors, of `DISAGREEMENT_MAX`.
+HONEST = 0.8
+# Before anything is seen a camera may be turned, radians, and moved, metres, so far (one sigma).
+_TURNED, _MOVED = 0.3, 1.0
+# The colours at the LiDAR's points, and so what it says, depend a little on the pose.
+_ROUNDS, _REWEIGHTINGS = 8, 10
+# Of an error in standard deviations per axis, from where on it counts by its size alone.
+_FAR = 2.0
+_STILL = 1e-4
+
+
+def align(runtime: Runtime, seen: Observation) -> Alignment | None:
+    """Return where the camera seems to be, which is one place in all of these frames.
+
+    It is taken to be turned alone as long as that explains what is seen, else to be moved as well.
+    None where the model does not tell the sensors apart, too little is seen by both, or no place
+    makes them disagree by less than half of what they do.
+    """
+    before = _apart(runtime, seen)
+    if before is None:
+        return None
+    found = None
+    for free in (3, 6):
+        moved = _fitted(runtime, seen, free)
+        apart = _apart(runtime, moved)
+        if apart is not None and apart < (before / 2 if found is None else found.disagreement):
+            found = _alignment(seen, moved, apart)
+        if apart is not None and apart <= HONEST:
+            break
+    return found
+
+
+def _apart(runtime: Runtime, seen: Observation) -> float | None:
+    told = runtime.disagreements(seen)
+    return None if len(told) < FEWEST_COMPARISONS else float(np.median(told))
+
+
+def _fitted(runtime: Runtime, seen: Observation, free: int) -> Observation:
+    """Return the frames with the camera where it seems to be; `free` 3: turned, 6: moved too."""
+    given = seen.T_camera_lidar[0].double()
+    T = given
+    for _ in range(_ROUNDS):
+        alone = runtime.alone(_placed(seen, T))
+        assert alone is not None
+        step = _step(*alone, T, T @ given.inverse(), free)
+        T = step @ T
+        if float((step - torch.eye(4)).abs().max()) < _STILL:
+            break
+    return _placed(seen, T)
+
+
+def _placed(seen: Observation, T: Tensor) -> Observation:
+    return replace(seen, T_camera_lidar=T.float().expand(len(seen), 4, 4))
+
+
+def _step(lidar: Estimate, camera: Estimate, T: Tensor, so_far: Tensor, free: int) -> Tensor:
+    """Return the next move of the camera's frame, (4, 4), towards what it sees of the objects.
+
+    `so_far` is the move until here, which the prior counts as well.
+    """
+    assert lidar.covariance is not None
+    assert camera.covariance is not None
+    both = (lidar.centers + camera.centers).isfinite().all(-1)
+    p, q = (transform_points(T, each.centers[both].double()) for each in (lidar, camera))
+    said = (lidar.covariance + camera.covariance)[both].double()
+    precision = (T[:3, :3] @ said @ T[:3, :3].T).inverse()
+    # q = p + w x p + v for a turn by w and a move by v.
+    jacobian = torch.cat((-_cross(p), torch.eye(3).double().expand(len(p), 3, 3)), -1)[..., :free]
+    weighted = jacobian.mT @ precision
+    known = torch.tensor([_TURNED] * 3 + [_MOVED] * 3).double()[:free] ** -2
+    turned = so_far[:3, :3] - so_far[:3, :3].T
+    came = torch.stack((turned[2, 1], turned[0, 2], turned[1, 0])) / 2
+    came = torch.cat((came, so_far[:3, 3]))[:free]
+    move = torch.zeros(free).double()
+    for _ in range(_REWEIGHTINGS):
+        error = (q - p) - jacobian @ move
+        size = (torch.einsum('ni,nij,nj->n', error, precision, error) / 3).sqrt()
+        weight = (_FAR / size).clamp_max(1.0)[:, None, None]
+        normal = (weight * weighted @ jacobian).sum(0) + known.diag()
+        wanted = (weight * weighted @ (q - p).unsqueeze(-1)).sum((0, 2)) - known * came
+        move = torch.linalg.solve(normal, wanted)
+    step = torch.eye(4).double()
+    step[:3, :3] = torch.linalg.matrix_exp(_cross(move[None, :3])[0])
+    step[:3, 3] = torch.cat((move, torch.zeros(3).double()))[3:6]
+    return step
+
+
+def _cross(vectors: Tensor) -> Tensor:
+    """Return the matrices (N, 3, 3) that multiply as vectors (N, 3) do by the cross product."""
+    x, y, z = vectors.unbind(-1)
+    zero = torch.zeros_like(x)
+    cross = torch.stack((zero, -z, y, z, zero, -x, -y, x, zero), -1)
+    return cross.view(*vectors.shape, 3)
+
+
+def _alignment(given: Observation, moved: Observation, apart: float) -> Alignment:
+    before, after = (each.T_camera_lidar[0].double() for each in (given, moved))
+    turn = after[:3, :3] @ before[:3, :3].T - torch.eye(3)
+    at_before, at_after = (-T[:3, :3].T @ T[:3, 3] for T in (before, after))
+    return Alignment(
+        camera_pose=as_camera_pose(after.numpy()),
+        turned_deg=math.degrees(2 * math.asin(min(1.0, float(turn.norm()) / math.sqrt(8)))),
+        moved_m=float((at_after - at_before).norm()),
+        disagreement=apart,
+    )

@@ -1,0 +1,152 @@
+"""Where the camera seems to be, by what it and the LiDAR see."""
+
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from small_bundles import small_bundle
+
+from fusion_perception.learning.agreement import Comparison
+from fusion_perception.learning.alignment import align
+from fusion_perception.models.bundle import load_bundle
+from fusion_perception.runtime import Runtime
+from fusion_perception.sensing.agreement import (
+    DISAGREEMENT_MAX,
+    FEWEST_COMPARISONS,
+    of_disagreement,
+)
+from fusion_perception.sensing.assembly import observe
+from fusion_perception.sensing.mounting import Mounting
+from fusion_perception.sensing.observation import Camera
+from fusion_perception.simulation.render import render
+from fusion_perception.simulation.scene import SceneSettings, sample_scenes
+
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures('one_thread')]
+COUNT = 20
+
+
+@pytest.fixture(scope='module', params=['shapes', 'cubes'])
+def runtime(request):
+    return Runtime(load_bundle(request.param), 'cpu')
+
+
+def moved(camera, turned_deg, metres):
+    """Return a camera that is turned about an axis of its own, then moved along them."""
+    angles = torch.tensor(turned_deg, dtype=torch.float64) * math.pi / 180
+    x, y, z = angles.tolist()
+    step = torch.eye(4, dtype=torch.float64)
+    cross = torch.tensor([[0, -z, y], [z, 0, -x], [-y, x, 0]], dtype=torch.float64)
+    step[:3, :3] = torch.linalg.matrix_exp(cross)
+    step[:3, 3] = torch.tensor(metres)
+    pose = (step @ torch.tensor(camera.T_camera_lidar, dtype=torch.float64)).tolist()
+    return camera.model_copy(update={'T_camera_lidar': tuple(map(tuple, pose))})
+
+
+def frames(runtime, camera, count=COUNT, seed=3):
+    """Return what both sensors see of random scenes with the camera there, and the truth."""
+    rig, lidar = runtime.bundle.rig, runtime.bundle.lidar
+    task = 'shapes' if 'torus' in rig.classes else 'cubes'
+    generator = torch.Generator().manual_seed(seed)
+    scenes = sample_scenes(count, SceneSettings(task=task), generator, rig=rig)
+    return render(scenes, rig.model_copy(update={'camera': camera}), lidar)
+
+
+def seen(runtime, made, camera=None):
+    """Return it as an observation of a camera that is there, or where the bundle has it."""
+    rig = runtime.bundle.rig
+    return observe(made.images, made.ranges, camera or rig.camera, runtime.bundle.lidar)
+
+
+def camera_of(camera_pose, mounted):
+    return Mounting(camera_pose, mounted, None).placed(None, 'camera', 'lidar', 0)
+
+
+def apart_deg(one, other):
+    """Return by how much two cameras are turned against each other."""
+    rotations = (np.array(each.T_camera_lidar)[:3, :3] for each in (one, other))
+    first, second = rotations
+    return math.degrees(np.linalg.norm(first @ second.T - np.eye(3)) / math.sqrt(2))
+
+
+@pytest.mark.parametrize('turned_deg', [(0, 1, 0), (-2, 0, 0), (1, -2, 3), (0, 8, 0)])
+def test_a_turn_of_the_camera_is_found_to_a_fraction_of_a_degree(runtime, turned_deg):
+    camera = moved(runtime.bundle.rig.camera, turned_deg, (0, 0, 0))
+    found = align(runtime, seen(runtime, frames(runtime, camera)))
+    there = camera_of(found.camera_pose, runtime.bundle.rig.camera)
+    assert apart_deg(there, camera) < 0.8
+    assert found.turned_deg == pytest.approx(apart_deg(camera, runtime.bundle.rig.camera), abs=0.8)
+    assert found.disagreement < DISAGREEMENT_MAX
+
+
+@pytest.mark.parametrize(
+    ('turned_deg', 'metres'),
+    [((0, 0, 0), (1, 0.5, 0.5)), ((0, 5, 0), (-1, 0, 0)), ((0, 0, 0), (0.4, 0, 0))],
+)
+def test_of_a_camera_that_is_elsewhere_the_centres_are_as_close_as_ever(
+    runtime, turned_deg, metres
+):
+    mounted = runtime.bundle.rig.camera
+    camera = moved(mounted, turned_deg, metres)
+    found = align(runtime, seen(runtime, frames(runtime, camera)))
+    there = camera_of(found.camera_pose, mounted)
+    others = frames(runtime, camera, count=64, seed=33)
+
+    def mean_m(taken_for):
+        off = runtime.predict(seen(runtime, others, taken_for)).centers - others.centers
+        return float(off.norm(dim=-1).mean())
+
+    assert mean_m(there) < 1.1 * mean_m(camera)
+    assert found.disagreement < DISAGREEMENT_MAX / 2
+
+
+def test_a_camera_that_is_where_it_is_taken_to_be_stays(runtime):
+    assert align(runtime, seen(runtime, frames(runtime, runtime.bundle.rig.camera))) is None
+
+
+def test_no_place_of_the_camera_is_named_for_images_of_other_scenes(runtime):
+    made = frames(runtime, runtime.bundle.rig.camera)
+    others = seen(runtime, replace(made, images=made.images.roll(1, 0)))
+    apart = float(np.median(runtime.disagreements(others)))
+    (finding,) = of_disagreement(apart, DISAGREEMENT_MAX, align(runtime, others))
+    assert 'All that they see fits' not in finding.remedy
+    assert 'whether a driver repeats an old image' in finding.remedy
+
+
+def test_too_few_frames_tell_nothing(runtime):
+    camera = moved(runtime.bundle.rig.camera, (0, 3, 0), (0, 0, 0))
+    few = frames(runtime, camera, FEWEST_COMPARISONS - 1)
+    assert align(runtime, seen(runtime, few)) is None
+    # Nor do frames in which one of them sees nothing, however many.
+    made = frames(runtime, camera)
+    dark = replace(made, images=torch.zeros_like(made.images))
+    assert align(runtime, seen(runtime, dark)) is None
+
+
+def test_a_camera_that_is_taken_to_move_is_left_alone(runtime):
+    mounted = runtime.bundle.rig.camera
+    made = frames(runtime, moved(mounted, (0, 3, 0), (0, 0, 0)))
+    still, moving = Comparison(runtime), Comparison(runtime)
+    for index in range(COUNT):
+        pair = made.images[index].numpy(), made.ranges[index].numpy()
+        still.add(*pair, mounted)
+        moving.add(*pair, moved(mounted, (0, 0.01 * index, 0), (0, 0, 0)))
+    assert still.alignment() is not None
+    assert moving.alignment() is None
+
+
+def test_models_that_do_not_tell_sensors_apart_find_nothing(tmp_path):
+    runtime = Runtime(load_bundle(small_bundle(tmp_path, 'early_fusion')), 'cpu')
+    made = frames(runtime, moved(Camera(), (0, 3, 0), (0, 0, 0)))
+    assert align(runtime, seen(runtime, made)) is None
+
+
+def test_the_remedy_is_the_setting_where_it_helps_and_says_what_remains(runtime):
+    camera = moved(runtime.bundle.rig.camera, (0, 3, 0), (0, 0, 0))
+    found = align(runtime, seen(runtime, frames(runtime, camera)))
+    (finding,) = of_disagreement(30.0, DISAGREEMENT_MAX, found)
+    assert f"set camera_pose to '{found.camera_pose}'" in finding.remedy
+    assert 'turned by 3.' in finding.remedy or 'turned by 2.' in finding.remedy
+    (finding,) = of_disagreement(30.0, 0.01, found)
+    assert found.camera_pose not in finding.remedy
