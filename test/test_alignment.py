@@ -18,7 +18,7 @@ from fusion_perception.sensing.agreement import (
     of_disagreement,
 )
 from fusion_perception.sensing.assembly import observe
-from fusion_perception.sensing.mounting import Mounting
+from fusion_perception.sensing.mounting import camera_at
 from fusion_perception.sensing.observation import Camera
 from fusion_perception.simulation.render import render
 from fusion_perception.simulation.scene import SceneSettings, sample_scenes
@@ -59,10 +59,6 @@ def seen(runtime, made, camera=None):
     return observe(made.images, made.ranges, camera or rig.camera, runtime.bundle.lidar)
 
 
-def camera_of(camera_pose, mounted):
-    return Mounting(camera_pose, mounted, None).placed(None, 'camera', 'lidar', 0)
-
-
 def apart_deg(one, other):
     """Return by how much two cameras are turned against each other."""
     rotations = (np.array(each.T_camera_lidar)[:3, :3] for each in (one, other))
@@ -74,7 +70,7 @@ def apart_deg(one, other):
 def test_a_turn_of_the_camera_is_found_to_a_fraction_of_a_degree(runtime, turned_deg):
     camera = moved(runtime.bundle.rig.camera, turned_deg, (0, 0, 0))
     found = align(runtime, seen(runtime, frames(runtime, camera)))
-    there = camera_of(found.camera_pose, runtime.bundle.rig.camera)
+    there = camera_at(found.camera_pose, runtime.bundle.rig.camera)
     assert apart_deg(there, camera) < 0.8
     assert found.turned_deg == pytest.approx(apart_deg(camera, runtime.bundle.rig.camera), abs=0.8)
     assert found.disagreement < DISAGREEMENT_MAX
@@ -90,7 +86,7 @@ def test_of_a_camera_that_is_elsewhere_the_centres_are_as_close_as_ever(
     mounted = runtime.bundle.rig.camera
     camera = moved(mounted, turned_deg, metres)
     found = align(runtime, seen(runtime, frames(runtime, camera)))
-    there = camera_of(found.camera_pose, mounted)
+    there = camera_at(found.camera_pose, mounted)
     others = frames(runtime, camera, count=64, seed=33)
 
     def mean_m(taken_for):

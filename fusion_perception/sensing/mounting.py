@@ -91,6 +91,11 @@ def _measured(text: str) -> Pose:
     return _in_package_axes(inverse(T_lidar_camera))
 
 
+def camera_at(camera_pose: str, camera: Camera) -> Camera:
+    """Return a camera where seven numbers say; raises ValueError where they are no pose."""
+    return camera.model_copy(update={'T_camera_lidar': _measured(camera_pose)})
+
+
 def as_camera_pose(T_camera_lidar: NDArray[np.float64]) -> str:
     """Return the setting `camera_pose` that says T_camera_lidar, (4, 4), of the package's axes."""
     T = T_lidar_camera(T_camera_lidar)

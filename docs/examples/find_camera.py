@@ -1,0 +1,108 @@
+"""Move the camera, find out where it is from what both sensors see, and say how well that does.
+
+    python docs/examples/find_camera.py --bundle shapes
+
+The place is found by some frames, and judged by others: in the last columns are the mean errors
+of the centres where the camera is taken to be as in the training, where it was found to be, and
+where it is.
+"""
+
+import math
+import sys
+
+import numpy as np
+import torch
+import tyro
+from torch import Tensor
+
+from fusion_perception.learning.alignment import align
+from fusion_perception.models.bundle import load_bundle
+from fusion_perception.runtime import Runtime
+from fusion_perception.sensing.assembly import observe
+from fusion_perception.sensing.mounting import camera_at
+from fusion_perception.sensing.observation import Camera, Observation
+from fusion_perception.sensing.rig import TASK_CLASSES
+from fusion_perception.simulation.render import Frames, render
+from fusion_perception.simulation.scene import SceneSettings, sample_scenes
+
+Turn = tuple[float, float, float]
+# How the camera is turned about its axes (x right, y down, z forward), degrees, then moved, m.
+MOVES: dict[str, tuple[Turn, Turn]] = {
+    'half a degree sideways': ((0, 0.5, 0), (0, 0, 0)),
+    'two degrees downwards': ((2, 0, 0), (0, 0, 0)),
+    'ten degrees sideways': ((0, 10, 0), (0, 0, 0)),
+    'a quarter turn about its axis': ((0, 0, 90), (0, 0, 0)),
+    '30 cm aside': ((0, 0, 0), (0.3, 0, 0)),
+    'a metre aside, turned by five degrees': ((0, 5, 0), (-1, 0, 0)),
+    'two metres aside, half above, five degrees': ((0, 5, 0), (-2, 0.5, 0.5)),
+}
+
+
+def main(bundle: str = 'shapes', frames: int = 20, count: int = 512, seed: int = 4242) -> None:
+    """Find the camera by so many frames, judge it by `count` others, and print a table."""
+    runtime = Runtime(load_bundle(bundle))
+    rig, lidar = runtime.bundle.rig, runtime.bundle.lidar
+    task = next((task for task, classes in TASK_CLASSES.items() if classes == rig.classes), None)
+    if task is None or runtime.bundle.manifest.model != 'dense_fusion':
+        sys.exit(f'{bundle} is no dense_fusion for the objects of a simulated task.')
+
+    def made(camera: Camera, number: int, begun: int) -> Frames:
+        generator = torch.Generator().manual_seed(begun)
+        scenes = sample_scenes(number, SceneSettings(task=task), generator, rig=rig)
+        return render(scenes, rig.model_copy(update={'camera': camera}), lidar)
+
+    def seen(rendered: Frames, camera: Camera) -> Observation:
+        return observe(rendered.images, rendered.ranges, camera, lidar)
+
+    print('| camera | disagreement | then | off by, ° | and m | untold, m | found, m | told, m |')
+    print('| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |')
+    for name, (turned_deg, metres) in MOVES.items():
+        camera = moved(rig.camera, turned_deg, metres)
+        few, others = made(camera, frames, seed + 1), made(camera, count, seed)
+        given = seen(few, rig.camera)
+        before = float(np.median(runtime.disagreements(given)))
+        found = align(runtime, given)
+        there = rig.camera if found is None else camera_at(found.camera_pose, rig.camera)
+        after = before if found is None else found.disagreement
+        turn, way = apart(there, camera)
+        errors = ' | '.join(
+            f'{mean_m(runtime, seen(others, each), others.centers):.2f}'
+            for each in (rig.camera, there, camera)
+        )
+        print(f'| {name} | {before:.2f} | {after:.2f} | {turn:.2f} | {way:.2f} | {errors} |')
+
+
+def mean_m(runtime: Runtime, seen: Observation, centers: Tensor) -> float:
+    """Return the mean distance of the predicted centres from the true ones, metres."""
+    return float((runtime.predict(seen).centers - centers).norm(dim=-1).mean())
+
+
+def moved(camera: Camera, turned_deg: Turn, metres: Turn) -> Camera:
+    """Return the camera turned about its own axes, then moved along them."""
+    x, y, z = (math.radians(degrees) for degrees in turned_deg)
+    step = torch.eye(4, dtype=torch.float64)
+    cross = torch.tensor([[0, -z, y], [z, 0, -x], [-y, x, 0]], dtype=torch.float64)
+    step[:3, :3] = torch.linalg.matrix_exp(cross)
+    step[:3, 3] = torch.tensor(metres)
+    pose = (step @ pose_of(camera)).tolist()
+    return camera.model_copy(update={'T_camera_lidar': tuple(map(tuple, pose))})
+
+
+def apart(one: Camera, other: Camera) -> tuple[float, float]:
+    """Return by how much two cameras are turned against each other, degrees, and apart, metres."""
+    first, second = pose_of(one), pose_of(other)
+    turn = (first[:3, :3] @ second[:3, :3].T - torch.eye(3)).norm() / math.sqrt(8)
+    at, there = (-T[:3, :3].T @ T[:3, 3] for T in (first, second))
+    return math.degrees(2 * math.asin(min(1.0, float(turn)))), float((at - there).norm())
+
+
+def pose_of(camera: Camera) -> Tensor:
+    """Return T_camera_lidar, (4, 4), metres."""
+    return torch.tensor(camera.T_camera_lidar, dtype=torch.float64)
+
+
+if __name__ == '__main__':
+    try:
+        tyro.cli(main)
+    except (ValueError, OSError) as fault:
+        sys.exit(str(fault))
