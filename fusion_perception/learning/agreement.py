@@ -25,6 +25,7 @@ class Comparison:
     def __init__(self, runtime: Runtime) -> None:
         self._runtime, self._every = runtime, 1
         self._came, self._seen = 0, list[Observation]()
+        self._told: tuple[float, ...] | None = None
 
     def add(
         self,
@@ -37,6 +38,7 @@ class Comparison:
             return
         if self._came % self._every == 0:
             self._seen.append(self._runtime.observe(image, ranges, camera))
+            self._told = None
         self._came += 1
         if len(self._seen) == 2 * FEWEST:
             del self._seen[1::2]
@@ -44,9 +46,11 @@ class Comparison:
 
     def disagreements(self) -> tuple[float, ...]:
         """Return how far the sensors put the objects of each frame apart, where they say so."""
-        if not self._seen:
-            return ()
-        return tuple(self._runtime.disagreements(Observation.of(self._seen)))
+        if self._told is None:
+            seen = self._seen
+            found = self._runtime.disagreements(Observation.of(seen)) if seen else ()
+            self._told = tuple(found)
+        return self._told
 
     def alignment(self) -> Alignment | None:
         """Return where the camera seems to be, None where it is where it is taken to be.

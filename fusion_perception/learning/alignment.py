@@ -82,10 +82,10 @@ def _step(lidar: Estimate, camera: Estimate, T: Tensor, so_far: Tensor, free: in
     """
     assert lidar.covariance is not None
     assert camera.covariance is not None
-    both = (lidar.centers + camera.centers).isfinite().all(-1)
+    said = lidar.covariance + camera.covariance
+    both = (lidar.centers + camera.centers).isfinite().all(-1) & said.isfinite().all((-2, -1))
     p, q = (transform_points(T, each.centers[both].double()) for each in (lidar, camera))
-    said = (lidar.covariance + camera.covariance)[both].double()
-    precision = (T[:3, :3] @ said @ T[:3, :3].T).inverse()
+    precision = (T[:3, :3] @ said[both].double() @ T[:3, :3].T).inverse()
     # q = p + w x p + v for a turn by w and a move by v.
     jacobian = torch.cat((-_cross(p), torch.eye(3).double().expand(len(p), 3, 3)), -1)[..., :free]
     weighted = jacobian.mT @ precision
@@ -96,7 +96,8 @@ def _step(lidar: Estimate, camera: Estimate, T: Tensor, so_far: Tensor, free: in
     move = torch.zeros(free).double()
     for _ in range(_REWEIGHTINGS):
         error = (q - p) - jacobian @ move
-        size = (torch.einsum('ni,nij,nj->n', error, precision, error) / 3).sqrt()
+        squared = torch.einsum('ni,nij,nj->n', error, precision, error)
+        size = (squared / 3).clamp_min(0).sqrt()
         weight = (_FAR / size).clamp_max(1.0)[:, None, None]
         normal = (weight * weighted @ jacobian).sum(0) + known.diag()
         wanted = (weight * weighted @ (q - p).unsqueeze(-1)).sum((0, 2)) - known * came

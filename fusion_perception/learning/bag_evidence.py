@@ -22,7 +22,7 @@ from fusion_perception.models.bundle import Bundle
 from fusion_perception.runtime import Runtime
 from fusion_perception.sensing.agreement import (
     DISAGREEMENT_MAX,
-    alignment_of,
+    Alignment,
     median_of,
     of_disagreement,
 )
@@ -88,7 +88,7 @@ def from_bags(
             **({'warnings': warnings} if warnings else {}),
             'disagreement': median_of([value for run in runs for value in run.disagreements]),
             # Every recording may be of another robot.
-            'alignment': alignment_of(runs[0].alignment if len(runs) == 1 else None),
+            'alignment': _as_json(runs[0].alignment if len(runs) == 1 else None),
             'unscored': sum(int((~one.scored).sum()) for one in judged),
             'clock_jumps': sum(run.clock_jumps for run in runs),
             'recorded_s': sum(run.seconds for run in runs),
@@ -225,7 +225,7 @@ def _row(run: BagRun, classes: tuple[str, ...]) -> dict[str, object]:
         'streams': run.streams,
         'pairs': len(run.judged),
         'disagreement': median_of(run.disagreements),
-        'alignment': alignment_of(run.alignment),
+        'alignment': _as_json(run.alignment),
         'unscored': int((~run.judged.scored).sum()),
         'clock_jumps': run.clock_jumps,
         'recorded_s': run.seconds,
@@ -233,6 +233,10 @@ def _row(run: BagRun, classes: tuple[str, ...]) -> dict[str, object]:
         'timeline': run.timeline,
         'unread': list(run.unread),
     }
+
+
+def _as_json(alignment: Alignment | None) -> dict[str, object] | None:
+    return None if alignment is None else asdict(alignment)
 
 
 def _modes(judged: Sequence[Judged]) -> dict[Mode, int]:

@@ -6,7 +6,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import cast
 
@@ -27,7 +27,6 @@ from fusion_perception.runtime import Runtime
 from fusion_perception.sensing.agreement import (
     DISAGREEMENT_MAX,
     Alignment,
-    alignment_of,
     median_of,
     of_disagreement,
 )
@@ -106,7 +105,7 @@ def from_folder(
         about={
             **({'warnings': warnings} if warnings else {}),
             'disagreement': apart,
-            'alignment': alignment_of(alignment),
+            'alignment': None if alignment is None else asdict(alignment),
         },
     )
 

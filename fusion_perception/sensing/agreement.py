@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Annotated, NamedTuple
+from dataclasses import dataclass
+from typing import Annotated
 
 import numpy as np
 from pydantic import Field
@@ -24,10 +25,9 @@ DisagreementMax = Annotated[
 # 1.4. A camera that is turned by a degree makes it 2 to 10.
 DISAGREEMENT_MAX: DisagreementMax = 2.5
 _ELSEWHERE = (
-    'All that they see fits a camera that is turned by {turned_deg:.1f} degrees and moved by '
-    "{moved_m:.2f} m from where it is taken to be: set camera_pose to '{camera_pose}', and the "
-    'disagreement is {disagreement:.1f}. Where it cannot be there, look at camera_info and '
-    'camera_matrix.'
+    'All that they see fits a camera that is {away} from where it is taken to be: set '
+    "camera_pose to '{pose}', and the disagreement is {left:.1f}. Where it cannot be there, look "
+    'at camera_info and camera_matrix.'
 )
 _LOOK = (
     "Say with camera_pose where the camera's optical frame (z forward) is, unless that is as "
@@ -48,7 +48,8 @@ def median_of(disagreements: Sequence[float]) -> float | None:
     return float(np.median(disagreements))
 
 
-class Alignment(NamedTuple):
+@dataclass(frozen=True)
+class Alignment:
     """Where the camera seems to be, by what both sensors see.
 
     `camera_pose` is the setting that says so, `turned_deg` and `moved_m` how far that is from
@@ -60,10 +61,11 @@ class Alignment(NamedTuple):
     moved_m: float
     disagreement: float
 
-
-def alignment_of(alignment: Alignment | None) -> dict[str, object] | None:
-    """Return an alignment as JSON has it."""
-    return None if alignment is None else dict(alignment._asdict())
+    @property
+    def away(self) -> str:
+        """Say how far it is from where it was taken to be."""
+        turned = f'turned by {self.turned_deg:.1f} degrees'
+        return f'{turned} and moved by {self.moved_m:.2f} m' if self.moved_m > 0.005 else turned
 
 
 def of_disagreement(
@@ -81,7 +83,9 @@ def of_disagreement(
         f'each by itself they put them {disagreement**0.5:.1f} times as far apart as they say '
         f'they err (a disagreement of {disagreement:.1f}, above {disagreement_max:g}), so that '
         'the covariance cannot be trusted',
-        _ELSEWHERE.format(**alignment._asdict())
-        if alignment is not None and alignment.disagreement <= disagreement_max
-        else _LOOK,
+        _LOOK
+        if alignment is None or alignment.disagreement > disagreement_max
+        else _ELSEWHERE.format(
+            away=alignment.away, pose=alignment.camera_pose, left=alignment.disagreement
+        ),
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 
@@ -18,6 +18,7 @@ from fusion_perception.learning.reports.html import drawing, facts, listed, tabl
 from fusion_perception.learning.reports.marks import key_to_marks
 from fusion_perception.learning.reports.timeline import drops_over_time, modes_over_time
 from fusion_perception.models.bundle import Bundle
+from fusion_perception.sensing.agreement import Alignment
 from fusion_perception.sensing.observation import Mode
 
 Report = Mapping[str, object]
@@ -158,12 +159,12 @@ def modes(report: Report, evidence: Evidence, axis: Axis) -> Iterator[str]:
             f'apart as they say they err (d²/3 {apart:.2f} in the median; about 1 or less where '
             'both are where they are taken to be).</p>'
         )
-    if (alignment := cast('dict[str, object] | None', report['alignment'])) is not None:
+    if (told := cast('dict[str, Any] | None', report['alignment'])) is not None:
+        alignment = Alignment(**told)
         yield (
-            f'<p>What they see fits a camera that is turned by {alignment["turned_deg"]:.1f}° and '
-            f'moved by {alignment["moved_m"]:.2f} m from where it is taken to be: <code>'
-            f'camera_pose: "{alignment["camera_pose"]}"</code>. They would then put the objects '
-            f'{cast("float", alignment["disagreement"]) ** 0.5:.1f} times as far apart.</p>'
+            f'<p>What they see fits a camera that is {alignment.away} from where it is taken to '
+            f'be: <code>camera_pose: "{alignment.camera_pose}"</code>. They would then put the '
+            f'objects {alignment.disagreement**0.5:.1f} times as far apart.</p>'
         )
 
 
