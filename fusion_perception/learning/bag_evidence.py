@@ -236,7 +236,7 @@ def _row(run: BagRun, classes: tuple[str, ...]) -> dict[str, object]:
 
 
 def _as_json(alignment: Alignment | None) -> dict[str, object] | None:
-    return None if alignment is None else asdict(alignment)
+    return None if alignment is None else alignment.model_dump()
 
 
 def _modes(judged: Sequence[Judged]) -> dict[Mode, int]:

@@ -6,7 +6,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import cast
 
@@ -105,7 +105,7 @@ def from_folder(
         about={
             **({'warnings': warnings} if warnings else {}),
             'disagreement': apart,
-            'alignment': None if alignment is None else asdict(alignment),
+            'alignment': None if alignment is None else alignment.model_dump(),
         },
     )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import array
+import difflib
 import math
 import sys
 from collections.abc import Callable, Iterator, Mapping
@@ -26,6 +27,8 @@ S = TypeVar('S', bound=Settings)
 # From this likeness on a name passes for a misspelt one: `bundel` is 0.83 like `bundle`, and
 # `image_topic`, which some other node may have, 0.76 like `image_type`.
 MISSPELT = 0.8
+# And no more letters than these are wrong: `camera_type` of another node is no `camera_pose`.
+MOST_WRONG = 2
 
 
 class Leaf(NamedTuple):
@@ -90,7 +93,9 @@ class Parameters(Generic[S]):
                     f"'{name}' is no parameter and is ignored. It is a group: "
                     f'{", ".join(members)}.'
                 )
-            elif meant := nearest(name, list(self._leaves), MISSPELT):
+            elif (meant := nearest(name, list(self._leaves), MISSPELT)) and _wrong_letters(
+                name, meant
+            ) <= MOST_WRONG:
                 sentences.append(
                     f"There is no parameter '{name}'; it is ignored. Did you mean '{meant}'?"
                 )
@@ -314,3 +319,9 @@ def _bounds(field: FieldInfo, beyond: Callable[[float, float], float]) -> tuple[
         elif isinstance(rule, annotated_types.Lt):
             high = beyond(float(rule.lt), -math.inf)  # type: ignore[arg-type]
     return low, high
+
+
+def _wrong_letters(name: str, meant: str) -> int:
+    """Return how many letters of a name are left out, too many or others."""
+    changes = difflib.SequenceMatcher(None, name, meant, autojunk=False).get_opcodes()
+    return sum(max(i - h, k - j) for kind, h, i, j, k in changes if kind != 'equal')

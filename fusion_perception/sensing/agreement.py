@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import Annotated
 
 import numpy as np
 from pydantic import Field
 
 from fusion_perception.sensing.finding import Finding
+from fusion_perception.sensing.settings import Settings
 
 DisagreementMax = Annotated[
     float,
@@ -48,8 +48,7 @@ def median_of(disagreements: Sequence[float]) -> float | None:
     return float(np.median(disagreements))
 
 
-@dataclass(frozen=True)
-class Alignment:
+class Alignment(Settings):
     """Where the camera seems to be, by what both sensors see.
 
     `camera_pose` is the setting that says so, `turned_deg` and `moved_m` how far that is from

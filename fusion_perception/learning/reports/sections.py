@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 import numpy as np
 
@@ -159,8 +159,8 @@ def modes(report: Report, evidence: Evidence, axis: Axis) -> Iterator[str]:
             f'apart as they say they err (d²/3 {apart:.2f} in the median; about 1 or less where '
             'both are where they are taken to be).</p>'
         )
-    if (told := cast('dict[str, Any] | None', report['alignment'])) is not None:
-        alignment = Alignment(**told)
+    if report['alignment'] is not None:
+        alignment = Alignment.read(cast('Report', report['alignment']))
         yield (
             f'<p>What they see fits a camera that is {alignment.away} from where it is taken to '
             f'be: <code>camera_pose: "{alignment.camera_pose}"</code>. They would then put the '
