@@ -22,7 +22,6 @@ from fusion_perception.learning.to_bag import (
 )
 from fusion_perception.sensing.agreement import DISAGREEMENT_MAX
 from fusion_perception.sensing.lidars import UniformGrid
-from fusion_perception.sensing.message_types import known_types
 from fusion_perception.sensing.observation import Camera
 from fusion_perception.sensing.recording import Recording
 from fusion_perception.sensing.rig import Rig
@@ -58,42 +57,13 @@ T_CAMERA_LIDAR = (
 RIG = Rig(camera=Camera(T_camera_lidar=T_CAMERA_LIDAR))
 
 
-def tf_static(transforms):
-    """Return the frames as they are latched on /tf_static: (parent, child, shift, quaternion)."""
-    types = known_types('jazzy').types
-    vector, quaternion, transform, stamped, header, time = (
-        types[name]
-        for name in (
-            'geometry_msgs/msg/Vector3',
-            'geometry_msgs/msg/Quaternion',
-            'geometry_msgs/msg/Transform',
-            'geometry_msgs/msg/TransformStamped',
-            'std_msgs/msg/Header',
-            'builtin_interfaces/msg/Time',
-        )
-    )
-    return types['tf2_msgs/msg/TFMessage'](
-        transforms=[
-            stamped(
-                header=header(stamp=time(sec=0, nanosec=0), frame_id=parent),
-                child_frame_id=child,
-                transform=transform(
-                    translation=vector(**dict(zip('xyz', shift, strict=True))),
-                    rotation=quaternion(**dict(zip('xyzw', turn, strict=True))),
-                ),
-            )
-            for parent, child, shift, turn in transforms
-        ]
-    )
-
-
 def recorded(path, *transforms, without=()):
     """Write what the moved camera and the LiDAR see of a dozen scenes, after some frames."""
     scenes = sample_scenes(COUNT, SceneSettings(), torch.Generator().manual_seed(5), rig=RIG)
     seen = render(scenes, RIG, UniformGrid().lidar())
     with BagWriter(path) as bag:
-        if transforms:
-            bag.write('/tf_static', 'tf2_msgs/msg/TFMessage', at(0), tf_static(transforms))
+        for link in transforms:
+            bag.static_transform(at(0), *link)
         for index in range(COUNT):
             stamp_ns = at(index)
             if IMAGE not in without:

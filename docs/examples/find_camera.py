@@ -7,7 +7,6 @@ of the centres where the camera is taken to be as in the training, where it was 
 where it is.
 """
 
-import math
 import sys
 
 import numpy as np
@@ -15,10 +14,11 @@ import torch
 import tyro
 from torch import Tensor
 
-from fusion_perception.learning.alignment import align
+from fusion_perception.learning.alignment import align, between
 from fusion_perception.models.bundle import load_bundle
 from fusion_perception.runtime import Runtime
 from fusion_perception.sensing.assembly import observe
+from fusion_perception.sensing.geometry import cross_matrices
 from fusion_perception.sensing.mounting import camera_at
 from fusion_perception.sensing.observation import Camera, Observation
 from fusion_perception.sensing.rig import TASK_CLASSES
@@ -64,7 +64,7 @@ def main(bundle: str = 'shapes', frames: int = 20, count: int = 512, seed: int =
         found = align(runtime, given)
         there = rig.camera if found is None else camera_at(found.camera_pose, rig.camera)
         after = before if found is None else found.disagreement
-        turn, way = apart(there, camera)
+        turn, way = between(pose_of(there), pose_of(camera))
         errors = ' | '.join(
             f'{mean_m(runtime, seen(others, each), others.centers):.2f}'
             for each in (rig.camera, there, camera)
@@ -79,21 +79,12 @@ def mean_m(runtime: Runtime, seen: Observation, centers: Tensor) -> float:
 
 def moved(camera: Camera, turned_deg: Turn, metres: Turn) -> Camera:
     """Return the camera turned about its own axes, then moved along them."""
-    x, y, z = (math.radians(degrees) for degrees in turned_deg)
     step = torch.eye(4, dtype=torch.float64)
-    cross = torch.tensor([[0, -z, y], [z, 0, -x], [-y, x, 0]], dtype=torch.float64)
-    step[:3, :3] = torch.linalg.matrix_exp(cross)
+    radians = torch.tensor(turned_deg, dtype=torch.float64).deg2rad()
+    step[:3, :3] = torch.linalg.matrix_exp(cross_matrices(radians))
     step[:3, 3] = torch.tensor(metres)
     pose = (step @ pose_of(camera)).tolist()
     return camera.model_copy(update={'T_camera_lidar': tuple(map(tuple, pose))})
-
-
-def apart(one: Camera, other: Camera) -> tuple[float, float]:
-    """Return by how much two cameras are turned against each other, degrees, and apart, metres."""
-    first, second = pose_of(one), pose_of(other)
-    turn = (first[:3, :3] @ second[:3, :3].T - torch.eye(3)).norm() / math.sqrt(8)
-    at, there = (-T[:3, :3].T @ T[:3, 3] for T in (first, second))
-    return math.degrees(2 * math.asin(min(1.0, float(turn)))), float((at - there).norm())
 
 
 def pose_of(camera: Camera) -> Tensor:

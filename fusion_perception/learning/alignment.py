@@ -9,14 +9,17 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from fusion_perception.models.base import Estimate
 from fusion_perception.runtime import Runtime
-from fusion_perception.sensing.agreement import FEWEST_COMPARISONS, Alignment
-from fusion_perception.sensing.geometry import transform_points
+from fusion_perception.sensing.agreement import Alignment, median_of
+from fusion_perception.sensing.geometry import (
+    cross_matrices,
+    invert_transform,
+    transform_points,
+)
 from fusion_perception.sensing.mounting import as_camera_pose
 from fusion_perception.sensing.observation import Observation
 
@@ -38,23 +41,18 @@ def align(runtime: Runtime, seen: Observation) -> Alignment | None:
     None where the model does not tell the sensors apart, too little is seen by both, or no place
     makes them disagree by less than half of what they do.
     """
-    before = _apart(runtime, seen)
+    before = median_of(runtime.disagreements(seen))
     if before is None:
         return None
     found = None
     for free in (3, 6):
         moved = _fitted(runtime, seen, free)
-        apart = _apart(runtime, moved)
+        apart = median_of(runtime.disagreements(moved))
         if apart is not None and apart < (before / 2 if found is None else found.disagreement):
             found = _alignment(seen, moved, apart)
         if apart is not None and apart <= HONEST:
             break
     return found
-
-
-def _apart(runtime: Runtime, seen: Observation) -> float | None:
-    told = runtime.disagreements(seen)
-    return None if len(told) < FEWEST_COMPARISONS else float(np.median(told))
 
 
 def _fitted(runtime: Runtime, seen: Observation, free: int) -> Observation:
@@ -64,7 +62,7 @@ def _fitted(runtime: Runtime, seen: Observation, free: int) -> Observation:
     for _ in range(_ROUNDS):
         alone = runtime.alone(_placed(seen, T))
         assert alone is not None
-        step = _step(*alone, T, T @ given.inverse(), free)
+        step = _step(*alone, T, T @ invert_transform(given), free)
         T = step @ T
         if float((step - torch.eye(4)).abs().max()) < _STILL:
             break
@@ -87,7 +85,8 @@ def _step(lidar: Estimate, camera: Estimate, T: Tensor, so_far: Tensor, free: in
     p, q = (transform_points(T, each.centers[both].double()) for each in (lidar, camera))
     precision = (T[:3, :3] @ said[both].double() @ T[:3, :3].T).inverse()
     # q = p + w x p + v for a turn by w and a move by v.
-    jacobian = torch.cat((-_cross(p), torch.eye(3).double().expand(len(p), 3, 3)), -1)[..., :free]
+    by_move = torch.eye(3).double().expand(len(p), 3, 3)
+    jacobian = torch.cat((-cross_matrices(p), by_move), -1)[..., :free]
     weighted = jacobian.mT @ precision
     known = torch.tensor([_TURNED] * 3 + [_MOVED] * 3).double()[:free] ** -2
     turned = so_far[:3, :3] - so_far[:3, :3].T
@@ -103,26 +102,20 @@ def _step(lidar: Estimate, camera: Estimate, T: Tensor, so_far: Tensor, free: in
         wanted = (weight * weighted @ (q - p).unsqueeze(-1)).sum((0, 2)) - known * came
         move = torch.linalg.solve(normal, wanted)
     step = torch.eye(4).double()
-    step[:3, :3] = torch.linalg.matrix_exp(_cross(move[None, :3])[0])
+    step[:3, :3] = torch.linalg.matrix_exp(cross_matrices(move[:3]))
     step[:3, 3] = torch.cat((move, torch.zeros(3).double()))[3:6]
     return step
 
 
-def _cross(vectors: Tensor) -> Tensor:
-    """Return the matrices (N, 3, 3) that multiply as vectors (N, 3) do by the cross product."""
-    x, y, z = vectors.unbind(-1)
-    zero = torch.zeros_like(x)
-    cross = torch.stack((zero, -z, y, z, zero, -x, -y, x, zero), -1)
-    return cross.view(*vectors.shape, 3)
-
-
 def _alignment(given: Observation, moved: Observation, apart: float) -> Alignment:
     before, after = (each.T_camera_lidar[0].double() for each in (given, moved))
-    turn = after[:3, :3] @ before[:3, :3].T - torch.eye(3)
-    at_before, at_after = (-T[:3, :3].T @ T[:3, 3] for T in (before, after))
-    return Alignment(
-        camera_pose=as_camera_pose(after.numpy()),
-        turned_deg=math.degrees(2 * math.asin(min(1.0, float(turn.norm()) / math.sqrt(8)))),
-        moved_m=float((at_after - at_before).norm()),
-        disagreement=apart,
-    )
+    turned_deg, moved_m = between(before, after)
+    pose = as_camera_pose(after.numpy())
+    return Alignment(camera_pose=pose, turned_deg=turned_deg, moved_m=moved_m, disagreement=apart)
+
+
+def between(one: Tensor, other: Tensor) -> tuple[float, float]:
+    """Return by how much two poses T_camera_lidar, (4, 4), differ: a turn, degrees, and metres."""
+    turn = (other[:3, :3] @ one[:3, :3].T - torch.eye(3)).norm() / math.sqrt(8)
+    at_one, at_other = (invert_transform(T)[:3, 3] for T in (one, other))
+    return math.degrees(2 * math.asin(min(1.0, float(turn)))), float((at_other - at_one).norm())

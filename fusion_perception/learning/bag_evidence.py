@@ -22,7 +22,6 @@ from fusion_perception.models.bundle import Bundle
 from fusion_perception.runtime import Runtime
 from fusion_perception.sensing.agreement import (
     DISAGREEMENT_MAX,
-    Alignment,
     median_of,
     of_disagreement,
 )
@@ -66,7 +65,7 @@ def from_bags(
             median_of(run.disagreements), disagreement_max, run.alignment
         )
     ]
-    judged = [run.judged for run in runs]
+    judged, rows = [run.judged for run in runs], [_row(run, classes) for run in runs]
     return Evidence(
         source=', '.join(map(str, given)),
         prediction=prediction,
@@ -88,11 +87,11 @@ def from_bags(
             **({'warnings': warnings} if warnings else {}),
             'disagreement': median_of([value for run in runs for value in run.disagreements]),
             # Every recording may be of another robot.
-            'alignment': _as_json(runs[0].alignment if len(runs) == 1 else None),
+            'alignment': rows[0]['alignment'] if len(rows) == 1 else None,
             'unscored': sum(int((~one.scored).sum()) for one in judged),
             'clock_jumps': sum(run.clock_jumps for run in runs),
             'recorded_s': sum(run.seconds for run in runs),
-            'bags': [_row(run, classes) for run in runs],
+            'bags': rows,
             'failed': failed,
             'unread': [_of_one(run, sentence, paths) for run in runs for sentence in run.unread],
         },
@@ -225,7 +224,7 @@ def _row(run: BagRun, classes: tuple[str, ...]) -> dict[str, object]:
         'streams': run.streams,
         'pairs': len(run.judged),
         'disagreement': median_of(run.disagreements),
-        'alignment': _as_json(run.alignment),
+        'alignment': run.alignment and run.alignment.model_dump(),
         'unscored': int((~run.judged.scored).sum()),
         'clock_jumps': run.clock_jumps,
         'recorded_s': run.seconds,
@@ -233,10 +232,6 @@ def _row(run: BagRun, classes: tuple[str, ...]) -> dict[str, object]:
         'timeline': run.timeline,
         'unread': list(run.unread),
     }
-
-
-def _as_json(alignment: Alignment | None) -> dict[str, object] | None:
-    return None if alignment is None else alignment.model_dump()
 
 
 def _modes(judged: Sequence[Judged]) -> dict[Mode, int]:

@@ -105,7 +105,7 @@ def from_folder(
         about={
             **({'warnings': warnings} if warnings else {}),
             'disagreement': apart,
-            'alignment': None if alignment is None else alignment.model_dump(),
+            'alignment': alignment and alignment.model_dump(),
         },
     )
 

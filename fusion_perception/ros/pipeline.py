@@ -57,7 +57,7 @@ class Pipeline:
         self.runtime, self.settings = runtime, settings
         mounted = runtime.bundle.rig.camera
         self.calibration = Calibration(mounted, settings.camera_matrix)
-        find = _nowhere if frames is None else frames.T_camera_lidar
+        find = None if frames is None else frames.T_camera_lidar
         self._mounting = Mounting(settings.camera_pose, mounted, find)
         self.image: NDArray[np.uint8] | None = None  # (H, W, C), the last one.
         self.monitor = Monitor()
@@ -219,7 +219,3 @@ class Pipeline:
     def _fault(self, sentence: str) -> None:
         self.monitor.last_fault = sentence
         self._complain(sentence)
-
-
-def _nowhere(camera_frame: str, lidar_frame: str, _: int) -> NDArray[np.float64]:
-    raise NoTransform(f"Nothing tells how '{camera_frame}' and '{lidar_frame}' lie.")

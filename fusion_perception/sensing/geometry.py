@@ -148,3 +148,28 @@ def pixel_rays(intrinsics: Tensor, height: int, width: int) -> Tensor:
     down = (v - intrinsics[:, 1, 2, None, None]) / intrinsics[:, 1, 1, None, None]
     rays = torch.stack((across, down, torch.ones_like(across)), dim=-1)
     return torch.nn.functional.normalize(rays, dim=-1)
+
+
+def cross_matrices(vectors: Tensor) -> Tensor:
+    """Return matrices (..., 3, 3) that multiply as the cross product by vectors (..., 3) does."""
+    x, y, z = vectors.unbind(-1)
+    zero = torch.zeros_like(x)
+    cross = torch.stack((zero, -z, y, z, zero, -x, -y, x, zero), dim=-1)
+    return cross.reshape(*vectors.shape, 3)
+
+
+def rotations_of(quaternions: Tensor) -> Tensor:
+    """Return the rotations (..., 3, 3) of unit quaternions (..., 4): x, y, z, w."""
+    x, y, z, w = quaternions.unbind(-1)
+    entries = (
+        1 - 2 * (y * y + z * z),
+        2 * (x * y - w * z),
+        2 * (x * z + w * y),
+        2 * (x * y + w * z),
+        1 - 2 * (x * x + z * z),
+        2 * (y * z - w * x),
+        2 * (x * z - w * y),
+        2 * (y * z + w * x),
+        1 - 2 * (x * x + y * y),
+    )
+    return torch.stack(entries, dim=-1).reshape(*x.shape, 3, 3)

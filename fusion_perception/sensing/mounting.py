@@ -43,12 +43,12 @@ Find = Callable[[str, str, int], NDArray[np.float64]]
 class Mounting:
     """Where the camera is, by the setting `camera_pose`.
 
-    `find` is asked for it where tf is to tell: of the camera's frame, the LiDAR's and a time in
-    nanoseconds it returns the transform (4, 4), metres, p_camera = T @ p_lidar, each in its own
-    axes, or raises NoTransform.
+    `find` is asked for it where tf is to tell, and else not needed: of the camera's frame, the
+    LiDAR's and a time in nanoseconds it returns the transform (4, 4), metres, p_camera = T @
+    p_lidar, each in its own axes, or raises NoTransform.
     """
 
-    def __init__(self, camera_pose: str, mounted: Camera, find: Find) -> None:
+    def __init__(self, camera_pose: str, mounted: Camera, find: Find | None) -> None:
         self._trained, self._from_tf = camera_pose == AS_TRAINED, camera_pose == FROM_TF
         self._pose = None if self._trained or self._from_tf else _measured(camera_pose)
         self._mounted, self._find = mounted, find
@@ -65,6 +65,7 @@ class Mounting:
         if self._trained:
             return told
         if self._from_tf:
+            assert self._find is not None
             pose = _in_package_axes(self._find(camera_frame, lidar_frame, stamp_ns))
             if pose != self._pose:
                 self._pose, self._last = pose, None

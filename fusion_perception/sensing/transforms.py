@@ -6,7 +6,10 @@ from collections.abc import Sequence
 from typing import Protocol
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+
+from fusion_perception.sensing.geometry import invert_transform, rotations_of
 
 TF_STATIC = '/tf_static'
 
@@ -89,13 +92,8 @@ def rigid(
     length = float(np.linalg.norm(turn))
     if not abs(length - 1) < 0.01:
         raise ValueError(f'the quaternion {" ".join(f"{q:g}" for q in turn)} has no length of 1')
-    x, y, z, w = (q / length for q in turn)
     T = np.eye(4)
-    T[:3, :3] = [
-        [1 - 2 * (y * y + z * z), 2 * (x * y - w * z), 2 * (x * z + w * y)],
-        [2 * (x * y + w * z), 1 - 2 * (x * x + z * z), 2 * (y * z - w * x)],
-        [2 * (x * z - w * y), 2 * (y * z + w * x), 1 - 2 * (x * x + y * y)],
-    ]
+    T[:3, :3] = rotations_of(torch.tensor(turn, dtype=torch.float64) / length).numpy()
     T[:3, 3] = shift
     return T
 
@@ -120,9 +118,7 @@ def quaternion_of(rotation: NDArray[np.float64]) -> tuple[float, float, float, f
 
 def inverse(T: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return the inverse of a rigid (4, 4) transform."""
-    back = np.eye(4)
-    back[:3, :3] = T[:3, :3].T
-    back[:3, 3] = -T[:3, :3].T @ T[:3, 3]
+    back: NDArray[np.float64] = invert_transform(torch.from_numpy(T)).numpy()
     return back
 
 

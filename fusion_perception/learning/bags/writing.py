@@ -115,15 +115,28 @@ class BagWriter:
 
     def camera_pose(self, log_ns: int, camera: Camera) -> None:
         """Write, as a robot latches it, where a camera is."""
-        T, made = T_lidar_camera(np.array(camera.T_camera_lidar)), self._make
-        turn = dict(zip('xyzw', quaternion_of(T[:3, :3]), strict=True))
-        shift = dict(zip('xyz', T[:3, 3].tolist(), strict=True))
+        T = T_lidar_camera(np.array(camera.T_camera_lidar))
+        x, y, z = T[:3, 3].tolist()
+        self.static_transform(log_ns, _LIDAR, _CAMERA, (x, y, z), quaternion_of(T[:3, :3]))
+
+    def static_transform(
+        self,
+        log_ns: int,
+        parent: str,
+        child: str,
+        shift: tuple[float, float, float],
+        turn: tuple[float, float, float, float],
+    ) -> None:
+        """Write, as a robot latches it, where a frame is: metres, and x, y, z, w."""
+        made = self._make
+        translation = dict(zip('xyz', shift, strict=True))
+        rotation = dict(zip('xyzw', turn, strict=True))
         mounted = made('geometry_msgs/msg/TransformStamped')(
-            header=self._header(log_ns, _LIDAR),
-            child_frame_id=_CAMERA,
+            header=self._header(log_ns, parent),
+            child_frame_id=child,
             transform=made('geometry_msgs/msg/Transform')(
-                translation=made('geometry_msgs/msg/Vector3')(**shift),
-                rotation=made('geometry_msgs/msg/Quaternion')(**turn),
+                translation=made('geometry_msgs/msg/Vector3')(**translation),
+                rotation=made('geometry_msgs/msg/Quaternion')(**rotation),
             ),
         )
         message = made('tf2_msgs/msg/TFMessage')(transforms=[mounted])
