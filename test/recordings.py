@@ -47,8 +47,20 @@ def at(index, rate=10):
     return BEGIN_NS + round(index * SECOND / rate)
 
 
-def record(path, count=8, rate=10, edit=None, storage='mcap', compression='none', topics=None):
-    """Write a recording; `edit` takes the list of events and returns the one to write."""
+def record(
+    path,
+    count=8,
+    rate=10,
+    edit=None,
+    storage='mcap',
+    compression='none',
+    topics=None,
+    mounted=None,
+):
+    """Write a recording; `edit` takes the list of events and returns the one to write.
+
+    Where the camera `mounted` is, it says on /tf_static.
+    """
     seen, names = frames(count, rate), topics or {}
     events = [
         Event(topic, index, at(index, rate), at(index, rate))
@@ -56,6 +68,8 @@ def record(path, count=8, rate=10, edit=None, storage='mcap', compression='none'
         for topic in (IMAGE, CAMERA_INFO, RANGES, TRUTH)
     ]
     with BagWriter(path, storage, compression) as bag:
+        if mounted:
+            bag.camera_pose(at(0), mounted)
         for event in edit(events) if edit else events:
             values = {
                 IMAGE: lambda i: seen.images[i].numpy(),

@@ -35,6 +35,9 @@ QOS = QoSProfile(depth=20)
 CLOCK_PERIOD_S = 0.01
 # Subscribers count as complete when none has come for so long.
 SETTLED_S = 0.5
+# Between two rounds of a loop: the first message of the next would take the place of the last one
+# in subscribers that keep just the newest, as nodes of perception do.
+PAUSE_S = 0.1
 
 
 class ReplaySettings(Settings):
@@ -102,11 +105,16 @@ class Player(Node):
         """Publish everything once, at the times of the recording divided by the rate."""
         began = time.monotonic()
         first_ns: int | None = None
+        last_ns = 0
         for recorded in self._messages():
-            first_ns = recorded.log_ns if first_ns is None else first_ns
-            self._wait_until(began, first_ns, recorded.log_ns)
+            last_ns = recorded.log_ns
+            first_ns = last_ns if first_ns is None else first_ns
+            self._wait_until(began, first_ns, last_ns)
             self._publishers_of[recorded.topic].publish(bytes(recorded.data))
             self.sent += 1
+        if self._settings.loop and first_ns is not None:
+            pause_ns = round(PAUSE_S * self._settings.rate * NANOSECONDS)
+            self._wait_until(began, first_ns, last_ns + pause_ns)
 
     def finish(self) -> None:
         """Give reliable subscribers the time to take the last messages."""
