@@ -63,7 +63,7 @@ def recorded(path, *transforms, without=()):
     seen = render(scenes, RIG, UniformGrid().lidar())
     with BagWriter(path) as bag:
         for link in transforms:
-            bag.static_transform(at(0), *link)
+            bag.transform(at(0), *link)
         for index in range(COUNT):
             stamp_ns = at(index)
             if IMAGE not in without:
@@ -148,7 +148,7 @@ def test_frames_that_nothing_joins_lose_the_pairs_and_say_what_to_do(told, tmp_p
     with pytest.raises(ValueError) as refused:
         told(bag, camera_pose='tf')
     assert (
-        f'{COUNT} camera messages were dropped (no_transform): /tf_static does not join '
+        f'{COUNT} camera messages were dropped (no_transform): neither /tf_static nor /tf joins '
         "'lidar' and 'camera'; give camera_pose in numbers."
     ) in str(refused.value)
     assert f'{COUNT} of {COUNT} lidar messages no_transform' in str(refused.value)
@@ -164,6 +164,55 @@ def test_a_rotation_that_is_none_is_told_with_its_topic(told, tmp_path):
     bag = recorded(tmp_path / 'drive', ('lidar', 'camera', SHIFT, (0.0, 0.0, 0.0, 0.0)))
     with pytest.raises(ValueError, match=r'on /tf_static the quaternion 0 0 0 0 has no length'):
         told(bag, camera_pose='tf')
+
+
+def test_a_camera_that_swings_is_where_tf_has_it_at_each_time(told, tmp_path):
+    bag = swinging(tmp_path / 'drive')
+    _, unknown = told(bag)
+    said, report = told(bag, camera_pose='tf')
+    assert report['disagreement'] < DISAGREEMENT_MAX / 2
+    assert 2 * mean_m(report) < mean_m(unknown)
+    # Of the last image /tf tells no more.
+    assert report['pairs'] == COUNT - 1
+    assert "(no_transform): /tf tells of 'mast' from 1699999999.997 to" in said
+
+
+@pytest.mark.parametrize(('degrees', 'kept'), [(0.01, COUNT - 1), (10, 1)])
+def test_a_data_folder_has_one_camera_that_may_tremble_but_not_move(tmp_path, degrees, kept):
+    bag = swinging(tmp_path / 'drive', degrees)
+    said = from_bag(FromBagSettings(bag=bag, out=tmp_path / 'data', camera_pose='tf'))
+    assert f'{kept} scenes of' in said
+    moved = f'{COUNT - 1 - kept} pairs have another camera than the first, or one that has moved'
+    assert (moved in said) == (kept < COUNT - 1)
+
+
+def swinging(path, degrees=10):
+    """Write what a camera sees that swings by so much to both sides, and /tf beside it."""
+    scenes = sample_scenes(COUNT, SceneSettings(), torch.Generator().manual_seed(5))
+
+    def angle(time_s):
+        return math.radians(degrees) * math.sin(8 * time_s)
+
+    with BagWriter(path) as bag:
+        bag.transform(at(0), 'mast', 'camera', (0.0, 0.0, 0.0), (-0.5, 0.5, -0.5, 0.5))
+        bag.transform(at(0), 'base', 'lidar', (0.0, 0.0, 0.0), (0.0, 0.0, 0.0, 1.0))
+        for tick in range(-1, 20 * COUNT - 20):  # At none of the times of the images.
+            half = angle((tick + 0.5) / 200) / 2
+            turn = (0.0, 0.0, math.sin(half), math.cos(half))
+            bag.transform(
+                at((tick + 0.5) / 20), 'base', 'mast', (0.0, 0.0, 0.0), turn, moving=True
+            )
+        for index in range(COUNT):
+            # To the left by the REP-103 axes of the mast.
+            c, s = math.cos(angle(index / 10)), math.sin(angle(index / 10))
+            T = ((c, s, 0, 0), (0, 0, -1, 0), (-s, c, 0, 0), (0, 0, 0, 1))
+            rig = Rig(camera=Camera(T_camera_lidar=T))
+            seen = render(scenes[index : index + 1], rig, UniformGrid().lidar())
+            bag.image(IMAGE, at(index), seen.images[0].numpy())
+            bag.camera_info(CAMERA_INFO, at(index), rig.camera)
+            bag.ranges(RANGES, at(index), seen.ranges[0].numpy())
+            bag.centers(TRUTH, at(index), seen.centers[0].double().numpy())
+    return path
 
 
 @pytest.mark.parametrize('camera_pose', [MEASURED, 'tf'], ids=['measured', 'tf'])

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from links import link
 
 from fusion_perception.learning.bags.settings import BagSettings
 from fusion_perception.sensing.mounting import Mounting, T_lidar_camera
@@ -14,7 +15,7 @@ from fusion_perception.sensing.observation import BESIDE_THE_LIDAR, Camera
 from fusion_perception.sensing.rep103 import from_rep103
 from fusion_perception.sensing.transforms import (
     NoTransform,
-    StaticTransforms,
+    Transforms,
     quaternion_of,
     rigid,
 )
@@ -43,21 +44,8 @@ def words(*numbers):
     return ' '.join(f'{number:.6g}' for number in numbers)
 
 
-def link(parent, child, shift=(0.0, 0.0, 0.0), turn=(0.0, 0.0, 0.0, 1.0)):
-    """Return where a frame is in another, shaped as tf2_msgs has it."""
-    x, y, z, w = turn
-    return SimpleNamespace(
-        header=SimpleNamespace(frame_id=parent),
-        child_frame_id=child,
-        transform=SimpleNamespace(
-            translation=SimpleNamespace(**dict(zip('xyz', shift, strict=True))),
-            rotation=SimpleNamespace(x=x, y=y, z=z, w=w),
-        ),
-    )
-
-
 def known(*links):
-    transforms = StaticTransforms()
+    transforms = Transforms()
     transforms.take(SimpleNamespace(transforms=links))
     return transforms
 
@@ -201,7 +189,7 @@ def test_the_last_word_on_a_frame_counts():
     [(), [link('a', 'camera'), link('b', 'lidar')], [link('lidar', 'x'), link('x', 'lidar')]],
 )
 def test_what_nothing_joins_is_said(links):
-    with pytest.raises(NoTransform, match="/tf_static does not join 'lidar' and 'camera'"):
+    with pytest.raises(NoTransform, match="neither /tf_static nor /tf joins 'lidar' and 'camera'"):
         known(*links).between('camera', 'lidar')
 
 

@@ -29,6 +29,9 @@ from fusion_perception.sensing.rig import Rig
 
 # A scene needs both sensors.
 ONLY_FUSION: tuple[Mode, ...] = ('fusion',)
+# Less than a tenth of a pixel of the bundles that ship: a camera on a joint that trembles so much
+# (metres, and radians as parts of its rotation) still counts as the one of the data folder.
+STILL = 1e-3
 
 
 class FromBagSettings(BagSettings, SensorSettings):
@@ -141,8 +144,8 @@ class _Scenes:
         if image.shape[:2] != (self._camera.height, self._camera.width):
             self._left['have an image of another size than the first'] += 1
             return
-        if camera.resized(self._camera.width, self._camera.height) != self._camera:
-            self._left['have another camera_info than the first'] += 1
+        if not _same(camera.resized(self._camera.width, self._camera.height), self._camera):
+            self._left['have another camera than the first, or one that has moved'] += 1
             return
         self._folder.write(self.count, _rgba(image), ranges)
         self._centers.append(centers)
@@ -155,6 +158,14 @@ class _Scenes:
     def notes(self) -> list[str]:
         """Say what was left out."""
         return [f'{count:,} pairs {why} and were left out.' for why, count in self._left.items()]
+
+
+def _same(camera: Camera, first: Camera) -> bool:
+    """Say whether a camera is the first one, where that was."""
+    pose = camera.T_camera_lidar
+    return camera.model_copy(
+        update={'T_camera_lidar': first.T_camera_lidar}
+    ) == first and np.allclose(pose, first.T_camera_lidar, rtol=0, atol=STILL)
 
 
 def _rgba(image: NDArray[np.uint8]) -> NDArray[np.uint8]:

@@ -32,8 +32,8 @@ CameraPose = Annotated[
     AfterValidator(_known),
     Field(
         description='Where the camera is: bundle, as in the training; tf, as tf2 (recordings: '
-        "/tf_static) has the frames of images and scans; or its optical frame in the LiDAR's, "
-        "'x y z qx qy qz qw'"
+        '/tf_static and /tf) has the frames of images and scans; or its optical frame in the '
+        "LiDAR's, 'x y z qx qy qz qw'"
     ),
 ]
 CAMERA_POSE: CameraPose = AS_TRAINED

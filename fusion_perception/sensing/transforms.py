@@ -1,17 +1,20 @@
-"""Find how two frames lie that never move against each other, from messages of /tf_static."""
+"""Find how two frames lie at a time, from recorded messages of /tf_static and /tf."""
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Sequence
+from itertools import takewhile
 from typing import Protocol
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from fusion_perception.sensing.decode import StampedMessage, stamp_ns
 from fusion_perception.sensing.geometry import invert_transform, rotations_of
 
-TF_STATIC = '/tf_static'
+TF_STATIC, TF = '/tf_static', '/tf'
 
 
 class NoTransform(ValueError):  # noqa: N818  (a cause of loss, by its name)
@@ -44,20 +47,10 @@ class TransformMessage(Protocol):
         """Return how the child is turned."""
 
 
-class HeaderMessage(Protocol):
-    """A message shaped like std_msgs/Header."""
-
-    frame_id: str
-
-
-class StampedMessage(Protocol):
-    """A message shaped like geometry_msgs/TransformStamped."""
+class LinkMessage(StampedMessage, Protocol):
+    """A message shaped like geometry_msgs/TransformStamped: its header names the parent."""
 
     child_frame_id: str
-
-    @property
-    def header(self) -> HeaderMessage:
-        """Return what names the parent."""
 
     @property
     def transform(self) -> TransformMessage:
@@ -68,7 +61,7 @@ class TransformsMessage(Protocol):
     """A message shaped like tf2_msgs/TFMessage."""
 
     @property
-    def transforms(self) -> Sequence[StampedMessage]:
+    def transforms(self) -> Sequence[LinkMessage]:
         """Return where frames are, each in its parent."""
 
 
@@ -87,8 +80,10 @@ def rigid(
     """Return the (4, 4) transform of a translation, metres, and a quaternion (x, y, z, w).
 
     What was rounded to a few digits is made whole again. Raises ValueError where the quaternion's
-    length is far from 1.
+    length is far from 1, or the translation not finite.
     """
+    if not np.isfinite(shift).all():
+        raise ValueError(f'the translation {" ".join(f"{way:g}" for way in shift)} is not finite')
     length = float(np.linalg.norm(turn))
     if not abs(length - 1) < 0.01:
         raise ValueError(f'the quaternion {" ".join(f"{q:g}" for q in turn)} has no length of 1')
@@ -122,39 +117,141 @@ def inverse(T: NDArray[np.float64]) -> NDArray[np.float64]:
     return back
 
 
-class StaticTransforms:
-    """The frames that /tf_static tells of; of one that is told of twice, the last word counts."""
+class Transforms:
+    """The frames that a recording tells of, once and for all or as they move.
+
+    Of a frame that is told of twice on /tf_static the last word counts, whatever /tf says of it;
+    of one that changes its parent on /tf, where it is in the last one.
+    """
 
     def __init__(self) -> None:
-        self._parents: dict[str, tuple[str, NDArray[np.float64]]] = {}
+        self._parents: dict[str, str] = {}
+        self._fixed: dict[str, NDArray[np.float64]] = {}
+        self._moving: dict[str, Track] = {}
 
     def take(self, message: TransformsMessage) -> None:
-        """Take in a message; raises ValueError where one of its rotations is no quaternion."""
-        for told in message.transforms:
-            child, parent = _plain(told.child_frame_id), _plain(told.header.frame_id)
-            self._parents[child] = parent, matrix_of(told.transform)
+        """Take in what holds always, of /tf_static.
 
-    def between(self, target: str, source: str) -> NDArray[np.float64]:
+        Raises ValueError where one of its rotations is no quaternion.
+        """
+        for told in message.transforms:
+            child, parent = _names(told)
+            self._fixed[child] = matrix_of(told.transform)
+            self._parents[child] = parent
+
+    def follow(self, message: TransformsMessage) -> None:
+        """Take in what holds at its time, of /tf, after all of /tf_static."""
+        for told in message.transforms:
+            child, parent = _names(told)
+            if child in self._fixed:
+                continue
+            if self._parents.get(child) != parent:
+                self._parents[child], self._moving[child] = parent, Track()
+            self._moving[child].add(stamp_ns(told), told.transform)
+
+    def between(self, target: str, source: str, time_ns: int = 0) -> NDArray[np.float64]:
         """Return the (4, 4) transform p_target = T @ p_source, metres, each in its own axes.
 
-        Raises NoTransform where nothing static joins the two.
+        Raises NoTransform where nothing joins the two, or not at that time.
         """
         of_target, of_source = self._ancestors(_plain(target)), self._ancestors(_plain(source))
         common = next((name for name in of_source if name in of_target), None)
         if common is None:
-            raise NoTransform(f"{TF_STATIC} does not join '{source}' and '{target}'")
-        return inverse(of_target[common]) @ of_source[common]
+            raise NoTransform(f"neither {TF_STATIC} nor {TF} joins '{source}' and '{target}'")
+        T_common_target = self._up(of_target, common, time_ns)
+        return inverse(T_common_target) @ self._up(of_source, common, time_ns)
 
-    def _ancestors(self, frame: str) -> dict[str, NDArray[np.float64]]:
-        """Return the frame and those above it, nearest first, and where the frame is in each."""
-        found, T = {frame: np.eye(4)}, np.eye(4)
-        while frame in self._parents:
-            frame, step = self._parents[frame]
-            if frame in found:  # A ring: no tree, but no reason to hang.
-                break
-            T = step @ T
-            found[frame] = T
+    def _ancestors(self, frame: str) -> list[str]:
+        """Return the frame and those above it, nearest first."""
+        found = [frame]
+        # Where they go round in a ring it is no tree, but no reason to hang.
+        while (frame := self._parents.get(frame, found[0])) not in found:
+            found.append(frame)
         return found
+
+    def _up(self, frames: list[str], common: str, time_ns: int) -> NDArray[np.float64]:
+        """Return where the first of these frames is in one of its ancestors."""
+        T = np.eye(4)
+        for frame in takewhile(lambda name: name != common, frames):
+            step = self._fixed.get(frame)
+            if step is None:
+                step = self._moving[frame].at(time_ns, frame)
+            T = step @ T
+        return T
+
+
+class Track:
+    """Where a frame was in its parent, at some times; between them it moves evenly, as in tf2."""
+
+    def __init__(self) -> None:
+        self._times, self._numbers = array('q'), array('d')
+        self._in_order: tuple[NDArray[np.int64], NDArray[np.float64]] | None = None
+
+    def add(self, time_ns: int, there: TransformMessage) -> None:
+        """Say where it was at a time. Of two words on the same time the last one counts."""
+        shift, turn = there.translation, there.rotation
+        self._in_order = None
+        self._times.append(time_ns)
+        self._numbers.extend((shift.x, shift.y, shift.z, turn.x, turn.y, turn.z, turn.w))
+
+    def at(self, time_ns: int, frame: str) -> NDArray[np.float64]:
+        """Return the (4, 4) transform from the frame to its parent at a time.
+
+        The way is interpolated evenly, the rotation about one axis (Shoemake, 1985). Raises
+        NoTransform for a time before the first or after the last, or where a rotation is none.
+        """
+        times, rows = self._in_order = self._in_order or self._sorted()
+        after = int(np.searchsorted(times, time_ns))
+        if after == len(times) or (after == 0 and times[0] != time_ns):
+            first, last = times[0] / 1e9, times[-1] / 1e9
+            raise NoTransform(
+                f"{TF} tells of '{frame}' from {first:.3f} to {last:.3f} s, not of "
+                f'{time_ns / 1e9:.3f} s'
+            )
+        before = max(after - 1, 0) if times[after] != time_ns else after
+        try:
+            start, end = (_of_numbers(*row) for row in rows[[before, after]].tolist())
+        except ValueError as fault:
+            raise NoTransform(f"on {TF}, of '{frame}', {fault}") from None
+        if np.array_equal(start, end):  # To the bit, so that who compares sees nothing move.
+            return start
+        span = int(times[after] - times[before])
+        share = (time_ns - int(times[before])) / span if span else 0.0
+        T = np.eye(4)
+        T[:3, :3] = _turned(start[:3, :3], end[:3, :3], share)
+        T[:3, 3] = (1 - share) * start[:3, 3] + share * end[:3, 3]
+        return T
+
+    def _sorted(self) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+        times, rows = np.array(self._times), np.array(self._numbers).reshape(-1, 7)
+        # The last of each time, and several nodes may publish on /tf.
+        times, latest = np.unique(times[::-1], return_index=True)
+        return times, rows[::-1][latest]
+
+
+def _of_numbers(
+    x: float, y: float, z: float, qx: float, qy: float, qz: float, qw: float
+) -> NDArray[np.float64]:
+    return rigid((x, y, z), (qx, qy, qz, qw))
+
+
+def _turned(
+    start: NDArray[np.float64], end: NDArray[np.float64], share: float
+) -> NDArray[np.float64]:
+    """Return the rotation (3, 3) a share of the shortest way from one to another."""
+    a, b = np.array(quaternion_of(start)), np.array(quaternion_of(end))
+    b = b if a @ b >= 0 else -b
+    angle = np.arctan2(np.linalg.norm(b - (a @ b) * a), a @ b)
+    if angle > 0:
+        a = (np.sin((1 - share) * angle) * a + np.sin(share * angle) * b) / np.sin(angle)
+    x, y, z, w = a.tolist()
+    turned: NDArray[np.float64] = rigid((0.0, 0.0, 0.0), (x, y, z, w))[:3, :3]
+    return turned
+
+
+def _names(told: LinkMessage) -> tuple[str, str]:
+    """Return child and parent."""
+    return _plain(told.child_frame_id), _plain(told.header.frame_id)
 
 
 def _plain(frame: str) -> str:

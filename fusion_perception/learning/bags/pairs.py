@@ -68,7 +68,9 @@ class BagPairs:
         self._recording, self._topics = recording, topics
         self._mounted, self._whose, self._progress = mounted, whose, progress
         self._calibration = Calibration(mounted, settings.camera_matrix)
-        self._mounting = BagMounting(recording, topics.ranges, settings.camera_pose, mounted)
+        self._mounting = BagMounting(
+            recording, topics.image, topics.ranges, settings.camera_pose, mounted
+        )
         self._infos_unusable, self._info_fault = 0, ''
         self._pairs_without = 0
         self._faults: dict[tuple[Stream, Cause], str] = {}

@@ -25,7 +25,7 @@ from fusion_perception.sensing.message_types import known_types
 from fusion_perception.sensing.mounting import T_lidar_camera
 from fusion_perception.sensing.observation import Camera
 from fusion_perception.sensing.rep103 import to_rep103
-from fusion_perception.sensing.transforms import TF_STATIC, quaternion_of
+from fusion_perception.sensing.transforms import TF, TF_STATIC, quaternion_of
 
 Storage = Literal['mcap', 'sqlite3']
 Compression = Literal['none', 'file', 'message']
@@ -117,22 +117,23 @@ class BagWriter:
         """Write, as a robot latches it, where a camera is."""
         T = T_lidar_camera(np.array(camera.T_camera_lidar))
         x, y, z = T[:3, 3].tolist()
-        self.static_transform(log_ns, _LIDAR, _CAMERA, (x, y, z), quaternion_of(T[:3, :3]))
+        self.transform(log_ns, _LIDAR, _CAMERA, (x, y, z), quaternion_of(T[:3, :3]))
 
-    def static_transform(
+    def transform(
         self,
-        log_ns: int,
+        stamp_ns: int,
         parent: str,
         child: str,
         shift: tuple[float, float, float],
         turn: tuple[float, float, float, float],
+        moving: bool = False,
     ) -> None:
-        """Write, as a robot latches it, where a frame is: metres, and x, y, z, w."""
+        """Write where a frame is, metres and x, y, z, w: as a robot latches it, or at a time."""
         made = self._make
         translation = dict(zip('xyz', shift, strict=True))
         rotation = dict(zip('xyzw', turn, strict=True))
         mounted = made('geometry_msgs/msg/TransformStamped')(
-            header=self._header(log_ns, parent),
+            header=self._header(stamp_ns, parent),
             child_frame_id=child,
             transform=made('geometry_msgs/msg/Transform')(
                 translation=made('geometry_msgs/msg/Vector3')(**translation),
@@ -140,7 +141,8 @@ class BagWriter:
             ),
         )
         message = made('tf2_msgs/msg/TFMessage')(transforms=[mounted])
-        self.write(TF_STATIC, 'tf2_msgs/msg/TFMessage', log_ns, message, (_LATCHED,))
+        topic, qos = (TF, ()) if moving else (TF_STATIC, (_LATCHED,))
+        self.write(topic, 'tf2_msgs/msg/TFMessage', stamp_ns, message, qos)
 
     def centers(
         self,
