@@ -65,15 +65,20 @@ def recorded(path, *transforms, without=()):
         for link in transforms:
             bag.transform(at(0), *link)
         for index in range(COUNT):
-            stamp_ns = at(index)
-            if IMAGE not in without:
-                bag.image(IMAGE, stamp_ns, seen.images[index].numpy())
-            if CAMERA_INFO not in without:
-                bag.camera_info(CAMERA_INFO, stamp_ns, RIG.camera)
-            if RANGES not in without:
-                bag.ranges(RANGES, stamp_ns, seen.ranges[index].numpy())
-            bag.centers(TRUTH, stamp_ns, seen.centers[index].double().numpy())
+            write(bag, index, RIG.camera, seen, index, without)
     return path
+
+
+def write(bag, index, camera, seen, frame, without=()):
+    """Write what both sensors see at a time: a frame of those that were rendered."""
+    stamp_ns = at(index)
+    if IMAGE not in without:
+        bag.image(IMAGE, stamp_ns, seen.images[frame].numpy())
+    if CAMERA_INFO not in without:
+        bag.camera_info(CAMERA_INFO, stamp_ns, camera)
+    if RANGES not in without:
+        bag.ranges(RANGES, stamp_ns, seen.ranges[frame].numpy())
+    bag.centers(TRUTH, stamp_ns, seen.centers[frame].double().numpy())
 
 
 @pytest.fixture(scope='module')
@@ -208,10 +213,7 @@ def swinging(path, degrees=10):
             T = ((c, s, 0, 0), (0, 0, -1, 0), (-s, c, 0, 0), (0, 0, 0, 1))
             rig = Rig(camera=Camera(T_camera_lidar=T))
             seen = render(scenes[index : index + 1], rig, UniformGrid().lidar())
-            bag.image(IMAGE, at(index), seen.images[0].numpy())
-            bag.camera_info(CAMERA_INFO, at(index), rig.camera)
-            bag.ranges(RANGES, at(index), seen.ranges[0].numpy())
-            bag.centers(TRUTH, at(index), seen.centers[0].double().numpy())
+            write(bag, index, rig.camera, seen, 0)
     return path
 
 

@@ -1,26 +1,23 @@
 """Frames that move against each other, as recordings have them on /tf."""
 
 import math
+from functools import partial
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import recordings
 from hypothesis import given
 from hypothesis import strategies as st
 from links import link
 
 from fusion_perception.sensing.transforms import NoTransform, Transforms, rigid
 
-BEGIN_NS = 1_700_000_000_000_000_000
-SECOND = 1_000_000_000
+at = partial(recordings.at, rate=1)  # Of seconds.
 
 
 def about_z(angle):
     return (0.0, 0.0, math.sin(angle / 2), math.cos(angle / 2))
-
-
-def at(time_s):
-    return BEGIN_NS + round(time_s * SECOND)
 
 
 def moved(*links, fixed=()):
@@ -124,29 +121,39 @@ shifts = st.tuples(*[st.floats(-10, 10)] * 3)
 poses = st.lists(st.tuples(shifts, angles), min_size=2, max_size=5)
 
 
-@pytest.mark.ros
-@given(poses, poses, st.floats(0, 1))
-def test_it_is_what_tf2_says(lidar_poses, camera_poses, share):
-    tf2 = pytest.importorskip('tf2_py', reason='needs tf2_py, of a ROS installation')
-    messages = pytest.importorskip('geometry_msgs.msg', reason='needs geometry_msgs')
+@pytest.fixture(scope='module')
+def tf2():
+    """Import what takes longer than an example may."""
+    core = pytest.importorskip('tf2_py', reason='needs tf2_py, of a ROS installation')
+    from geometry_msgs import msg
     from rclpy.duration import Duration
     from rclpy.time import Time
 
-    buffer, transforms = tf2.BufferCore(Duration(seconds=60)), Transforms()
+    return SimpleNamespace(
+        msg=msg,
+        buffer=lambda: core.BufferCore(Duration(seconds=60)),
+        time=lambda time_ns: Time(nanoseconds=time_ns),
+    )
+
+
+@pytest.mark.ros
+@given(poses, poses, st.floats(0, 1))
+def test_it_is_what_tf2_says(tf2, lidar_poses, camera_poses, share):
+    buffer, transforms = tf2.buffer(), Transforms()
     for child, poses in (('lidar', lidar_poses), ('camera', camera_poses)):
         for number, (shift, turn) in enumerate(poses):
             q = tuple(float(part / np.linalg.norm(turn)) for part in turn)
             each = link('base', child, shift, q, at(number))
             transforms.follow(SimpleNamespace(transforms=[each]))
-            told = messages.TransformStamped(child_frame_id=child)
+            told = tf2.msg.TransformStamped(child_frame_id=child)
             told.header.frame_id = 'base'
             told.header.stamp.sec = each.header.stamp.sec
-            told.transform.translation = messages.Vector3(**vars(each.transform.translation))
-            told.transform.rotation = messages.Quaternion(**vars(each.transform.rotation))
+            told.transform.translation = tf2.msg.Vector3(**vars(each.transform.translation))
+            told.transform.rotation = tf2.msg.Quaternion(**vars(each.transform.rotation))
             buffer.set_transform(told, 'test')
     time_ns = at(share * (min(len(lidar_poses), len(camera_poses)) - 1))
     ours = transforms.between('camera', 'lidar', time_ns)
-    theirs = buffer.lookup_transform_core('camera', 'lidar', Time(nanoseconds=time_ns)).transform
+    theirs = buffer.lookup_transform_core('camera', 'lidar', tf2.time(time_ns)).transform
     shift = (theirs.translation.x, theirs.translation.y, theirs.translation.z)
     turn = (theirs.rotation.x, theirs.rotation.y, theirs.rotation.z, theirs.rotation.w)
     assert np.allclose(ours, rigid(shift, turn), atol=1e-5)

@@ -84,13 +84,18 @@ def rigid(
     """
     if not np.isfinite(shift).all():
         raise ValueError(f'the translation {" ".join(f"{way:g}" for way in shift)} is not finite')
+    T = np.eye(4)
+    T[:3, :3] = rotations_of(torch.from_numpy(_whole(turn))).numpy()
+    T[:3, 3] = shift
+    return T
+
+
+def _whole(turn: Sequence[float] | NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return a quaternion at a length of 1; raises ValueError where that is far off."""
     length = float(np.linalg.norm(turn))
     if not abs(length - 1) < 0.01:
         raise ValueError(f'the quaternion {" ".join(f"{q:g}" for q in turn)} has no length of 1')
-    T = np.eye(4)
-    T[:3, :3] = rotations_of(torch.tensor(turn, dtype=torch.float64) / length).numpy()
-    T[:3, 3] = shift
-    return T
+    return np.array(turn, np.float64) / length
 
 
 def quaternion_of(rotation: NDArray[np.float64]) -> tuple[float, float, float, float]:
@@ -208,19 +213,13 @@ class Track:
                 f"{TF} tells of '{frame}' from {first:.3f} to {last:.3f} s, not of "
                 f'{time_ns / 1e9:.3f} s'
             )
-        before = max(after - 1, 0) if times[after] != time_ns else after
+        before = after if times[after] == time_ns else after - 1
+        # Where it is not between two times, both are one, and any share is right.
+        share = (time_ns - int(times[before])) / max(int(times[after] - times[before]), 1)
         try:
-            start, end = (_of_numbers(*row) for row in rows[[before, after]].tolist())
+            return _on_the_way(rows[before], rows[after], share)
         except ValueError as fault:
             raise NoTransform(f"on {TF}, of '{frame}', {fault}") from None
-        if np.array_equal(start, end):  # To the bit, so that who compares sees nothing move.
-            return start
-        span = int(times[after] - times[before])
-        share = (time_ns - int(times[before])) / span if span else 0.0
-        T = np.eye(4)
-        T[:3, :3] = _turned(start[:3, :3], end[:3, :3], share)
-        T[:3, 3] = (1 - share) * start[:3, 3] + share * end[:3, 3]
-        return T
 
     def _sorted(self) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
         times, rows = np.array(self._times), np.array(self._numbers).reshape(-1, 7)
@@ -229,24 +228,19 @@ class Track:
         return times, rows[::-1][latest]
 
 
-def _of_numbers(
-    x: float, y: float, z: float, qx: float, qy: float, qz: float, qw: float
-) -> NDArray[np.float64]:
-    return rigid((x, y, z), (qx, qy, qz, qw))
-
-
-def _turned(
+def _on_the_way(
     start: NDArray[np.float64], end: NDArray[np.float64], share: float
 ) -> NDArray[np.float64]:
-    """Return the rotation (3, 3) a share of the shortest way from one to another."""
-    a, b = np.array(quaternion_of(start)), np.array(quaternion_of(end))
+    """Return the (4, 4) transform a share of the way between two of x y z qx qy qz qw."""
+    a, b = _whole(start[3:]), _whole(end[3:])
     b = b if a @ b >= 0 else -b
-    angle = np.arctan2(np.linalg.norm(b - (a @ b) * a), a @ b)
+    # Exactly zero where nothing turns, so that who compares to the bit sees nothing move.
+    angle = 2 * np.arctan2(np.linalg.norm(b - a), np.linalg.norm(b + a))
     if angle > 0:
         a = (np.sin((1 - share) * angle) * a + np.sin(share * angle) * b) / np.sin(angle)
-    x, y, z, w = a.tolist()
-    turned: NDArray[np.float64] = rigid((0.0, 0.0, 0.0), (x, y, z, w))[:3, :3]
-    return turned
+    x, y, z = (start + share * (end - start))[:3].tolist()
+    qx, qy, qz, qw = a.tolist()
+    return rigid((x, y, z), (qx, qy, qz, qw))
 
 
 def _names(told: LinkMessage) -> tuple[str, str]:
