@@ -174,12 +174,17 @@ def lidars():
     yield Rings(
         elevations_deg=(2.0, -6.0, -15.0, -25.0), heights_m=(0.21, 0.18, 0.14, 0.1), columns=32
     ).lidar()
+    # In the order in which the lasers of some sensors fire: a ring's neighbours are far away.
+    lasers = tuple(below + above for below in range(-15, 0, 2) for above in (0.0, 16.0))
+    yield Rings(elevations_deg=lasers, columns=180).lidar()
+    yield UniformGrid(rows=300, columns=5, azimuth_step_deg=0.02, azimuth_first_deg=-3).lidar()
 
 
 LIDARS = list(lidars())
 BEAMS = [Beams(lidar) for lidar in LIDARS]
 LIDAR_NAMES = [
     'notebook', 'spherical', 'around', 'staggered', 'offsets', 'descending', 'planar', 'rings',
+    'lasers', 'fine',
 ]  # fmt: skip
 
 

@@ -19,8 +19,8 @@ NARROWEST_STEP = 1e-4
 # Looking for a point's beam ends when its direction changes by less than this, radians, or after
 # so many looks.
 SETTLED, MOST_LOOKS = 1e-4, 8
-# Cells of the map: at most so many around, so many down, and so many on each side of a beam.
-MOST_AROUND, MOST_DOWN, FARTHEST = 8192, 2048, 64
+# Cells of the map: at most so many in all, and so many on each side of a beam.
+MOST_CELLS, FARTHEST = 2**24, 64
 
 
 class Placement(NamedTuple):
@@ -138,12 +138,15 @@ class _Map:
         self, azimuth: Tensor, zenith: Tensor, azimuth_reach: Tensor, zenith_reach: Tensor
     ) -> None:
         self.widest = float(torch.maximum(azimuth_reach, zenith_reach).median())
-        # An even division of the turn, so that the last cell meets the first.
-        around = min(MOST_AROUND, math.ceil(TURN / float(azimuth_reach.quantile(0.05))))
-        self._across = TURN / around
         low = float(zenith.min() - zenith_reach.max())
         height = float(zenith.max() + zenith_reach.max()) - low
-        rows = min(MOST_DOWN, math.ceil(height / float(zenith_reach.quantile(0.05))))
+        across, down = (float(reach.quantile(0.05)) for reach in (azimuth_reach, zenith_reach))
+        # Beams finer than memory has room for share cells.
+        coarser = max(1.0, math.sqrt(TURN / across * height / down / MOST_CELLS))
+        # An even division of the turn, so that the last cell meets the first.
+        around = math.ceil(TURN / (across * coarser))
+        rows = math.ceil(height / (down * coarser))
+        self._across = TURN / around
         self._down, self._low = height / rows, low
         self._around, self._rows = around, rows
         self._azimuth, self._zenith = azimuth.float(), zenith.float()
@@ -226,16 +229,18 @@ def _reach(azimuth: Tensor, zenith: Tensor) -> tuple[Tensor, Tensor]:
     """Return how far in each angle a point may lie from each beam: half a step, (R * C,) each.
 
     One axis of the image leads from ring to ring, where the zenith changes most, and the other
-    along the rings. Of the steps to both neighbours the wider one counts.
+    along the rings. Of the steps to both neighbours the wider one counts: of rings to those above
+    and below, which a table in the order of the lasers has elsewhere.
     """
     changes = [
         (round(_typical(zenith, axis), 6), -_typical(azimuth, axis), axis) for axis in (0, 1)
     ]
     across_rings = max(changes)[2]
-    return (
-        _half_steps(azimuth, 1 - across_rings).flatten(),
-        _half_steps(zenith, across_rings).flatten(),
+    climbing, order = zenith.sort(dim=across_rings)
+    half = torch.empty_like(zenith).scatter_(
+        across_rings, order, _half_steps(climbing, across_rings)
     )
+    return _half_steps(azimuth, 1 - across_rings).flatten(), half.flatten()
 
 
 def _steps(angles: Tensor, axis: int) -> Tensor:
