@@ -140,6 +140,10 @@ ALONE, TOGETHER = PairingSettings(), PairingSettings(allow_single=False)
         ({'camera_hz': 60, 'lidar_s': 0.4}, ALONE, ['the scans arrive', 'queue_size to 30']),
         ({'camera_s': 0.8}, ALONE, ['the images arrive', 'gone after 0.5 s', 'dropout_after_s']),
         ({'camera_hz': 60, 'lidar_s': 0.8}, ALONE, ['queue_size to 59 and pairing.dropout']),
+        # The next image comes sooner than the sensor would be gone, but the last one is older.
+        ({'camera_hz': 5, 'camera_s': 0.45}, ALONE, ['0.450 s', 'gets 0.600 s old', 'to 0.72']),
+        ({'camera_hz': 8, 'lidar_hz': 4, 'lidar_s': 0.4}, ALONE, ['0.400 s', 'gone after 0.5 s']),
+        ({'camera_s': 0.205}, PairingSettings(dropout_after_s=0.2), ['0.300 s old', 'to 0.36']),
     ],
 )
 def test_where_one_sensor_comes_late_the_patience_is_advised_that_brings_pairs(came, given, words):
@@ -150,6 +154,33 @@ def test_where_one_sensor_comes_late_the_patience_is_advised_that_brings_pairs(c
     patience, _, clocks = found.remedy.partition(' Where')
     assert 'camera_offset_s' in clocks
     assert diagnose(as_seen(streams(**came), follow(patience, given))) == []
+
+
+@pytest.mark.parametrize(('hz', 'late_s'), [(1, 0.6), (1, 0.95), (2, 0.45), (4, 0.24)])
+def test_a_slow_sensor_may_be_as_late_as_it_costs_no_pair(hz, late_s):
+    came = streams(camera_hz=hz, lidar_hz=hz, camera_s=late_s, seconds=40)
+    facts = as_seen(came, ALONE)
+    assert facts.pairs >= 40 * hz - 2
+    assert diagnose(facts) == []
+
+
+def test_a_sensor_that_was_off_for_a_while_is_not_late():
+    came = streams(seconds=20)
+    del came['camera'][30:100]
+    facts = as_seen(came, ALONE)
+    assert facts.pairs == 130
+    assert [found for found in diagnose(facts) if 'late' in found.symptom] == []
+
+
+def test_the_slop_that_is_advised_can_be_set_with_what_it_takes():
+    # 0.9 images and 0.8 scans a second.
+    camera, lidar = (stream(s, arrivals=arrivals(p)) for s, p in (('camera', 1.1), ('lidar', 1.2)))
+    found = only(node(camera, lidar, pairs=0))
+    widened = follow(found.remedy, ALONE)
+    assert widened.slop_s > ALONE.dropout_after_s
+    step_by_step = re.findall(r'pairing\.(\w+) to', found.remedy)
+    assert step_by_step == ['dropout_after_s', 'slop_s']
+    assert diagnose(node(camera, lidar, pairs=0, pairing=widened)) == []
 
 
 @pytest.mark.parametrize('given', [TOGETHER, ALONE])

@@ -49,6 +49,27 @@ def rate_hz(arrivals: Sequence[Arrival]) -> float:
     return (len(arrivals) - 1) * 1e9 / elapsed_ns if elapsed_ns > 0 else 0.0
 
 
+def oldest_s(late: Sequence[Arrival], early: Sequence[Arrival], shift_ns: int) -> float:
+    """Return how old the last of one stream gets before its next comes, seconds.
+
+    By the stamps of the other, `shift_ns` further on. Once in ten times it is older: a sensor that
+    was switched off for a while is not meant.
+    """
+    came = [arrival.arrived_ns for arrival in early]
+    ages = []
+    for last, following in pairwise(late):
+        heard = bisect_left(came, following.arrived_ns)
+        if heard and came[heard - 1] >= last.arrived_ns:
+            ages.append(early[heard - 1].stamp_ns + shift_ns - last.stamp_ns)
+    return sorted(ages)[int(0.9 * (len(ages) - 1))] / 1e9 if ages else 0.0
+
+
+def period_s(arrivals: Sequence[Arrival]) -> float:
+    """Return the median time between two stamps, seconds; 0 for fewer than two."""
+    steps = [after.stamp_ns - before.stamp_ns for before, after in pairwise(arrivals)]
+    return statistics.median(steps) / 1e9 if steps else 0.0
+
+
 def jumps_back(arrivals: Sequence[Arrival], least_s: float) -> list[float]:
     """Return by how many seconds stamps jump back, where by more than `least_s`."""
     stamps = [arrival.stamp_ns for arrival in arrivals if arrival.stamp_ns > 0]

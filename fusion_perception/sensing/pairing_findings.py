@@ -15,10 +15,18 @@ from fusion_perception.sensing.offsets import (
     apart,
     fit,
     jumps_back,
+    oldest_s,
+    period_s,
     rate_hz,
     together,
 )
-from fusion_perception.sensing.pairing import MOST_OFFSET_S, MOST_WAITING, PARTNER, PairingSettings
+from fusion_perception.sensing.pairing import (
+    MISSED,
+    MOST_OFFSET_S,
+    MOST_WAITING,
+    PARTNER,
+    PairingSettings,
+)
 
 # With fewer jumps a clock was set back, or a recording began anew.
 _FEW_JUMPS = 3
@@ -112,11 +120,21 @@ def _of_lateness(
             f'{waiting} have to'
         )
         needed.append(f'pairing.queue_size to {math.ceil(_ROOM * waiting)}')
-    if late_s >= settings.dropout_after_s:
+    held_s = max(settings.dropout_after_s, MISSED * period_s(by_stream[late].usable))
+    shift_ns = round(1e9 * settings.camera_to_lidar_s)
+    last_s = oldest_s(
+        by_stream[late].usable,
+        by_stream[early].usable,
+        shift_ns if late == 'lidar' else -shift_ns,
+    )
+    # So late, it is doubted where both wait for each other, too.
+    if late_s >= held_s or (settings.allow_single and last_s > held_s):
         causes.append(
-            f'pairing.dropout_after_s takes a sensor for gone after {settings.dropout_after_s:g} s'
+            f'pairing.dropout_after_s takes a sensor for gone after {held_s:.3g} s, and the last '
+            f'of the {those} gets {max(late_s, last_s):.3f} s old'
         )
-        needed.append(f'pairing.dropout_after_s to {_ROOM * late_s:.1f}')
+        patience_s = _ROOM * max(late_s, last_s)
+        needed.append(f'pairing.dropout_after_s to {math.ceil(100 * patience_s) / 100:.2f}')
     if not causes:
         return
     few = facts.pairs_are_few
@@ -160,11 +178,15 @@ def _pairing_remedy(
 ) -> str:
     # Rounded up to a millisecond, with some room.
     slop_needed = 0.001 * int(1.1e3 * (abs(left_s) + measured.spread_s) + 1)
-    wider = f'set pairing.slop_s to {slop_needed:.3f}'
+    wider = f'pairing.slop_s to {slop_needed:.3f}'
+    if slop_needed >= settings.dropout_after_s:
+        # First, as neither is ever taken without it.
+        wider = f'pairing.dropout_after_s to {_ROOM * slop_needed:.2f} and {wider}'
     if settings.policy == 'exact':
-        wider = f"set pairing.policy to 'approximate' and pairing.slop_s to {slop_needed:.3f}"
+        wider = f"pairing.policy to 'approximate' and {wider}"
+    wider = f'set {wider}'
     if measured.spread_s > max(slop_s, 0.001):
-        return f"{wider.capitalize()}, or let one sensor's trigger start the other."
+        return f"{_sentence(wider)}, or let one sensor's trigger start the other."
     offset_s = measured.median_s + settings.lidar_offset_s
     if abs(offset_s) > MOST_OFFSET_S:
         return "Synchronise the sensors' clocks; no offset that can be set is as large."
