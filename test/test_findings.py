@@ -242,39 +242,6 @@ def test_what_is_stamped_after_it_came_is_of_another_clock(ahead_s, simulated, c
     assert all('/image' in f.symptom and 'the clocks differ' in f.cause for f in said)
 
 
-@pytest.mark.parametrize(
-    ('kept', 'size', 'named'),
-    [(0.5, 1_600_000, True), (0.5, 16_000, False), (1.0, 1_600_000, False)],
-)
-def test_large_messages_whose_stamps_have_gaps_get_lost(kept, size, named):
-    came = [a for i, a in enumerate(arrivals(count=40)) if kept == 1.0 or i % 5 in (0, 1, 3)]
-    lidar = stream('lidar', arrivals=came, received=len(came), message_bytes=size)
-    # The pairs that are lost with them need no other advice.
-    camera = stream('camera', arrivals=arrivals(count=40, shift_s=0.125), received=40)
-    facts = node(camera, lidar, pairs=3)
-    said = [str(f) for f in diagnose(facts)]
-    assert any('Of some 39 messages on /range_image only 24 arrive' in s for s in said) == named
-    if named:
-        assert len(said) == 1 and 'large_images:=true' in said[0]
-
-
-def test_large_messages_in_disorder_are_not_taken_for_lost():
-    came = arrivals(count=40)
-    for at in range(0, 40, 5):
-        came[at], came[at + 1] = came[at + 1], came[at]
-    large = {'arrivals': came, 'received': 40, 'message_bytes': 1_600_000}
-    assert diagnose(node(lidar=stream('lidar', **large))) == []
-
-
-def test_large_messages_that_a_recording_lacks_were_lost_to_the_recorder():
-    came = [a for i, a in enumerate(arrivals(count=40)) if i % 5 in (0, 1, 3)]
-    size = {'received': len(came), 'message_bytes': 1_600_000}
-    lidar = stream('lidar', (), arrivals=came, **size)
-    found = only(node(stream('camera', ()), lidar, lifecycle='', pairs=3))
-    assert found.cause.startswith('one message takes 1.6 MB')
-    assert found.remedy.startswith('Record with FASTDDS_DEFAULT_PROFILES_FILE')
-
-
 def test_a_large_stream_that_fell_silent_leads_to_the_profile():
     found = only(node(stream('camera', silent_s=3.0, message_bytes=900_000)))
     assert '3.0 s' in found.symptom and '0.9 MB' in found.cause

@@ -15,24 +15,38 @@ LARGE_BYTES = 500_000
 MOST = 0.9
 # Fewer say nothing about a period.
 _ENOUGH = 6
+# The shortest steps are one period, but for what jitter takes off the very shortest of them.
+_SHORTEST = 0.05
+# A sensor measures every so often where most steps are whole periods, but for so much of one.
+_ASIDE, _MOST_STEPS = 0.3, 0.75
+# What is lost leaves gaps all over: of rarer ones somebody paused, or switched the sensor off.
+_LONG, _RARE = 1.5, 0.05
 
 
 def loses_large(facts: InputFacts) -> bool:
     """Say whether messages of a size that gets lost came less often than they were sent."""
     if facts.message_bytes < LARGE_BYTES:
         return False
+    if facts.announced >= MOST * facts.received:
+        return facts.received < MOST * facts.announced
     usable = facts.usable
-    return facts.received < MOST * facts.announced or len(usable) < MOST * sent_by_stamps(usable)
+    return len(usable) < MOST * sent_by_stamps(usable)
 
 
 def sent_by_stamps(arrivals: Sequence[Arrival]) -> int:
     """Return how many messages their stamps tell of, as a sensor measures every so often.
 
-    The period is that of the closest quarter, so that most may be lost. Without enough of them,
-    as many as came.
+    The period is that of the shortest steps, so that most may be lost. Without enough of them, of
+    an irregular sensor, and where the gaps are few, as many as came.
     """
     steps = [after.stamp_ns - before.stamp_ns for before, after in pairwise(arrivals)]
     if len(steps) < _ENOUGH or min(steps) <= 0:
         return len(arrivals)
-    period = statistics.quantiles(steps, n=4)[0]
-    return 1 + sum(max(1, round(step / period)) for step in steps)
+    short = sorted(steps)[int(_SHORTEST * len(steps))]
+    period = statistics.median(step for step in steps if step < _LONG * short)
+    periods = [step / period for step in steps]
+    regular = sum(abs(each - max(1, round(each))) <= _ASIDE for each in periods)
+    gaps = sum(each > _LONG for each in periods)
+    if regular < _MOST_STEPS * len(steps) or gaps <= _RARE * len(steps):
+        return len(arrivals)
+    return 1 + sum(max(1, round(each)) for each in periods)

@@ -1,0 +1,100 @@
+"""Whether messages get lost on the way, as far as stamps, sizes and camera_info tell."""
+
+import numpy as np
+import pytest
+from small_facts import SECOND, arrivals, node, only, stream
+
+from fusion_perception.sensing.findings import diagnose
+from fusion_perception.sensing.losses import sent_by_stamps
+from fusion_perception.sensing.offsets import Arrival
+
+LARGE = {'message_bytes': 6_000_000}
+
+
+def lost(facts):
+    return [str(f) for f in diagnose(facts) if 'arrive' in f.symptom]
+
+
+def at_steps(steps_s):
+    """Return messages so far apart, each there 10 ms later."""
+    times, now = [100 * SECOND], 100 * SECOND
+    for step_s in steps_s:
+        now += round(step_s * SECOND)
+        times.append(now)
+    return [Arrival(time, time + SECOND // 100) for time in times]
+
+
+@pytest.mark.parametrize(
+    ('kept', 'size', 'named'),
+    [(0.5, 1_600_000, True), (0.5, 16_000, False), (1.0, 1_600_000, False)],
+)
+def test_large_messages_whose_stamps_have_gaps_get_lost(kept, size, named):
+    came = [a for i, a in enumerate(arrivals(count=40)) if kept == 1.0 or i % 5 in (0, 1, 3)]
+    lidar = stream('lidar', arrivals=came, received=len(came), message_bytes=size)
+    # The pairs that are lost with them need no other advice.
+    camera = stream('camera', arrivals=arrivals(count=40, shift_s=0.125), received=40)
+    facts = node(camera, lidar, pairs=3)
+    said = [str(f) for f in diagnose(facts)]
+    assert any('Of some 39 messages on /range_image only 24 arrive' in s for s in said) == named
+    if named:
+        assert len(said) == 1 and 'large_images:=true' in said[0]
+
+
+def test_large_messages_in_disorder_are_not_taken_for_lost():
+    came = arrivals(count=40)
+    for at in range(0, 40, 5):
+        came[at], came[at + 1] = came[at + 1], came[at]
+    large = {'arrivals': came, 'received': 40, 'message_bytes': 1_600_000}
+    assert diagnose(node(lidar=stream('lidar', **large))) == []
+
+
+def test_large_messages_that_a_recording_lacks_were_lost_to_the_recorder():
+    came = [a for i, a in enumerate(arrivals(count=40)) if i % 5 in (0, 1, 3)]
+    size = {'received': len(came), 'message_bytes': 1_600_000}
+    lidar = stream('lidar', (), arrivals=came, **size)
+    found = only(node(stream('camera', ()), lidar, lifecycle='', pairs=3))
+    assert found.cause.startswith('one message takes 1.6 MB')
+    assert found.remedy.startswith('Record with FASTDDS_DEFAULT_PROFILES_FILE')
+
+
+@pytest.mark.parametrize('kept', [0.1, 0.2, 0.5, 0.8])
+def test_as_many_messages_were_sent_as_their_stamps_tell_of(kept):
+    rng = np.random.default_rng(0)
+    times = SECOND * (100 + 0.1 * np.arange(2000) + rng.normal(0, 0.003, 2000))
+    came = [Arrival(round(t), round(t)) for t in times[rng.random(2000) < kept]]
+    assert sent_by_stamps(came) == pytest.approx(2000, rel=0.02)
+
+
+@pytest.mark.parametrize('pause_s', [5.0, 20.0, 600.0])
+def test_what_was_paused_is_not_lost(pause_s):
+    came = at_steps([0.1] * 50 + [pause_s] + [0.1] * 50)
+    facts = node(*(stream(s, arrivals=came, received=101, **LARGE) for s in ('camera', 'lidar')))
+    assert diagnose(facts) == []
+
+
+def test_a_pause_does_not_hide_that_the_stamps_do_not_fit():
+    came = at_steps([0.1] * 50 + [20.0] + [0.1] * 50)
+    moved = [Arrival(a.stamp_ns - SECOND // 8, a.arrived_ns) for a in came]
+    camera = stream('camera', arrivals=moved, received=101, **LARGE)
+    found = only(node(camera, stream('lidar', arrivals=came, received=101), pairs=0))
+    assert 'camera_offset_s to 0.125' in found.remedy
+
+
+def test_a_camera_that_is_triggered_now_and_then_loses_nothing():
+    steps = np.random.default_rng(0).uniform(0.1, 0.5, 300)
+    came = at_steps(steps)
+    facts = node(*(stream(s, arrivals=came, received=301, **LARGE) for s in ('camera', 'lidar')))
+    assert diagnose(facts) == []
+
+
+def test_camera_info_beside_each_image_knows_better_than_stamps():
+    # Every third instant is left out by the camera itself.
+    came = [a for i, a in enumerate(arrivals(count=60)) if i % 3]
+    image = {'arrivals': came, 'received': 40, **LARGE}
+    assert lost(node(stream('camera', announced=40, **image))) == []
+    assert (
+        'Of 60 images on /image only 40' in lost(node(stream('camera', announced=60, **image)))[0]
+    )
+    # It was latched once, and tells nothing.
+    (said,) = lost(node(stream('camera', announced=1, **image)))
+    assert 'only 40' in said
