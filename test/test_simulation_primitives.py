@@ -76,6 +76,24 @@ def test_a_sensor_in_the_hole_of_the_torus_sees_the_wall_around_it():
     assert hits[2].isinf()
 
 
+def test_a_ray_that_grazes_the_near_side_of_the_tube_meets_the_far_side():
+    # In a plane through the axis: two circles of 0.5 m at -1 and 1, and lines that sink by `down`.
+    down, gap = torch.meshgrid(
+        torch.linspace(0.02, 0.5, 200).asin().double(),
+        torch.logspace(-4, -2, 20).double(),
+        indexing='ij',
+    )
+    down, beside = down.flatten(), 0.5 + gap.flatten()
+    along = torch.stack((down.cos(), torch.zeros_like(down), -down.sin()))
+    normal = torch.stack((down.sin(), torch.zeros_like(down), down.cos()))
+    closest = normal * beside - torch.tensor([[1.0], [0.0], [0.0]])
+    chord = (0.25 - (2 * down.sin() - beside) ** 2).clamp(min=0).sqrt()
+    expected = 10 + 2 * down.cos() - chord
+    meets = chord > 0.05
+    hits = first_hit('torus', (closest - 10 * along).float(), along.float())
+    torch.testing.assert_close(hits[meets].double(), expected[meets], rtol=0, atol=1e-3)
+
+
 @pytest.mark.parametrize('kind', ['cube', 'sphere', 'torus'])
 def test_an_object_behind_or_around_the_sensor_is_not_met(kind):
     origins = torch.tensor([[20.0, 1.0], [0.0, 0.0], [0.0, 0.0]])

@@ -21,12 +21,13 @@ BOUNDING_RADIUS: dict[Kind, float] = {
     'sphere': SPHERE_RADIUS,
     'torus': TORUS_MAJOR_RADIUS + TORUS_MINOR_RADIUS,
 }
-# Most rays need six steps; the last that graze need forty. Rays that are done leave after each
+# Most rays need six steps; the last that graze need sixty. Rays that are done leave after each
 # round.
-_TORUS_ROUNDS = 16
+_TORUS_ROUNDS = 24
 _TORUS_STEPS_PER_ROUND = 3
 _TORUS_TOUCH = 1e-5
 _TORUS_SAFE_STEP = 0.25
+_TORUS_LEAST_STEP = 0.02
 
 
 def first_hit(kind: Kind, origins: Tensor, directions: Tensor) -> Tensor:
@@ -106,7 +107,9 @@ def _torus_hit(origins: Tensor, directions: Tensor) -> Tensor:
             # One step across the border, so that it is not approached for ever.
             border = torch.where(at < into, into - at + 1e-6, torch.inf)
             outside = torch.maximum(gap, torch.minimum(newton, border))
-            inside = torch.where(newton < _TORUS_SAFE_STEP, newton, gap)
+            # Away from the tube a ray does not creep, or the far side would not be reached.
+            away = torch.where(slope > 0, gap.clamp(min=_TORUS_LEAST_STEP), gap)
+            inside = torch.where(newton < _TORUS_SAFE_STEP, newton, away)
             at = at + torch.where((at < into) | (at >= out), outside, inside)
         touching = (gap.abs() < _TORUS_TOUCH) & (at < leave + _TORUS_TOUCH)
         hits[ray[touching]] = at[touching]
