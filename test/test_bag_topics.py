@@ -122,6 +122,15 @@ def test_the_depth_of_a_camera_is_taken_for_ranges_only_where_nothing_else_is(
     assert topics['ranges'] == ('/lidar/points' if has_cloud else depth)
 
 
+def test_the_doctor_says_of_clouds_without_order_how_many_points_they_have(tmp_path):
+    with BagWriter(tmp_path / 'bag') as bag:
+        for index in range(30):
+            points = cloud(at(index), np.full((1000 + index, 3), 25.0))
+            bag.write('/lidar/points', 'sensor_msgs/msg/PointCloud2', at(index), points)
+    text, _ = doctor(DoctorSettings(bag=tmp_path / 'bag'))
+    assert '/lidar/points: 30 messages at 10.0 Hz, cloud of 1,000 to 1,029 points, 43.3 to' in text
+
+
 def test_the_doctor_names_them_and_examines_the_rest(two_truths, two_infos):
     text, code = doctor(DoctorSettings(bag=two_truths))
     assert code == 1

@@ -117,6 +117,7 @@ def test_the_usual_layouts_are_read_without_a_copy(gap):
 
 def test_an_empty_cloud_has_no_points():
     assert decode_points(cloud(np.zeros((1, 0, 3)))).shape == (1, 0, 3)
+    assert decode_points(cloud(np.zeros((1, 0, 3)), gap=20, padding=8)).shape == (1, 0, 3)
 
 
 @pytest.mark.parametrize(

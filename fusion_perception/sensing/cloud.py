@@ -65,7 +65,7 @@ def decode_points(message: PointCloudMessage) -> NDArray[np.float32]:
     """
     axes = [_axis(message, name) for name in COORDINATES]
     data = _data(message)
-    if not data:
+    if not data or not message.width:
         # NumPy lays no array into a buffer that ends before the array begins.
         return np.empty((message.height, message.width, 3), np.float32)
     (first, kind), gaps = axes[0], {axes[1][0] - axes[0][0], axes[2][0] - axes[1][0]}
@@ -75,7 +75,9 @@ def decode_points(message: PointCloudMessage) -> NDArray[np.float32]:
         points = np.ndarray(shape, kind, data, first, evenly)
     else:
         points = np.stack([_column(message, data, *axis) for axis in axes], axis=-1)
-    metres: NDArray[np.float32] = points.astype(np.float32, copy=False)
+    # What lies beyond float32 becomes infinite, which is no return.
+    with np.errstate(over='ignore'):
+        metres: NDArray[np.float32] = points.astype(np.float32, copy=False)
     return metres
 
 

@@ -31,15 +31,17 @@ from fusion_perception.sensing.scan_findings import ScanTally
 
 # Enough to measure offsets; a long recording must not fill the memory.
 KEPT = 512
+# A cloud without order, of which every scan has another size.
+_ROW = 'cloud of points'
 
 
 class Watch:
     """Takes messages as a node would, and keeps facts instead of measurements.
 
     `lidar_shape` (rows, columns) is what range images must have, None for any; `kinds` counts
-    what came by encoding and size; `scan` tells of the last range image that could be used (a
-    cloud takes beams to become one), `scans` of all scans and `images` of all images together;
-    `image_size` is the last image's width and height.
+    what came by encoding and size, clouds of one row without their size; `scan` tells of the last
+    range image that could be used (a cloud takes beams to become one), `scans` of all scans and
+    `images` of all images together; `image_size` is the last image's width and height.
     """
 
     def __init__(
@@ -64,6 +66,7 @@ class Watch:
         self._leaps = Leaps()
         self._medians_m: deque[float] = deque(maxlen=KEPT)
         self._span_m = (float('inf'), 0.0)
+        self._row_points: tuple[int, int] | None = None
         self._bytes: dict[Stream, int] = {}
         self._frame_ids: dict[Stream, str] = {}
 
@@ -107,6 +110,16 @@ class Watch:
     def span(self) -> str:
         """Return from where to where the LiDAR measured, '' before it measured anything."""
         return '{:.1f} to {:,.1f} m'.format(*self._span_m) if self._medians_m else ''
+
+    def kind(self, stream: Stream) -> str:
+        """Return in words what came of a stream, '' for nothing that can be read."""
+        said = dict.fromkeys(self.kinds[stream])
+        words = ', '.join(said)
+        if _ROW not in said or self._row_points is None:
+            return words
+        least, most = self._row_points
+        some = f'{most:,}' if least == most else f'{least:,} to {most:,}'
+        return words.replace(_ROW, f'cloud of {some} points')
 
     def rate_hz(self, stream: Stream) -> float:
         """Return how often messages of a stream came."""
@@ -166,6 +179,10 @@ class Watch:
             share = float(measured.mean()) if measured.size else 0.0
             self.scans.add(ScanFacts(share, int(measured.sum())))
             self._span(np.linalg.norm(points[measured], axis=-1))
+            if cloud.height == 1:
+                least, most = self._row_points or (cloud.width, cloud.width)
+                self._row_points = min(least, cloud.width), max(most, cloud.width)
+                return _ROW
             return f'cloud of {cloud.height}x{cloud.width} points'
         if stream == 'camera':
             pixels = self._decoder.image(message)
@@ -188,7 +205,7 @@ def of_streams(facts: Facts, watch: Watch) -> list[Finding]:
     for stream in facts.inputs:
         rate = watch.rate_hz(stream.stream)
         at = f' at {rate:.1f} Hz' if rate else ''
-        kinds = ', '.join(watch.kinds[stream.stream]) or 'nothing that can be read'
+        kinds = watch.kind(stream.stream) or 'nothing that can be read'
         if stream.stream == 'lidar' and (span := watch.span()):
             kinds += f', {span}'
         if watch.received[stream.stream]:
