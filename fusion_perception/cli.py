@@ -18,6 +18,7 @@ from pydantic import TypeAdapter, ValidationError
 from fusion_perception import __version__
 from fusion_perception.sensing.settings import Settings, closest, explain, load_yaml_mapping
 from fusion_perception.standard_streams import open_closed_streams
+from fusion_perception.stopping import terminable
 
 Outcome = int | str | tuple[str, int] | None
 INTERRUPTED = 130
@@ -172,7 +173,8 @@ def run(args: list[str]) -> int:
         # Lightning advises a precision of matrices, which a learner sets for its own steps.
         logging.getLogger('lightning_fabric.utilities.rank_zero').setLevel(logging.WARNING)
     try:
-        outcome = call(args[0], args[1:])
+        with terminable():
+            outcome = call(args[0], args[1:])
     except KeyboardInterrupt as stop:
         print(f'\n{stop}' if str(stop) else '\nStopped.', file=sys.stderr)
         return INTERRUPTED

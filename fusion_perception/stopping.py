@@ -8,13 +8,19 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from types import FrameType
 
-# Each of them would end a command without a word, and leave its children to themselves.
+# Each of them would end a command without a word, and leave behind its children and drafts.
 STOPPING = (signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
 
 
 @contextmanager
 def terminable() -> Iterator[None]:
-    """End on SIGTERM, SIGHUP and SIGQUIT as on Ctrl-C, so that the children are ended too."""
+    """End on SIGTERM, SIGHUP and SIGQUIT as on Ctrl-C: children are ended, drafts removed.
+
+    Signals reach the main thread alone: in others nothing changes.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
 
     def stop(number: int, frame: FrameType | None) -> None:
         raise KeyboardInterrupt(f'Stopped by {signal.Signals(number).name}.')
@@ -29,8 +35,8 @@ def terminable() -> Iterator[None]:
 def undisturbed() -> Iterator[None]:
     """Put off what stops a command until a step is done that must not be left half way.
 
-    So is the start of a child: between the fork and its return nobody would know it. Signals
-    reach the main thread alone: in others there is nothing to put off.
+    So is the start of a child: between the fork and its return nobody would know it. In other
+    threads than the main one there is nothing to put off.
     """
     if threading.current_thread() is not threading.main_thread():
         yield

@@ -98,8 +98,12 @@ def test_a_process_that_is_killed_costs_its_recording_alone(tmp_path, start):
 
 @pytest.mark.parametrize(
     ('end', 'code', 'said'),
-    [(signal.SIGINT, 130, '\nStopped.\n'), (signal.SIGTERM, -signal.SIGTERM, '')],
-    ids=['Ctrl-C', 'SIGTERM'],
+    [
+        (signal.SIGINT, 130, '\nStopped.\n'),
+        (signal.SIGTERM, 130, '\nStopped by SIGTERM.\n'),
+        (signal.SIGKILL, -signal.SIGKILL, ''),
+    ],
+    ids=['Ctrl-C', 'SIGTERM', 'SIGKILL'],
 )
 def test_processes_end_with_the_evaluation_and_say_nothing(tmp_path, start, end, code, said):
     stuck = [Stuck(tmp_path / name) for name in 'ab']
@@ -112,3 +116,17 @@ def test_processes_end_with_the_evaluation_and_say_nothing(tmp_path, start, end,
         assert is_left(second)
     assert evaluation.communicate() == ('', said)
     assert evaluation.returncode == code
+
+
+@pytest.mark.parametrize('end', [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_whatever_ends_an_evaluation_no_unpacked_copy_stays(tmp_path, monkeypatch, start, end):
+    copies = tmp_path / 'copies'
+    copies.mkdir()
+    monkeypatch.setenv('TMPDIR', str(copies))
+    evaluation = start(record(tmp_path / 'bag', 400, compression='file'))
+    while not list(copies.glob('*/*.mcap')) and evaluation.poll() is None:
+        continue
+    evaluation.send_signal(end)
+    evaluation.communicate()
+    assert evaluation.returncode == 130
+    assert list(copies.iterdir()) == []
