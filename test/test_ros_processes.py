@@ -8,6 +8,7 @@ import pytest
 
 pytest.importorskip('rclpy', reason='needs rclpy: pip install .[ros]')
 
+import rclpy
 from diagnostic_msgs.msg import DiagnosticStatus
 from geometry_msgs.msg import PoseArray
 from rclpy.context import Context
@@ -81,6 +82,19 @@ def test_a_signal_during_the_start_ends_it_just_as_cleanly(tmp_path, name):
         # imported after that takes far longer than a signal to arrive.
         wait_until(lambda: handles(process.process.pid, signal.SIGTERM), 'our signal handlers')
         assert process.end() == 0
+    assert 'Traceback' not in process.output()
+
+
+@pytest.mark.parametrize('name', ['sensor_sim', 'fusion_node'])
+def test_many_signals_at_once_end_it_as_one_does(tmp_path, name):
+    # A supervisor signals a process, and its whole group as well.
+    with RosProcess(name, tmp_path / 'log', '-p', 'use_sim_time:=true') as process, ros():
+        watching = rclpy.create_node('watching')
+        wait_until(lambda: watching.count_publishers('/diagnostics'), 'the node')
+        for number in (signal.SIGINT, signal.SIGTERM) * 25:
+            process.process.send_signal(number)
+        assert process.process.wait(PATIENCE_S) == 0
+        watching.destroy_node()
     assert 'Traceback' not in process.output()
 
 

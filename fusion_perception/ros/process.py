@@ -12,6 +12,7 @@ import os
 import signal
 import sys
 import threading
+from contextlib import suppress
 from types import FrameType
 from typing import NoReturn
 
@@ -81,8 +82,7 @@ def run(name: str, args: list[str] | None = None) -> int:
 
     from fusion_perception.ros.joining import join
 
-    ended = threading.Event()
-    _on_signals(lambda number, frame: ended.set())
+    ended, awake = threading.Event(), _Alarm()
     try:
         join(given)
         node = node_class()
@@ -103,12 +103,13 @@ def run(name: str, args: list[str] | None = None) -> int:
         except BaseException as fault:
             faults.append(fault)
         finally:
-            ended.set()
+            awake.ring()
 
     thread = threading.Thread(target=spin, name='executor')
     thread.start()
     try:
-        ended.wait()
+        awake.wait()
+        ended.set()
         executor.wake()
         thread.join()
         node.finish()
@@ -119,6 +120,30 @@ def run(name: str, args: list[str] | None = None) -> int:
     if faults:
         raise faults[0]
     return 0
+
+
+class _Alarm:
+    """Wakes the main thread on SIGINT and SIGTERM, or when somebody rings.
+
+    A handler in Python can be interrupted by the next signal's: an Event that both would set
+    has a lock, for which the second would wait for ever. Here Python's own handler writes to a
+    pipe.
+    """
+
+    def __init__(self) -> None:
+        self._reads, self._writes = os.pipe()
+        os.set_blocking(self._writes, False)
+        signal.set_wakeup_fd(self._writes, warn_on_full_buffer=False)
+        _on_signals(lambda number, frame: None)
+
+    def wait(self) -> None:
+        """Return once a signal has come, or somebody has rung: also long ago."""
+        os.read(self._reads, 1)
+
+    def ring(self) -> None:
+        """Wake who waits; any thread may."""
+        with suppress(BlockingIOError):  # Full of signals.
+            os.write(self._writes, b'\0')
 
 
 def fusion_node() -> NoReturn:
