@@ -1,6 +1,7 @@
 """What a recording lists and does not give is said, whatever a reader makes of it."""
 
 import sqlite3
+import struct
 
 import pytest
 from recordings import record
@@ -10,8 +11,9 @@ from fusion_perception.learning.evaluation import EvaluateSettings, evaluate
 from fusion_perception.learning.to_bag import IMAGE, RANGES
 from fusion_perception.sensing.recording import Recording
 
-# Before the data of an mcap message: channel, sequence, and two times.
+# Before the data of an mcap message: its length, and channel, sequence, and two times.
 CHANNEL = 2 + 4 + 8 + 8
+LENGTH = CHANNEL + 8
 
 pytestmark = pytest.mark.usefixtures('one_thread')
 
@@ -25,6 +27,19 @@ def misplaced(tmp_path):
     (file,) = bag.glob('*.mcap')
     content = bytearray(file.read_bytes())
     content[content.index(second) - CHANNEL] ^= 0x40
+    file.write_bytes(content)
+    return bag
+
+
+@pytest.fixture
+def overlong(tmp_path):
+    """Return a recording of 40 messages, one of which claims to be longer than its chunk."""
+    bag = record(tmp_path / 'bag', 10)
+    with Recording(bag) as recording:
+        eighth = [bytes(m.data) for m in recording.messages([IMAGE])][7]
+    (file,) = bag.glob('*.mcap')
+    content = bytearray(file.read_bytes())
+    content[content.index(eighth) - LENGTH + 3] ^= 0x10
     file.write_bytes(content)
     return bag
 
@@ -57,6 +72,22 @@ def test_a_topic_that_cannot_be_read_is_not_passed_over_in_silence(garbled, tmp_
     values = {'bundle': str(bundle), 'bag': (str(garbled),), 'device': 'cpu'}
     with pytest.raises(ValueError, match=said):
         evaluate(EvaluateSettings.read({**values, 'out': tmp_path / 'report'}))
+
+
+@pytest.mark.parametrize('indexed', [True, False])
+def test_a_record_that_is_too_long_ends_its_chunk_and_it_is_said(overlong, indexed):
+    if not indexed:
+        (file,) = overlong.glob('*.mcap')
+        footer = file.read_bytes()[:-28] + struct.pack('<QQI', 0, 0, 0) + file.read_bytes()[-8:]
+        file.write_bytes(footer)
+    with Recording(overlong) as recording:
+        given = [m.topic for m in recording.messages([IMAGE, RANGES])]
+    assert (given.count(IMAGE), given.count(RANGES)) == (7, 7)
+    assert any('bytes of a chunk hold no whole record' in said for said in recording.unread)
+    told = [f'3 of the 10 messages of {topic} that it lists' for topic in (IMAGE, RANGES)]
+    assert not indexed or all(any(one in said for said in recording.unread) for one in told)
+    text, code = doctor(DoctorSettings(bag=overlong))
+    assert (code, 'hold no whole record' in text) == (1, True)
 
 
 @pytest.mark.ros

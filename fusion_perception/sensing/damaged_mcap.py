@@ -59,10 +59,7 @@ class DamagedMcap:
             whole = file.tell()
             for opcode, content, missing in _records(file, self._size):
                 if opcode == CHUNK:
-                    inside = self._unpacked(content, missing)
-                    for kind, part, lost in _records(BytesIO(inside), len(inside)):
-                        if not lost:
-                            yield from self._take(kind, part)
+                    yield from self._within(*self._unpacked(content, missing))
                 elif not missing:
                     yield from self._take(opcode, content)
                 if missing:
@@ -76,6 +73,19 @@ class DamagedMcap:
             if torn
             else 'its end is torn'
         )
+
+    def _within(self, inside: bytes, whole: bool) -> Iterator[tuple[Channel, int, bytes]]:
+        """Yield the messages of a chunk, up to the first record that reaches beyond its end."""
+        records, read_to = BytesIO(inside), 0
+        for opcode, content, missing in _records(records, len(inside)):
+            if missing:
+                break
+            read_to = records.tell()
+            yield from self._take(opcode, content)
+        if whole and (left := len(inside) - read_to):
+            self._fault(
+                f'the last {left:,} of the {len(inside):,} bytes of a chunk hold no whole record'
+            )
 
     def _take(self, opcode: int, content: bytes) -> Iterator[tuple[Channel, int, bytes]]:
         try:
@@ -100,8 +110,8 @@ class DamagedMcap:
         except (struct.error, UnicodeDecodeError):
             self._fault('a record in it is none')
 
-    def _unpacked(self, content: bytes, missing: int) -> bytes:
-        """Return the records of a chunk, as far as they are there."""
+    def _unpacked(self, content: bytes, missing: int) -> tuple[bytes, bool]:
+        """Return the records of a chunk, as far as they are there, and whether all are."""
         try:
             size, crc = struct.unpack_from('<QI', content, 16)
             (compression,) = _strings(content[28:], 1)
@@ -111,12 +121,12 @@ class DamagedMcap:
         if size <= LARGEST:
             data, whole = decompressed(compression, content[40 + len(compression) :], size)
         if missing:
-            return data
+            return data, False
         if whole and len(data) == size and (not crc or crc32(data) == crc):
-            return data
+            return data, True
         self._fault(f'a chunk of {len(content):,} bytes in it is damaged')
         # Up to where decompression failed all is well; a wrong checksum says nothing of where.
-        return b'' if whole else data
+        return b'' if whole else data, False
 
     def _fault(self, sentence: str) -> None:
         if sentence not in self.faults:

@@ -178,6 +178,7 @@ class _Storage:
         self._note, self._stack = note, stack
         self._damaged: DamagedFile | None = None
         self._reader: Reader | None = None
+        self._listed: Counter[str] = Counter()
         self._file = readable_copy(file, stack, self._note)
         try:
             # rosbags would mistake these characters for parts of an address.
@@ -188,9 +189,9 @@ class _Storage:
                 Channel(c.topic, c.msgtype, c.msgdef, _latched(c))
                 for c in self._reader.connections
             ]
-            self.counts: Counter[str] = Counter()
             for connection in self._reader.connections:
-                self.counts[connection.topic] += connection.msgcount
+                self._listed[connection.topic] += connection.msgcount
+            self.counts = self._listed
         except Exception:  # Of a damaged file it raises many kinds.
             self._resort_to_damaged()
 
@@ -207,7 +208,7 @@ class _Storage:
                     at_newest[connection.topic] += 1
                     given[connection.topic] += 1
                     yield Recorded(connection.topic, connection.msgtype, log_ns, data)
-                self._tell_lost(given, {connection.topic for connection in chosen})
+                self._tell_lost(given, topics)
                 return
             except Exception:
                 self._resort_to_damaged()
@@ -219,14 +220,17 @@ class _Storage:
             if recorded.log_ns == newest and at_newest[recorded.topic]:
                 at_newest[recorded.topic] -= 1
                 continue
+            given[recorded.topic] += 1
             yield recorded
+        self._tell_lost(given, topics)
 
     def _tell_lost(self, given: Counter[str], topics: Collection[str]) -> None:
-        for topic in sorted(topics):
-            if lost := self.counts[topic] - given[topic]:
+        for topic in sorted(self._listed.keys() & topics):
+            listed = self._listed[topic]
+            if (lost := listed - given[topic]) > 0:
                 self._note(
-                    f'{self._name} is damaged: {lost:,} of the {self.counts[topic]:,} messages of '
-                    f'{topic} that it lists are not there.'
+                    f'{self._name} is damaged: {lost:,} of the {listed:,} messages of {topic} '
+                    'that it lists are not there.'
                 )
 
     def _resort_to_damaged(self) -> None:
