@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import sqlite3
+from array import array
 from collections import Counter
 from collections.abc import Collection, Iterator
+from contextlib import closing
 from pathlib import Path
 from urllib.parse import quote
 
@@ -25,8 +27,7 @@ PATIENCE = 10_000
 class DamagedSqlite:
     """A database read row by row, so that a broken page costs no more than its own rows.
 
-    It is opened as immutable: SQLite then writes neither into it nor beside it. Raises OSError
-    where it cannot be opened.
+    Raises OSError where it cannot be opened.
     """
 
     def __init__(self, path: Path) -> None:
@@ -34,9 +35,9 @@ class DamagedSqlite:
         self.channels: list[Channel] = []
         self.counts: dict[str, int] = {}
         self._topics: dict[int, Channel] = {}
+        self._order = array('q')
         path.open('rb').close()  # It says why it cannot be opened, which SQLite does not.
-        where = quote(str(path.resolve()))
-        self._database = sqlite3.connect(f'file:{where}?mode=ro&immutable=1', uri=True)
+        self._database = _opened(path)
         try:
             # Without it, SQLite refuses a file that is shorter than its header says.
             self._database.execute('PRAGMA writable_schema = ON')
@@ -51,13 +52,18 @@ class DamagedSqlite:
             self.faults.append(f'its list of topics cannot be read ({error})')
             return
         self.channels = list(self._topics.values())
-        self.counts = dict(Counter(channel.topic for channel, _, _ in self._rows(self._topics)))
+        found = self._found()
+        self._order.extend(sorted(found, key=lambda key: (found[key][0], key)))
+        self.counts = dict(Counter(self._topics[topic].topic for _, topic in found.values()))
 
     def messages(self, topics: Collection[str]) -> Iterator[Recorded]:
-        """Yield the messages of these topics, by time where the index is whole, else by row."""
+        """Yield the messages of these topics in the order of their times."""
         wanted = {key for key, channel in self._topics.items() if channel.topic in topics}
-        for channel, log_ns, data in self._rows(wanted):
-            yield Recorded(channel.topic, channel.type, log_ns, data)
+        for key in self._order:
+            row, _ = self._row(key)
+            if row is not None and row[1] in wanted:
+                channel = self._topics[row[1]]
+                yield Recorded(channel.topic, channel.type, row[0], row[2])
 
     def close(self) -> None:
         """Close the database."""
@@ -83,33 +89,38 @@ class DamagedSqlite:
             return {}  # As above.
         return {key: text for key, text in rows if isinstance(text, str)}
 
-    def _rows(self, topics: Collection[int]) -> Iterator[tuple[Channel, int, bytes]]:
-        lost = 0
-        newest: float = -1
-        faults: list[str] = []
+    def _found(self) -> dict[int, tuple[int, int]]:
+        """Return time and topic of each message that can be read, by id; note what is broken."""
+        found: dict[int, tuple[int, int]] = {}
+        lost: set[int] = set()
         try:
-            # The index over time lies on pages of its own.
+            # The index over time lies on pages of its own, and what it leads to may be anything.
             for (key,) in self._database.execute(
-                'SELECT id FROM messages INDEXED BY timestamp_idx ORDER BY timestamp, id'
+                'SELECT CAST(id AS INTEGER) FROM messages INDEXED BY timestamp_idx '
+                'ORDER BY timestamp'
             ):
                 row, broken = self._row(key)
-                lost += broken
-                if row is not None and row[1] in topics:
-                    newest = max(newest, row[0])
-                    yield self._topics[row[1]], row[0], row[2]
+                if row is not None:
+                    found[key] = row[:2]
+                elif broken:
+                    lost.add(key)
         except sqlite3.Error as error:
-            faults.append(f'its index over time is broken ({error})')
-            key = misses = 0
-            while misses < PATIENCE:
-                key += 1
-                row, broken = self._row(key)
-                misses = 0 if row is not None else misses + 1
-                # What the index still led to came out before.
-                if row is not None and row[1] in topics and row[0] > newest:
-                    yield self._topics[row[1]], row[0], row[2]
+            self.faults.append(f'its index over time is broken ({error})')
+        led_to = len(found)
+        key = misses = 0
+        while misses < PATIENCE:
+            key += 1
+            row = None if key in found else self._row(key)[0]
+            if row is not None:
+                found[key] = row[:2]
+            misses = 0 if key in found else misses + 1
+        if led_to < len(found) and not self.faults:
+            self.faults.append(
+                f'its index over time leads to {led_to:,} of its {len(found):,} messages'
+            )
         if lost:
-            faults.append(f'{lost:,} of its messages lie on broken pages')
-        self.faults = faults
+            self.faults.append(f'{len(lost):,} of its messages lie on broken pages')
+        return found
 
     def _row(self, key: int) -> tuple[tuple[int, int, bytes] | None, bool]:
         """Return time, topic and data of a message if it is there, and whether it is broken."""
@@ -123,3 +134,26 @@ class DamagedSqlite:
             return None, False
         whole = isinstance(row[0], int) and isinstance(row[2], bytes) and row[1] in self._topics
         return (row if whole else None), not whole
+
+
+def index_leads_to_all(path: Path, count: int) -> bool:
+    """Say whether the index over time leads to so many messages, to each of them once.
+
+    Where it does not, SQLite may give the others without an error. An index that is not there or
+    cannot be read misleads nobody.
+    """
+    try:
+        with closing(_opened(path)) as database:
+            # Of the bare id SQLite takes for granted that it is distinct.
+            led_to = database.execute(
+                'SELECT count(DISTINCT id + 0) FROM messages INDEXED BY timestamp_idx'
+            ).fetchone()
+    except sqlite3.Error:
+        return True
+    return bool(led_to == (count,))
+
+
+def _opened(path: Path) -> sqlite3.Connection:
+    """Open a database as immutable: SQLite then writes neither into it nor beside it."""
+    where = quote(str(path.resolve()))
+    return sqlite3.connect(f'file:{where}?mode=ro&immutable=1', uri=True)

@@ -17,7 +17,7 @@ from rosbags.rosbag2 import Reader
 from typing_extensions import Self
 
 from fusion_perception.sensing.damaged_mcap import DamagedMcap
-from fusion_perception.sensing.damaged_sqlite import DamagedSqlite
+from fusion_perception.sensing.damaged_sqlite import DamagedSqlite, index_leads_to_all
 from fusion_perception.sensing.message_types import MessageTypes
 from fusion_perception.sensing.recorded import (
     LARGEST,
@@ -192,6 +192,10 @@ class _Storage:
             for connection in self._reader.connections:
                 self._listed[connection.topic] += connection.msgcount
             self.counts = self._listed
+            if self._file.suffix == '.db3' and not index_leads_to_all(
+                self._file, self.counts.total()
+            ):
+                raise ValueError('its index over time does not lead to all messages')
         except Exception:  # Of a damaged file it raises many kinds.
             self._resort_to_damaged()
 
