@@ -38,7 +38,8 @@ class DamagedMcap:
         self.faults: list[str] = []
         self._schemas: dict[int, tuple[str, MessageDefinition]] = {}
         self._channels: dict[int, Channel] = {}
-        self.counts = dict(Counter(channel.topic for channel, _, _ in self._walk()))
+        channels = (channel for channel, _, _ in self._walk())
+        self.counts = dict(Counter((channel.topic, channel.type) for channel in channels))
         self.channels = list(self._channels.values())
 
     def messages(self, topics: Collection[str]) -> Iterator[Recorded]:

@@ -33,7 +33,7 @@ class DamagedSqlite:
     def __init__(self, path: Path) -> None:
         self.faults: list[str] = []
         self.channels: list[Channel] = []
-        self.counts: dict[str, int] = {}
+        self.counts: dict[tuple[str, str], int] = {}
         self._topics: dict[int, Channel] = {}
         self._order = array('q')
         path.open('rb').close()  # It says why it cannot be opened, which SQLite does not.
@@ -54,7 +54,8 @@ class DamagedSqlite:
         self.channels = list(self._topics.values())
         found = self._found()
         self._order.extend(sorted(found, key=lambda key: (found[key][0], key)))
-        self.counts = dict(Counter(self._topics[topic].topic for _, topic in found.values()))
+        channels = (self._topics[topic] for _, topic in found.values())
+        self.counts = dict(Counter((channel.topic, channel.type) for channel in channels))
 
     def messages(self, topics: Collection[str]) -> Iterator[Recorded]:
         """Yield the messages of these topics in the order of their times."""

@@ -81,11 +81,12 @@ class Decompressor(Protocol):
 class DamagedFile(Protocol):
     """A file that is read in spite of its damage.
 
-    `channels` and `counts` (messages by topic) are what can be read; `faults` says what cannot.
+    `channels` and `counts` (messages by topic and type) are what can be read; `faults` says what
+    cannot.
     """
 
     channels: list[Channel]
-    counts: dict[str, int]
+    counts: dict[tuple[str, str], int]
     faults: list[str]
 
     def messages(self, topics: Collection[str]) -> Iterator[Recorded]:

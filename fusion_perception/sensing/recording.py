@@ -148,8 +148,8 @@ class Recording:
             self.unread.append(sentence)
 
     def _merged_topics(self) -> dict[str, Topic]:
-        counts: Counter[str] = Counter()
-        types: dict[str, str] = {}
+        counts: Counter[tuple[str, str]] = Counter()
+        types: dict[str, list[str]] = {}
         kept: dict[str, int] = {}
         for storage in self._storages:
             counts.update(storage.counts)
@@ -162,12 +162,20 @@ class Recording:
                     continue
                 self._types.learn(channel.type, channel.definition)
                 kept[channel.topic] = max(kept.get(channel.topic, 0), channel.latched)
-                if types.setdefault(channel.topic, channel.type) != channel.type:
+                of_topic = types.setdefault(channel.topic, [])
+                if channel.type not in of_topic:
+                    of_topic.append(channel.type)
+        topics = {}
+        for name, of_topic in sorted(types.items()):
+            # Of equally many those of a sensor are worth more than what was found out from them.
+            best = max(of_topic, key=lambda kind: (counts[name, kind], 'sensor_msgs/' in kind))
+            topics[name] = Topic(name, best, counts[name, best], kept[name])
+            for other in of_topic:
+                if other != best and counts[name, other]:
                     self._note(
-                        f'{channel.topic} has messages of {types[channel.topic]} and of '
-                        f'{channel.type}; only the former are read.'
+                        f'{name} has messages of {best} and of {other}; only the former are read.'
                     )
-        return {name: Topic(name, types[name], counts[name], kept[name]) for name in sorted(types)}
+        return topics
 
 
 class _Storage:
@@ -178,7 +186,7 @@ class _Storage:
         self._note, self._stack = note, stack
         self._damaged: DamagedFile | None = None
         self._reader: Reader | None = None
-        self._listed: Counter[str] = Counter()
+        self._listed: Counter[tuple[str, str]] = Counter()
         self._file = readable_copy(file, stack, self._note)
         try:
             # rosbags would mistake these characters for parts of an address.
@@ -190,7 +198,7 @@ class _Storage:
                 for c in self._reader.connections
             ]
             for connection in self._reader.connections:
-                self._listed[connection.topic] += connection.msgcount
+                self._listed[connection.topic, connection.msgtype] += connection.msgcount
             self.counts = self._listed
             if self._file.suffix == '.db3' and not index_leads_to_all(
                 self._file, self.counts.total()
@@ -202,7 +210,7 @@ class _Storage:
     def messages(self, topics: Collection[str]) -> Iterator[Recorded]:
         newest = -1
         at_newest: Counter[str] = Counter()
-        given: Counter[str] = Counter()
+        given: Counter[tuple[str, str]] = Counter()
         if self._reader is not None:
             chosen = [c for c in self._reader.connections if c.topic in topics]
             try:
@@ -210,7 +218,7 @@ class _Storage:
                     if log_ns > newest:
                         newest, at_newest = log_ns, Counter()
                     at_newest[connection.topic] += 1
-                    given[connection.topic] += 1
+                    given[connection.topic, connection.msgtype] += 1
                     yield Recorded(connection.topic, connection.msgtype, log_ns, data)
                 self._tell_lost(given, topics)
                 return
@@ -224,16 +232,16 @@ class _Storage:
             if recorded.log_ns == newest and at_newest[recorded.topic]:
                 at_newest[recorded.topic] -= 1
                 continue
-            given[recorded.topic] += 1
+            given[recorded.topic, recorded.type] += 1
             yield recorded
         self._tell_lost(given, topics)
 
-    def _tell_lost(self, given: Counter[str], topics: Collection[str]) -> None:
-        for topic in sorted(self._listed.keys() & topics):
-            listed = self._listed[topic]
-            if (lost := listed - given[topic]) > 0:
+    def _tell_lost(self, given: Counter[tuple[str, str]], topics: Collection[str]) -> None:
+        for key in sorted(key for key in self._listed if key[0] in topics):
+            listed = self._listed[key]
+            if (lost := listed - given[key]) > 0:
                 self._note(
-                    f'{self._name} is damaged: {lost:,} of the {listed:,} messages of {topic} '
+                    f'{self._name} is damaged: {lost:,} of the {listed:,} messages of {key[0]} '
                     'that it lists are not there.'
                 )
 
