@@ -1,5 +1,6 @@
 """Small recordings of a moving scene, edited at will before they are written."""
 
+import shutil
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
@@ -86,6 +87,15 @@ def record(
             topic = names.get(event.topic, event.topic)
             write(topic, event.stamp_ns, values, log_ns=event.log_ns)
     return path
+
+
+def joined(folder, *bags):
+    """Return a recording whose parts are the files of others, in this order by their names."""
+    folder.mkdir()
+    for number, bag in enumerate(bags):
+        (file,) = [path for path in bag.iterdir() if path.suffix in ('.mcap', '.db3')]
+        shutil.copy(file, folder / f'drive_{number}{file.suffix}')
+    return folder
 
 
 def bent_info(bag, stamp_ns, camera, rectified, coefficients):

@@ -15,7 +15,7 @@ pytest.importorskip('rclpy', reason='needs rclpy: pip install .[ros]')
 
 from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, QoSProfile
-from recordings import LATCHED, SPOKEN, at, record, record_latched
+from recordings import LATCHED, SPOKEN, at, joined, record, record_latched
 from ros_graph import PATIENCE_S, Probe, RosProcess, ros, spinning, wait_until
 from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import Image
@@ -151,6 +151,19 @@ def test_at_half_the_speed_the_clock_runs_from_the_first_message_to_the_last(tmp
         listener.destroy_node()
     assert at(0) <= listener.clock[0]
     assert listener.clock == sorted(listener.clock)
+
+
+def test_where_the_times_of_a_recording_go_back_the_clock_runs_anew(tmp_path):
+    inner = record(tmp_path / 'inner', 15, edit=lambda events: [e for e in events if e.index > 4])
+    bag = joined(tmp_path / 'bag', record(tmp_path / 'outer', 20), inner)
+    with ros(), Recording(bag) as recording:
+        player = Player(recording, ReplaySettings(bag=bag, rate=2))
+        began = time.monotonic()
+        player.play()
+        lasted_s = time.monotonic() - began
+        player.destroy_node()
+    assert player.sent == 120
+    assert 1.9 / 2 + 0.9 / 2 <= lasted_s < 3
 
 
 def test_a_recorded_clock_gives_way_to_the_one_of_the_replay(tmp_path):

@@ -38,6 +38,8 @@ SETTLED_S = 0.5
 # Between two rounds of a loop: the first message of the next would take the place of the last one
 # in subscribers that keep just the newest, as nodes of perception do.
 PAUSE_S = 0.1
+# Messages older than the newest by less than this are merely out of order.
+BACK_S = 0.5
 
 
 class ReplaySettings(Settings):
@@ -102,14 +104,18 @@ class Player(Node):
             )
 
     def play(self) -> None:
-        """Publish everything once, at the times of the recording divided by the rate."""
+        """Publish everything once, at the times of the recording divided by the rate.
+
+        Where these go back, as in files that were recorded side by side, the clock does too.
+        """
         began = time.monotonic()
         first_ns: int | None = None
         last_ns = 0
         for recorded in self._messages():
-            last_ns = recorded.log_ns
-            first_ns = last_ns if first_ns is None else first_ns
-            self._wait_until(began, first_ns, last_ns)
+            if first_ns is None or last_ns - recorded.log_ns > BACK_S * NANOSECONDS:
+                began, first_ns, last_ns = time.monotonic(), recorded.log_ns, recorded.log_ns
+            last_ns = max(last_ns, recorded.log_ns)
+            self._wait_until(began, first_ns, recorded.log_ns)
             self._publishers_of[recorded.topic].publish(bytes(recorded.data))
             self.sent += 1
         if self._settings.loop and first_ns is not None:

@@ -38,12 +38,17 @@ class DamagedMcap:
         self.faults: list[str] = []
         self._schemas: dict[int, tuple[str, MessageDefinition]] = {}
         self._channels: dict[int, Channel] = {}
-        channels = (channel for channel, _, _ in self._walk())
-        self.counts = dict(Counter((channel.topic, channel.type) for channel in channels))
+        self.span: tuple[int, int] | None = None
+        counts: Counter[tuple[str, str]] = Counter()
+        for channel, log_ns, _ in self._walk():
+            counts[channel.topic, channel.type] += 1
+            begin, end = self.span or (log_ns, log_ns)
+            self.span = min(begin, log_ns), max(end, log_ns)
+        self.counts = dict(counts)
         self.channels = list(self._channels.values())
 
     def messages(self, topics: Collection[str]) -> Iterator[Recorded]:
-        """Yield the messages of these topics in the order of the file."""
+        """Yield the messages of these topics as they lie in the file, those of a chunk by time."""
         for channel, log_ns, data in self._walk():
             if channel.topic in topics:
                 yield Recorded(channel.topic, channel.type, log_ns, data)
@@ -76,17 +81,19 @@ class DamagedMcap:
         )
 
     def _within(self, inside: bytes, whole: bool) -> Iterator[tuple[Channel, int, bytes]]:
-        """Yield the messages of a chunk, up to the first record that reaches beyond its end."""
+        """Yield the messages of a chunk by time, up to the first record that leads beyond it."""
         records, read_to = BytesIO(inside), 0
+        messages: list[tuple[Channel, int, bytes]] = []
         for opcode, content, missing in _records(records, len(inside)):
             if missing:
                 break
             read_to = records.tell()
-            yield from self._take(opcode, content)
+            messages += self._take(opcode, content)
         if whole and (left := len(inside) - read_to):
             self._fault(
                 f'the last {left:,} of the {len(inside):,} bytes of a chunk hold no whole record'
             )
+        yield from sorted(messages, key=lambda message: message[1])
 
     def _take(self, opcode: int, content: bytes) -> Iterator[tuple[Channel, int, bytes]]:
         try:

@@ -34,6 +34,7 @@ class DamagedSqlite:
         self.faults: list[str] = []
         self.channels: list[Channel] = []
         self.counts: dict[tuple[str, str], int] = {}
+        self.span: tuple[int, int] | None = None
         self._topics: dict[int, Channel] = {}
         self._order = array('q')
         path.open('rb').close()  # It says why it cannot be opened, which SQLite does not.
@@ -54,6 +55,8 @@ class DamagedSqlite:
         self.channels = list(self._topics.values())
         found = self._found()
         self._order.extend(sorted(found, key=lambda key: (found[key][0], key)))
+        if found:
+            self.span = found[self._order[0]][0], found[self._order[-1]][0]
         channels = (self._topics[topic] for _, topic in found.values())
         self.counts = dict(Counter((channel.topic, channel.type) for channel in channels))
 

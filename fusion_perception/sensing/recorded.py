@@ -81,12 +81,13 @@ class Decompressor(Protocol):
 class DamagedFile(Protocol):
     """A file that is read in spite of its damage.
 
-    `channels` and `counts` (messages by topic and type) are what can be read; `faults` says what
-    cannot.
+    `channels`, `counts` (messages by topic and type) and `span` (the first and the last time, None
+    without a message) are of what can be read; `faults` says what cannot.
     """
 
     channels: list[Channel]
     counts: dict[tuple[str, str], int]
+    span: tuple[int, int] | None
     faults: list[str]
 
     def messages(self, topics: Collection[str]) -> Iterator[Recorded]:

@@ -35,6 +35,8 @@ from fusion_perception.sensing.recording_files import (
     readable_copy,
 )
 
+_NEVER = 1 << 64
+
 
 @dataclass(frozen=True)
 class Topic:
@@ -67,6 +69,7 @@ class Recording:
         except BaseException:
             self._stack.close()
             raise
+        self._storages = _by_time(self._storages)
         self.topics = self._merged_topics()
         if not self.topics:
             self.close()
@@ -187,6 +190,7 @@ class _Storage:
         self._damaged: DamagedFile | None = None
         self._reader: Reader | None = None
         self._listed: Counter[tuple[str, str]] = Counter()
+        self.span: tuple[int, int] | None = None
         self._file = readable_copy(file, stack, self._note)
         try:
             # rosbags would mistake these characters for parts of an address.
@@ -200,6 +204,8 @@ class _Storage:
             for connection in self._reader.connections:
                 self._listed[connection.topic, connection.msgtype] += connection.msgcount
             self.counts = self._listed
+            if self._reader.message_count:
+                self.span = self._reader.start_time, self._reader.end_time
             if self._file.suffix == '.db3' and not index_leads_to_all(
                 self._file, self.counts.total()
             ):
@@ -254,10 +260,23 @@ class _Storage:
         self._stack.callback(damaged.close)
         self._damaged = damaged
         self.channels, self.counts = damaged.channels, Counter(damaged.counts)
+        self.span = damaged.span
         if damaged.faults:
             read = sum(damaged.counts.values())
             rest = f' {read:,} messages in it can be read.' if read else ''
             self._note(f'{self._name} is damaged: {", ".join(damaged.faults)}.{rest}')
+
+
+def _by_time(storages: list[_Storage]) -> list[_Storage]:
+    """Return the files of a recording in the order of time, where they have one.
+
+    They have none where one lasts from before another to after it, as by a single wrong time.
+    """
+    # The place in the list decides between equals; a file without messages may come last.
+    spans = [one.span or (_NEVER, _NEVER) for one in storages]
+    order = sorted(range(len(storages)), key=lambda place: spans[place][0])
+    ends = [spans[place][1] for place in order]
+    return [storages[place] for place in order] if ends == sorted(ends) else storages
 
 
 def _without_files(path: Path) -> str:

@@ -8,25 +8,27 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
+SECOND = 1_000_000_000
 # A silence is mentioned if it is longer than this and than so many of the topic's periods.
 SILENT_S = 1.0
 _SILENT_PERIODS = 3
 
 
 class Attendance:
-    """When messages came on each topic, seconds since the recording began: 8 bytes of each."""
+    """When messages came on each topic, in any order, nanoseconds: 8 bytes of each."""
 
     def __init__(self) -> None:
         self._heard: dict[str, array[float]] = {}
 
-    def note(self, topic: str, time_s: float) -> None:
-        """Note that a message came; times do not go back."""
-        self._heard.setdefault(topic, array('d')).append(time_s)
+    def note(self, topic: str, log_ns: int) -> None:
+        """Note that a message came."""
+        self._heard.setdefault(topic, array('d')).append(log_ns)
 
-    def notes(self, end_s: float) -> Iterator[str]:
-        """Say where topics were silent until the recording ended."""
+    def notes(self, began_ns: int, ended_ns: int) -> Iterator[str]:
+        """Say where topics were silent while the recording lasted."""
+        end_s = (ended_ns - began_ns) / SECOND
         for topic, times in sorted(self._heard.items()):
-            heard = np.array(times)
+            heard = np.sort(np.array(times) - began_ns) / SECOND
             periods = np.diff(heard)
             usual_s = float(np.median(periods)) if len(periods) > 1 else 0.0
             silent_s = max(SILENT_S, _SILENT_PERIODS * usual_s)
