@@ -116,7 +116,7 @@ def test_after_a_stall_scans_come_at_their_pace_and_not_in_a_burst():
 
     heard = listening(5, then=stall, **rates)
     periods = np.diff(stamps(heard, RANGES))
-    # Those before it, at most one that was due in it, and those after it: none made up for.
+    # Those before it, and those after it: none made up for.
     assert periods.max() >= (stall_s - 2 / 50) * SECOND
     assert not periods.max() % (SECOND // 50)
     assert periods.min() >= SECOND // 50

@@ -44,9 +44,12 @@ class Trigger:
             self._take()
         return [self._take() for _ in range(count)]
 
-    def gives_up(self, stamp_ns: int, now_ns: int) -> bool:
-        """Say whether it is too late for an instant, and count it if so."""
-        late = now_ns - stamp_ns > self._patience_ns
+    def gives_up(self, stamp_ns: int, now_ns: int, allowed_ns: int = 0) -> bool:
+        """Say whether it is too late for an instant, and count it if so.
+
+        `allowed_ns` is how late it may be at least.
+        """
+        late = now_ns - stamp_ns > max(self._patience_ns, allowed_ns)
         self.skipped += late
         return late
 
