@@ -156,7 +156,7 @@ def replay(settings: ReplaySettings) -> str:
             try:
                 player.wait_for_subscribers()
                 player.play()
-                while settings.loop:
+                while settings.loop and player.sent:
                     player.play()
                 player.finish()
             except KeyboardInterrupt:
