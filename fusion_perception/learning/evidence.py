@@ -23,7 +23,7 @@ class Evidence:
     by one, `modes` counts all predictions. `streams` says what became of every message and
     `pairs` how many pairs they made; `latency_ms` holds single frames; `worst` are the furthest
     off, worst first. From recordings, `runs` has each one's own, and `about` is what else the
-    report is to say.
+    report is to say. Of the scenes of a folder, `first_scene` is the number of the first.
     """
 
     source: str
@@ -37,15 +37,18 @@ class Evidence:
     worst: Sequence[JudgedFrame] = ()
     runs: Sequence[BagRun] = ()
     about: Mapping[str, object] = field(default_factory=dict)
+    first_scene: int = 0
 
     def scores(self) -> Scores | None:
         """Return the scores of the prediction, None where there is no truth."""
-        return score_of(self.prediction, self.truth) if len(self.prediction) else None
+        if not len(self.prediction):
+            return None
+        return score_of(self.prediction, self.truth, self.first_scene)
 
 
-def score_of(prediction: Prediction, truth: Tensor) -> Scores:
-    """Score a prediction against the true centres (N, K, 3)."""
-    return score(prediction.centers, truth, prediction.classes, prediction.covariance)
+def score_of(prediction: Prediction, truth: Tensor, first: int = 0) -> Scores:
+    """Score a prediction against the true centres (N, K, 3) of scenes numbered from `first`."""
+    return score(prediction.centers, truth, prediction.classes, prediction.covariance, first)
 
 
 def spread(values: Sequence[float]) -> dict[str, float]:

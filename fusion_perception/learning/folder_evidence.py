@@ -61,17 +61,18 @@ def from_folder(
         *through_another_lens(runtime.bundle, folder.rig.camera, data),
     ]
     scenes = as_seen_by(runtime.bundle, folder, data)
+    first = 0
     if last is not None:
         if last > len(scenes):
             raise ValueError(
                 f'{data} has {len(scenes)} scenes, not the last {last}. Ask for less.'
             )
-        some = slice(len(scenes) - last, None)
+        first = len(scenes) - last
         scenes = replace(
             scenes,
-            images=scenes.images[some],
-            ranges=scenes.ranges[some],
-            centers=scenes.centers[some],
+            images=scenes.images[first:],
+            ranges=scenes.ranges[first:],
+            centers=scenes.centers[first:],
         )
     scenes = stressed(scenes, range_noise, dropout)
     prediction = predict(runtime, scenes, 'fusion', batch_size)
@@ -81,7 +82,7 @@ def from_folder(
             alone = prediction
             if prediction.mode[0] != mode:
                 alone = predict(runtime, scenes, mode, batch_size)
-            by_mode[mode] = score_of(alone, scenes.centers)
+            by_mode[mode] = score_of(alone, scenes.centers, first)
     apart, alignment = compared(runtime, scenes)
     warnings += map(str, of_disagreement(apart, disagreement_max, alignment))
     count = len(scenes)
@@ -101,12 +102,13 @@ def from_folder(
         streams={'camera': all_used, 'lidar': all_used},
         pairs=count,
         latency_ms=time_frames(runtime, scenes),
-        worst=worst_frames(scenes, prediction),
+        worst=worst_frames(scenes, prediction, first),
         about={
             **({'warnings': warnings} if warnings else {}),
             'disagreement': apart,
             'alignment': alignment and alignment.model_dump(),
         },
+        first_scene=first,
     )
 
 
@@ -160,13 +162,13 @@ def through_another_lens(bundle: Bundle, camera: Camera, data: Path) -> list[str
     return [f'{finding.sentence} {remedy}' for finding in of_lens(facts)]
 
 
-def worst_frames(scenes: SceneSet, prediction: Prediction) -> list[JudgedFrame]:
-    """Return the scenes whose prediction is furthest off, worst first."""
+def worst_frames(scenes: SceneSet, prediction: Prediction, first: int) -> list[JudgedFrame]:
+    """Return the scenes, numbered from `first`, whose prediction is furthest off, worst first."""
     away = distances(prediction.centers, scenes.centers).mean(dim=-1)
     covariance = prediction.covariance
     return [
         JudgedFrame(
-            place=f'Scene {index}',
+            place=f'Scene {first + index}',
             mode=prediction.mode[index],
             error_m=float(away[index]),
             image=scenes.images[index].numpy(),

@@ -62,12 +62,17 @@ def distances(centers: Tensor, truth: Tensor) -> Tensor:
 
 
 def score(
-    centers: Tensor, truth: Tensor, classes: Sequence[str], covariance: Tensor | None = None
+    centers: Tensor,
+    truth: Tensor,
+    classes: Sequence[str],
+    covariance: Tensor | None = None,
+    first: int = 0,
 ) -> Scores:
     """Score predicted centres (N, K, 3) with optional covariance (N, K, 3, 3) against the truth.
 
-    A hit lies closer to the truth than the radius. Raises ValueError for shapes that disagree,
-    for no scenes at all, and for values that are not finite: their mean would hide the fault.
+    A hit lies closer to the truth than the radius; `first` is the first scene's number. Raises
+    ValueError for shapes that disagree, for no scenes at all, and for values that are not finite:
+    their mean would hide the fault.
     """
     if centers.shape != truth.shape or centers.shape[1:] != (len(classes), 3):
         raise ValueError(
@@ -81,7 +86,7 @@ def score(
     if broken.any():
         raise ValueError(
             f'{int(broken.sum())} of {len(centers)} scenes have centres that are not finite, the '
-            f'first at index {int(broken.nonzero()[0])}. Check its input for NaN.'
+            f'first at index {first + int(broken.nonzero()[0])}. Check its input for NaN.'
         )
     away = distances(centers, truth)
     return Scores(

@@ -24,7 +24,7 @@ MOST_POINTS = 240
 class Axis:
     """What the figures over time run along: scenes, or seconds of one recording after another.
 
-    `begins` holds where each recording begins.
+    `begins` holds where each recording begins, or the number of the first scene.
     """
 
     label: str
@@ -35,7 +35,8 @@ class Axis:
     def of(cls, evidence: Evidence) -> Axis:
         """Return the axis of a data folder, or of recordings in their order."""
         if not evidence.runs:
-            return cls('scene', (0.0,), float(max(1, evidence.pairs)))
+            first = evidence.first_scene
+            return cls('scene', (float(first),), float(first + max(1, evidence.pairs)))
         ends = np.cumsum([max(run.seconds, 1.0) for run in evidence.runs]).tolist()
         after = ' (recordings one after another)' if len(ends) > 1 else ''
         return cls(f'time{after} [s]', (0.0, *ends[:-1]), ends[-1])
@@ -46,7 +47,7 @@ class Axis:
 
     def edges(self) -> Floats:
         """Return the edges of MOST_POINTS equal bins along the whole axis."""
-        return np.linspace(0.0, self.end, MOST_POINTS + 1)
+        return np.linspace(self.begins[0], self.end, MOST_POINTS + 1)
 
 
 @dataclass(frozen=True)
@@ -81,7 +82,7 @@ class Errors:
 def errors_of(evidence: Evidence, axis: Axis) -> Errors:
     """Measure every scored prediction of an evaluation."""
     prediction, truth = evidence.prediction, evidence.truth
-    at = np.arange(len(truth), dtype=np.float64)
+    at = axis.begins[0] + np.arange(len(truth), dtype=np.float64)
     if evidence.runs:
         placed = zip(axis.begins, evidence.runs, strict=True)
         at = np.concatenate(

@@ -92,7 +92,7 @@ def error_over_time(errors: Errors, axis: Axis) -> Figure:
         part_recordings(axes, axis)
     low, high = float(away.min()), float(away.max())
     rows[0].set_ylim(low / 1.6, high * 1.9)
-    rows[-1].set(xlim=(0, axis.end), xlabel=axis.label)
+    rows[-1].set(xlim=(axis.begins[0], axis.end), xlabel=axis.label)
     if 1 < len(axis.begins) <= _MOST_NUMBERED:
         for number, (begin, end) in enumerate(zip(axis.begins, axis.ends(), strict=True), start=1):
             rows[0].annotate(
