@@ -269,6 +269,25 @@ def test_a_recipe_that_fits_not_every_model_is_refused_before_any_is_trained(
     assert not (tmp_path / 'both').exists()
 
 
+@pytest.mark.parametrize(
+    ('changes', 'said'),
+    [
+        ({'epochs': 1}, 'both/rgb cannot be resumed: 2 epochs are finished, more than the 1'),
+        ({'learning_rate': 1.0}, 'both/rgb cannot be resumed: learning_rate was'),
+        ({'data': 'simulated'}, 'both/rgb cannot be resumed: .*data fingerprint was'),
+    ],
+)
+def test_what_would_alter_a_run_is_refused_before_another_model_is_trained(
+    comparison, tmp_path, changes, said, request
+):
+    compare(comparison('rgb', epochs=2))
+    if 'data' in changes:
+        changes = {'data': request.getfixturevalue(changes['data'])}
+    with pytest.raises(ValueError, match=said):
+        compare(comparison('lidar', 'rgb', epochs=2).model_copy(update=changes))
+    assert not (tmp_path / 'both' / 'lidar').exists()
+
+
 @pytest.mark.parametrize('what', ['data', 'out', 'model', 'resume', 'device'])
 def test_what_compared_models_share_is_refused_as_one_model_s_own(comparison, tmp_path, what):
     settings = comparison('rgb', own={'rgb': {what: 'else'}})

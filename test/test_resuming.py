@@ -179,6 +179,20 @@ def test_a_run_is_not_resumed_with_another_recipe(settings, change, named):
         train(settings('run', epochs=2, resume=True, **change))
 
 
+def test_a_run_is_not_resumed_for_fewer_epochs_than_it_has(settings):
+    train(settings('run'))
+    with pytest.raises(ValueError, match='2 epochs are finished, more than the 1 asked for'):
+        train(settings('run', epochs=1, resume=True))
+    assert load_yaml_mapping(settings('run').out / 'config.yaml')['epochs'] == 2
+
+
+def test_stages_keep_the_number_of_epochs_that_they_were_laid_out_for(settings):
+    train(settings('run', model='late_fusion'))
+    for epochs in (1, 3):
+        with pytest.raises(ValueError, match=f'epochs was 2 and is now {epochs}'):
+            train(settings('run', model='late_fusion', epochs=epochs, resume=True))
+
+
 def test_a_run_is_not_resumed_on_other_data(settings, tmp_path):
     train(settings('run', epochs=1))
     simulate(SimulateSettings(out=tmp_path / 'other', count=40, seed=5))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -84,13 +85,23 @@ class Checkpoint:
                 'another folder.'
             ) from None
 
-    def refuse_another(self, recipe: Recipe, data: Mapping[str, object], stages: int) -> None:
-        """Raise ValueError when a recipe or data would not continue this run but alter it."""
+    def refuse_another(
+        self, run: Path, recipe: Recipe, data: Mapping[str, object], stages: int
+    ) -> None:
+        """Raise ValueError when a recipe or data would not continue the run but alter it.
+
+        `run` is the run's folder, `stages` how many the model has.
+        """
         changes = recipe.differences(self.settings)
         before = self.settings.get('epochs')
+        finished = max(Counter(row['stage'] for row in self.rows).values(), default=0)
         if recipe.epochs != before and (stages > 1 or recipe.schedule != 'constant'):
             # Later stages and the schedule were laid out for the number of epochs.
             changes.append(f'epochs was {before} and is now {recipe.epochs}')
+        elif finished > recipe.epochs:
+            changes.append(
+                f'{finished} epochs are finished, more than the {recipe.epochs} asked for'
+            )
         changes += [
             f'data {key} was {self.data.get(key)!r} and is now {value!r}'
             for key, value in data.items()
@@ -98,7 +109,7 @@ class Checkpoint:
         ]
         if changes:
             raise ValueError(
-                f'This run cannot be resumed: {"; ".join(changes)}. '
+                f'The run in {run} cannot be resumed: {"; ".join(changes)}. '
                 'Use what it was begun with, or start a new run in another folder.'
             )
 

@@ -11,14 +11,15 @@ from typing import Annotated
 from pydantic import Field
 from tyro.conf import Suppress
 
-from fusion_perception.learning.checkpoint import Row
+from fusion_perception.learning.batches import TrainingData
+from fusion_perception.learning.checkpoint import Checkpoint, Row
 from fusion_perception.learning.curves import comparison_plot
 from fusion_perception.learning.dataset import read_folder
 from fusion_perception.learning.evaluation import device_name
 from fusion_perception.learning.evidence import spread
 from fusion_perception.learning.folder_evidence import as_seen_by, time_frames
 from fusion_perception.learning.recipe import Recipe
-from fusion_perception.learning.run import versions
+from fusion_perception.learning.run import CHECKPOINT, versions
 from fusion_perception.learning.training import TrainSettings, new_model, train
 from fusion_perception.models import MODELS, build
 from fusion_perception.models.bundle import load_bundle
@@ -47,7 +48,7 @@ def compare(settings: CompareSettings) -> str:
     A model that another of them trains on its way (late fusion: rgb and lidar) is not trained
     twice. One that is already trained there is not trained again, and one that was interrupted
     goes on. Raises ValueError, before any is trained, for an unknown model or a recipe that does
-    not fit one of them, and for a recipe other than before.
+    not fit one of them, and for a recipe or data other than before.
     """
     for name in (*settings.models, *settings.own):
         if name not in MODELS:
@@ -58,7 +59,12 @@ def compare(settings: CompareSettings) -> str:
     hosts = trained_within(runs, set(settings.own))
     trained = [run for name, run in runs.items() if hosts[name] == name]
     for run in trained:
-        new_model(run)  # What the last of them cannot do is told now, not in some hours.
+        # What the last of them cannot do is told now, not in some hours.
+        model, _ = new_model(run)
+        if run.resume:
+            before = Checkpoint.read(run.out / CHECKPOINT)
+            data = TrainingData(run).describe()
+            before.refuse_another(run.out, run, data, len(model.stages()))
     for run in trained:
         try:
             log.info('%s', train(run))
@@ -82,7 +88,7 @@ def recipe_of(name: str, settings: CompareSettings) -> TrainSettings:
         **own,
         'model': name,
         'out': out,
-        'resume': (out / 'checkpoint.safetensors').exists(),
+        'resume': (out / CHECKPOINT).exists(),
     }
     return TrainSettings.read(values, source if own else None)
 

@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+CHECKPOINT = 'checkpoint.safetensors'
+
 
 class RunFolder:
     """The files of one run. `writes` is False in all but the first of several processes."""
@@ -39,7 +41,7 @@ class RunFolder:
     def __init__(self, path: Path, resume: bool, writes: bool) -> None:
         self.path, self.resume, self.writes = path, resume, writes
         self.bundle = path / 'bundle.safetensors'
-        self.checkpoint = path / 'checkpoint.safetensors'
+        self.checkpoint = path / CHECKPOINT
         self.metrics = path / 'metrics.json'
         self._events: SummaryWriter | None = None
         self._commit = git_commit() if writes else None

@@ -73,7 +73,7 @@ def train(settings: TrainSettings) -> str:
     with run.held():
         if settings.resume:
             checkpoint = Checkpoint.read(run.checkpoint)
-            checkpoint.refuse_another(settings, data.describe(), len(stages))
+            checkpoint.refuse_another(run.path, settings, data.describe(), len(stages))
             model.load_state_dict(checkpoint.model)
             checkpoint.settings['epochs'] = settings.epochs
         else:
