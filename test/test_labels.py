@@ -207,6 +207,46 @@ def test_scans_of_nothing_but_nan_are_counted(
     assert 'lidar/0002.npy' in caplog.text
 
 
+def without_a_rig(folder: Path) -> None:
+    (folder / 'sensor.yaml').unlink()
+
+
+def of_two_scenes_by_turns(folder: Path) -> None:
+    for kept in (*folder.glob('rgb/*'), *folder.glob('lidar/*'), *folder.glob('distance/*')):
+        if kept.stem > '0001':
+            kept.unlink()
+    rewrite(folder, lambda positions: positions[1::-1])
+
+
+def with_a_far_centre_and_a_scan_of_nan(folder: Path) -> None:
+    place(folder, 5, 60.0)
+    np.save(folder / 'lidar/0002.npy', np.full((64, 64), np.nan, np.float32))
+
+
+@pytest.mark.parametrize(
+    ('spoil', 'doubts'),
+    [
+        (without_a_rig, 1),
+        (of_two_scenes_by_turns, 1),
+        (with_a_far_centre_and_a_scan_of_nan, 2),
+    ],
+)
+def test_what_is_in_doubt_about_a_folder_is_told_at_every_reading(
+    folder: Path, caplog: pytest.LogCaptureFixture, spoil, doubts: int
+) -> None:
+    spoil(folder)
+    read_folder(folder)
+    told = list(caplog.messages)
+    assert len(told) == doubts and all(text.startswith(f'{folder}: ') for text in told)
+    caplog.clear()
+    read_folder(folder)
+    assert caplog.messages == told
+    caplog.clear()
+    moved = folder.rename(folder.with_name('moved'))
+    read_folder(moved)
+    assert caplog.messages == [text.replace(str(folder), str(moved)) for text in told]
+
+
 def test_a_number_of_many_digits_is_cut_in_the_refusal(tmp_path):
     (tmp_path / 'positions.csv').write_text(f'cube_x,cube_y,cube_z\n{"9" * 5000},0,0\n')
     with pytest.raises(ValueError, match=r'line 2: .* is no finite number') as refusal:

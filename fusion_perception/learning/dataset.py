@@ -16,6 +16,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from fusion_perception.learning.data.doubts import ROOM, as_bytes, from_bytes, tell
 from fusion_perception.learning.data.drafts import draft_in
 from fusion_perception.learning.data.folder import LABELS, DataFolder
 from fusion_perception.learning.data.freshness import FolderState, folder_state, is_untouched
@@ -140,7 +141,8 @@ def read_folder(path: Path, device: torch.device | str = 'cpu') -> SceneSet:
 
     The packed file stands in the folder, or in the user's cache where the folder cannot be
     written; it is memory-mapped, and rebuilt when a file of the folder changed or was exchanged,
-    be it for one of the same size and date. That of a copied folder is rebuilt as well.
+    be it for one of the same size and date. That of a copied folder is rebuilt as well. What is
+    in doubt about the folder is logged at every reading.
     Raises FileNotFoundError or ValueError for a folder that cannot be used.
     """
     state: FolderState | None = None
@@ -149,12 +151,13 @@ def read_folder(path: Path, device: torch.device | str = 'cpu') -> SceneSet:
             known = _unpack(packed, path)
             if known is None:
                 continue
-            scenes, when_packed = known
-            if is_untouched(path, when_packed):
-                return scenes.to(device)
-            state = state or folder_state(path)
-            if state.fingerprint == when_packed.fingerprint:
-                return scenes.to(device)
+            scenes, when_packed, doubts = known
+            if not is_untouched(path, when_packed):
+                state = state or folder_state(path)
+                if state.fingerprint != when_packed.fingerprint:
+                    continue
+            tell(path, doubts)
+            return scenes.to(device)
     state = state or folder_state(path)
     folder = DataFolder.open(path)
     for packed in packed_paths(path):
@@ -186,14 +189,18 @@ def packed_paths(path: Path) -> tuple[Path, ...]:
     return (path / PACKED, *in_cache) if place.stat().st_mode & 0o222 else in_cache
 
 
-def _unpack(packed: Path, source: Path) -> tuple[SceneSet, FolderState] | None:
-    """Map a packed file and say what the folder was like then; None without a whole file."""
+def _unpack(packed: Path, source: Path) -> tuple[SceneSet, FolderState, list[str]] | None:
+    """Map a packed file; say what the folder was like then, and what was in doubt about it.
+
+    None without a whole file.
+    """
     try:
         with safe_open(packed, framework='pt') as file:
             about = file.metadata() or {}
             when_packed = FolderState.from_text(about['state'])
             rig = Rig.read(json.loads(about['rig']), packed)
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        doubts = from_bytes(tensors['doubts'].numpy())
         scenes = SceneSet(
             images=tensors['images'],
             ranges=tensors['ranges'],
@@ -215,7 +222,7 @@ def _unpack(packed: Path, source: Path) -> tuple[SceneSet, FolderState] | None:
     except (OSError, SafetensorError):
         log.warning('%s is torn and will be written again.', packed)
         return None
-    return scenes, when_packed
+    return scenes, when_packed, doubts
 
 
 def _pack(folder: DataFolder, packed: Path, state: FolderState) -> SceneSet:
@@ -234,6 +241,7 @@ def _pack(folder: DataFolder, packed: Path, state: FolderState) -> SceneSet:
         layout: dict[str, tuple[type[np.generic], tuple[int, ...]]] = {
             'images': (np.uint8, of_images),
             'ranges': (np.float32, of_ranges),
+            'doubts': (np.uint8, (ROOM,)),
             **{name: (np.float32, tuple(tensor.shape)) for name, tensor in small.items()},
         }
         about = {'state': state.as_text(), 'rig': folder.rig.model_dump_json()}
@@ -254,10 +262,12 @@ def _pack(folder: DataFolder, packed: Path, state: FolderState) -> SceneSet:
             )
             names = tuple(zip(folder.images.names, folder.ranges.names, strict=True))
             pack_scenes(places, names, put_scene)
-        unpacked = _unpack(unfinished, folder.path)
-        assert unpacked is not None
-        scenes, _ = unpacked
-        folder.check(scenes.ranges.numpy())
+            unpacked = _unpack(unfinished, folder.path)
+            assert unpacked is not None
+            scenes = unpacked[0]
+            found = folder.check(scenes.ranges.numpy())
+            tell(folder.path, found)
+            file.put('doubts', as_bytes((*folder.doubts(), *found)))
         # Whoever may read the labels may read what is packed from them.
         unfinished.chmod((folder.path / LABELS).stat().st_mode | 0o600)
         unfinished.replace(packed)

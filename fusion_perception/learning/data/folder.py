@@ -7,7 +7,6 @@ radians; `sensor.yaml` the rig, optional.
 
 from __future__ import annotations
 
-import logging
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -21,6 +20,7 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
+from fusion_perception.learning.data.doubts import tell
 from fusion_perception.learning.data.in_threads import in_threads
 from fusion_perception.learning.data.label_fit import Labels, check_labels
 from fusion_perception.learning.data.labels import check_distances, read_positions
@@ -37,10 +37,12 @@ from fusion_perception.sensing.npy import read_npy
 from fusion_perception.sensing.observation import Lidar
 from fusion_perception.sensing.rig import Rig
 
-log = logging.getLogger(__name__)
-
 IMAGES, RANGES, DISTANCES = ('rgb', '.png'), ('lidar', '.npy'), ('distance', '.npy')
 LABELS, RIG = 'positions.csv', 'sensor.yaml'
+ASSUMED = (
+    f'There is no {RIG}: the rig of the original data is assumed (f = 73.3 px at 64x64, LiDAR at '
+    '(0, 25, 0) looking along -y, max_range 50 m).'
+)
 # Pillow knows more modes; these become RGBA without losing or inventing anything.
 IMAGE_MODES = ('1', 'L', 'LA', 'P', 'RGB', 'RGBA')
 
@@ -105,10 +107,17 @@ class DataFolder:
         if not len(positions):
             raise ValueError(f'{path}/positions.csv has a header and no scenes. Add them.')
         rig = read_rig(path, classes)
-        lidar = lidar_from_tables(path, rig)
-        folder = cls(path, rig, lidar, positions, images, ranges)
-        check_distances(path / LABELS, classes, folder.all_centers(), rig.max_range)
+        folder = cls(path, rig, lidar_from_tables(path, rig), positions, images, ranges)
+        tell(path, folder.doubts())
         return folder
+
+    def doubts(self) -> list[str]:
+        """Say what is in doubt before a scan is read; raise ValueError for impossible centres."""
+        assumed = [] if (self.path / RIG).is_file() else [ASSUMED]
+        limit = self.rig.max_range
+        return assumed + check_distances(
+            self.path / LABELS, self.rig.classes, self.all_centers(), limit
+        )
 
     def scene(self, index: int) -> Scene:
         """Read one scene; raise ValueError for an index that does not exist."""
@@ -167,7 +176,7 @@ class DataFolder:
             images[index], ranges[index] = image, scan
 
         self.read_scenes(keep)
-        self.check(ranges)
+        tell(self.path, self.check(ranges))
         return images, ranges
 
     def read_scenes(
@@ -185,10 +194,10 @@ class DataFolder:
         image = read_image(self.images[index], (self.images[0].name, self._image_size))
         return image, self._fitting(read_ranges(self.ranges[index]), self.ranges[index])
 
-    def check(self, ranges: NDArray[np.float32]) -> None:
+    def check(self, ranges: NDArray[np.float32]) -> list[str]:
         """Check `sensor.yaml` and the labels against the files and all ranges (N, R, C).
 
-        Raises ValueError for what contradicts.
+        Returns in sentences what is in doubt. Raises ValueError for what contradicts.
         """
         image = self._image_size
         camera, described = self.rig.camera, self.path / RIG
@@ -210,13 +219,12 @@ class DataFolder:
         # Of a scan that is NaN everywhere the first ray is.
         suspects = np.flatnonzero(np.isnan(ranges[:, 0, 0]))
         empty = [index for index in suspects.tolist() if np.isnan(ranges[index]).all()]
-        if empty:
-            log.warning(
-                '%s of %s range images are NaN everywhere, the first %s. Leave these scenes out, '
-                'or write them anew.',
-                *(f'{len(empty):,}', f'{len(self):,}', self.ranges[empty[0]]),
-            )
-        check_labels(
+        doubts = [
+            f'{len(empty):,} of {len(self):,} range images are NaN everywhere, the first '
+            f'{RANGES[0]}/{self.ranges[first].name}. Leave these scenes out, or write them anew.'
+            for first in empty[:1]
+        ]
+        return doubts + check_labels(
             Labels(
                 path=self.path / LABELS,
                 positions=torch.from_numpy(self.positions),
@@ -237,17 +245,12 @@ class DataFolder:
 
 
 def read_rig(path: Path, classes: tuple[str, ...]) -> Rig:
-    """Read `sensor.yaml`, or assume the original data's rig and say so in the log.
+    """Read `sensor.yaml`, or assume the original data's rig.
 
     Raises ValueError when it names other objects than the header of positions.csv.
     """
     described = path / RIG
     if not described.is_file():
-        log.warning(
-            '%s has no sensor.yaml: the rig of the original data is assumed '
-            '(f = 73.3 px at 64x64, LiDAR at (0, 25, 0) looking along -y, max_range 50 m).',
-            path,
-        )
         return Rig.read({'classes': classes}, path / LABELS)
     rig = Rig.read_yaml(described)
     if rig.classes != classes:

@@ -22,7 +22,7 @@ from pathlib import Path
 from fusion_perception.learning.data.folder import IMAGES, RANGES
 
 # Raise it whenever the content or the checks of a packed file change: older ones are rebuilt.
-PACKED_VERSION = '3'
+PACKED_VERSION = '4'
 _TABLES = ('.csv', '.yaml', '.npy')
 # A file system may note times by a clock that ticks a hundred times a second.
 _TICK_NS = 20_000_000

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import logging
 import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -15,8 +14,6 @@ from torch import Tensor
 
 from fusion_perception.sensing.geometry import transform_points
 from fusion_perception.sensing.observation import Lidar
-
-log = logging.getLogger(__name__)
 
 # By the objects' longest edge: a centre has a return this near where its object is seen. A cube
 # of 3 m shows a face 1.5 m from its centre.
@@ -71,11 +68,11 @@ class Labels(NamedTuple):
         )
 
 
-def check_labels(labels: Labels) -> None:
+def check_labels(labels: Labels) -> list[str]:
     """Check, on a sample of scenes, that visible centres have LiDAR returns near them.
 
     When they have none, every order and sign of the axes is tried, in label axes and in the
-    LiDAR's own. Where too few centres can be judged to tell, a warning says so.
+    LiDAR's own. Returns in sentences what is in doubt, as where too few centres can be judged.
     Raises ValueError naming the axes that would fit, the scenes that do not, or saying that
     nothing does.
     """
@@ -91,12 +88,13 @@ def check_labels(labels: Labels) -> None:
         )
     given = scans.fit(transform_points(T_lidar_label, few).float())
     larger = labels.if_larger
-    fault = f'{path} does not fit the scans: {labels.fitting(given)}'
+    doubt = f'{path.name} does not fit the scans: {labels.fitting(given)}'
+    fault = f'{path.parent}/{doubt}'
     fits = given.tells_of_a_tenth and given.share >= FITS
     if given.all < ENOUGH_CENTERS:
-        if not fits:
-            log.warning('%s; too few scenes to tell whether that is wrong. %s', fault, larger)
-        return
+        if fits:
+            return []
+        return [f'{doubt}; too few scenes to tell whether that is wrong. {larger}']
     if not fits:
         fits_of = {c: scans.fit(c.moved(few)) for c in _candidates(T_lidar_label)}
         candidate, best = max(fits_of.items(), key=lambda each: each[1].share * each[1].tells)
@@ -105,25 +103,26 @@ def check_labels(labels: Labels) -> None:
                 f'{fault}, {best.share:.0%} would with {candidate.words}. {candidate.remedy()}'
             )
         if not given.tells:
-            log.warning(
-                '%s cannot be held against the scans: returns tell of only %d of %d centres '
-                'whether they are right. %s',
-                *(path, given.judged, given.all, larger),
-            )
-            return
-    _check_blocks(labels)
+            return [
+                f'{path.name} cannot be held against the scans: returns tell of only '
+                f'{given.judged} of {given.all} centres whether they are right. {larger}'
+            ]
+    doubts = _check_blocks(labels)
     if fits:
-        return
+        return doubts
     if given.share < DOES_NOT_FIT:
         raise ValueError(
             f'{fault}, and no flip of axes fits. Check that row i belongs to scan i, and '
             f'T_label_lidar in sensor.yaml. {larger}'
         )
-    log.warning('%s; no flip of axes fits better. %s', fault, larger)
+    return [*doubts, f'{doubt}; no flip of axes fits better. {larger}']
 
 
-def _check_blocks(labels: Labels) -> None:
-    """Hold blocks of scenes against each other; raise ValueError for one that is clearly wrong."""
+def _check_blocks(labels: Labels) -> list[str]:
+    """Hold blocks of scenes against each other, and say which is in doubt.
+
+    Raises ValueError for one that is clearly wrong.
+    """
     firsts: Sequence[int] = range(0, len(labels.positions), BLOCK)
     many = max(_LEAST_BLOCKS, _BEAMS // (BLOCK * math.prod(labels.lidar.shape)))
     if len(firsts) > many:
@@ -140,7 +139,7 @@ def _check_blocks(labels: Labels) -> None:
     best = max((fit.share for _, fit in judged), default=0.0)
     wrong = [number for number, (_, fit) in enumerate(judged) if fit.share < FITS <= best]
     if not wrong:
-        return
+        return []
     worst = [number for number in wrong if judged[number][1].share < DOES_NOT_FIT]
     number = (worst or wrong)[0]
     block, fit = judged[number]
@@ -148,16 +147,17 @@ def _check_blocks(labels: Labels) -> None:
     if look == block.start and number and judged[number - 1][0].stop == block.start:
         # It may have begun in the block before.
         look -= int(judged[number - 1][1].contradicted.flip(0).int().cumprod(0).sum())
-    fault = (
-        f'{labels.path} does not fit the scans everywhere: of scenes {block[0]} to {block[-1]}, '
-        f'{labels.fitting(fit)}, and up to {best:.0%} of others; {len(wrong)} of {len(judged)} '
-        'such blocks are like that. Look at the first scene that is off: `fusion view '
-        f'{quote(str(labels.path.parent))} --index {look} --out pictures`, and check that row i '
-        f'belongs to scan i from there on. {labels.if_larger}'
+    folder = labels.path.parent
+    doubt = (
+        f'{labels.path.name} does not fit the scans everywhere: of scenes {block[0]} to '
+        f'{block[-1]}, {labels.fitting(fit)}, and up to {best:.0%} of others; {len(wrong)} of '
+        f'{len(judged)} such blocks are like that. Look at the first scene that is off: `fusion '
+        f'view {quote(str(folder)) if worst else "DATA"} --index {look} --out pictures`, and '
+        f'check that row i belongs to scan i from there on. {labels.if_larger}'
     )
     if worst:
-        raise ValueError(fault)
-    log.warning('%s', fault)
+        raise ValueError(f'{folder}/{doubt}')
+    return [doubt]
 
 
 class _Fit(NamedTuple):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -11,8 +10,6 @@ from numpy.typing import NDArray
 
 from fusion_perception.learning.data.drafts import write_whole
 from fusion_perception.sensing.quoting import quoted
-
-log = logging.getLogger(__name__)
 
 # An object may stand beyond what the LiDAR sees; so many times as far off it is in other units,
 # or in another frame.
@@ -81,10 +78,11 @@ def are_possible(centers: NDArray[np.float64], max_range: float) -> NDArray[np.b
 
 def check_distances(
     path: Path, classes: Sequence[str], centers: NDArray[np.float64], max_range: float
-) -> None:
+) -> list[str]:
     """Check how far the centres (N, K, 3) of positions.csv, metres, lie from the LiDAR.
 
-    Raises ValueError naming the first line that is impossible; warns of what no ray can reach.
+    Returns in a sentence what no ray can reach. Raises ValueError naming the first line that is
+    impossible.
     """
     impossible = np.argwhere(~are_possible(centers, max_range))
     if len(impossible):
@@ -96,12 +94,13 @@ def check_distances(
             'metres, or correct T_label_lidar or max_range in sensor.yaml.'
         )
     beyond = np.linalg.norm(centers, axis=-1) > max_range
-    if beyond.any():
-        log.warning(
-            '%s: %s centres lie beyond max_range = %g m, where no ray returns from, the first in '
-            'line %d. Check them, and max_range in sensor.yaml.',
-            *(path, f'{beyond.sum():,}', max_range, _line_of(path, np.argwhere(beyond)[0, 0])),
-        )
+    if not beyond.any():
+        return []
+    return [
+        f'In {path.name} {beyond.sum():,} centres lie beyond max_range = {max_range:g} m, where '
+        f'no ray returns from, the first in line {_line_of(path, np.argwhere(beyond)[0, 0])}. '
+        'Check them, and max_range in sensor.yaml.'
+    ]
 
 
 def _classes(path: Path, header: str) -> tuple[str, ...]:
