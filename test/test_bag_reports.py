@@ -242,16 +242,20 @@ def test_a_loss_is_counted_in_the_bin_in_which_it_was_noticed_and_in_no_other():
     }
 
 
+@pytest.mark.parametrize(
+    ('fresh', 'words'),
+    [(None, 'learned from {} itself'), (8, 'By scenes of {} the best epoch of')],
+)
 def test_a_recording_that_the_bundle_learned_from_is_told_from_others_wherever_it_lies(
-    tmp_path, report
+    tmp_path, report, fresh, words
 ):
     drive = record(tmp_path / 'drive', 12)
     from_bag(FromBagSettings(bag=drive, out=tmp_path / 'scenes'))
-    train(tiny_recipe(tmp_path / 'scenes', tmp_path / 'run', epochs=1))
+    train(tiny_recipe(tmp_path / 'scenes', tmp_path / 'run', epochs=1, fresh_scenes=fresh))
     moved, other = drive.rename(tmp_path / 'moved'), record(tmp_path / 'other', 9)
     said, (text, _) = report(moved, other, bundle=str(tmp_path / 'run'))
     [warning] = said['warnings']
-    assert f'learned from {moved} itself' in warning and warning in text
-    assert 'learned from' in (tmp_path / 'report' / 'report.html').read_text()
+    assert words.format(moved) in warning and warning in text
+    assert words.format(moved) in (tmp_path / 'report' / 'report.html').read_text()
     assert 'warnings' not in report(other, bundle=str(tmp_path / 'run'))[0]
     assert 'warnings' not in report(moved)[0]

@@ -8,6 +8,7 @@ import torch
 
 from fusion_perception.learning.batches import TrainingData, fingerprint
 from fusion_perception.learning.dataset import read_folder
+from fusion_perception.learning.folder_evidence import learned_from
 from fusion_perception.learning.training import train
 from fusion_perception.models.bundle import load_bundle
 
@@ -122,6 +123,22 @@ def test_fresh_scenes_show_the_objects_that_the_folder_validates(settings):
     cubes = {'task': 'cubes'}
     with pytest.raises(ValueError, match=r'but the fresh scenes show cube1, cube2, cube3'):
         train(settings('run', fresh_scenes=32, scene=cubes))
+
+
+@pytest.mark.parametrize('last', [None, 4, 20])
+def test_a_folder_that_validated_fresh_scenes_is_said_to_have_chosen_the_epoch(
+    settings, forty_scenes, last
+):
+    small = {'lidar_widths': [4, 4], 'camera_widths': [4, 4]}
+    run = settings('run', fresh_scenes=8, epochs=1, model='dense_fusion', architecture=small)
+    train(run)
+    bundle, scenes = load_bundle(run.out), read_folder(forty_scenes)
+    [said] = learned_from(bundle, scenes, forty_scenes, last)
+    assert f'By the last 4 scenes of {forty_scenes} the best epoch of' in said
+    # They were fitted to simulated scenes.
+    assert 'covariances' not in said
+    others = replace(scenes, images=255 - scenes.images)
+    assert learned_from(bundle, others, forty_scenes, last) == []
 
 
 def test_as_many_objects_as_asked_for_are_learned(settings):

@@ -200,6 +200,17 @@ def test_a_run_is_not_resumed_on_other_data(settings, tmp_path):
         train(settings('run', epochs=2, resume=True, data=tmp_path / 'other'))
 
 
+def test_a_run_goes_on_whose_checkpoint_knows_less_of_its_data(settings):
+    begun = settings('run', epochs=1, fresh_scenes=8)
+    train(begun)
+    file = begun.out / 'checkpoint.safetensors'
+    before = Checkpoint.read(file)
+    del before.data['validating_folder']
+    before.write(file)
+    train(settings('run', epochs=2, fresh_scenes=8, resume=True))
+    assert len(rows_of(begun.out)) == 2
+
+
 def test_a_torn_checkpoint_is_named(settings):
     run = settings('run', epochs=1)
     train(run)

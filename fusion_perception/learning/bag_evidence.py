@@ -104,16 +104,25 @@ def _of_one(run: BagRun, sentence: str, paths: Sequence[Path]) -> str:
 
 
 def learned_from(bundle: Bundle, recordings: Sequence[Path]) -> list[str]:
-    """Return a warning for each recording whose scenes a bundle learned from."""
-    learned = {told['recording'] for told in bundle.folders_learned if 'recording' in told}
-    if not learned:
-        return []
-    return [
-        f'{bundle.path} learned from {path} itself, by the data folder that `fusion from-bag` '
-        'made of it: on others it is further off. Judge it on another recording.'
-        for path in recordings
-        if fingerprint_of(path) in learned
-    ]
+    """Return a warning for each recording whose scenes a bundle learned from, or was chosen by."""
+    learned, chosen_by = (
+        {told['recording'] for told in folders if 'recording' in told}
+        for folders in (bundle.folders_learned, bundle.folders_validating)
+    )
+    warnings = []
+    for path in recordings if learned | chosen_by else ():
+        recording = fingerprint_of(path)
+        if recording in learned:
+            warnings.append(
+                f'{bundle.path} learned from {path} itself, by the data folder that `fusion '
+                'from-bag` made of it: on others it is further off. Judge it on another recording.'
+            )
+        elif recording in chosen_by:
+            warnings.append(
+                f'By scenes of {path} the best epoch of {bundle.path} was chosen, from the data '
+                'folder that `fusion from-bag` made of it. Judge it on another recording.'
+            )
+    return warnings
 
 
 def scored(

@@ -135,13 +135,18 @@ class TrainingData:
         )
 
     def describe(self) -> dict[str, object]:
-        """Return what identifies the data, as JSON values."""
+        """Return what identifies the data, as JSON values.
+
+        `validating_folder` is the number of scenes in a folder that validates fresh ones.
+        """
+        only_validates = self._recipe.data is not None and self._recipe.fresh_scenes is not None
         origin = None if self._recipe.data is None else origin_of(self._recipe.data)
         return {
             'scenes': self.scenes,
             'validation': len(self._held_out),
             'source': 'simulated for each epoch' if self._recipe.fresh_scenes else 'folder',
             'fingerprint': fingerprint(self._valid),
+            **({'validating_folder': len(self._valid)} if only_validates else {}),
             **({} if origin is None else {'recording': origin.sha256}),
         }
 

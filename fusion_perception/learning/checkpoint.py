@@ -103,9 +103,9 @@ class Checkpoint:
                 f'{finished} epochs are finished, more than the {recipe.epochs} asked for'
             )
         changes += [
-            f'data {key} was {self.data.get(key)!r} and is now {value!r}'
+            f'data {key} was {self.data[key]!r} and is now {value!r}'
             for key, value in data.items()
-            if self.data.get(key) != value
+            if key in self.data and self.data[key] != value
         ]
         if changes:
             raise ValueError(

@@ -119,7 +119,8 @@ def learned_from(bundle: Bundle, scenes: SceneSet, data: Path, last: int | None)
     training started from.
     """
     # A fingerprint reads all scenes: take it only where their number agrees.
-    alike = [told for told in bundle.folders_learned if _scenes_of(told) == len(scenes)]
+    told_of = (*bundle.folders_learned, *bundle.folders_validating)
+    alike = [told for told in told_of if _scenes_of(told) == len(scenes)]
     if not alike:
         return []
     here = fingerprint(scenes)
@@ -127,12 +128,15 @@ def learned_from(bundle: Bundle, scenes: SceneSet, data: Path, last: int | None)
     if learned is None:
         return []
     held_out = cast('int', learned.get('validation', 0))
-    if last is not None and last <= held_out:
+    only_validated = 'validating_folder' in learned
+    if only_validated or (last is not None and last <= held_out):
+        # Where the scenes for training are simulated, so are those that it is fitted to.
         fitted = (
             ', and its covariances were fitted to the errors on them: that these are as large as '
             'it says proves nothing here'
             if 'covariance_scale' in type(bundle.model.config).model_fields
             and learned is bundle.manifest.training.get('data')
+            and not only_validated
             else ''
         )
         return [
@@ -146,6 +150,8 @@ def learned_from(bundle: Bundle, scenes: SceneSet, data: Path, last: int | None)
 
 
 def _scenes_of(learned: Mapping[str, object]) -> int:
+    if 'validating_folder' in learned:
+        return cast('int', learned['validating_folder'])
     return cast('int', learned.get('scenes', 0)) + cast('int', learned.get('validation', 0))
 
 

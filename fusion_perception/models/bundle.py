@@ -86,6 +86,12 @@ class Bundle:
         told = [training.get('data') for training in self.trainings]
         return [data for data in told if isinstance(data, dict) and data.get('source') == 'folder']
 
+    @property
+    def folders_validating(self) -> list[Mapping[str, object]]:
+        """Return what is on record of the data folders that only chose the best epoch."""
+        told = [training.get('data') for training in self.trainings]
+        return [data for data in told if isinstance(data, dict) and 'validating_folder' in data]
+
     def as_start(self) -> dict[str, object]:
         """Return what a training that starts from this bundle keeps of how it was made."""
         return {
