@@ -5,12 +5,14 @@ from pathlib import Path
 
 import pytest
 import torch
+import yaml
 
 from fusion_perception.learning.batches import TrainingData, fingerprint
 from fusion_perception.learning.dataset import read_folder
-from fusion_perception.learning.folder_evidence import learned_from
+from fusion_perception.learning.folder_evidence import learned_from, through_another_lens
 from fusion_perception.learning.training import train
 from fusion_perception.models.bundle import load_bundle
+from fusion_perception.sensing.observation import Lens
 
 pytestmark = pytest.mark.usefixtures('one_thread')
 
@@ -139,6 +141,25 @@ def test_a_folder_that_validated_fresh_scenes_is_said_to_have_chosen_the_epoch(
     assert 'covariances' not in said
     others = replace(scenes, images=255 - scenes.images)
     assert learned_from(bundle, others, forty_scenes, last) == []
+
+
+def test_fresh_scenes_know_no_lens_whatever_the_images_that_validate(settings, folder):
+    fresh = settings('run', data=folder, fresh_scenes=8, epochs=1)
+    assert TrainingData(fresh).bent() == ''
+    straight = read_folder(folder).rig.camera
+    described = yaml.safe_load((folder / 'sensor.yaml').read_text())
+    described['camera']['lens'] = {'coefficients': [-0.4, 0.2, 0, 0, 0]}
+    (folder / 'sensor.yaml').write_text(yaml.safe_dump(described))
+    data = TrainingData(fresh)
+    assert f'{folder}: images of a lens' in data.bent()
+    assert TrainingData(settings('run', data=folder, batch_size=7)).bent() == ''
+    train(fresh)
+    bundle = load_bundle(fresh.out)
+    assert bundle.rig.camera.lens == Lens()
+    assert through_another_lens(bundle, straight, folder) == []
+    assert through_another_lens(bundle, read_folder(folder).rig.camera, folder)
+    # The scenes that validate are still known by what they are.
+    assert bundle.manifest.training['data']['fingerprint'] == fingerprint(read_folder(folder))
 
 
 def test_as_many_objects_as_asked_for_are_learned(settings):

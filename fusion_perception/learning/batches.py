@@ -16,7 +16,7 @@ from fusion_perception.learning.memory import memory_bytes
 from fusion_perception.learning.recipe import Recipe
 from fusion_perception.models.examples import COUNT, Examples
 from fusion_perception.sensing.lidars import UniformGrid
-from fusion_perception.sensing.observation import Observation
+from fusion_perception.sensing.observation import Lens, Observation
 from fusion_perception.sensing.rig import TASK_CLASSES, Rig
 from fusion_perception.simulation.failures import fail_sensors
 from fusion_perception.simulation.noise import NoiseSettings, add_noise
@@ -96,6 +96,9 @@ class TrainingData:
                 self._pool = folder
             else:
                 refuse_other_objects(recipe, self.rig)
+                # What is rendered is seen through a pinhole.
+                camera = self.rig.camera.model_copy(update={'lens': Lens()})
+                self.rig = self.rig.model_copy(update={'camera': camera})
         elif recipe.fresh_scenes is not None:
             self.rig = Rig(classes=recipe.scene.class_names())
             self.lidar = UniformGrid().lidar().to(self._device)
@@ -132,6 +135,15 @@ class TrainingData:
         return (
             f'{self._recipe.data}: the last {held_out:,} of {len(self._valid):,} scenes validate, '
             f'not {asked:,}: a tenth at most does. Add scenes to validate more.'
+        )
+
+    def bent(self) -> str:
+        """Say in a sentence when a lens bent the images that validate simulated ones."""
+        if self._recipe.fresh_scenes is None or not self._valid.rig.camera.lens.bends:
+            return ''
+        return (
+            f'{self._recipe.data}: images of a lens validate, and the fresh scenes have none. '
+            'Give a folder of rectified images, or leave out --fresh-scenes.'
         )
 
     def describe(self) -> dict[str, object]:

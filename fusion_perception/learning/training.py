@@ -55,8 +55,9 @@ def train(settings: TrainSettings) -> str:
     model, started_from = new_model(settings)
     fabric.launch()
     data = TrainingData(settings, fabric.device, Share(fabric.global_rank, fabric.world_size))
-    if fabric.is_global_zero and (said := data.short_of()):
-        log.warning('%s', said)
+    if fabric.is_global_zero:
+        for said in filter(None, (data.short_of(), data.bent())):
+            log.warning('%s', said)
     if len(data.rig.classes) != model.config.objects:
         raise ValueError(
             f'The data has {len(data.rig.classes)} objects ({", ".join(data.rig.classes)}), but '
