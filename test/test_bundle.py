@@ -14,7 +14,12 @@ from small_bundles import CONFIGS, small_bundle
 
 from fusion_perception.models import build
 from fusion_perception.models.bundle import _fingerprint as fingerprint
-from fusion_perception.models.bundle import explain_difference, load_bundle, save_bundle
+from fusion_perception.models.bundle import (
+    explain_difference,
+    load_bundle,
+    name_anywhere,
+    save_bundle,
+)
 from fusion_perception.models.examples import made_up_examples
 from fusion_perception.sensing.lidars import UniformGrid
 from fusion_perception.sensing.rig import Rig
@@ -29,6 +34,16 @@ def saved(tmp_path):
     path = tmp_path / 'bundle.safetensors'
     save_bundle(path, model, 'early_fusion', Rig(), UniformGrid().lidar(), {'seed': 7})
     return path, model
+
+
+def test_a_bundle_is_named_so_that_it_is_found_from_any_folder(saved, tmp_path, monkeypatch):
+    path, _ = saved
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / 'cubes').mkdir()
+    assert name_anywhere('bundle.safetensors') == str(path)
+    assert name_anywhere('.') == str(tmp_path)
+    # One that ships has its name everywhere, and what is nowhere keeps the one it was given.
+    assert (name_anywhere('cubes'), name_anywhere('nowhere')) == ('cubes', 'nowhere')
 
 
 def test_a_loaded_bundle_has_the_weights_config_tables_and_training_it_was_saved_with(saved):

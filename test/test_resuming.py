@@ -106,6 +106,26 @@ def test_a_run_that_was_given_more_epochs_goes_on_from_its_own_folder(settings):
     assert TrainSettings.read({**recipe, 'out': longer.out, 'resume': True}) == longer
 
 
+def test_a_run_that_started_from_a_bundle_is_repeated_and_goes_on_from_any_folder(
+    settings, tmp_path, monkeypatch
+):
+    train(settings('base', epochs=1))
+    monkeypatch.chdir(tmp_path)
+    run = settings('run', epochs=1, start_from='base')
+    train(run)
+    (tmp_path / 'elsewhere').mkdir()
+    monkeypatch.chdir(tmp_path / 'elsewhere')
+    recipe = load_yaml_mapping(run.out / 'config.yaml')
+    train(TrainSettings.read({**recipe, 'out': tmp_path / 'again'}))
+    assert_same_run(run.out, tmp_path / 'again')
+    train(TrainSettings.read({**recipe, 'out': run.out, 'epochs': 2, 'resume': True}))
+    monkeypatch.chdir(tmp_path)
+    train(settings('run', epochs=3, start_from='base', resume=True))
+    assert len(rows_of(run.out)) == 3
+    # Paths mean nothing on another machine.
+    assert str(tmp_path) not in str(load_bundle(run.out).manifest)
+
+
 def test_a_run_that_was_killed_before_it_told_of_its_last_epoch_tells_of_it(settings):
     run = settings('run')
     train(run)

@@ -125,5 +125,14 @@ class Recipe(Settings):
         return [
             f'{key} was {before.get(key)!r} and is now {value!r}'
             for key, value in now.items()
-            if key in before and before[key] != value
+            if key in before
+            and before[key] != value
+            and not (key == 'start_from' and _is_same_place(before[key], value))
         ]
+
+
+def _is_same_place(one: object, other: object) -> bool:
+    """Say whether two paths, if they are any, lead to one place."""
+    if not (isinstance(one, str) and isinstance(other, str)):
+        return False
+    return Path(one).expanduser().resolve() == Path(other).expanduser().resolve()

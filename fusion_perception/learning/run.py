@@ -143,7 +143,10 @@ class RunFolder:
         if not self.writes:
             return
         self.path.mkdir(parents=True, exist_ok=True)
-        private = ('data', 'out', 'config', 'resume')  # Paths mean nothing on another machine.
+        settings = checkpoint.settings
+        private = {'data', 'out', 'config', 'resume'}  # Paths mean nothing on another machine.
+        if Path(str(settings.get('start_from'))).is_absolute():
+            private.add('start_from')
         save_bundle(
             path or self.bundle,
             model,
@@ -153,9 +156,9 @@ class RunFolder:
             {
                 'metrics': row,
                 'seconds': sum(float(row['seconds']) for row in checkpoint.rows),
-                'seed': checkpoint.settings['seed'],
+                'seed': settings['seed'],
                 'data': checkpoint.data,
-                'settings': {k: v for k, v in checkpoint.settings.items() if k not in private},
+                'settings': {k: v for k, v in settings.items() if k not in private},
                 'git_commit': self._commit,
                 'versions': versions(),
                 **_start(checkpoint),

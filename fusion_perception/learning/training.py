@@ -21,7 +21,7 @@ from fusion_perception.learning.progress import epoch_bar
 from fusion_perception.learning.recipe import Recipe
 from fusion_perception.learning.run import RunFolder, best_of
 from fusion_perception.models import MODELS, FusionModel, Stage, build
-from fusion_perception.models.bundle import Bundle, load_bundle
+from fusion_perception.models.bundle import Bundle, load_bundle, name_anywhere
 from fusion_perception.models.dense_fusion import DenseFusionConfig
 from fusion_perception.runtime import choose_device
 from fusion_perception.sensing.rig import Rig
@@ -49,6 +49,9 @@ def train(settings: TrainSettings) -> str:
     first writes and speaks. Raises KeyboardInterrupt with the way to go on when Ctrl-C stops
     it, and ValueError or FileNotFoundError for what cannot be trained or resumed.
     """
+    if settings.start_from is not None:
+        start_from = name_anywhere(settings.start_from)
+        settings = settings.model_copy(update={'start_from': start_from})
     fabric = start_fabric(settings)
     run = RunFolder(settings.out, settings.resume, writes=fabric.is_global_zero)
     torch.manual_seed(settings.seed)
