@@ -77,6 +77,31 @@ def test_ctrl_c_leaves_a_usable_bundle_and_the_run_goes_on_as_if_nothing_was(
     assert_same_run(settings('whole').out, halves.out)
 
 
+@pytest.mark.parametrize(
+    ('model', 'recipe', 'said'),
+    [
+        ('lidar', {}, r'weights as they were when it stopped\. Go on'),
+        ('dense_fusion', FLAGSHIP, r'when it stopped, its covariances not calibrated yet\. Go on'),
+    ],
+)
+def test_ctrl_c_before_any_epoch_is_done_leaves_the_weights_as_they_were_and_says_so(
+    settings, monkeypatch, model, recipe, said
+):
+    before = settings('before', model=model, **recipe, epochs=1)
+    train(before)
+    run = settings('run', model=model, **recipe, start_from=str(before.out))
+    learner = DenseFusion if model == 'dense_fusion' else FusionModel
+
+    def interrupted_loss(self, *args):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(learner, 'training_loss', interrupted_loss)
+    with pytest.raises(KeyboardInterrupt, match=said):
+        train(run)
+    given, left = (dict(load_bundle(each.out).model.named_parameters()) for each in (before, run))
+    assert all(torch.equal(given[name], left[name]) for name in given)
+
+
 @pytest.mark.parametrize('count', [1, 2])
 def test_ctrl_c_while_a_bundle_is_saved_leaves_what_the_farewell_says(
     settings, monkeypatch, count

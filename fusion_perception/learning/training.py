@@ -306,10 +306,12 @@ def farewell(run: RunFolder, checkpoint: Checkpoint, model: FusionModel) -> str:
         best = best_of(checkpoint.epochs_of(stage))
         assert best is not None
         holds = f'{run.bundle} holds {stage} after epoch {best["epoch"]}'
-        if 'covariance_scale' in type(model.config).model_fields:
-            holds += ', its covariances not calibrated yet'
     else:
-        holds = f'no epoch was finished, {run.bundle} holds untrained weights'
+        holds = (
+            f'no epoch was finished, {run.bundle} holds the weights as they were when it stopped'
+        )
+    if 'covariance_scale' in type(model.config).model_fields:
+        holds += ', its covariances not calibrated yet'
     return (
         f'Stopped: {holds}. Go on with '
         f'`fusion train --config {quote(str(run.path / "config.yaml"))} '
