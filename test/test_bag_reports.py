@@ -101,11 +101,11 @@ def test_an_evaluation_leaves_no_results_of_an_earlier_one(tmp_path, report, sim
     report(record(tmp_path / 'bag', 2))
     out = tmp_path / 'report'
     (out / 'notes.csv').write_text('mine')
-    said, _ = report(data=simulated, bag=())
+    said, _ = report(data=simulated, bag=(), jobs=0)
     assert said['source'] == str(simulated)
     assert {file.name for file in out.iterdir()} == {'report.json', 'report.html', 'notes.csv'}
     (out / 'predictions.csv').write_text('scene,x\n')
-    report(data=simulated, bag=())
+    report(data=simulated, bag=(), jobs=0)
     assert (out / 'predictions.csv').read_text() == 'scene,x\n'
 
 

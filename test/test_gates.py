@@ -233,6 +233,8 @@ def test_a_baseline_is_no_part_of_the_report(evaluate, folder, name, capsys):
         (('--slop-s', '0.1'), '--slop-s 0.1 is for --bag'),
         (('--no-allow-single',), '--no-allow-single is for --bag'),
         (('--truth-slop', '1'), '--truth-slop 1.0 is for --bag'),
+        (('--jobs', '2'), '--jobs is for --bag'),
+        (('--tolerance', '1%'), '--tolerance is for --baseline'),
     ],
 )
 def test_a_limit_of_another_form_is_refused_before_anything_runs(

@@ -16,6 +16,8 @@ from fusion_perception.learning.benchmarks.growth_curve import (
 )
 from fusion_perception.learning.benchmarks.machine import describe
 from fusion_perception.learning.benchmarks.settings import Bench, BenchmarkSettings
+from fusion_perception.learning.data.scene_copies import repeated
+from fusion_perception.learning.dataset import read_folder
 from fusion_perception.learning.simulate import SimulateSettings, simulate
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures('one_thread')]
@@ -218,3 +220,11 @@ def test_curves_are_kept_as_values_table_and_chart(tmp_path):
     assert kept['curves'][0]['time_exponent'] == pytest.approx(1.0)
     assert (tmp_path / 'growth.md').read_text().strip() in said
     assert (tmp_path / 'growth.png').read_bytes().startswith(b'\x89PNG')
+
+
+def test_scenes_are_repeated_whatever_empty_lines_their_labels_have(folder, tmp_path):
+    first, *others = (folder / 'positions.csv').read_text().splitlines()
+    (folder / 'positions.csv').write_text('\n'.join((first, '', *others, '', '')))
+    once, twice = read_folder(folder), read_folder(repeated(folder, tmp_path / 'twice', 16))
+    for name in ('images', 'ranges', 'centers'):
+        assert torch.equal(getattr(twice, name), torch.cat([getattr(once, name)] * 2))

@@ -90,7 +90,9 @@ def made(tmp_path_factory):
     simulate(SimulateSettings(out=path / 'data', count=12))
 
     def run(out='out', **source):
-        values = {'bundle': str(bundle), 'out': path / out, 'device': 'cpu', 'jobs': 1, **source}
+        values = {'bundle': str(bundle), 'out': path / out, 'device': 'cpu', **source}
+        if 'bag' in source:
+            values['jobs'] = 1
         evaluate(EvaluateSettings.read(values))
         return (path / out / 'report.html').read_text(encoding='utf-8')
 

@@ -84,6 +84,12 @@ class EvaluateSettings(GateSettings, BagSettings):
             raise ValueError('--last is for --data; a recording is evaluated whole')
         if self.data and (flag := next(flags_of(self, BagSettings()), None)):
             raise ValueError(f'{flag} is for --bag; the scenes of a folder are paired already')
+        if self.data and self.jobs:
+            raise ValueError('--jobs is for --bag; one process evaluates a folder')
+        if self.baseline is None and self.tolerance != GateSettings().tolerance:
+            raise ValueError(
+                '--tolerance is for --baseline; give the report.json of an earlier evaluation'
+            )
         return self
 
 

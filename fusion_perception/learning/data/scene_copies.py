@@ -17,7 +17,8 @@ def repeated(folder: Path, out: Path, count: int) -> Path:
     for file in folder.iterdir():
         if file.suffix in ('.yaml', '.npy'):
             shutil.copy2(file, out)
-    header, *rows = (folder / LABELS).read_text().splitlines()
+    header, *lines = (folder / LABELS).read_text(encoding='utf-8-sig').splitlines()
+    rows = [line for line in lines if line.strip()]  # As they are read: empty ones do not count.
     lines = [header, *(rows[index % len(rows)] for index in range(count))]
     (out / LABELS).write_text('\n'.join((*lines, '')))
     for kind, suffix in (IMAGES, RANGES):
