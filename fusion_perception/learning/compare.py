@@ -112,6 +112,7 @@ def write_comparison(settings: CompareSettings, data: Path, hosts: dict[str, str
     `hosts` says in whose run each model was trained.
     """
     table, losses, errors = [], {}, {}
+    scenes = read_folder(data)
     for name, host in hosts.items():
         folder = settings.out / host
         metrics = json.loads((folder / 'metrics.json').read_text())
@@ -120,7 +121,7 @@ def write_comparison(settings: CompareSettings, data: Path, hosts: dict[str, str
         errors[name] = _column(own_epochs, 'error_mean_m')
         bundle = load_bundle(folder / f'{"bundle" if host == name else name}.safetensors')
         runtime = Runtime(bundle, settings.device, engine='auto')
-        scenes = as_seen_by(bundle, read_folder(data), data)
+        seen = as_seen_by(bundle, scenes, data)
         best = metrics['best'][name]
         # What has to be trained before a model is part of its cost.
         epochs = metrics['epochs'] if host == name else own_epochs
@@ -134,7 +135,7 @@ def write_comparison(settings: CompareSettings, data: Path, hosts: dict[str, str
                 'error_mean_m': best['error_mean_m'],
                 'error_median_m': best['error_median_m'],
                 'error_p95_m': best['error_p95_m'],
-                'latency_ms': spread(time_frames(runtime, scenes)),
+                'latency_ms': spread(time_frames(runtime, seen)),
                 'device': device_name(runtime.device),
                 'engine': runtime.engine,
             }

@@ -167,7 +167,7 @@ def find_bundle(name: str | Path) -> Path:
 
 
 def name_anywhere(name: str) -> str:
-    """Return the name of a bundle from any folder: an absolute path, but of one that ships."""
+    """Return a name that finds a bundle from any folder: an absolute path, or one that ships."""
     path = Path(name).expanduser()
     is_there = path.is_file() or (path / 'bundle.safetensors').is_file()
     return str(path.resolve()) if is_there else name
