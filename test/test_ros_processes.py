@@ -12,6 +12,7 @@ import rclpy
 from diagnostic_msgs.msg import DiagnosticStatus
 from geometry_msgs.msg import PoseArray
 from rclpy.context import Context
+from rclpy.parameter_client import AsyncParameterClient
 from ros_graph import PATIENCE_S, Probe, RosProcess, ros, spinning, wait_until
 from small_bundles import small_bundle
 
@@ -86,15 +87,20 @@ def test_a_signal_during_the_start_ends_it_just_as_cleanly(tmp_path, name):
 
 
 @pytest.mark.parametrize('name', ['sensor_sim', 'fusion_node'])
-def test_many_signals_at_once_end_it_as_one_does(tmp_path, name):
-    # A supervisor signals a process, and its whole group as well.
+@pytest.mark.parametrize('times', [1, 25], ids=['one signal', 'many signals'])
+def test_a_node_without_a_clock_or_any_message_ends_as_well(tmp_path, name, times):
+    # A supervisor may signal a process, and its whole group right after it.
     with RosProcess(name, tmp_path / 'log', '-p', 'use_sim_time:=true') as process, ros():
-        watching = rclpy.create_node('watching')
-        wait_until(lambda: watching.count_publishers('/diagnostics'), 'the node')
-        for number in (signal.SIGINT, signal.SIGTERM) * 25:
+        parameters = AsyncParameterClient(rclpy.create_node('asking'), name)
+        # Who answers waits for events, and then nothing comes any more.
+        assert parameters.wait_for_services(PATIENCE_S)
+        answer = parameters.get_parameters(['use_sim_time'])
+        rclpy.spin_until_future_complete(parameters.node, answer, timeout_sec=PATIENCE_S)
+        assert answer.result().values[0].bool_value
+        parameters.node.destroy_node()
+        for number in (signal.SIGINT, signal.SIGTERM)[:times] * times:
             process.process.send_signal(number)
         assert process.process.wait(PATIENCE_S) == 0
-        watching.destroy_node()
     assert 'Traceback' not in process.output()
 
 

@@ -91,6 +91,8 @@ def run(name: str, args: list[str] | None = None) -> int:
         get_logger(name).fatal(str(fault))
         rclpy.try_shutdown()
         return 2
+    # At a mere wake-up the executor would wait on, as for a clock that nobody publishes.
+    leaving = node.create_guard_condition(lambda: None)
     executor = SingleThreadedExecutor()
     executor.add_node(node)
     faults: list[BaseException] = []
@@ -110,7 +112,7 @@ def run(name: str, args: list[str] | None = None) -> int:
     try:
         awake.wait()
         ended.set()
-        executor.wake()
+        leaving.trigger()
         thread.join()
         node.finish()
     finally:
