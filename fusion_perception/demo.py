@@ -29,7 +29,7 @@ from fusion_perception.runtime import Device
 from fusion_perception.sensing.ledger import Stream, StreamCounts, fates_of
 from fusion_perception.sensing.rig import TASK_CLASSES
 from fusion_perception.simulation.motion import FASTEST_HZ, SLOWEST_HZ, LiveSettings
-from fusion_perception.stopping import terminable, undisturbed
+from fusion_perception.stopping import undisturbed
 
 if TYPE_CHECKING:
     from fusion_perception.ros.child import Child
@@ -92,15 +92,14 @@ def demo(settings: DemoSettings) -> tuple[str, int]:
     bag = Bag(out / 'bag')
     try:
         join()
-        with terminable():
-            witness = Witness(bag)
-            with undisturbed():
-                _start(children, settings, bundle, out)
-            fault = _watch(witness, children, settings)
-            # The node says on /diagnostics what became of every message, so listen on.
-            children[-1].ask_to_end()
-            _spin_until(witness, lambda: not children[-1].running(), LAST_WORDS_S)
-            _spin_until(witness, lambda: False, 0.2)
+        witness = Witness(bag)
+        with undisturbed():
+            _start(children, settings, bundle, out)
+        fault = _watch(witness, children, settings)
+        # The node says on /diagnostics what became of every message, so listen on.
+        children[-1].ask_to_end()
+        _spin_until(witness, lambda: not children[-1].running(), LAST_WORDS_S)
+        _spin_until(witness, lambda: False, 0.2)
     finally:
         codes = [child.end() for child in reversed(children)]
         bag.close()

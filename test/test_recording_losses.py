@@ -18,30 +18,27 @@ LENGTH = CHANNEL + 8
 pytestmark = pytest.mark.usefixtures('one_thread')
 
 
+def damaged(bag, image, before, bit):
+    """Return a recording in which a bit is wrong in a byte so far before the data of an image."""
+    with Recording(bag) as recording:
+        data = [bytes(m.data) for m in recording.messages([IMAGE])][image]
+    (file,) = bag.glob('*.mcap')
+    content = bytearray(file.read_bytes())
+    content[content.index(data) - before] ^= bit
+    file.write_bytes(content)
+    return bag
+
+
 @pytest.fixture
 def misplaced(tmp_path):
     """Return a recording of four images, one of which has the channel of nobody."""
-    bag = record(tmp_path / 'bag', 4)
-    with Recording(bag) as recording:
-        second = [bytes(m.data) for m in recording.messages([IMAGE])][1]
-    (file,) = bag.glob('*.mcap')
-    content = bytearray(file.read_bytes())
-    content[content.index(second) - CHANNEL] ^= 0x40
-    file.write_bytes(content)
-    return bag
+    return damaged(record(tmp_path / 'bag', 4), 1, CHANNEL, 0x40)
 
 
 @pytest.fixture
 def overlong(tmp_path):
     """Return a recording of 40 messages, one of which claims to be longer than its chunk."""
-    bag = record(tmp_path / 'bag', 10)
-    with Recording(bag) as recording:
-        eighth = [bytes(m.data) for m in recording.messages([IMAGE])][7]
-    (file,) = bag.glob('*.mcap')
-    content = bytearray(file.read_bytes())
-    content[content.index(eighth) - LENGTH + 3] ^= 0x10
-    file.write_bytes(content)
-    return bag
+    return damaged(record(tmp_path / 'bag', 10), 7, LENGTH - 3, 0x10)
 
 
 @pytest.fixture

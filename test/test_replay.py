@@ -57,6 +57,17 @@ def replaying(bag, *flags):
         process.communicate()
 
 
+def timed(bag, act, **settings):
+    """Return how long the player of a recording takes to act, seconds, and how much it sent."""
+    with ros(), Recording(bag) as recording:
+        player = Player(recording, ReplaySettings(bag=bag, **settings))
+        began = time.monotonic()
+        act(player)
+        lasted_s = time.monotonic() - began
+        player.destroy_node()
+    return lasted_s, player.sent
+
+
 class Listener(Node):
     """Hears the clock and the range images of a replay."""
 
@@ -128,13 +139,7 @@ def test_a_replay_brings_every_message_and_its_clock(tmp_path):
 
 
 def test_a_replay_that_nobody_hears_waits_as_long_as_it_was_told_to_and_no_longer(tmp_path):
-    bag = record(tmp_path / 'bag', 1)
-    with ros(), Recording(bag) as recording:
-        player = Player(recording, ReplaySettings(bag=bag, wait_s=0.3))
-        began = time.monotonic()
-        player.wait_for_subscribers()
-        waited_s = time.monotonic() - began
-        player.destroy_node()
+    waited_s, _ = timed(record(tmp_path / 'bag', 1), Player.wait_for_subscribers, wait_s=0.3)
     assert 0.3 <= waited_s < 5
 
 
@@ -156,13 +161,8 @@ def test_at_half_the_speed_the_clock_runs_from_the_first_message_to_the_last(tmp
 def test_where_the_times_of_a_recording_go_back_the_clock_runs_anew(tmp_path):
     inner = record(tmp_path / 'inner', 15, edit=lambda events: [e for e in events if e.index > 4])
     bag = joined(tmp_path / 'bag', record(tmp_path / 'outer', 20), inner)
-    with ros(), Recording(bag) as recording:
-        player = Player(recording, ReplaySettings(bag=bag, rate=2))
-        began = time.monotonic()
-        player.play()
-        lasted_s = time.monotonic() - began
-        player.destroy_node()
-    assert player.sent == 120
+    lasted_s, sent = timed(bag, Player.play, rate=2)
+    assert sent == 120
     assert 1.9 / 2 + 0.9 / 2 <= lasted_s < 3
 
 

@@ -16,7 +16,7 @@ from fusion_perception.learning.memory import memory_bytes
 from fusion_perception.learning.recipe import Recipe
 from fusion_perception.models.examples import COUNT, Examples
 from fusion_perception.sensing.lidars import UniformGrid
-from fusion_perception.sensing.observation import Lens, Observation
+from fusion_perception.sensing.observation import Observation
 from fusion_perception.sensing.rig import TASK_CLASSES, Rig
 from fusion_perception.simulation.failures import fail_sensors
 from fusion_perception.simulation.noise import NoiseSettings, add_noise
@@ -96,9 +96,7 @@ class TrainingData:
                 self._pool = folder
             else:
                 refuse_other_objects(recipe, self.rig)
-                # What is rendered is seen through a pinhole.
-                camera = self.rig.camera.model_copy(update={'lens': Lens()})
-                self.rig = self.rig.model_copy(update={'camera': camera})
+                self.rig = self.rig.through_a_pinhole()
         elif recipe.fresh_scenes is not None:
             self.rig = Rig(classes=recipe.scene.class_names())
             self.lidar = UniformGrid().lidar().to(self._device)

@@ -17,7 +17,7 @@ from tqdm import tqdm
 from fusion_perception.learning.data.folder_writing import FolderWriter
 from fusion_perception.learning.data.in_threads import in_threads
 from fusion_perception.learning.sensor import SensorSettings, sensor_of
-from fusion_perception.sensing.observation import LARGEST_RANGE, Lens, Lidar
+from fusion_perception.sensing.observation import LARGEST_RANGE, Lidar
 from fusion_perception.sensing.rig import TASK_CLASSES, Rig, Task
 from fusion_perception.simulation.noise import NoiseSettings, add_noise
 from fusion_perception.simulation.render import Frames, render
@@ -64,10 +64,8 @@ def simulate(settings: SimulateSettings) -> str:
     the folder holds something already.
     """
     rig, lidar = sensor_of(settings)
-    # What is rendered shows the task's objects, through a pinhole.
-    camera = rig.camera.model_copy(update={'lens': Lens()})
-    classes = TASK_CLASSES[settings.task]
-    rig = rig.model_copy(update={'classes': classes, 'camera': camera})
+    # What is rendered shows the task's objects.
+    rig = rig.through_a_pinhole().model_copy(update={'classes': TASK_CLASSES[settings.task]})
     refuse_to_see_nothing(rig, SceneSettings(task=settings.task).reach_m)
     frames = simulated_frames(settings, rig, lidar)
     with tqdm(total=settings.count, unit=' scenes', desc='simulate', disable=None) as bar:

@@ -152,10 +152,8 @@ def save_bundle(
 def find_bundle(name: str | Path) -> Path:
     """Return the path of a bundle given as a path or as the name of one that ships."""
     path = Path(name).expanduser()
-    if path.is_file():
-        return path
-    if path.is_dir() and (path / 'bundle.safetensors').is_file():
-        return path / 'bundle.safetensors'
+    if (file := _file_at(path)) is not None:
+        return file
     shipped = SHIPPED / f'{name}.safetensors'
     if path.name == str(name) and shipped.is_file():
         return shipped
@@ -169,8 +167,12 @@ def find_bundle(name: str | Path) -> Path:
 def name_anywhere(name: str) -> str:
     """Return a name that finds a bundle from any folder: an absolute path, or one that ships."""
     path = Path(name).expanduser()
-    is_there = path.is_file() or (path / 'bundle.safetensors').is_file()
-    return str(path.resolve()) if is_there else name
+    return name if _file_at(path) is None else str(path.resolve())
+
+
+def _file_at(path: Path) -> Path | None:
+    """Return the bundle that a path means, a file or a run's folder, None where there is none."""
+    return next((file for file in (path, path / 'bundle.safetensors') if file.is_file()), None)
 
 
 def load_bundle(name: str | Path) -> Bundle:

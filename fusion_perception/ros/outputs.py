@@ -24,7 +24,7 @@ from fusion_perception.ros.clouds import cloud_message
 from fusion_perception.ros.frames import Frames
 from fusion_perception.ros.node_settings import NodeSettings
 from fusion_perception.sensing.observation import Camera, Lidar, Mode, Prediction
-from fusion_perception.sensing.pairing import MISSED
+from fusion_perception.sensing.pairing import patience
 
 LATCHED = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 TOPICS = {
@@ -164,7 +164,7 @@ def marker_lifetime_s(least_s: float, period_s: float) -> float:
 
     Those of slow sensors would vanish between two outputs.
     """
-    return max(least_s, MISSED * period_s) if least_s > 0 else 0.0
+    return patience(period_s, least_s) if least_s > 0 else 0.0
 
 
 def _end(marker: Marker) -> Marker:

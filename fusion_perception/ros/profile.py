@@ -39,7 +39,7 @@ from fusion_perception.sensing.observation import Mode
 from fusion_perception.sensing.settings import Settings
 from fusion_perception.simulation.motion import FASTEST_HZ, SLOWEST_HZ
 from fusion_perception.simulation.topics import INPUTS
-from fusion_perception.stopping import terminable, undisturbed
+from fusion_perception.stopping import undisturbed
 
 LOGGER = logging.getLogger(__name__)
 ExecutorName = Literal['single', 'multi']
@@ -126,14 +126,13 @@ def simulated_sensors(settings: ProfileSettings, domain: Domain) -> Iterator[Non
     domain.enter()
     rates = parameters({'camera_hz': settings.hz, 'lidar_hz': settings.hz})
     sensor: Child | None = None
-    with terminable():
-        try:
-            with undisturbed():
-                sensor = Child('sensor_sim', settings.out / 'sensor_sim.log', rates)
-            yield
-        finally:
-            if sensor is not None:
-                sensor.end(10.0)
+    try:
+        with undisturbed():
+            sensor = Child('sensor_sim', settings.out / 'sensor_sim.log', rates)
+        yield
+    finally:
+        if sensor is not None:
+            sensor.end(10.0)
 
 
 def watched(

@@ -172,24 +172,14 @@ class SensorSim(Startable, Node):
 
     def _publish_first(self) -> None:
         """Publish what is due first of all that it is not too late for."""
-        while True:
-            due = self._due.popleft()
-            frame = due.frame()
-            now_ns = self.get_clock().now().nanoseconds
-            # Where rendering takes longer the last of a batch may be late, and where even that is
-            # not enough it leaves every other time.
-            allowed_ns = 0 if self._due else self._render_ns
-            if not self._due and self._all_late:
-                break
-            if not self._trigger.gives_up(due.instant.stamp_ns, now_ns, allowed_ns):
-                break
-            if not self._due:
-                self._all_late = True
-                self._tell_skipped()
-                self._render_ahead()
-                return
-        self._all_late = False
-        self._publish(due.instant, frame)
+        due = self._first_in_time()
+        now_ns = self.get_clock().now().nanoseconds
+        self._all_late = due is None
+        if due is None:
+            self._tell_skipped()
+            self._render_ahead()
+            return
+        self._publish(due.instant, due.frame())
         self._tell_skipped()
         next_ns = self._due[0].instant.stamp_ns if self._due else self._trigger.next_ns()
         if len(self._due) < self._at_once:
@@ -197,6 +187,22 @@ class SensorSim(Startable, Node):
             half_ns = (now_ns + next_ns) // 2
             next_ns = half_ns if self._due else min(half_ns, next_ns - 2 * self._render_ns)
         self._wake_at(next_ns)
+
+    def _first_in_time(self) -> _Due | None:
+        """Take what is due up to the first that it is not too late for, and return that."""
+        while self._due:
+            due = self._due.popleft()
+            due.frame()
+            # Where rendering takes longer the last of a batch may be late, and where even that is
+            # not enough it leaves every other time.
+            is_last = not self._due
+            allowed_ns = self._render_ns if is_last else 0
+            now_ns = self.get_clock().now().nanoseconds
+            if (is_last and self._all_late) or not self._trigger.gives_up(
+                due.instant.stamp_ns, now_ns, allowed_ns
+            ):
+                return due
+        return None
 
     def _wake_at(self, time_ns: int) -> None:
         self._wake_ns = time_ns

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Sequence
-from itertools import pairwise
 
 from fusion_perception.sensing.facts import InputFacts
-from fusion_perception.sensing.offsets import Arrival
+from fusion_perception.sensing.offsets import Arrival, steps_ns
 
 # On the default transports of Fast DDS messages from about this size on may vanish.
 LARGE_BYTES = 500_000
@@ -39,7 +38,7 @@ def sent_by_stamps(arrivals: Sequence[Arrival]) -> int:
     The period is that of the shortest steps, so that most may be lost. Without enough of them, of
     an irregular sensor, and where the gaps are few, as many as came.
     """
-    steps = [after.stamp_ns - before.stamp_ns for before, after in pairwise(arrivals)]
+    steps = steps_ns(arrivals)
     if len(steps) < _ENOUGH or min(steps) <= 0:
         return len(arrivals)
     short = sorted(steps)[int(_SHORTEST * len(steps))]

@@ -66,8 +66,13 @@ def oldest_s(late: Sequence[Arrival], early: Sequence[Arrival], shift_ns: int) -
 
 def period_s(arrivals: Sequence[Arrival]) -> float:
     """Return the median time between two stamps, seconds; 0 for fewer than two."""
-    steps = [after.stamp_ns - before.stamp_ns for before, after in pairwise(arrivals)]
+    steps = steps_ns(arrivals)
     return statistics.median(steps) / 1e9 if steps else 0.0
+
+
+def steps_ns(arrivals: Sequence[Arrival]) -> list[int]:
+    """Return the times between two stamps, nanoseconds: negative where they go back."""
+    return [after.stamp_ns - before.stamp_ns for before, after in pairwise(arrivals)]
 
 
 def jumps_back(arrivals: Sequence[Arrival], least_s: float) -> list[float]:

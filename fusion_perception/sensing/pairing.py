@@ -303,7 +303,12 @@ def has_stopped(age: float, period: float, least: float) -> bool:
     That is when more than `least`, and more than two of its periods, have passed; all three are
     in one unit of time.
     """
-    return age > max(least, MISSED * period)
+    return age > patience(period, least)
+
+
+def patience(period: float, least: float) -> float:
+    """Return how long what comes so often may stay away, `least` or more, in their unit."""
+    return max(least, MISSED * period)
 
 
 def _ns(seconds: float) -> int:

@@ -21,11 +21,11 @@ from fusion_perception.sensing.offsets import (
     together,
 )
 from fusion_perception.sensing.pairing import (
-    MISSED,
     MOST_OFFSET_S,
     MOST_WAITING,
     PARTNER,
     PairingSettings,
+    patience,
 )
 
 # With fewer jumps a clock was set back, or a recording began anew.
@@ -120,7 +120,7 @@ def _of_lateness(
             f'{waiting} have to'
         )
         needed.append(f'pairing.queue_size to {math.ceil(_ROOM * waiting)}')
-    held_s = max(settings.dropout_after_s, MISSED * period_s(by_stream[late].usable))
+    held_s = patience(period_s(by_stream[late].usable), settings.dropout_after_s)
     shift_ns = round(1e9 * settings.camera_to_lidar_s)
     last_s = oldest_s(
         by_stream[late].usable,
@@ -133,8 +133,8 @@ def _of_lateness(
             f'pairing.dropout_after_s takes a sensor for gone after {held_s:.3g} s, and the last '
             f'of the {those} gets {max(late_s, last_s):.3f} s old'
         )
-        patience_s = _ROOM * max(late_s, last_s)
-        needed.append(f'pairing.dropout_after_s to {math.ceil(100 * patience_s) / 100:.2f}')
+        enough_s = math.ceil(100 * _ROOM * max(late_s, last_s)) / 100
+        needed.append(f'pairing.dropout_after_s to {enough_s:.2f}')
     if not causes:
         return
     few = facts.pairs_are_few

@@ -206,11 +206,12 @@ class _Storage:
             self.counts = self._listed
             if self._reader.message_count:
                 self.span = self._reader.start_time, self._reader.end_time
-            if self._file.suffix == '.db3' and not index_leads_to_all(
-                self._file, self.counts.total()
-            ):
-                raise ValueError('its index over time does not lead to all messages')
         except Exception:  # Of a damaged file it raises many kinds.
+            self._resort_to_damaged()
+            return
+        if self._file.suffix == '.db3' and not index_leads_to_all(
+            self._file, self._listed.total()
+        ):
             self._resort_to_damaged()
 
     def messages(self, topics: Collection[str]) -> Iterator[Recorded]:

@@ -17,6 +17,7 @@ from fusion_perception.sensing.observation import (
     LARGEST_RANGE,
     ORIGINAL_MAX_RANGE,
     Camera,
+    Lens,
     MaxRange,
     Pose,
     check_rigid,
@@ -96,6 +97,11 @@ class Rig(Settings):
         label = np.array(self.T_label_lidar) @ T_lidar_other
         moved = self.camera.model_copy(update={'T_camera_lidar': _as_pose(camera)})
         return self.model_copy(update={'camera': moved, 'T_label_lidar': _as_pose(label)})
+
+    def through_a_pinhole(self) -> Rig:
+        """Return this rig with a camera that has no lens: what is rendered is seen so."""
+        camera = self.camera.model_copy(update={'lens': Lens()})
+        return self.model_copy(update={'camera': camera})
 
     def write_yaml(self, path: Path) -> None:
         """Write this rig as `sensor.yaml`."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import statistics
+import sys
 from collections import Counter, deque
 from collections.abc import Mapping, Sequence
 from typing import cast
@@ -66,7 +67,7 @@ class Watch:
         self._leaps = Leaps()
         self._medians_m: deque[float] = deque(maxlen=KEPT)
         self._span_m = (float('inf'), 0.0)
-        self._row_points: tuple[int, int] | None = None
+        self._row_points = (sys.maxsize, 0)
         self._bytes: dict[Stream, int] = {}
         self._frame_ids: dict[Stream, str] = {}
 
@@ -113,13 +114,9 @@ class Watch:
 
     def kind(self, stream: Stream) -> str:
         """Return in words what came of a stream, '' for nothing that can be read."""
-        said = dict.fromkeys(self.kinds[stream])
-        words = ', '.join(said)
-        if _ROW not in said or self._row_points is None:
-            return words
         least, most = self._row_points
         some = f'{most:,}' if least == most else f'{least:,} to {most:,}'
-        return words.replace(_ROW, f'cloud of {some} points')
+        return ', '.join(self.kinds[stream]).replace(_ROW, f'cloud of {some} points')
 
     def rate_hz(self, stream: Stream) -> float:
         """Return how often messages of a stream came."""
@@ -180,7 +177,7 @@ class Watch:
             self.scans.add(ScanFacts(share, int(measured.sum())))
             self._span(np.linalg.norm(points[measured], axis=-1))
             if cloud.height == 1:
-                least, most = self._row_points or (cloud.width, cloud.width)
+                least, most = self._row_points
                 self._row_points = min(least, cloud.width), max(most, cloud.width)
                 return _ROW
             return f'cloud of {cloud.height}x{cloud.width} points'
