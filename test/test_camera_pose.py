@@ -45,6 +45,7 @@ QUATERNION = tuple(
         math.cos(HALF) + math.sin(HALF),
     )
 )
+UPRIGHT, NO_TURN = (0.0, 0.0, 0.0, 1.0), (0.0, 0.0, 0.0, 0.0)
 MEASURED = ' '.join(f'{number:.6f}' for number in (*SHIFT, *QUATERNION))
 # The same by hand, from the package's axes (x right, y forward, z up) to optical ones.
 C, S = math.cos(TURN), math.sin(TURN)
@@ -84,11 +85,10 @@ def write(bag, index, camera, seen, frame, without=()):
 @pytest.fixture(scope='module')
 def drive(tmp_path_factory):
     """Write a recording with what a robot latches, which no test changes."""
-    upright = (0.0, 0.0, 0.0, 1.0)
     return recorded(
         tmp_path_factory.mktemp('moved') / 'drive',
-        ('base_link', 'mast', (0.0, 0.0, 2.0), upright),
-        ('mast', 'lidar', (0.0, 0.0, 0.0), upright),
+        ('base_link', 'mast', (0.0, 0.0, 2.0), UPRIGHT),
+        ('mast', 'lidar', (0.0, 0.0, 0.0), UPRIGHT),
         ('mast', 'camera', SHIFT, QUATERNION),
     )
 
@@ -147,9 +147,7 @@ def test_the_camera_alone_is_placed_in_the_lidar_s_frame(told, tmp_path):
 
 
 def test_frames_that_nothing_joins_lose_the_pairs_and_say_what_to_do(told, tmp_path):
-    bag = recorded(
-        tmp_path / 'drive', ('base_link', 'lidar', (0.0, 0.0, 0.0), (0.0, 0.0, 0.0, 1.0))
-    )
+    bag = recorded(tmp_path / 'drive', ('base_link', 'lidar', (0.0, 0.0, 0.0), UPRIGHT))
     with pytest.raises(ValueError) as refused:
         told(bag, camera_pose='tf')
     assert (
@@ -165,10 +163,20 @@ def test_the_lidar_alone_needs_no_place_of_the_camera(told, tmp_path):
     assert report['pairs'] == COUNT
 
 
-def test_a_rotation_that_is_none_is_told_with_its_topic(told, tmp_path):
-    bag = recorded(tmp_path / 'drive', ('lidar', 'camera', SHIFT, (0.0, 0.0, 0.0, 0.0)))
-    with pytest.raises(ValueError, match=r'on /tf_static the quaternion 0 0 0 0 has no length'):
+def test_a_rotation_that_is_none_is_told_with_its_topic_and_frame(told, tmp_path):
+    bag = recorded(tmp_path / 'drive', ('lidar', 'camera', SHIFT, NO_TURN))
+    with pytest.raises(ValueError) as refused:
         told(bag, camera_pose='tf')
+    assert (
+        f"{COUNT} camera messages were dropped (no_transform): on /tf_static, of 'camera', the "
+        'quaternion 0 0 0 0 has no length of 1; give camera_pose in numbers.'
+    ) in str(refused.value)
+
+
+def test_a_rotation_that_is_none_of_another_frame_costs_nothing(told, tmp_path):
+    wheel, camera = ('lidar', 'wheel', SHIFT, NO_TURN), ('lidar', 'camera', SHIFT, QUATERNION)
+    _, report = told(recorded(tmp_path / 'drive', wheel, camera), camera_pose='tf')
+    assert report['pairs'] == COUNT
 
 
 def test_a_camera_that_swings_is_where_tf_has_it_at_each_time(told, tmp_path):

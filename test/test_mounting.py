@@ -193,6 +193,28 @@ def test_what_nothing_joins_is_said(links):
         known(*links).between('camera', 'lidar')
 
 
-def test_what_is_no_rotation_is_refused():
-    with pytest.raises(ValueError, match='the quaternion 0 0 0 0 has no length of 1'):
-        known(link('a', 'b', turn=(0.0, 0.0, 0.0, 0.0)))
+BROKEN = link('base', '/camera', turn=(0.0, 0.0, 0.0, 0.0))
+
+
+def test_a_broken_link_costs_the_frames_below_it_alone():
+    transforms = known(
+        link('base', 'lidar', (1.0, 0.0, 0.0)), BROKEN, link('camera', 'lens'), link('base', 'imu')
+    )
+    assert transforms.between('imu', 'lidar')[0, 3] == 1.0
+    assert np.array_equal(transforms.between('camera', 'lens'), np.eye(4))
+    why = "on /tf_static, of 'camera', the quaternion 0 0 0 0 has no length of 1"
+    for frames in (('lens', 'lidar'), ('lidar', 'lens')):
+        with pytest.raises(NoTransform, match=f'^{why}$'):
+            transforms.between(*frames)
+
+
+def test_a_good_word_on_a_frame_counts_before_and_after_a_broken_one():
+    good, lidar = link('base', 'camera', (2.0, 0.0, 0.0)), link('base', 'lidar')
+    for links in ((good, BROKEN, lidar), (BROKEN, good, lidar)):
+        assert known(*links).between('lidar', 'camera')[0, 3] == 2.0
+
+
+def test_what_moves_may_tell_of_a_frame_of_which_tf_static_has_a_broken_word():
+    transforms = known(BROKEN, link('base', 'lidar'))
+    transforms.follow(SimpleNamespace(transforms=[link('base', 'camera', (3.0, 0.0, 0.0))]))
+    assert transforms.between('lidar', 'camera')[0, 3] == 3.0

@@ -126,23 +126,26 @@ class Transforms:
     """The frames that a recording tells of, once and for all or as they move.
 
     Of a frame that is told of twice on /tf_static the last word counts, whatever /tf says of it;
-    of one that changes its parent on /tf, where it is in the last one.
+    of one that changes its parent on /tf, where it is in the last one. What is no transform is
+    passed over, as in tf2, and costs no other frame anything.
     """
 
     def __init__(self) -> None:
         self._parents: dict[str, str] = {}
+        self._faults: dict[str, str] = {}  # Of words on /tf_static, by frame.
         self._fixed: dict[str, NDArray[np.float64]] = {}
         self._moving: dict[str, Track] = {}
 
     def take(self, message: TransformsMessage) -> None:
-        """Take in what holds always, of /tf_static.
-
-        Raises ValueError where one of its rotations is no quaternion.
-        """
+        """Take in what holds always, of /tf_static."""
         for told in message.transforms:
             child, parent = _names(told)
-            self._fixed[child] = matrix_of(told.transform)
-            self._parents[child] = parent
+            try:
+                self._fixed[child] = matrix_of(told.transform)
+            except ValueError as fault:
+                self._faults[child] = f"on {TF_STATIC}, of '{child}', {fault}"
+            else:
+                self._parents[child] = parent
 
     def follow(self, message: TransformsMessage) -> None:
         """Take in what holds at its time, of /tf, after all of /tf_static."""
@@ -162,7 +165,9 @@ class Transforms:
         of_target, of_source = self._ancestors(_plain(target)), self._ancestors(_plain(source))
         common = next((name for name in of_source if name in of_target), None)
         if common is None:
-            raise NoTransform(f"neither {TF_STATIC} nor {TF} joins '{source}' and '{target}'")
+            ends = (self._faults.get(frames[-1]) for frames in (of_target, of_source))
+            lacking = f"neither {TF_STATIC} nor {TF} joins '{source}' and '{target}'"
+            raise NoTransform(next(filter(None, ends), lacking))
         T_common_target = self._up(of_target, common, time_ns)
         return inverse(T_common_target) @ self._up(of_source, common, time_ns)
 

@@ -26,8 +26,7 @@ class BagMounting:
     """Where the camera of a recording is, by the setting `camera_pose`.
 
     `images` and `scans` are the topics of camera and LiDAR, `mounted` is the camera where no
-    camera_info tells another. Raises ValueError where /tf_static is to tell, and one of its
-    rotations is none.
+    camera_info tells another.
     """
 
     def __init__(
@@ -58,11 +57,8 @@ class BagMounting:
         return self._mounting.placed(told, *frames, pair.stamp_ns)
 
     def _read(self, recording: Recording, camera_frame: str) -> None:
-        try:
-            for message in _transforms_of(recording, TF_STATIC):
-                self._transforms.take(message)
-        except ValueError as fault:
-            raise ValueError(f'{recording.path}: on {TF_STATIC} {fault}.') from None
+        for message in _transforms_of(recording, TF_STATIC):
+            self._transforms.take(message)
         try:
             self._transforms.between(camera_frame, self._lidar_frame)
         except NoTransform:
