@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import traceback
 from contextlib import suppress
 from dataclasses import replace
@@ -289,10 +290,10 @@ class FusionNode(Startable, LifecycleNode):
             publishers = {stream: self.count_publishers(topics[stream]) for stream in STREAMS}
             facts, active = self._facts(pipeline), self._active
             state = state_of(pipeline, facts, topics, publishers, active, self._enabled)
-            if state.mode == 'none':
+            # One may be on its way out, of which the monitor does not know yet.
+            silent_s = math.inf if state.output_age_s is None else state.output_age_s
+            if state.mode == 'none' and self._outputs and self._outputs.clear(silent_s):
                 self._note_mode('none')
-                if self._outputs is not None:
-                    self._outputs.clear()
             thresholds = pipeline.settings.diagnostics
         if ended:
             state = replace(state, lifecycle='finalized', mode='none', ended=True)

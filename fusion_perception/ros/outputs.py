@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import threading
+import time
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -22,6 +24,8 @@ from fusion_perception.ros import messages
 from fusion_perception.ros.annotation import annotated
 from fusion_perception.ros.clouds import cloud_message
 from fusion_perception.ros.frames import Frames
+from fusion_perception.ros.messages import NANOSECONDS
+from fusion_perception.ros.monitor import Pace
 from fusion_perception.ros.node_settings import NodeSettings
 from fusion_perception.sensing.observation import Camera, Lidar, Mode, Prediction
 from fusion_perception.sensing.pairing import patience
@@ -81,11 +85,13 @@ class Outputs:
             header = messages.header_message(now_ns, '')
             self._labels.publish(messages.label_info_message(header, classes))
         self._said: Mode | Literal['none'] = 'none'
+        self._predicted_at = -math.inf
         self._shown: list[Marker] = []
-        self._showing = threading.Lock()
+        self._stamps = Pace()
+        self._lock = threading.RLock()
 
     def publish(self, result: Result, settings: NodeSettings, period_s: float) -> None:
-        """Publish a prediction; one usually comes every `period_s` (0: unknown).
+        """Publish a prediction; one usually comes every `period_s` by the wall clock (0: unknown).
 
         Raises NoTransform, before anything has left.
         """
@@ -104,6 +110,7 @@ class Outputs:
             frame_id = target
         header = messages.header_message(result.stamp_ns, frame_id)
         mode = prediction.mode[0]
+        self._note_stamp(result.stamp_ns / NANOSECONDS)
         # First, so that whoever hears the centres knows already what they were made of.
         self._say(mode)
         self._publishers['centers'].publish(messages.centers_message(header, placed))
@@ -114,7 +121,9 @@ class Outputs:
             )
         if self._heard('markers'):
             lidar_at = np.zeros(3) if T_target_lidar is None else T_target_lidar[:3, 3]
-            lifetime_s = marker_lifetime_s(settings.marker_lifetime_s, period_s)
+            # Whoever shows them may count by the one clock or by the other.
+            usual_s = max(period_s, self._stamps.period_s())
+            lifetime_s = marker_lifetime_s(settings.marker_lifetime_s, usual_s)
             shown = (placed, classes, spread, lifetime_s, mode, lidar_at)
             self._show(messages.markers_message(header, *shown))
         if result.ranges is not None and self._heard('points'):
@@ -125,13 +134,20 @@ class Outputs:
             header = messages.header_message(result.stamp_ns, result.camera_frame)
             self._publishers['image_annotated'].publish(messages.image_message(header, drawn))
 
-    def clear(self) -> None:
-        """Say that nothing is predicted any more, and delete the markers that are shown."""
-        # The host may have shut the context down, at any moment: then nobody hears.
-        with suppress(rclpy_implementation.RCLError):
-            if self._said != 'none':
-                self._say('none')
-            self._show(MarkerArray())
+    def clear(self, silent_s: float = 0.0) -> bool:
+        """Say that nothing is predicted any more, and delete the markers that are shown.
+
+        Unless a prediction was published within the last `silent_s`; says whether it was not.
+        """
+        with self._lock:
+            if time.monotonic() - self._predicted_at < silent_s:
+                return False
+            # The host may have shut the context down, at any moment: then nobody hears.
+            with suppress(rclpy_implementation.RCLError):
+                if self._said != 'none':
+                    self._say('none')
+                self._show(MarkerArray())
+            return True
 
     def close(self) -> None:
         """Take the topics back."""
@@ -141,8 +157,16 @@ class Outputs:
             self._node.destroy_publisher(self._labels)
 
     def _say(self, mode: Mode | Literal['none']) -> None:
-        self._said = mode
-        self._publishers['mode'].publish(String(data=mode))
+        with self._lock:
+            self._said = mode
+            if mode != 'none':
+                self._predicted_at = time.monotonic()
+            self._publishers['mode'].publish(String(data=mode))
+
+    def _note_stamp(self, stamp_s: float) -> None:
+        if (self._stamps.age_s(stamp_s) or 0.0) < 0:
+            self._stamps = Pace()  # A recording that began anew.
+        self._stamps.note(stamp_s)
 
     def _heard(self, name: str) -> bool:
         publisher = self._publishers.get(name)
@@ -150,7 +174,7 @@ class Outputs:
 
     def _show(self, message: MarkerArray) -> None:
         """Publish markers, with the end of those that were shown before and are no more."""
-        with self._showing:
+        with self._lock:
             here = {(marker.ns, marker.id) for marker in message.markers}
             gone = [marker for marker in self._shown if (marker.ns, marker.id) not in here]
             self._shown = list(message.markers)
