@@ -228,3 +228,13 @@ def test_what_torch_holds_of_a_gpu_is_told():
     held = torch.zeros(64 * 2**20, dtype=torch.uint8, device='cuda')
     told = int(memory_values(held.device)['gpu_memory_mib'])
     assert told * 2**20 >= held.nbytes
+
+
+def test_the_last_fault_is_told_with_its_age():
+    watched = Watched()
+    assert watched.monitor.last_fault()[0] == ''
+    watched.monitor.failed('lidar: Too small.')
+    watched.now_s += 3.0
+    watched.monitor.failed('camera: Too large.')
+    watched.now_s += 7.0
+    assert watched.monitor.last_fault() == ('camera: Too large.', pytest.approx(7.0))

@@ -173,7 +173,7 @@ def test_a_pair_on_which_inference_fails_is_lost_and_the_next_one_is_predicted(b
     way.pair(100)
     way.published()
     way.become({'inference_error': 1, 'used': 1})
-    assert way.pipeline.monitor.last_fault == 'Inference failed: RuntimeError: out of memory'
+    assert way.pipeline.monitor.last_fault()[0] == 'Inference failed: RuntimeError: out of memory'
 
 
 def test_pairs_that_came_while_one_was_predicted_are_superseded_but_for_the_newest(begun):
@@ -246,7 +246,7 @@ def test_a_refused_message_is_the_fault_of_its_stream_alone(begun):
     way.pipeline.take('lidar', range_message(header, np.zeros((8, 16), np.float32)))
     assert way.counts('lidar') == {'bad_shape': 1}
     assert set(way.pipeline.monitor.faults) == {'lidar'}
-    assert way.pipeline.monitor.last_fault.startswith('lidar: A range image of (8, 16) came')
+    assert way.pipeline.monitor.last_fault()[0].startswith('lidar: A range image of (8, 16) came')
 
 
 def test_the_facts_of_the_last_scan_are_gone_when_one_was_refused(begun):

@@ -88,6 +88,12 @@ def test_without_a_finding_the_last_fault_is_why_nothing_comes_out():
     assert str(FINDING) in with_both and 'Inference failed.' not in with_both
 
 
+def test_a_fault_from_before_the_last_output_is_not_why_the_next_is_missing():
+    fault = {'last_fault': 'Inference failed.', 'last_fault_age_s': 100.0}
+    assert sentence(output_age_s=3.0, **fault) == sentence(output_age_s=3.0)
+    assert sentence(output_age_s=None, **fault).endswith('Inference failed.')
+
+
 def test_output_that_is_overdue_is_warned_of_before_it_is_an_error():
     # Of 0.5 s to a dropout and 2 s to an error.
     assert level(mode='none', output_age_s=0.7) == WARN
@@ -137,6 +143,7 @@ def test_a_status_tells_everything_by_its_name():
         apart_ms={'max': 7.5},
         target_frame='map',
         last_fault='Once.',
+        last_fault_age_s=7.0,
         findings=[FINDING],
         about={'device': 'cpu'},
     )
@@ -165,6 +172,7 @@ def test_a_status_tells_everything_by_its_name():
         'device': 'cpu',
         'able': 'camera_only fusion lidar_only',
         'last_fault': 'Once.',
+        'last_fault.age_s': '7.000',
         'finding.1': str(FINDING),
     }
     assert expected.items() <= told.items()

@@ -64,7 +64,7 @@ class NodeState:
 
     `ended` says that this is its last word, `fault` why it could not be configured, `listening_s`
     for how long it has listened, `output_period_s` the usual time between the last outputs, `able`
-    what its model can do.
+    what its model can do, `last_fault` what last cost a message or an output.
     """
 
     lifecycle: str
@@ -86,6 +86,7 @@ class NodeState:
     lost_share: float = 0.0
     about: Mapping[str, str] = field(default_factory=dict)
     last_fault: str = ''
+    last_fault_age_s: float = 0.0
     findings: Sequence[Finding] = ()
     able: Sequence[Mode] = ()
 
@@ -164,7 +165,8 @@ def _without_partner(state: NodeState) -> str:
 def why_no_output(state: NodeState) -> str:
     """Say, as far as the node can see, what keeps it from predicting."""
     faults = [str(finding) for finding in state.findings]
-    if state.last_fault and not faults:
+    silent_s = math.inf if state.output_age_s is None else state.output_age_s
+    if not faults and state.last_fault_age_s <= silent_s:  # One from before is no reason.
         faults.append(state.last_fault)
     which = 'first' if state.output_age_s is None else 'next'
     return ' '.join(faults) or f'Waiting for the {which} pair.'
@@ -239,6 +241,7 @@ def _values(state: NodeState) -> Iterable[tuple[str, str]]:
     yield 'able', ' '.join(state.able)
     if state.last_fault:
         yield 'last_fault', state.last_fault
+        yield 'last_fault.age_s', _number(state.last_fault_age_s)
     for number, finding in enumerate(state.findings, start=1):
         yield f'finding.{number}', str(finding)
 

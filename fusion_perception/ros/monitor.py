@@ -133,7 +133,7 @@ class Monitor:
         self._compared_at = float('-inf')
         self._disagreements = Window(size=2 * FEWEST_COMPARISONS, now=self._now)
         self._clock_ns, self._went_on_at = 0, self._now()
-        self.last_fault = ''
+        self._fault, self._fault_at = '', self._now()
         self.faults: dict[Stream, str] = {}
 
     def began_to_listen(self) -> None:
@@ -179,6 +179,16 @@ class Monitor:
                     self._times[name].add(took_ms)
             for stream, age_s in stamp_ages_s.items():
                 self._stamp_age_s[stream].add(age_s)
+
+    def failed(self, fault: str) -> None:
+        """Note what cost a message or an output, a sentence."""
+        with self._lock:
+            self._fault, self._fault_at = fault, self._now()
+
+    def last_fault(self) -> tuple[str, float]:
+        """Return the last of these, '' before the first, and how long ago it was, seconds."""
+        with self._lock:
+            return self._fault, self._now() - self._fault_at
 
     def is_to_compare(self) -> bool:
         """Say whether the sensors are to be compared again, which then counts as done."""

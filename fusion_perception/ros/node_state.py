@@ -29,6 +29,7 @@ def state_of(
     monitor, counters = pipeline.monitor, pipeline.intake.ledger.counters()
     rates, lost_share = monitor.since_last_tick(counters)
     output_age_s, mode, modes = monitor.output()
+    last_fault, last_fault_age_s = monitor.last_fault()
     overdue = monitor.overdue(pipeline.settings.pairing.dropout_after_s)
     bundle, apart = pipeline.runtime.bundle, monitor.disagreement()
     return NodeState(
@@ -55,7 +56,8 @@ def state_of(
         target_frame=pipeline.settings.target_frame,
         **monitor.times(),
         lost_share=lost_share,
-        last_fault=monitor.last_fault,
+        last_fault=last_fault,
+        last_fault_age_s=last_fault_age_s,
         findings=[] if facts is None else diagnose(facts),
         able=sorted(bundle.model.modes),
         about={

@@ -164,13 +164,11 @@ class Pipeline:
             )
         except NoTransform as fault:
             self.intake.lose(pair, 'no_transform')
-            self._fault(str(fault))
-            self.monitor.faults.update(dict.fromkeys(STREAMS, str(fault)))
+            self._fault(str(fault), *STREAMS)
             return
         except Exception as fault:  # Whatever it is, the node goes on with the next pair.
             self.intake.lose(pair, 'inference_error')
-            self._fault(f'Inference failed: {type(fault).__name__}: {fault}')
-            self.monitor.faults.update(dict.fromkeys(STREAMS, self.monitor.last_fault))
+            self._fault(f'Inference failed: {type(fault).__name__}: {fault}', *STREAMS)
             return
         mode = prediction.mode[0]
         times = Times(
@@ -216,6 +214,7 @@ class Pipeline:
         if fault.stream == 'lidar':
             self._scan = None
 
-    def _fault(self, sentence: str) -> None:
-        self.monitor.last_fault = sentence
+    def _fault(self, sentence: str, *streams: Stream) -> None:
+        self.monitor.failed(sentence)
+        self.monitor.faults.update(dict.fromkeys(streams, sentence))
         self._complain(sentence)
