@@ -20,9 +20,9 @@ from fusion_perception.learning.bags.settings import RecordingSettings
 from fusion_perception.learning.data.folder import DataFolder
 from fusion_perception.models.bundle import Bundle, find_bundle, load_bundle
 from fusion_perception.runtime import Runtime, choose_device
-from fusion_perception.sensing.finding import Finding, Level, of_fault, worst
-from fusion_perception.sensing.findings import diagnose
-from fusion_perception.sensing.watch import of_streams
+from fusion_perception.sensing.findings.diagnosis import diagnose
+from fusion_perception.sensing.findings.finding import Finding, Level, of_fault, worst
+from fusion_perception.sensing.findings.watch import of_streams
 
 if TYPE_CHECKING:
     from fusion_perception.ros.examination import Examined

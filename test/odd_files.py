@@ -9,7 +9,7 @@ from contextlib import contextmanager
 import numpy as np
 from lz4.frame import LZ4FrameCompressor
 
-from fusion_perception.sensing.recorded import zstd
+from fusion_perception.sensing.recordings.recorded import zstd
 
 
 def npy_of(shape, data=b''):

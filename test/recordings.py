@@ -19,7 +19,7 @@ from rosbags.rosbag2 import StoragePlugin, Writer
 from fusion_perception.learning.bags.writing import SECOND, BagWriter
 from fusion_perception.learning.to_bag import BEGIN_NS, CAMERA_INFO, IMAGE, RANGES, TRUTH
 from fusion_perception.sensing.lidars import UniformGrid
-from fusion_perception.sensing.message_types import known_types
+from fusion_perception.sensing.recordings.message_types import known_types
 from fusion_perception.sensing.rig import Rig
 from fusion_perception.simulation.motion import MovingScene
 from fusion_perception.simulation.render import render

@@ -1,7 +1,13 @@
 """Describe a node and its inputs as they would be observed, fine but for what is said."""
 
-from fusion_perception.sensing.facts import Facts, InputFacts, Publisher, ScanFacts, Source
-from fusion_perception.sensing.findings import diagnose
+from fusion_perception.sensing.findings.diagnosis import diagnose
+from fusion_perception.sensing.findings.facts import (
+    Facts,
+    InputFacts,
+    Publisher,
+    ScanFacts,
+    Source,
+)
 from fusion_perception.sensing.offsets import Arrival
 
 IMAGE, COMPRESSED = 'sensor_msgs/msg/Image', 'sensor_msgs/msg/CompressedImage'

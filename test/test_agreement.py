@@ -11,7 +11,7 @@ from small_bundles import small_bundle
 from fusion_perception.models.bundle import load_bundle
 from fusion_perception.models.gaussian import disagreement
 from fusion_perception.runtime import Runtime
-from fusion_perception.sensing.agreement import DISAGREEMENT_MAX, of_disagreement
+from fusion_perception.sensing.findings.agreement import DISAGREEMENT_MAX, of_disagreement
 from fusion_perception.sensing.lidars import UniformGrid
 from fusion_perception.sensing.rig import Rig
 from fusion_perception.simulation.motion import MovingScene

@@ -12,12 +12,12 @@ from fusion_perception.learning.agreement import Comparison
 from fusion_perception.learning.alignment import align
 from fusion_perception.models.bundle import load_bundle
 from fusion_perception.runtime import Runtime
-from fusion_perception.sensing.agreement import (
+from fusion_perception.sensing.assembly import observe
+from fusion_perception.sensing.findings.agreement import (
     DISAGREEMENT_MAX,
     FEWEST_COMPARISONS,
     of_disagreement,
 )
-from fusion_perception.sensing.assembly import observe
 from fusion_perception.sensing.mounting import camera_at
 from fusion_perception.sensing.observation import Camera
 from fusion_perception.simulation.render import render

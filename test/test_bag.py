@@ -11,8 +11,8 @@ from fusion_perception.learning.bag import run_bag
 from fusion_perception.learning.bags.settings import BagSettings
 from fusion_perception.learning.bags.writing import SECOND, BagWriter
 from fusion_perception.learning.to_bag import CAMERA_INFO, IMAGE, RANGES, TRUTH
-from fusion_perception.sensing.message_types import known_types
 from fusion_perception.sensing.pairing import PairingSettings
+from fusion_perception.sensing.recordings.message_types import known_types
 from fusion_perception.sensing.rep103 import to_rep103
 from fusion_perception.sensing.rig import Rig
 

@@ -27,7 +27,7 @@ from fusion_perception.learning.to_bag import (
 from fusion_perception.learning.training import train
 from fusion_perception.models.bundle import load_bundle
 from fusion_perception.runtime import Runtime
-from fusion_perception.sensing.message_types import known_types
+from fusion_perception.sensing.recordings.message_types import known_types
 from fusion_perception.sensing.rig import Rig
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures('one_thread')]

@@ -23,7 +23,7 @@ from fusion_perception.learning.to_bag import (
     to_bag,
 )
 from fusion_perception.sensing.decode import stamp_ns
-from fusion_perception.sensing.recording import Recording
+from fusion_perception.sensing.recordings.recording import Recording
 
 
 @pytest.fixture(scope='module')

@@ -18,7 +18,8 @@ from fusion_perception.learning.bags.writing import BagWriter
 from fusion_perception.learning.from_bag import FromBagSettings, from_bag
 from fusion_perception.models.bundle import load_bundle
 from fusion_perception.runtime import Runtime
-from fusion_perception.sensing.blank_images import ImageTally, is_blank, of_blank, shows_anything
+from fusion_perception.sensing.blank_images import is_blank, shows_anything
+from fusion_perception.sensing.findings.images import ImageTally, of_blank
 from fusion_perception.sensing.rig import Rig
 
 pytestmark = pytest.mark.usefixtures('one_thread')

@@ -2,8 +2,8 @@
 
 import pytest
 
-from fusion_perception.sensing.camera_findings import of_camera
-from fusion_perception.sensing.facts import CameraFacts, Facts, Publisher, Source
+from fusion_perception.sensing.findings.camera import of_camera
+from fusion_perception.sensing.findings.facts import CameraFacts, Facts, Publisher, Source
 from fusion_perception.sensing.lens import Distortion
 
 IMAGE, CAMERA_INFO = 'sensor_msgs/msg/Image', 'sensor_msgs/msg/CameraInfo'

@@ -20,10 +20,10 @@ from fusion_perception.learning.to_bag import (
     ToBagSettings,
     to_bag,
 )
-from fusion_perception.sensing.agreement import DISAGREEMENT_MAX
+from fusion_perception.sensing.findings.agreement import DISAGREEMENT_MAX
 from fusion_perception.sensing.lidars import UniformGrid
 from fusion_perception.sensing.observation import Camera
-from fusion_perception.sensing.recording import Recording
+from fusion_perception.sensing.recordings.recording import Recording
 from fusion_perception.sensing.rig import Rig
 from fusion_perception.simulation.render import render
 from fusion_perception.simulation.scene import SceneSettings, sample_scenes

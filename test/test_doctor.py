@@ -16,10 +16,10 @@ from fusion_perception.learning.simulate import SimulateSettings, simulate
 from fusion_perception.learning.to_bag import ToBagSettings, to_bag
 from fusion_perception.models import build
 from fusion_perception.models.bundle import load_bundle, save_bundle
-from fusion_perception.sensing.finding import Finding
+from fusion_perception.sensing.findings.finding import Finding
 from fusion_perception.sensing.lidars import UniformGrid
-from fusion_perception.sensing.message_types import known_types
 from fusion_perception.sensing.pairing import PairingSettings
+from fusion_perception.sensing.recordings.message_types import known_types
 from fusion_perception.sensing.rig import Rig
 
 

@@ -12,8 +12,12 @@ from fusion_perception.learning.simulate import SimulateSettings, simulate
 from fusion_perception.learning.to_bag import ToBagSettings, to_bag
 from fusion_perception.models.bundle import load_bundle
 from fusion_perception.runtime import Runtime
-from fusion_perception.sensing.agreement import DISAGREEMENT_MAX, FEWEST_COMPARISONS, median_of
 from fusion_perception.sensing.assembly import observe
+from fusion_perception.sensing.findings.agreement import (
+    DISAGREEMENT_MAX,
+    FEWEST_COMPARISONS,
+    median_of,
+)
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures('one_thread')]
 

@@ -14,9 +14,9 @@ from small_facts import (
     stream,
 )
 
-from fusion_perception.sensing.facts import Publisher, ScanFacts, heeded
-from fusion_perception.sensing.finding import worst
-from fusion_perception.sensing.findings import diagnose
+from fusion_perception.sensing.findings.diagnosis import diagnose
+from fusion_perception.sensing.findings.facts import Publisher, ScanFacts, heeded
+from fusion_perception.sensing.findings.finding import worst
 from fusion_perception.sensing.offsets import Arrival
 from fusion_perception.sensing.pairing import PairingSettings
 

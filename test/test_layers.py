@@ -27,11 +27,13 @@ ALLOWED = {
     'ros': {*BELOW, 'standard_streams'},
     'launch': {'sensing', 'models', 'engines', 'runtime', 'simulation', 'ros'},
 }
-# What a folder within learning/ may import of learning, and who of learning may import a folder.
+# What a folder within one may import of that, and who within that may import it.
 IMPORTS_WITHIN = {'data': {'data'}, 'bags': {'data', 'bags'}}
 IMPORTED_WITHIN = {
     'reports': {'reports', 'report', 'evaluation'},
     'benchmarks': {'benchmarks', 'benchmark'},
+    'findings': {'findings'},
+    'recordings': {'recordings'},
 }
 MEETING_POINTS = {'cli', 'demo', 'doctor'}  # may import anything, ROS only inside functions
 FOLDERS = {'sensing', 'models', 'engines', 'simulation', 'learning', 'ros', 'bundles'}
@@ -118,7 +120,7 @@ def outlets(tree: ast.Module) -> list[tuple[str, int]]:
 
 
 def may_meet(part: str, target: str) -> bool:
-    """Say whether a file or folder of learning/ may import another one."""
+    """Say whether a file or folder within a folder may import another one."""
     return target in IMPORTS_WITHIN.get(part, {target}) and part in IMPORTED_WITHIN.get(
         target, {part}
     )
@@ -147,9 +149,9 @@ def faults(file: Path, source: str) -> list[str]:
             anything = layer in MEETING_POINTS or target in (layer, '__version__')
             if not anything and target not in ALLOWED.get(layer, set()):
                 found.append(f'{where}, which {layer} may not')
-            learnt = [*module.split('.'), ''][2]
-            if layer == target == 'learning' and not may_meet(parts[2], learnt):
-                found.append(f'{where}, which learning/{parts[2]} may not')
+            within = [*module.split('.'), ''][2]
+            if layer == target and not may_meet([*parts, ''][2], within):
+                found.append(f'{where}, which {layer}/{parts[2]} may not')
             if layer in MEETING_POINTS and target == 'ros' and at_import:
                 found.append(f'{where} at import time, but must run where no ROS is')
         excepted = layer in ROS_FOLDERS or (inside, module) in EXCEPTED
@@ -216,6 +218,8 @@ def test_each_module_beside_the_folders_is_known_to_the_rule():
         ('learning/data/a.py', 'from fusion_perception.learning.bags import pairs', 'may not'),
         ('learning/train.py', 'from fusion_perception.learning.reports import html', 'may not'),
         ('learning/bag.py', 'import fusion_perception.learning.benchmarks.bar', 'may not'),
+        ('sensing/a.py', 'from fusion_perception.sensing.recordings import files', 'may not'),
+        ('sensing/recordings/a.py', 'from fusion_perception.sensing.findings import x', 'may not'),
         ('models/a.py', 'import pickle', 'unpickled'),
         ('models/a.py', 'torch.load(path, weights_only=False)', 'unpickles'),
         ('models/a.py', 'torch.load(path)', 'weights_only=True'),

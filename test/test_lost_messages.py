@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from small_facts import SECOND, arrivals, node, only, stream
 
-from fusion_perception.sensing.findings import diagnose
-from fusion_perception.sensing.losses import sent_by_stamps
+from fusion_perception.sensing.findings.diagnosis import diagnose
+from fusion_perception.sensing.findings.losses import sent_by_stamps
 from fusion_perception.sensing.offsets import Arrival
 
 LARGE = {'message_bytes': 6_000_000}

@@ -3,7 +3,7 @@
 import pytest
 from small_facts import node, only
 
-from fusion_perception.sensing.findings import diagnose
+from fusion_perception.sensing.findings.diagnosis import diagnose
 
 
 def test_nodes_of_one_name_are_counted_and_told_apart():

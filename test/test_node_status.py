@@ -15,7 +15,7 @@ from fusion_perception.ros.node_status import (
     scan_values,
 )
 from fusion_perception.ros.observed import clash, image_bytes, stream_of
-from fusion_perception.sensing.facts import CameraFacts, InputFacts, ScanFacts, Source
+from fusion_perception.sensing.findings.facts import CameraFacts, InputFacts, ScanFacts, Source
 from fusion_perception.sensing.lens import Distortion
 
 INFO = Source('/camera_info', 'sensor_msgs/msg/CameraInfo')

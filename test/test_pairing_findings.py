@@ -5,8 +5,8 @@ import re
 import pytest
 from small_facts import COMPRESSED, DRIVER, IMAGE, arrivals, node, only, stream
 
-from fusion_perception.sensing.facts import Publisher
-from fusion_perception.sensing.findings import diagnose
+from fusion_perception.sensing.findings.diagnosis import diagnose
+from fusion_perception.sensing.findings.facts import Publisher
 from fusion_perception.sensing.offsets import age_s, apart, rate_hz
 from fusion_perception.sensing.pairing import Pairer, PairingSettings
 

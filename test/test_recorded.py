@@ -6,7 +6,7 @@ import pytest
 from lz4 import frame as lz4
 from odd_files import bomb
 
-from fusion_perception.sensing.recorded import decompressed, unpack, zstd
+from fusion_perception.sensing.recordings.recorded import decompressed, unpack, zstd
 
 MEBIBYTE = 1 << 20
 COMPRESS = {'zstd': zstd.compress, 'lz4': lz4.compress}

@@ -12,10 +12,10 @@ from rosbags.interfaces import MessageDefinition, MessageDefinitionFormat
 
 from fusion_perception.learning.to_bag import CAMERA_INFO, IMAGE, RANGES, TRUTH
 from fusion_perception.sensing.decode import decode_range, stamp_ns
-from fusion_perception.sensing.message_types import MessageTypes, known_types
-from fusion_perception.sensing.recorded import Recorded
-from fusion_perception.sensing.recording import Recording
-from fusion_perception.sensing.recording_files import find_recordings
+from fusion_perception.sensing.recordings.files import find_recordings
+from fusion_perception.sensing.recordings.message_types import MessageTypes, known_types
+from fusion_perception.sensing.recordings.recorded import Recorded
+from fusion_perception.sensing.recordings.recording import Recording
 
 KINDS = [
     (storage, compression)

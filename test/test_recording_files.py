@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 from recordings import record
 
-from fusion_perception.sensing.damaged_sqlite import DamagedSqlite
-from fusion_perception.sensing.recording import Recording
-from fusion_perception.sensing.recording_files import find_recordings, fingerprint_of
+from fusion_perception.sensing.recordings.damaged_sqlite import DamagedSqlite
+from fusion_perception.sensing.recordings.files import find_recordings, fingerprint_of
+from fusion_perception.sensing.recordings.recording import Recording
 
 
 def file_of(bag):

@@ -7,7 +7,7 @@ import pytest
 from recordings import at, record
 
 from fusion_perception.learning.to_bag import CAMERA_INFO, IMAGE, RANGES, TRUTH
-from fusion_perception.sensing.recording import Recording
+from fusion_perception.sensing.recordings.recording import Recording
 
 ALL = (IMAGE, CAMERA_INFO, RANGES, TRUTH)
 # Where they are in an entry of the index, seen from its time.

@@ -9,7 +9,7 @@ from recordings import record
 from fusion_perception.doctor import DoctorSettings, doctor
 from fusion_perception.learning.evaluation import EvaluateSettings, evaluate
 from fusion_perception.learning.to_bag import IMAGE, RANGES
-from fusion_perception.sensing.recording import Recording
+from fusion_perception.sensing.recordings.recording import Recording
 
 # Before the data of an mcap message: its length, and channel, sequence, and two times.
 CHANNEL = 2 + 4 + 8 + 8

@@ -8,7 +8,7 @@ from recordings import at, joined, record
 from fusion_perception.learning.bags.topics import TopicSettings, choose_topics
 from fusion_perception.learning.bags.walk import SECOND, Walk
 from fusion_perception.learning.to_bag import IMAGE, RANGES, TRUTH
-from fusion_perception.sensing.recording import Recording
+from fusion_perception.sensing.recordings.recording import Recording
 
 POSES, IMAGES = 'geometry_msgs/msg/PoseArray', 'sensor_msgs/msg/Image'
 

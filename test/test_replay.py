@@ -27,7 +27,7 @@ from fusion_perception.learning.bags.writing import SECOND
 from fusion_perception.learning.to_bag import CAMERA_INFO, IMAGE, RANGES, TRUTH
 from fusion_perception.ros.replay import Player, ReplaySettings
 from fusion_perception.sensing.decode import stamp_ns
-from fusion_perception.sensing.recording import Recording
+from fusion_perception.sensing.recordings.recording import Recording
 from fusion_perception.sensing.rep103 import centers_of
 
 pytestmark = pytest.mark.ros

@@ -23,7 +23,7 @@ from fusion_perception.ros import examination
 from fusion_perception.ros.clouds import cloud_message
 from fusion_perception.ros.fusion_node import FusionNode
 from fusion_perception.ros.node_status import as_the_node_hears, camera_facts, scan_facts
-from fusion_perception.sensing.facts import InputFacts, ScanFacts, Source
+from fusion_perception.sensing.findings.facts import InputFacts, ScanFacts, Source
 
 pytestmark = pytest.mark.ros
 

@@ -18,12 +18,12 @@ from fusion_perception.learning.bags.writing import BagWriter
 from fusion_perception.learning.from_bag import FromBagSettings, from_bag
 from fusion_perception.models.bundle import load_bundle
 from fusion_perception.runtime import Runtime
-from fusion_perception.sensing.facts import ScanFacts
+from fusion_perception.sensing.findings.facts import ScanFacts
+from fusion_perception.sensing.findings.scans import ScanTally, of_scan
 from fusion_perception.sensing.lidars import UniformGrid
 from fusion_perception.sensing.pairing import PairingSettings
 from fusion_perception.sensing.rep103 import to_rep103
 from fusion_perception.sensing.rig import Rig
-from fusion_perception.sensing.scan_findings import ScanTally, of_scan
 
 pytestmark = pytest.mark.usefixtures('one_thread')
 COUNT = 4

@@ -7,7 +7,7 @@ from recordings import at
 from fusion_perception.learning.bags.truth import Truth, read_truth
 from fusion_perception.learning.bags.writing import BagWriter
 from fusion_perception.learning.to_bag import TRUTH
-from fusion_perception.sensing.recording import Recording
+from fusion_perception.sensing.recordings.recording import Recording
 
 
 def test_the_closest_truth_wins_and_the_earlier_of_two():

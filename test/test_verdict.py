@@ -20,7 +20,7 @@ from fusion_perception.ros.diagnostics import (
     verdict,
 )
 from fusion_perception.ros.messages import header_message
-from fusion_perception.sensing.finding import Finding
+from fusion_perception.sensing.findings.finding import Finding
 
 STREAM = StreamState('/image', 1, 0.05, 20.0, 0.05, received=9, used=7)
 FINE = NodeState(

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from fusion_perception.learning.alignment import HONEST, align
 from fusion_perception.runtime import Runtime
-from fusion_perception.sensing.agreement import Alignment, median_of
+from fusion_perception.sensing.findings.agreement import Alignment, median_of
 from fusion_perception.sensing.observation import Camera, Observation
 
 # So many frames tell, and do not disturb the others, some of which are timed.

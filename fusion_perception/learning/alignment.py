@@ -14,7 +14,7 @@ from torch import Tensor
 
 from fusion_perception.models.base import Estimate
 from fusion_perception.runtime import Runtime
-from fusion_perception.sensing.agreement import Alignment, median_of
+from fusion_perception.sensing.findings.agreement import Alignment, median_of
 from fusion_perception.sensing.geometry import (
     cross_matrices,
     invert_transform,

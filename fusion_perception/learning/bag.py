@@ -14,10 +14,10 @@ from fusion_perception.learning.bags.settings import BagSettings, no_pair
 from fusion_perception.learning.bags.topics import Topics, choose_topics
 from fusion_perception.learning.bags.truth import Truth, no_truth, read_truth
 from fusion_perception.runtime import Runtime
-from fusion_perception.sensing.agreement import Alignment
+from fusion_perception.sensing.findings.agreement import Alignment
 from fusion_perception.sensing.intake import Needs, arrays_of
 from fusion_perception.sensing.ledger import Stream, StreamCounts
-from fusion_perception.sensing.recording import Recording
+from fusion_perception.sensing.recordings.recording import Recording
 
 log = logging.getLogger(__name__)
 # The first pairs are predicted as the robot does it, and timed; the rest in batches.

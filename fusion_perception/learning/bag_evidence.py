@@ -20,14 +20,14 @@ from fusion_perception.learning.evidence import Evidence, score_of
 from fusion_perception.learning.progress import messages_bar
 from fusion_perception.models.bundle import Bundle
 from fusion_perception.runtime import Runtime
-from fusion_perception.sensing.agreement import (
+from fusion_perception.sensing.findings.agreement import (
     DISAGREEMENT_MAX,
     median_of,
     of_disagreement,
 )
 from fusion_perception.sensing.ledger import CAUSES, STREAMS, Stream, StreamCounts
 from fusion_perception.sensing.observation import Mode, Prediction
-from fusion_perception.sensing.recording_files import find_recordings, fingerprint_of
+from fusion_perception.sensing.recordings.files import find_recordings, fingerprint_of
 
 # Reading keeps no more than so many threads busy.
 MOST_WORKERS = 4

@@ -36,10 +36,10 @@ from fusion_perception.learning.reports.folder import made_beforehand
 from fusion_perception.learning.run import versions
 from fusion_perception.models.bundle import Bundle, load_bundle
 from fusion_perception.runtime import Device, EngineChoice, Precision, Runtime
-from fusion_perception.sensing.agreement import DISAGREEMENT_MAX, DisagreementMax
+from fusion_perception.sensing.findings.agreement import DISAGREEMENT_MAX, DisagreementMax
 from fusion_perception.sensing.ledger import fates_of
 from fusion_perception.sensing.observation import LARGEST_RANGE
-from fusion_perception.sensing.recording_files import check_is_outside, find_recordings
+from fusion_perception.sensing.recordings.files import check_is_outside, find_recordings
 
 BROKEN = 3  # The exit code when a limit is broken.
 REPORT, PAGE, TABLE = WRITTEN = ('report.json', 'report.html', 'predictions.csv')

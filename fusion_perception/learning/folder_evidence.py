@@ -24,14 +24,14 @@ from fusion_perception.learning.stress import stressed
 from fusion_perception.models.bundle import Bundle, explain_difference
 from fusion_perception.models.examples import left_by
 from fusion_perception.runtime import Runtime
-from fusion_perception.sensing.agreement import (
+from fusion_perception.sensing.findings.agreement import (
     DISAGREEMENT_MAX,
     Alignment,
     median_of,
     of_disagreement,
 )
-from fusion_perception.sensing.camera_findings import of_lens
-from fusion_perception.sensing.facts import CameraFacts, Source
+from fusion_perception.sensing.findings.camera import of_lens
+from fusion_perception.sensing.findings.facts import CameraFacts, Source
 from fusion_perception.sensing.ledger import CAUSES, StreamCounts
 from fusion_perception.sensing.lens import distortion
 from fusion_perception.sensing.observation import Camera, Mode, Prediction

@@ -23,8 +23,8 @@ from fusion_perception.learning.progress import messages_bar
 from fusion_perception.learning.sensor import SensorSettings, sensor_of
 from fusion_perception.sensing.intake import Needs, arrays_of
 from fusion_perception.sensing.observation import LARGEST_RANGE, Camera, Lidar, Mode
-from fusion_perception.sensing.recording import Recording
-from fusion_perception.sensing.recording_files import check_is_outside, fingerprint_of
+from fusion_perception.sensing.recordings.files import check_is_outside, fingerprint_of
+from fusion_perception.sensing.recordings.recording import Recording
 from fusion_perception.sensing.rig import Rig
 
 # A scene needs both sensors.

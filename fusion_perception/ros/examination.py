@@ -44,10 +44,10 @@ from fusion_perception.ros.observed import (
 )
 from fusion_perception.ros.others import full_name, rivals
 from fusion_perception.ros.parameters import leaves, nested
-from fusion_perception.sensing.facts import Facts, Source, heeded
-from fusion_perception.sensing.finding import Finding
+from fusion_perception.sensing.findings.facts import Facts, Source, heeded
+from fusion_perception.sensing.findings.finding import Finding
+from fusion_perception.sensing.findings.watch import Watch
 from fusion_perception.sensing.ledger import STREAMS, Stream
-from fusion_perception.sensing.watch import Watch
 
 # Asks for nothing, so that it hears every publisher; deep, to see each message.
 HEARS_ALL = QoSProfile(depth=50, reliability=ReliabilityPolicy.BEST_EFFORT)

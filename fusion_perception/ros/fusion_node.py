@@ -32,7 +32,7 @@ from fusion_perception.ros.parameters import Parameters
 from fusion_perception.ros.pipeline import Pipeline
 from fusion_perception.ros.process import Startable
 from fusion_perception.runtime import Runtime
-from fusion_perception.sensing.facts import Facts
+from fusion_perception.sensing.findings.facts import Facts
 from fusion_perception.sensing.ledger import STREAMS, Stream
 from fusion_perception.sensing.observation import Mode
 

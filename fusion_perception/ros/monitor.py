@@ -11,7 +11,7 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
-from fusion_perception.sensing.agreement import FEWEST_COMPARISONS, median_of
+from fusion_perception.sensing.findings.agreement import FEWEST_COMPARISONS, median_of
 from fusion_perception.sensing.ledger import STREAMS, Stream, StreamCounts
 from fusion_perception.sensing.observation import Mode
 from fusion_perception.sensing.offsets import Arrival

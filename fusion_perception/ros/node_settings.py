@@ -13,7 +13,6 @@ from pydantic import AfterValidator, Field
 from fusion_perception.ros.diagnostics import Thresholds
 from fusion_perception.ros.parameter_files import as_yaml
 from fusion_perception.runtime import Device, EngineChoice, Precision
-from fusion_perception.sensing.agreement import DISAGREEMENT_MAX, DisagreementMax
 from fusion_perception.sensing.camera_info import CAMERA_MATRIX, CameraMatrix
 from fusion_perception.sensing.cloud import POINTS_OUTSIDE_MAX, PointsOutsideMax
 from fusion_perception.sensing.decode import (
@@ -22,6 +21,7 @@ from fusion_perception.sensing.decode import (
     InvalidValues,
     RangeScale,
 )
+from fusion_perception.sensing.findings.agreement import DISAGREEMENT_MAX, DisagreementMax
 from fusion_perception.sensing.mounting import CAMERA_POSE, CameraPose
 from fusion_perception.sensing.pairing import PairingSettings
 from fusion_perception.sensing.settings import Settings

@@ -9,8 +9,8 @@ import torch
 from fusion_perception.ros.diagnostics import NodeState, StreamState
 from fusion_perception.ros.node_status import camera_values, scan_values
 from fusion_perception.ros.pipeline import Pipeline
-from fusion_perception.sensing.facts import Facts
-from fusion_perception.sensing.findings import diagnose
+from fusion_perception.sensing.findings.diagnosis import diagnose
+from fusion_perception.sensing.findings.facts import Facts
 from fusion_perception.sensing.ledger import STREAMS, Stream
 
 

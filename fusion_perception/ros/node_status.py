@@ -8,9 +8,9 @@ from dataclasses import replace
 
 from diagnostic_msgs.msg import DiagnosticStatus
 
-from fusion_perception.sensing.facts import CameraFacts, InputFacts, ScanFacts, Source
+from fusion_perception.sensing.findings.facts import CameraFacts, InputFacts, ScanFacts, Source
+from fusion_perception.sensing.findings.losses import MOST
 from fusion_perception.sensing.lens import Distortion
-from fusion_perception.sensing.losses import MOST
 
 Values = Mapping[str, str]
 

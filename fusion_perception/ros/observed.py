@@ -15,7 +15,7 @@ from sensor_msgs.msg import CompressedImage, Image, PointCloud2
 from fusion_perception.ros.others import Others, full_name, rivals
 from fusion_perception.ros.pipeline import Pipeline
 from fusion_perception.sensing.blank_images import is_blank
-from fusion_perception.sensing.facts import (
+from fusion_perception.sensing.findings.facts import (
     CameraFacts,
     Facts,
     InputFacts,

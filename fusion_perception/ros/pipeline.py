@@ -20,7 +20,7 @@ from fusion_perception.ros.outputs import Result
 from fusion_perception.runtime import Runtime
 from fusion_perception.sensing.camera_info import Calibration, CameraInfoMessage
 from fusion_perception.sensing.decode import message_bytes, stamp_ns
-from fusion_perception.sensing.facts import ScanFacts
+from fusion_perception.sensing.findings.facts import ScanFacts
 from fusion_perception.sensing.intake import (
     Frame,
     Intake,

@@ -23,8 +23,8 @@ from tqdm import tqdm
 
 from fusion_perception.ros.joining import join
 from fusion_perception.ros.messages import NANOSECONDS, stamp_message
-from fusion_perception.sensing.recorded import Recorded
-from fusion_perception.sensing.recording import Recording, Topic
+from fusion_perception.sensing.recordings.recorded import Recorded
+from fusion_perception.sensing.recordings.recording import Recording, Topic
 from fusion_perception.sensing.settings import Settings, closest
 
 LOGGER = logging.getLogger(__name__)

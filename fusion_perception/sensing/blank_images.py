@@ -1,4 +1,4 @@
-"""Find images that show nothing: the lens is covered, it is dark, or the camera looks away."""
+"""Tell images that show nothing: the lens is covered, it is dark, or the camera looks away."""
 
 from __future__ import annotations
 
@@ -7,8 +7,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import avg_pool2d
-
-from fusion_perception.sensing.finding import Finding, is_often
 
 # Pixels along the edge of a patch: a fifteenth of what the models that ship see.
 _PATCH = 4
@@ -22,10 +20,6 @@ _STEP = 2 / np.pi**0.5
 _LEAST, _MOST = 0.012, 0.12
 # Pixels looked at along each edge of a large image, about.
 _PIXELS = 128
-_REMEDY = (
-    'Look whether the lens is covered, at the light and the exposure, and whether the camera sees '
-    'the objects.'
-)
 
 
 def shows_anything(images: Tensor) -> Tensor:
@@ -48,31 +42,3 @@ def is_blank(image: NDArray[np.uint8]) -> bool:
     seen = image[:: max(1, height // _PIXELS), :: max(1, width // _PIXELS), :3]
     channels = torch.from_numpy(seen.astype(np.float32)).permute(2, 0, 1) / 255
     return not bool(shows_anything(channels.unsqueeze(0)))
-
-
-def of_blank(blank: bool | None) -> list[Finding]:
-    """Return that the last image shows nothing; nothing where that is not known."""
-    if not blank:
-        return []
-    cause = 'its last image is of one colour, but for noise; what is predicted leaves it out'
-    return [Finding('WARN', 'The camera shows nothing', cause, _REMEDY)]
-
-
-class ImageTally:
-    """How many of many images show nothing."""
-
-    def __init__(self) -> None:
-        self._images = self._blank = 0
-
-    def add(self, image: NDArray[np.uint8]) -> None:
-        """Take in an image (H, W, C)."""
-        self._images += 1
-        self._blank += is_blank(image)
-
-    def findings(self) -> list[Finding]:
-        """Return that images show nothing, where that is more than now and then."""
-        # Now and then it is a shutter, or an exposure that settles.
-        if not (is_often(self._blank, self._images) or 0 < self._blank == self._images):
-            return []
-        symptom = f'{self._blank:,} of {self._images:,} images show nothing'
-        return [Finding('WARN', symptom, 'they are of one colour, but for noise', _REMEDY)]

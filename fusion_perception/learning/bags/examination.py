@@ -11,14 +11,14 @@ from fusion_perception.learning.bags.settings import RecordingSettings
 from fusion_perception.learning.bags.topics import CAMERA_INFO, Topics, choose_topics
 from fusion_perception.learning.bags.walk import Walk
 from fusion_perception.sensing.camera_info import Calibration, CameraInfoMessage
-from fusion_perception.sensing.facts import CameraFacts, Facts, Source
-from fusion_perception.sensing.finding import Finding, of_fault, worst
-from fusion_perception.sensing.findings import diagnose
+from fusion_perception.sensing.findings.diagnosis import diagnose
+from fusion_perception.sensing.findings.facts import CameraFacts, Facts, Source
+from fusion_perception.sensing.findings.finding import Finding, of_fault, worst
+from fusion_perception.sensing.findings.watch import Watch, of_streams
 from fusion_perception.sensing.intake import Message
 from fusion_perception.sensing.ledger import STREAMS, Stream
 from fusion_perception.sensing.observation import Camera
-from fusion_perception.sensing.recording import Recording
-from fusion_perception.sensing.watch import Watch, of_streams
+from fusion_perception.sensing.recordings.recording import Recording
 
 # The size of the model's images is not known here: take that of the bundles that ship.
 USUAL = Camera().width, Camera().height

@@ -12,7 +12,7 @@ from fusion_perception.sensing.intake import Frame, Message
 from fusion_perception.sensing.mounting import FROM_TF, Mounting
 from fusion_perception.sensing.observation import Camera
 from fusion_perception.sensing.pairing import Pair
-from fusion_perception.sensing.recording import Recording
+from fusion_perception.sensing.recordings.recording import Recording
 from fusion_perception.sensing.transforms import (
     TF,
     TF_STATIC,

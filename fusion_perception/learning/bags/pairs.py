@@ -12,16 +12,16 @@ from fusion_perception.learning.bags.settings import BagSettings
 from fusion_perception.learning.bags.timeline import Timeline
 from fusion_perception.learning.bags.topics import CAMERA_INFO, Topics
 from fusion_perception.learning.bags.walk import Walk
-from fusion_perception.sensing.blank_images import ImageTally
-from fusion_perception.sensing.camera_findings import of_lens, of_shape, of_turns
 from fusion_perception.sensing.camera_info import Calibration, CameraInfoMessage
-from fusion_perception.sensing.facts import CameraFacts, ScanFacts, Source
+from fusion_perception.sensing.findings.camera import of_lens, of_shape, of_turns
+from fusion_perception.sensing.findings.facts import CameraFacts, ScanFacts, Source
+from fusion_perception.sensing.findings.images import ImageTally
+from fusion_perception.sensing.findings.scans import ScanTally
 from fusion_perception.sensing.intake import Frame, Intake, Message, Needs, Refused, arrays_of
 from fusion_perception.sensing.ledger import STREAMS, Cause, Stream
 from fusion_perception.sensing.observation import Camera
 from fusion_perception.sensing.pairing import Pair
-from fusion_perception.sensing.recording import Recording
-from fusion_perception.sensing.scan_findings import ScanTally
+from fusion_perception.sensing.recordings.recording import Recording
 from fusion_perception.sensing.transforms import NoTransform
 
 Progress = Callable[[int, int], object]

@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 from pydantic import Field
 
 from fusion_perception.sensing.decode import RANGE_ENCODINGS
-from fusion_perception.sensing.finding import Finding
+from fusion_perception.sensing.findings.finding import Finding
 from fusion_perception.sensing.ledger import Stream
-from fusion_perception.sensing.recording import Recording
+from fusion_perception.sensing.recordings.recording import Recording
 from fusion_perception.sensing.settings import Settings, closest
 
 IMAGE, COMPRESSED = 'sensor_msgs/msg/Image', 'sensor_msgs/msg/CompressedImage'

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from fusion_perception.learning.data.labels import FARTHEST, are_possible
 from fusion_perception.sensing.decode import StampedMessage, stamp_ns
-from fusion_perception.sensing.recording import Recording
+from fusion_perception.sensing.recordings.recording import Recording
 from fusion_perception.sensing.rep103 import PoseArrayMessage, PoseMessage, centers_of, from_rep103
 
 Note = Callable[[str], None]

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from fusion_perception.learning.bags.attendance import SECOND, Attendance
 from fusion_perception.learning.bags.topics import Topics
 from fusion_perception.sensing.ledger import Stream
-from fusion_perception.sensing.recording import Recording
+from fusion_perception.sensing.recordings.recording import Recording
 
 
 class Walk:

@@ -21,9 +21,9 @@ from rosbags.interfaces import (
 from rosbags.rosbag2 import CompressionFormat, CompressionMode, StoragePlugin, Writer
 from typing_extensions import Self
 
-from fusion_perception.sensing.message_types import known_types
 from fusion_perception.sensing.mounting import T_lidar_camera
 from fusion_perception.sensing.observation import Camera
+from fusion_perception.sensing.recordings.message_types import known_types
 from fusion_perception.sensing.rep103 import to_rep103
 from fusion_perception.sensing.transforms import TF, TF_STATIC, quaternion_of
 

@@ -333,7 +333,7 @@ def _simulation(out: str) -> str:
 
 def _is_recording(path: Path) -> bool:
     # Who reads data folders seldom needs what reads recordings, and waits for its import.
-    from fusion_perception.sensing.recording_files import is_recording
+    from fusion_perception.sensing.recordings.files import is_recording
 
     return is_recording(path)
 

@@ -18,7 +18,7 @@ from fusion_perception.learning.reports.html import drawing, facts, listed, tabl
 from fusion_perception.learning.reports.marks import key_to_marks
 from fusion_perception.learning.reports.timeline import drops_over_time, modes_over_time
 from fusion_perception.models.bundle import Bundle
-from fusion_perception.sensing.agreement import Alignment
+from fusion_perception.sensing.findings.agreement import Alignment
 from fusion_perception.sensing.observation import Mode
 
 Report = Mapping[str, object]

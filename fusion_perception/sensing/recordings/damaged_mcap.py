@@ -15,7 +15,7 @@ from zlib import crc32
 
 from rosbags.interfaces import MessageDefinition
 
-from fusion_perception.sensing.recorded import (
+from fusion_perception.sensing.recordings.recorded import (
     DEFINITION_FORMATS,
     LARGEST,
     NO_DEFINITION,

@@ -8,10 +8,10 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from fusion_perception.sensing.agreement import DISAGREEMENT_MAX
 from fusion_perception.sensing.beams import Placement
 from fusion_perception.sensing.camera_info import Calibration
 from fusion_perception.sensing.cloud import POINTS_OUTSIDE_MAX
+from fusion_perception.sensing.findings.agreement import DISAGREEMENT_MAX
 from fusion_perception.sensing.ledger import STREAMS, Stream
 from fusion_perception.sensing.lens import Distortion
 from fusion_perception.sensing.offsets import Arrival

@@ -12,7 +12,7 @@ from urllib.parse import quote
 
 from rosbags.interfaces import MessageDefinition
 
-from fusion_perception.sensing.recorded import (
+from fusion_perception.sensing.recordings.recorded import (
     DEFINITION_FORMATS,
     NO_DEFINITION,
     Channel,

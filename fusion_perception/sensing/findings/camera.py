@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from fusion_perception.sensing.blank_images import of_blank
-from fusion_perception.sensing.facts import CameraFacts, Facts, Source
-from fusion_perception.sensing.finding import Finding, parted
+from fusion_perception.sensing.findings.facts import CameraFacts, Facts, Source
+from fusion_perception.sensing.findings.finding import Finding, parted
+from fusion_perception.sensing.findings.images import of_blank
 from fusion_perception.sensing.lens import Distortion
 
 # Width over height of images and of camera_info may differ by this share: rows cut by a codec.

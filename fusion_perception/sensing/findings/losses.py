@@ -5,7 +5,7 @@ from __future__ import annotations
 import statistics
 from collections.abc import Sequence
 
-from fusion_perception.sensing.facts import InputFacts
+from fusion_perception.sensing.findings.facts import InputFacts
 from fusion_perception.sensing.offsets import Arrival, steps_ns
 
 # On the default transports of Fast DDS messages from about this size on may vanish.

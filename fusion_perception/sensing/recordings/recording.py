@@ -16,10 +16,16 @@ from rosbags.interfaces import Connection, ConnectionExtRosbag2
 from rosbags.rosbag2 import Reader
 from typing_extensions import Self
 
-from fusion_perception.sensing.damaged_mcap import DamagedMcap
-from fusion_perception.sensing.damaged_sqlite import DamagedSqlite, index_leads_to_all
-from fusion_perception.sensing.message_types import MessageTypes
-from fusion_perception.sensing.recorded import (
+from fusion_perception.sensing.recordings.damaged_mcap import DamagedMcap
+from fusion_perception.sensing.recordings.damaged_sqlite import DamagedSqlite, index_leads_to_all
+from fusion_perception.sensing.recordings.files import (
+    Note,
+    files_of,
+    find_recordings,
+    readable_copy,
+)
+from fusion_perception.sensing.recordings.message_types import MessageTypes
+from fusion_perception.sensing.recordings.recorded import (
     LARGEST,
     ZSTD_MAGIC,
     Channel,
@@ -27,12 +33,6 @@ from fusion_perception.sensing.recorded import (
     Recorded,
     decompressed,
     latched,
-)
-from fusion_perception.sensing.recording_files import (
-    Note,
-    files_of,
-    find_recordings,
-    readable_copy,
 )
 
 _NEVER = 1 << 64

@@ -8,17 +8,22 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from fusion_perception.sensing.agreement import of_disagreement
-from fusion_perception.sensing.camera_findings import of_camera
-from fusion_perception.sensing.facts import Facts, InputFacts, Publisher, Source
-from fusion_perception.sensing.finding import Finding, parted
+from fusion_perception.sensing.findings.agreement import of_disagreement
+from fusion_perception.sensing.findings.camera import of_camera
+from fusion_perception.sensing.findings.facts import Facts, InputFacts, Publisher, Source
+from fusion_perception.sensing.findings.finding import Finding, parted
+from fusion_perception.sensing.findings.losses import (
+    LARGE_BYTES,
+    MOST,
+    loses_large,
+    sent_by_stamps,
+)
+from fusion_perception.sensing.findings.nodes import of_node
+from fusion_perception.sensing.findings.pairing import of_pairing
+from fusion_perception.sensing.findings.scans import of_scan
 from fusion_perception.sensing.leaps import leaps_s
 from fusion_perception.sensing.ledger import Stream
-from fusion_perception.sensing.losses import LARGE_BYTES, MOST, loses_large, sent_by_stamps
-from fusion_perception.sensing.node_findings import of_node
 from fusion_perception.sensing.offsets import age_s
-from fusion_perception.sensing.pairing_findings import of_pairing
-from fusion_perception.sensing.scan_findings import of_scan
 
 NAMES: dict[Stream, str] = {'camera': 'camera', 'lidar': 'LiDAR'}
 # A message that comes twice now and then does no harm.

@@ -8,7 +8,7 @@ from typing import Annotated
 import numpy as np
 from pydantic import Field
 
-from fusion_perception.sensing.finding import Finding
+from fusion_perception.sensing.findings.finding import Finding
 from fusion_perception.sensing.settings import Settings
 
 DisagreementMax = Annotated[

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from fusion_perception.sensing.facts import Facts
-from fusion_perception.sensing.finding import Finding
+from fusion_perception.sensing.findings.facts import Facts
+from fusion_perception.sensing.findings.finding import Finding
 
 
 def of_node(facts: Facts) -> list[Finding]:

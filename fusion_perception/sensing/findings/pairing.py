@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping
 
-from fusion_perception.sensing.facts import Facts, InputFacts
-from fusion_perception.sensing.finding import Finding
+from fusion_perception.sensing.findings.facts import Facts, InputFacts
+from fusion_perception.sensing.findings.finding import Finding
+from fusion_perception.sensing.findings.losses import loses_large
 from fusion_perception.sensing.ledger import Stream
-from fusion_perception.sensing.losses import loses_large
 from fusion_perception.sensing.offsets import (
     Apart,
     age_s,

@@ -17,7 +17,7 @@ from tempfile import TemporaryDirectory
 
 import yaml
 
-from fusion_perception.sensing.recorded import unpack
+from fusion_perception.sensing.recordings.recorded import unpack
 from fusion_perception.sensing.settings import YAML_FAULTS
 
 METADATA = 'metadata.yaml'

@@ -11,7 +11,6 @@ from typing import cast
 import numpy as np
 from numpy.typing import NDArray
 
-from fusion_perception.sensing.blank_images import ImageTally
 from fusion_perception.sensing.cloud import PointCloudMessage, decode_points
 from fusion_perception.sensing.decode import (
     BadEncoding,
@@ -21,14 +20,15 @@ from fusion_perception.sensing.decode import (
     message_bytes,
     stamp_ns,
 )
-from fusion_perception.sensing.facts import Facts, InputFacts, ScanFacts, Source
-from fusion_perception.sensing.finding import Finding
+from fusion_perception.sensing.findings.facts import Facts, InputFacts, ScanFacts, Source
+from fusion_perception.sensing.findings.finding import Finding
+from fusion_perception.sensing.findings.images import ImageTally
+from fusion_perception.sensing.findings.scans import ScanTally
 from fusion_perception.sensing.intake import Message, Refused, check_shape
 from fusion_perception.sensing.leaps import Leaps
 from fusion_perception.sensing.ledger import STREAMS, Cause, Ledger, Stream
 from fusion_perception.sensing.offsets import Arrival, rate_hz
 from fusion_perception.sensing.pairing import Pair, Pairer, PairingSettings
-from fusion_perception.sensing.scan_findings import ScanTally
 
 # Enough to measure offsets; a long recording must not fill the memory.
 KEPT = 512

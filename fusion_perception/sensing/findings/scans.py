@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from fusion_perception.sensing.facts import ScanFacts
-from fusion_perception.sensing.finding import Finding, is_often
+from fusion_perception.sensing.findings.facts import ScanFacts
+from fusion_perception.sensing.findings.finding import Finding, is_often
 
 
 def of_scan(scan: ScanFacts | None, points_outside_max: float) -> Iterator[Finding]:

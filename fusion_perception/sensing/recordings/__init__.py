@@ -1,0 +1,1 @@
+"""Read recordings, mcap and SQLite, whole or damaged."""
