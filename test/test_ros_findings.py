@@ -21,6 +21,7 @@ from small_bundles import small_bundle
 
 from fusion_perception.doctor import DoctorSettings, doctor
 from fusion_perception.ros import monitor
+from fusion_perception.ros.fusion_node import FusionNode
 from fusion_perception.ros.messages import (
     camera_info_message,
     header_message,
@@ -217,20 +218,26 @@ def test_only_a_raw_image_is_known_to_be_too_large_by_its_camera_info(tmp_path, 
 
 
 def test_where_nobody_publishes_what_comes_elsewhere_is_offered(tmp_path):
+    offered = 'sensor_msgs/msg/Image comes on /image (remap with `-r image:=TOPIC`'
     # Of the node alone.
     with graph(small_bundle(tmp_path), '-r', 'fusion_node:image:=camera') as probe:
-        wait_until(
-            lambda: said(
-                probe,
-                'Nothing arrives on /camera: nobody publishes there',
-                # The scans have a subscriber already.
-                'sensor_msgs/msg/Image comes on /image (remap with `-r image:=TOPIC`',
-            ),
-            'the topic of the images',
-        )
+        words = 'Nothing arrives on /camera: nobody publishes there', offered
+        wait_until(lambda: said(probe, *words), 'the topic of the images')
         text, code = doctor(DoctorSettings(live=True, seconds=1.0))
         assert code == 1
-        assert 'sensor_msgs/msg/Image comes on /image (remap with `-r image:=TOPIC`' in text
+        # The scans have a subscriber already.
+        assert offered in text
+        # And what another one draws is no camera's.
+        other = FusionNode(namespace='/right')
+        other.start()
+        drawn = other.resolve_topic_name('~/image_annotated')
+        wait_until(lambda: probe.count_publishers(drawn), 'the other node')
+        probe.diagnostics.clear()
+        wait_until(lambda: probe.diagnostics, 'news')
+        text, _ = doctor(DoctorSettings(live=True, seconds=1.0, node='/fusion_node'))
+        assert said(probe, *words)
+        assert offered in text
+        other.destroy_node()
 
 
 def test_a_sensor_that_was_late_for_a_while_is_named_until_that_is_forgotten(probe):

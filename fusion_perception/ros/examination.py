@@ -42,7 +42,7 @@ from fusion_perception.ros.observed import (
     stream_of,
     type_name,
 )
-from fusion_perception.ros.others import full_name, rivals
+from fusion_perception.ros.others import full_name, fusion_nodes, rivals
 from fusion_perception.ros.parameters import leaves, nested
 from fusion_perception.sensing.findings.facts import Facts, Source, heeded
 from fusion_perception.sensing.findings.finding import Finding
@@ -121,14 +121,12 @@ class Examiner(Node):
     def fusion_nodes(self, patience_s: float, wanted: str | None) -> list[str]:
         """Return the full names of the fusion nodes, after waiting for any, or the wanted one."""
 
-        def found() -> list[str]:
-            services = dict(self.get_service_names_and_types())
-            bases = [name.removesuffix('/enable') for name in services if name.endswith('/enable')]
-            return sorted(base for base in bases if f'{base}/change_state' in services)
+        def found() -> bool:
+            return wanted in fusion_nodes(self) if wanted else bool(fusion_nodes(self))
 
-        self._spin(patience_s, lambda: wanted in found() if wanted else bool(found()))
+        self._spin(patience_s, found)
         self._spin(0.5)  # Others may still be on their way.
-        return found()
+        return fusion_nodes(self)
 
     def others(self) -> list[str]:
         """Return the full names of all other nodes."""

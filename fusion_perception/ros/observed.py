@@ -12,7 +12,7 @@ from rclpy.qos import QoSCompatibility, QoSProfile, qos_check_compatible
 from rclpy.subscription import Subscription
 from sensor_msgs.msg import CompressedImage, Image, PointCloud2
 
-from fusion_perception.ros.others import Others, full_name, rivals
+from fusion_perception.ros.others import Others, full_name, fusion_nodes, rivals
 from fusion_perception.ros.pipeline import Pipeline
 from fusion_perception.sensing.blank_images import is_blank
 from fusion_perception.sensing.findings.facts import (
@@ -86,8 +86,10 @@ def sources_of(
 
 def _elsewhere(node: Node, kind: str, taken: Collection[str], name: str) -> list[str]:
     found: set[str] = set()
+    # What these publish is no sensor's.
+    passed_over = {name, *fusion_nodes(node)}
     for other, namespace in node.get_node_names_and_namespaces():
-        if f'{namespace.rstrip("/")}/{other}' == name:
+        if f'{namespace.rstrip("/")}/{other}' in passed_over:
             continue
         with suppress(NodeNameNonExistentError):  # It has left meanwhile.
             # Asked by topic, the graph would remap the names once more.

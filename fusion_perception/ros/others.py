@@ -1,4 +1,4 @@
-"""Find who else goes by a node's name, or publishes on its output."""
+"""Find who else is a fusion node, goes by one's name, or publishes on its output."""
 
 from __future__ import annotations
 
@@ -39,6 +39,13 @@ class Others:
             if full_name(info) == name and (gid := bytes(info.endpoint_gid))
         }
         return max(0, sum(now - since >= GHOST_S for since in self._since.values()) - 1)
+
+
+def fusion_nodes(node: Node) -> list[str]:
+    """Return the full names of all fusion nodes, which alone have both of these services."""
+    services = dict(node.get_service_names_and_types())
+    names = [each.removesuffix('/enable') for each in services if each.endswith('/enable')]
+    return sorted(name for name in names if f'{name}/change_state' in services)
 
 
 def rivals(node: Node, topic: str, name: str) -> list[str]:
