@@ -5,10 +5,11 @@ from __future__ import annotations
 import io
 import os
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
+import numpy as np
 from pydantic import Field
 from rich.console import Console
 from rich.text import Text
@@ -17,7 +18,7 @@ from fusion_perception.engines.base import TorchEngine
 from fusion_perception.engines.choice import ALLOWED_M, ENGINES, aged_m, try_engine
 from fusion_perception.learning.bags.examination import examine_recording
 from fusion_perception.learning.bags.settings import RecordingSettings
-from fusion_perception.learning.data.folder import DataFolder
+from fusion_perception.learning.data.folder import ASSUMED, DataFolder
 from fusion_perception.models.bundle import Bundle, find_bundle, load_bundle
 from fusion_perception.runtime import Runtime, choose_device
 from fusion_perception.sensing.findings.diagnosis import diagnose
@@ -148,23 +149,22 @@ def examine_data(settings: DoctorSettings) -> list[Finding]:
     path = cast('Path', settings.data)
     if not path.exists():
         raise FileNotFoundError(f'No data folder at {path}. Check the path.')
+    found: list[Finding] = []
+
+    def tell(folder: Path, doubts: Iterable[str]) -> None:
+        found.extend(of_fault(str(folder), doubt, _level(doubt)) for doubt in doubts)
+
     try:
-        folder = DataFolder.open(path)
-        images, ranges = folder.read()
+        folder = DataFolder.open(path, tell)
+        about_labels = len(found)
+        images, ranges = folder.read(tell)
+        fit = '' if found[about_labels:] else '; the labels fit the scans'
     except (ValueError, FileNotFoundError) as fault:
-        return [of_fault(str(path), fault)]
+        return [*found, of_fault(str(path), fault)]
     returns = ((ranges > 0) & (ranges < folder.lidar.max_range)).mean(axis=(1, 2))
-    findings = [
-        Finding('OK', f'{path}: {len(folder)} scenes of {", ".join(folder.rig.classes)}'),
-        Finding('OK', f'Images {images.shape[2]}x{images.shape[1]}, all of one size'),
-        Finding(
-            'OK',
-            f'Range images {ranges.shape[1]}x{ranges.shape[2]}, {returns.mean():.0%} of the rays '
-            f'return within {folder.lidar.max_range:g} m; the labels fit the scans',
-        ),
-    ]
-    if empty := int((returns == 0).sum()):
-        findings.append(
+    # What is NaN everywhere was told of.
+    if empty := int(((returns == 0) & ~np.isnan(ranges).all(axis=(1, 2))).sum()):
+        found.append(
             Finding(
                 'WARN',
                 f'{empty} range images are empty',
@@ -172,7 +172,21 @@ def examine_data(settings: DoctorSettings) -> list[Finding]:
                 'Leave these scenes out, or check their units and the maximum range.',
             )
         )
-    return findings
+    return [
+        Finding('OK', f'{path}: {len(folder)} scenes of {", ".join(folder.rig.classes)}'),
+        Finding('OK', f'Images {images.shape[2]}x{images.shape[1]}, all of one size'),
+        Finding(
+            'OK',
+            f'Range images {ranges.shape[1]}x{ranges.shape[2]}, {returns.mean():.0%} of the rays '
+            f'return within {folder.lidar.max_range:g} m{fit}',
+        ),
+        *found,
+    ]
+
+
+def _level(doubt: str) -> Level:
+    # The original data has no description.
+    return 'OK' if doubt == ASSUMED else 'WARN'
 
 
 def examine_bag(settings: DoctorSettings) -> list[Finding]:

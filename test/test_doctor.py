@@ -1,5 +1,6 @@
 """`fusion doctor` on bundles, data folders and recordings: what it finds and how it ends."""
 
+import shutil
 import sys
 from dataclasses import replace
 
@@ -98,6 +99,30 @@ def test_a_data_folder_with_a_missing_file_or_an_empty_scan_is_found(data, tmp_p
     text, code = examined(data=copy)
     assert code == 1
     assert '7 images' in text
+
+
+def test_what_is_in_doubt_about_a_data_folder_is_a_warning_and_said_once(data, tmp_path, caplog):
+    copy = shutil.copytree(data, tmp_path / 'data')
+    np.save(copy / 'lidar' / '0003.npy', np.full((64, 64), np.nan, np.float32))
+    labels = (copy / 'positions.csv').read_text().splitlines()
+    labels[3] = ','.join(['60', *labels[3].split(',')[1:]])
+    (copy / 'positions.csv').write_text('\n'.join(labels))
+    text, code = examined(data=copy)
+    assert code == 1
+    assert f'WARN   {copy}: In positions.csv 1 centres lie beyond max_range = 50 m' in text
+    assert '-> Check them, and max_range in sensor.yaml.' in text
+    assert f'WARN   {copy}: 1 of 8 range images are NaN everywhere, the first lidar/0003' in text
+    assert '2 of 5 to correct.' in text
+    assert 'the labels fit' not in text
+    assert not caplog.text
+
+
+def test_that_the_original_data_has_no_description_is_no_fault(data, tmp_path):
+    copy = shutil.copytree(data, tmp_path / 'data')
+    (copy / 'sensor.yaml').unlink()
+    text, code = examined(data=copy)
+    assert code == 0, text
+    assert f'OK     {copy}: There is no sensor.yaml: the rig of the original data' in text
 
 
 def test_a_recording_that_pairs_is_described(bag):

@@ -6,7 +6,7 @@ A doubt is a sentence that does not name the folder, which may be moved once it 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +14,8 @@ from numpy.typing import NDArray
 
 log = logging.getLogger(__name__)
 
+# What takes doubts about a folder.
+Tell = Callable[[Path, Iterable[str]], None]
 # Bytes of a packed file that hold them: they are known only once all else is packed.
 ROOM = 1 << 13
 

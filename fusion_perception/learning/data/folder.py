@@ -20,7 +20,7 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from fusion_perception.learning.data.doubts import tell
+from fusion_perception.learning.data.doubts import Tell, tell
 from fusion_perception.learning.data.in_threads import in_threads
 from fusion_perception.learning.data.label_fit import Labels, check_labels
 from fusion_perception.learning.data.labels import check_distances, read_positions
@@ -79,8 +79,11 @@ class DataFolder:
         return len(self.positions)
 
     @classmethod
-    def open(cls, path: Path) -> DataFolder:
-        """Open a data folder; raise FileNotFoundError or ValueError for what does not fit."""
+    def open(cls, path: Path, tell: Tell = tell) -> DataFolder:
+        """Open a data folder and tell what is in doubt.
+
+        Raises FileNotFoundError or ValueError for what does not fit.
+        """
         if not (path / LABELS).is_file() and _is_recording(path):
             raise FileNotFoundError(
                 f'{path} is a recording: give it as --bag, or make a data folder of it with '
@@ -164,10 +167,10 @@ class DataFolder:
         height, width, _ = read_image(self.images[0]).shape
         return height, width
 
-    def read(self) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
+    def read(self, tell: Tell = tell) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
         """Read all images (N, H, W, 4) and ranges (N, R, C), and check that the labels fit.
 
-        Raises ValueError as `read_scenes` and `check` do.
+        What is in doubt is told. Raises ValueError as `read_scenes` and `check` do.
         """
         of_images, of_ranges = self.shapes()
         images, ranges = np.empty(of_images, np.uint8), np.empty(of_ranges, np.float32)

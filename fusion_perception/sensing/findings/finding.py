@@ -43,11 +43,11 @@ def is_often(count: int, total: int) -> bool:
     return count > max(_FEW, _SELDOM * total)
 
 
-def of_fault(where: str, fault: Exception) -> Finding:
+def of_fault(where: str, fault: Exception | str, level: Level = 'ERROR') -> Finding:
     """Part an error's words into what is wrong, with where that is, and the next step."""
     first, _, rest = str(fault).partition('. ')
     symptom = first if where in first else f'{where}: {first}'
-    return Finding('ERROR', symptom.rstrip('.'), '', rest)
+    return Finding(level, symptom.rstrip('.'), '', rest)
 
 
 def parted(fault: str, cause: str, remedy: str) -> tuple[str, str]:
