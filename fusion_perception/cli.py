@@ -8,15 +8,12 @@ import io
 import logging
 import os
 import sys
-from collections import Counter
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import NamedTuple, cast
 
-from pydantic import TypeAdapter, ValidationError
-
 from fusion_perception import __version__
-from fusion_perception.sensing.settings import Settings, closest, explain, load_yaml_mapping
+from fusion_perception.flags import read_settings
+from fusion_perception.sensing.settings import Settings, closest
 from fusion_perception.standard_streams import open_closed_streams
 from fusion_perception.stopping import terminable
 
@@ -216,69 +213,6 @@ def call(name: str, args: Sequence[str]) -> Outcome:
     return cast('Callable[[Settings], Outcome]', getattr(module, verb.function))(settings)
 
 
-def read_settings(
-    cls: type[Settings], args: Sequence[str], prog: str, description: str
-) -> Settings:
-    """Read settings from flags; a `--config` YAML, where the settings know one, gives defaults.
-
-    Raises ValueError for a value out of range and SystemExit(2) for flags that do not parse.
-    """
-    import tyro
-
-    _refuse_repeated(args, prog)
-
-    class Checked(cls):  # type: ignore[valid-type, misc]
-        # tyro would print pydantic's words; a fault that it does not catch arrives in ours.
-        def __init__(self, **values: object) -> None:
-            try:
-                super().__init__(**values)
-            except ValidationError as error:
-                raise _FlagError(explain(cls, error)) from None
-
-    default = None
-    if 'config' in cls.model_fields and (path := _config_path(args)):
-        required = {name: tyro.MISSING for name, f in cls.model_fields.items() if f.is_required()}
-        default = Checked.model_construct(**{**required, **defaults_from_yaml(cls, path)})
-    try:
-        parsed = tyro.cli(
-            Checked, args=args, prog=prog, description=f'{description}.', default=default
-        )
-    except _FlagError as fault:
-        raise ValueError(f'{prog}: {fault}') from None
-    except ValidationError as error:
-        # A fault of nested settings, whose flags stand beside the others'.
-        raise ValueError(f'{prog}: {explain(cls, error)}') from None
-    return cls.model_construct(**{name: getattr(parsed, name) for name in cls.model_fields})
-
-
-def _refuse_repeated(args: Sequence[str], prog: str) -> None:
-    """Raise ValueError for a flag that is given twice: the last would count, in silence."""
-    flags = [arg.partition('=')[0].replace('_', '-') for arg in args if arg.startswith('--')]
-    for flag, count in Counter(flags).items():
-        if count > 1 and flag != '--':
-            raise ValueError(
-                f'{prog}: {flag} is given {count} times. Give it once; what takes several values '
-                f'takes them in a row ({flag} A B).'
-            )
-
-
-def defaults_from_yaml(cls: type[Settings], path: Path) -> dict[str, object]:
-    """Return the fields that a YAML file sets, validated, as the fields' own types."""
-    values = load_yaml_mapping(path)
-    try:
-        cls.model_validate(values)
-    except ValidationError as error:
-        # What is required may still come as a flag.
-        if faults := explain(cls, error, leave_out='missing'):
-            raise ValueError(f'{path}: {faults}') from None
-    return {
-        name: TypeAdapter[object](cls.model_fields[name].annotation or object).validate_python(
-            value
-        )
-        for name, value in values.items()
-    }
-
-
 def overview() -> str:
     """List the verbs, one line each."""
     width = max(map(len, VERBS))
@@ -327,19 +261,6 @@ def as_text_and_code(outcome: Outcome) -> tuple[str, int]:
     if isinstance(outcome, str):
         return outcome, 0
     return '', outcome or 0
-
-
-class _FlagError(Exception):
-    """Carry a fault of the settings past tyro."""
-
-
-def _config_path(args: Sequence[str]) -> Path | None:
-    for position, arg in enumerate(args):
-        if arg == '--config' and position + 1 < len(args):
-            return Path(args[position + 1])
-        if arg.startswith('--config='):
-            return Path(arg.removeprefix('--config='))
-    return None
 
 
 if __name__ == '__main__':

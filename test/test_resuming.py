@@ -1,5 +1,6 @@
 """A training that stops, for whatever reason, goes on as if nothing had been."""
 
+import json
 import signal
 
 import pytest
@@ -7,6 +8,8 @@ import torch
 from odd_files import no_file_larger_than
 from training_runs import assert_same_run, rows_of
 
+from fusion_perception.cli import main
+from fusion_perception.flags import read_settings
 from fusion_perception.learning.checkpoint import Checkpoint
 from fusion_perception.learning.run import RunFolder
 from fusion_perception.learning.simulate import SimulateSettings, simulate
@@ -186,15 +189,45 @@ def test_a_folder_that_holds_a_run_is_not_overwritten(settings):
         train(settings('run', epochs=1))
 
 
+def read(*flags):
+    return read_settings(TrainSettings, flags, 'fusion train', 'Train a model')
+
+
+def test_a_run_that_goes_on_takes_the_settings_that_it_keeps_unless_others_are_given(
+    settings, tmp_path, capsys
+):
+    begun = settings('run', epochs=1, seed=7)
+    train(begun)
+    resume = f'--out={begun.out}', '--resume'
+    assert read(*resume) == begun.model_copy(
+        update={'resume': True, 'data': begun.data.resolve(), 'config': None}
+    )
+    assert read(*resume, '--seed', '8').seed == 8
+    other = tmp_path / 'other.yaml'
+    other.write_text('model: rgb')
+    assert read(*resume, '--config', str(other)).model == 'rgb'
+    for flags in (resume[:1], ('--out', str(tmp_path), '--resume')):
+        with pytest.raises(SystemExit):
+            read(*flags)
+        assert '--model' in capsys.readouterr().err
+    assert main(['train', *resume, '--epochs', '2']) == 0
+    metrics = json.loads((begun.out / 'metrics.json').read_text())
+    assert [row['epoch'] for row in metrics['epochs']] == [1, 2]
+
+
 @pytest.mark.parametrize('resume', [False, True])
 def test_two_trainings_do_not_write_one_folder_at_once(settings, resume):
     if resume:
         train(settings('run', epochs=1))
-    with (
-        RunFolder(settings('run').out, resume, writes=True).held(),
-        pytest.raises(ValueError, match=r'Another training is at work in .*run. Wait for its end'),
-    ):
-        train(settings('run', resume=resume))
+    run = RunFolder(settings('run').out, resume, writes=True)
+    at_work = pytest.raises(ValueError, match=r'Another training is at work in .*run. Wait for')
+    with run.held():
+        with at_work:
+            train(settings('run', resume=resume))
+        # Nor is a second one told to go on where the first has come far enough for that.
+        run.bundle.touch()
+        with at_work:
+            train(settings('run'))
 
 
 def test_a_run_that_another_finished_meanwhile_is_not_overwritten(settings):

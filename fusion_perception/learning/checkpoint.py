@@ -110,7 +110,8 @@ class Checkpoint:
         if changes:
             raise ValueError(
                 f'The run in {run} cannot be resumed: {"; ".join(changes)}. '
-                'Use what it was begun with, or start a new run in another folder.'
+                'Use what it was begun with, as --resume does by itself, or start a new run in '
+                'another folder.'
             )
 
 

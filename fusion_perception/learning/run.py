@@ -17,6 +17,7 @@ import torch
 import yaml
 
 import fusion_perception
+from fusion_perception.flags import KEPT
 from fusion_perception.learning.checkpoint import Checkpoint, Row
 from fusion_perception.learning.curves import Curves, losses_plot
 from fusion_perception.learning.data.drafts import write_whole
@@ -47,7 +48,9 @@ class RunFolder:
         self._commit = git_commit() if writes else None
         if path.exists() and not path.is_dir():
             raise ValueError(f'{path} is a file. Choose a folder for the run.')
-        self._refuse_another_run()
+        if writes and path.is_dir():
+            with self._locked():
+                self._refuse_another_run()
         if resume and not self.checkpoint.is_file():
             raise FileNotFoundError(
                 f'No run to resume: there is no {self.checkpoint}. Start it without --resume.'
@@ -63,10 +66,15 @@ class RunFolder:
             yield
             return
         self.path.mkdir(parents=True, exist_ok=True)
+        with self._locked():
+            self._refuse_another_run()
+            yield
+
+    @contextmanager
+    def _locked(self) -> Iterator[None]:
         folder = os.open(self.path, os.O_RDONLY)
         try:
             self._lock(folder)
-            self._refuse_another_run()
             yield
         finally:
             os.close(folder)
@@ -84,7 +92,7 @@ class RunFolder:
 
     def _refuse_another_run(self) -> None:
         there = self.checkpoint.exists() or self.bundle.exists()
-        if self.writes and not self.resume and there:
+        if not self.resume and there:
             raise ValueError(
                 f'{self.path} already holds a run. Add --resume to go on with it, or choose '
                 'another --out.'
@@ -97,7 +105,7 @@ class RunFolder:
         values = recipe.model_dump(mode='json', exclude={'config', 'out', 'resume'})
         if recipe.data is not None:
             values['data'] = str(recipe.data.resolve())
-        write_whole(self.path / 'config.yaml', yaml.safe_dump(values, sort_keys=False))
+        write_whole(self.path / KEPT, yaml.safe_dump(values, sort_keys=False))
 
     def save_epoch(self, checkpoint: Checkpoint) -> None:
         """Write what a finished epoch leaves, the checkpoint first: it is what counts."""

@@ -39,7 +39,9 @@ class TrainSettings(Recipe):
 
     model: str = Field(description=f'One of: {", ".join(MODELS)}')
     out: Path = Field(description='Folder of the run')
-    resume: bool = Field(False, description='Go on where the run in OUT stopped')
+    resume: bool = Field(
+        False, description='Go on where the run in OUT stopped, with its settings'
+    )
 
 
 def train(settings: TrainSettings) -> str:
@@ -312,11 +314,7 @@ def farewell(run: RunFolder, checkpoint: Checkpoint, model: FusionModel) -> str:
         )
     if 'covariance_scale' in type(model.config).model_fields:
         holds += ', its covariances not calibrated yet'
-    return (
-        f'Stopped: {holds}. Go on with '
-        f'`fusion train --config {quote(str(run.path / "config.yaml"))} '
-        f'--out {quote(str(run.path))} --resume`.'
-    )
+    return f'Stopped: {holds}. Go on with `fusion train --out {quote(str(run.path))} --resume`.'
 
 
 def report(run: RunFolder, checkpoint: Checkpoint, stage: str) -> str:
