@@ -155,6 +155,7 @@ def test_frames_that_nothing_joins_lose_the_pairs_and_say_what_to_do(told, tmp_p
         "'lidar' and 'camera'; give camera_pose in numbers."
     ) in str(refused.value)
     assert f'{COUNT} of {COUNT} lidar messages no_transform' in str(refused.value)
+    assert 'fusion doctor' not in str(refused.value)  # It asks for no transforms.
 
 
 def test_the_lidar_alone_needs_no_place_of_the_camera(told, tmp_path):

@@ -64,13 +64,18 @@ class BagSettings(RecordingSettings):
 def no_pair(
     path: Path, settings: RecordingSettings, streams: Mapping[Stream, StreamCounts]
 ) -> str:
-    """Say that no pair came of a recording, what became of its messages, and how to ask why."""
+    """Say that no pair came of a recording, what became of its messages, and how to ask why.
+
+    `fusion doctor` asks for no transforms; whoever lacked one has said which.
+    """
     lost = ', '.join(
         f'{count:,} of {counts["received"]:,} {stream} messages {cause}'
         for stream, counts in streams.items()
         for cause, count in counts['dropped'].items()
         if count
     )
+    if any(counts['dropped']['no_transform'] for counts in streams.values()):
+        return f'No pair is left of which it is known where the camera was ({lost}).'
     command = ' '.join(
         ('fusion doctor --bag', quote(str(path)), *flags_of(settings, RecordingSettings()))
     )
