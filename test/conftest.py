@@ -6,6 +6,7 @@ import shutil
 import signal
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 from fusion_perception.ros.domain import Domain
@@ -25,6 +26,14 @@ if 'PYTEST_XDIST_WORKER' in os.environ:
 # Without a GPU, Triton's interpreter computes its kernels; it is chosen when Triton is imported.
 if not Path('/dev/nvidiactl').exists():
     os.environ.setdefault('TRITON_INTERPRET', '1')
+# How long an example takes says more about the machine than about the code.
+hypothesis.settings.register_profile(
+    'unhurried',
+    hypothesis.settings(),
+    deadline=None,
+    suppress_health_check=[hypothesis.HealthCheck.too_slow],
+)
+hypothesis.settings.load_profile('unhurried')
 # A shell starts background jobs, and some CI its jobs, with Ctrl-C ignored; children inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 

@@ -65,7 +65,7 @@ def test_what_compression_makes_of_one_colour_shows_nothing(quality):
     assert is_blank(np.asarray(Image.open(written)))
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(st.tuples(st.integers(1, 9), st.integers(1, 9)), st.sampled_from([1, 3, 4]))
 def test_images_of_any_size_are_judged(size, channels):
     assert is_blank(np.full((*size, channels), 77, np.uint8))

@@ -203,7 +203,7 @@ def points_of(lidar, ranges):
 
 
 @pytest.mark.parametrize(('lidar', 'beams'), zip(LIDARS, BEAMS, strict=True), ids=LIDAR_NAMES)
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(seed=st.integers(0, 2**31))
 def test_the_points_of_a_range_image_in_any_order_give_it_back(lidar, beams, seed):
     ranges = ranges_for(lidar, seed)

@@ -106,7 +106,7 @@ def test_a_batch_of_any_shape_gives_what_each_image_gives_alone(batch, device):
     assert torch.equal(xyza.reshape(-1, 4, 6, 5), torch.stack(alone))
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(st.floats(-math.pi, math.pi), st.floats(-math.pi / 2, math.pi / 2), st.floats(0.01, 49.99))
 def test_a_point_lies_as_far_away_as_its_range_says(az, ze, metres):
     table = direction_table(
@@ -195,7 +195,7 @@ poses = st.lists(st.floats(-10, 10), min_size=6, max_size=6).map(rigid)
 BATCHES = [(), (5,), (2, 3)]
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(poses, st.integers(0, 2))
 def test_a_transform_and_its_inverse_bring_points_back(pose, batch):
     points = torch.randn(*BATCHES[batch], 3, dtype=torch.float64)
@@ -203,7 +203,7 @@ def test_a_transform_and_its_inverse_bring_points_back(pose, batch):
     torch.testing.assert_close(transform_points(invert_transform(pose), there), points)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(poses, poses)
 def test_transforms_chain_as_their_names_say(T_c_b, T_b_a):
     points = torch.randn(4, 3, dtype=torch.float64)

@@ -119,7 +119,7 @@ def test_a_sample_without_any_sensor_is_named():
         nothing.modes()
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(st.integers(1, 300), st.integers(1, 300))
 def test_a_resized_camera_sees_the_same_edges(width, height):
     small, large = Camera(), Camera().resized(width, height)

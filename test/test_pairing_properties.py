@@ -61,7 +61,7 @@ def merge(cameras: list[int], lidars: list[int], turn: list[bool]) -> list[tuple
     return arrivals
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(stamps, stamps, slops, turns)
 def test_streams_in_order_give_the_pairs_of_closest_first_however_they_interleave(
     cameras, lidars, slop, turn
@@ -71,7 +71,7 @@ def test_streams_in_order_give_the_pairs_of_closest_first_however_they_interleav
     assert both(pairs) == closest_first(sorted(set(cameras)), sorted(set(lidars)), slop)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(mess, any_settings)
 def test_counters_add_up_after_every_step(arrivals, chosen):
     pairing = Pairer(chosen)
@@ -96,7 +96,7 @@ def test_counters_add_up_after_every_step(arrivals, chosen):
     assert all(counts['pending'] == 0 for counts in pairing.counters().values())
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(mess, any_settings)
 def test_each_message_is_used_once_and_every_pair_lies_within_the_slop(arrivals, chosen):
     pairing = Pairer(chosen)
@@ -116,7 +116,7 @@ def test_each_message_is_used_once_and_every_pair_lies_within_the_slop(arrivals,
             assert apart <= slop and pair.apart_ns == apart * MS
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(mess, any_settings)
 def test_pairs_leave_in_stamp_order(arrivals, chosen):
     chosen = chosen.model_copy(update={'jump_back_s': 3600.0, 'camera_offset_s': 0.0})
@@ -129,7 +129,7 @@ def test_pairs_leave_in_stamp_order(arrivals, chosen):
         assert passed == sorted(passed)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(stamps, stamps, turns, any_settings)
 def test_two_passes_of_a_looped_bag_give_the_same_pairs(cameras, lidars, turn, chosen):
     # A real pass is longer than the tolerance for disorder; both streams begin with it.
@@ -144,7 +144,7 @@ def test_two_passes_of_a_looped_bag_give_the_same_pairs(cameras, lidars, turn, c
     assert both(first) == both(second)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(st.integers(5, 60), st.integers(5, 60), st.integers(0, 60), slops)
 def test_with_even_periods_not_waiting_gives_the_very_same_pairs(every, other, phase, slop):
     arrivals = sorted(
@@ -158,7 +158,7 @@ def test_with_even_periods_not_waiting_gives_the_very_same_pairs(every, other, p
     )
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(mess, any_settings, st.data())
 def test_whatever_comes_twice_changes_no_pair(arrivals, chosen, data):
     again = data.draw(st.lists(st.booleans(), min_size=len(arrivals), max_size=len(arrivals)))
