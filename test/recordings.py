@@ -123,14 +123,40 @@ def bent_info(bag, stamp_ns, camera, rectified, coefficients):
     )
 
 
+def made(name, **fields):
+    """Return a message of that type."""
+    return known_types().types[name](**fields)
+
+
+def header_of(stamp_ns, frame_id='lidar'):
+    sec, nanosec = divmod(stamp_ns, SECOND)
+    stamp = made('builtin_interfaces/msg/Time', sec=sec, nanosec=nanosec)
+    return made('std_msgs/msg/Header', stamp=stamp, frame_id=frame_id)
+
+
+def detections_message(stamp_ns, names, centers):
+    """Return a Detection3DArray of centres (N, 3), one of each name."""
+    header = header_of(stamp_ns)
+    upright = made('geometry_msgs/msg/Quaternion', x=0.0, y=0.0, z=0.0, w=1.0)
+    size = made('geometry_msgs/msg/Vector3', x=0.0, y=0.0, z=0.0)
+    detections = []
+    for name, (x, y, z) in zip(names, centers.tolist(), strict=True):
+        point = made('geometry_msgs/msg/Point', x=y, y=-x, z=z)
+        pose = made('geometry_msgs/msg/Pose', position=point, orientation=upright)
+        box = made('vision_msgs/msg/BoundingBox3D', center=pose, size=size)
+        detections.append(
+            made('vision_msgs/msg/Detection3D', header=header, results=[], bbox=box, id=name)
+        )
+    return made('vision_msgs/msg/Detection3DArray', header=header, detections=detections)
+
+
 def cloud(stamp_ns, points):
     """Return a PointCloud2 of points (N, 3) as a driver would send them."""
     types = known_types().types
-    stamp = types['builtin_interfaces/msg/Time'](sec=stamp_ns // SECOND, nanosec=stamp_ns % SECOND)
     rows = np.ascontiguousarray(points, '<f4')
     field = types['sensor_msgs/msg/PointField']
     return types['sensor_msgs/msg/PointCloud2'](
-        header=types['std_msgs/msg/Header'](stamp=stamp, frame_id='lidar'),
+        header=header_of(stamp_ns),
         height=1,
         width=len(rows),
         fields=[

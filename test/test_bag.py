@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from recordings import at, cloud, frames, record
+from recordings import at, cloud, detections_message, frames, record
 from rosbags.typesys import get_types_from_msg
 
 from fusion_perception.learning.bag import run_bag
@@ -12,7 +12,6 @@ from fusion_perception.learning.bags.settings import BagSettings
 from fusion_perception.learning.bags.writing import SECOND, BagWriter
 from fusion_perception.learning.to_bag import CAMERA_INFO, IMAGE, RANGES, TRUTH
 from fusion_perception.sensing.pairing import PairingSettings
-from fusion_perception.sensing.recordings.message_types import known_types
 from fusion_perception.sensing.rep103 import to_rep103
 from fusion_perception.sensing.rig import Rig
 
@@ -190,24 +189,6 @@ def test_detections_are_a_truth_by_their_names(tmp_path, runtime, names):
         writer.write('/truth', 'vision_msgs/msg/Detection3DArray', at(0), detections)
     judged = run_bag(runtime, bag, BagSettings(), 8).judged
     np.testing.assert_allclose(judged.truth[0], centers, atol=1e-5)
-
-
-def detections_message(stamp_ns, names, centers):
-    types = known_types().types
-    make = lambda name, **fields: types[name](**fields)  # noqa: E731
-    stamp = make('builtin_interfaces/msg/Time', sec=stamp_ns // SECOND, nanosec=0)
-    header = make('std_msgs/msg/Header', stamp=stamp, frame_id='lidar')
-    upright = make('geometry_msgs/msg/Quaternion', x=0.0, y=0.0, z=0.0, w=1.0)
-    size = make('geometry_msgs/msg/Vector3', x=0.0, y=0.0, z=0.0)
-    detections = []
-    for name, (x, y, z) in zip(names, centers.tolist(), strict=True):
-        point = make('geometry_msgs/msg/Point', x=y, y=-x, z=z)
-        pose = make('geometry_msgs/msg/Pose', position=point, orientation=upright)
-        box = make('vision_msgs/msg/BoundingBox3D', center=pose, size=size)
-        detections.append(
-            make('vision_msgs/msg/Detection3D', header=header, results=[], bbox=box, id=name)
-        )
-    return make('vision_msgs/msg/Detection3DArray', header=header, detections=detections)
 
 
 # Topics.

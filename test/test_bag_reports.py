@@ -259,3 +259,11 @@ def test_a_recording_that_the_bundle_learned_from_is_told_from_others_wherever_i
     assert words.format(moved) in (tmp_path / 'report' / 'report.html').read_text()
     assert 'warnings' not in report(other, bundle=str(tmp_path / 'run'))[0]
     assert 'warnings' not in report(moved)[0]
+
+
+def test_times_in_one_bin_of_a_timeline_are_not_parted():
+    timeline = Timeline()
+    assert not timeline.parts(0.1, 0.9)
+    assert timeline.parts(0.9, 1.1)
+    timeline.count(240, 'seconds')
+    assert not timeline.parts(0.9, 1.1)

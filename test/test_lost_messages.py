@@ -98,3 +98,20 @@ def test_camera_info_beside_each_image_knows_better_than_stamps():
     # It was latched once, and tells nothing.
     (said,) = lost(node(stream('camera', announced=1, **image)))
     assert 'only 40' in said
+
+
+def test_a_handful_of_stamps_tells_of_no_period():
+    assert sent_by_stamps(at_steps([0.1, 0.1, 0.2, 0.1, 0.2])) == 6
+    assert sent_by_stamps(at_steps([0.1, 0.1, 0.2, 0.1, 0.2, 0.1])) == 9
+
+
+@pytest.mark.parametrize(
+    ('steps_s', 'sent'), [([0.1, 0.1, 0.1, 0.14, 0.2], 73), ([0.1, 0.14, 0.2], 37)]
+)
+def test_lost_messages_are_told_of_where_three_in_four_steps_are_whole_periods(steps_s, sent):
+    assert sent_by_stamps(at_steps(steps_s * 12)) == sent
+
+
+def test_stamps_that_tremble_by_a_quarter_of_a_period_still_tell_what_was_lost():
+    steps = [0.1, 0.125, 0.075, 0.1, 0.2, 0.1, 0.225, 0.1] * 8
+    assert sent_by_stamps(at_steps(steps)) > 75

@@ -7,7 +7,12 @@ import pytest
 from recordings import record
 
 from fusion_perception.sensing.recordings.damaged_sqlite import DamagedSqlite
-from fusion_perception.sensing.recordings.files import find_recordings, fingerprint_of
+from fusion_perception.sensing.recordings.files import (
+    check_is_outside,
+    files_of,
+    find_recordings,
+    fingerprint_of,
+)
 from fusion_perception.sensing.recordings.recording import Recording
 
 
@@ -123,3 +128,60 @@ def test_what_is_damaged_beyond_use_comes_with_the_next_step(tmp_path):
 def test_a_database_that_cannot_be_opened_is_an_error_of_the_system(tmp_path):
     with pytest.raises(FileNotFoundError, match=r'gone\.db3'):
         DamagedSqlite(tmp_path / 'gone.db3')
+
+
+def test_recordings_below_the_home_folder_are_found_by_its_short_name(tmp_path, monkeypatch):
+    monkeypatch.setenv('HOME', str(tmp_path))
+    bag = record(tmp_path / 'drive', 1)
+    assert find_recordings(['~/drive', '~/dri*']) == [bag]
+    with pytest.raises(ValueError, match='lies in the recording'):
+        check_is_outside(Path('~/drive/report'), [bag])
+
+
+def test_beside_a_recording_that_is_a_file_alone_results_have_a_place(tmp_path):
+    loose = tmp_path / 'loose.mcap'
+    loose.write_bytes(b'')
+    check_is_outside(tmp_path / 'report', [loose])
+    with pytest.raises(ValueError, match='lies in the recording'):
+        check_is_outside(loose, [loose])
+
+
+def test_a_pattern_leads_past_what_is_no_recording(tmp_path):
+    bag = record(tmp_path / 'drive', 1)
+    (tmp_path / 'drive.txt').write_text('none')
+    assert find_recordings([f'{tmp_path}/drive*']) == [bag]
+
+
+@pytest.mark.parametrize('at', [0, -1])
+def test_recordings_that_differ_at_the_begin_or_the_end_alone_are_told_apart(tmp_path, at):
+    content = bytearray(1 << 18)
+    (tmp_path / 'one.mcap').write_bytes(content)
+    content[at] = 1
+    (tmp_path / 'other.mcap').write_bytes(content)
+    assert fingerprint_of(tmp_path / 'one.mcap') != fingerprint_of(tmp_path / 'other.mcap')
+
+
+def test_recordings_of_different_sizes_are_told_apart(tmp_path):
+    for name, size in (('one.mcap', 1 << 18), ('other.mcap', 1 << 19)):
+        (tmp_path / name).write_bytes(bytes(size))
+    assert fingerprint_of(tmp_path / 'one.mcap') != fingerprint_of(tmp_path / 'other.mcap')
+
+
+def test_the_tenth_part_comes_after_the_second(tmp_path):
+    for name in ('drive_10.mcap', 'drive_2.mcap'):
+        (tmp_path / name).write_bytes(b'')
+    names = [file.name for file in files_of(tmp_path, lambda _: None).files]
+    assert names == ['drive_2.mcap', 'drive_10.mcap']
+
+
+def test_files_of_one_name_and_two_kinds_without_a_number_are_two_recordings(tmp_path):
+    for name in ('drive.mcap', 'drive.db3', 'drive_1.mcap'):
+        (tmp_path / name).write_bytes(b'')
+    assert len(find_recordings([tmp_path])) == 3
+
+
+def test_a_file_beside_those_that_the_metadata_list_is_named_and_not_read(tmp_path):
+    bag, notes = record(tmp_path / 'drive', 1), []
+    shutil.copy(file_of(bag), bag / 'stray.mcap')
+    assert files_of(bag, notes.append).files == (bag / 'drive.mcap',)
+    assert notes == ['stray.mcap is not listed in metadata.yaml and was not read.']

@@ -9,6 +9,9 @@ from recordings import record
 from fusion_perception.doctor import DoctorSettings, doctor
 from fusion_perception.learning.evaluation import EvaluateSettings, evaluate
 from fusion_perception.learning.to_bag import IMAGE, RANGES
+from fusion_perception.sensing.recordings import damaged_mcap
+from fusion_perception.sensing.recordings.damaged_mcap import DamagedMcap
+from fusion_perception.sensing.recordings.recorded import LARGEST, NO_DEFINITION
 from fusion_perception.sensing.recordings.recording import Recording
 
 # Before the data of an mcap message: its length, and channel, sequence, and two times.
@@ -94,3 +97,64 @@ def test_a_replay_says_what_it_could_not_read(misplaced):
 
     said = replay(ReplaySettings(bag=misplaced, rate=1000, wait_s=0))
     assert said.startswith('15 messages of') and IMAGE in said, said
+
+
+def text(value):
+    return struct.pack('<I', len(value)) + value.encode()
+
+
+def record_of(opcode, content):
+    return struct.pack('<BQ', opcode, len(content)) + content
+
+
+def mcap_of(encoding='ros2msg'):
+    """Return an .mcap file of one message on /chat that ends without an end."""
+    words = text('std_msgs/msg/String') + text(encoding) + text('string data')
+    schema = record_of(damaged_mcap.SCHEMA, struct.pack('<H', 1) + words)
+    words = text('/chat') + text('cdr') + struct.pack('<I', 0)
+    channel = record_of(damaged_mcap.CHANNEL, struct.pack('<HH', 2, 1) + words)
+    return damaged_mcap.MAGIC + schema + channel + said_at(7)
+
+
+def said_at(time_ns):
+    content = struct.pack('<HIQQ', 2, 0, time_ns, time_ns) + b'hello'
+    return record_of(damaged_mcap.MESSAGE, content)
+
+
+def test_a_definition_in_a_language_that_nobody_knows_is_none(tmp_path):
+    (tmp_path / 'torn.mcap').write_bytes(mcap_of('protobuf'))
+    (channel,) = DamagedMcap(tmp_path / 'torn.mcap').channels
+    assert channel.definition == NO_DEFINITION
+
+
+def test_an_attachment_of_any_size_is_passed_over(tmp_path):
+    path = tmp_path / 'torn.mcap'
+    with path.open('wb') as file:
+        file.write(mcap_of() + struct.pack('<BQ', 9, LARGEST + 1))
+        file.seek(LARGEST + 1, 1)  # It takes no room on the disk.
+        file.write(said_at(8))
+    read = DamagedMcap(path)
+    assert [recorded.data for recorded in read.messages(['/chat'])] == [b'hello'] * 2
+    assert read.faults == ['its end is torn']
+
+
+def test_what_is_damaged_in_a_channel_besides_its_topic_costs_no_message(tmp_path):
+    whole = mcap_of()
+    at = whole.index(text('cdr') + struct.pack('<I', 0))
+    (tmp_path / 'torn.mcap').write_bytes(whole[: at + 4] + b'\xff' + whole[at + 5 :])
+    read = DamagedMcap(tmp_path / 'torn.mcap')
+    assert read.counts == {('/chat', 'std_msgs/msg/String'): 1}
+
+
+def test_a_record_with_a_damaged_name_is_said_to_be_none(tmp_path):
+    whole = mcap_of()
+    (tmp_path / 'torn.mcap').write_bytes(whole.replace(b'/chat', b'/ch\xfft'))
+    read = DamagedMcap(tmp_path / 'torn.mcap')
+    assert (read.counts, read.channels) == ({}, [])
+    assert 'a record in it is none' in read.faults
+
+
+def test_times_of_a_torn_file_span_the_earliest_and_the_latest(tmp_path):
+    more = b''.join(map(said_at, (9, 8, 3, 5)))
+    (tmp_path / 'torn.mcap').write_bytes(mcap_of() + more)
+    assert DamagedMcap(tmp_path / 'torn.mcap').span == (3, 9)

@@ -13,6 +13,7 @@ from small_bundles import CONFIGS, small_bundle
 
 from fusion_perception.doctor import DoctorSettings, doctor
 from fusion_perception.learning.bag import run_bag
+from fusion_perception.learning.bags.attendance import Attendance
 from fusion_perception.learning.bags.settings import BagSettings
 from fusion_perception.learning.bags.writing import BagWriter
 from fusion_perception.learning.from_bag import FromBagSettings, from_bag
@@ -177,3 +178,36 @@ def test_a_slow_sensor_neither_pauses_nor_begins_late(tmp_path, runtime):
 
     bag = record(tmp_path / 'bag', count=100, edit=slow)
     assert len(run_bag(runtime, bag, BagSettings(pairing=SLOW), 8).unread) == 0
+
+
+def notes_of(ended_s=10.0, **heard):
+    attendance = Attendance()
+    for topic, times in heard.items():
+        for time_s in times:
+            attendance.note(topic, round(time_s * SECOND))
+    return list(attendance.notes(0, round(ended_s * SECOND)))
+
+
+TICKS = np.arange(0, 10.05, 0.1)
+
+
+def test_several_pauses_are_counted_and_the_longest_is_named():
+    times = [t for t in TICKS if not (2.05 < t < 3.45 or 5.05 < t < 7.95)]
+    assert notes_of(scans=times) == ['scans is silent 2 times, longest for 3.0 s, from 5.0 s on.']
+
+
+def test_a_topic_that_begins_late_and_ends_early_is_said_to():
+    assert notes_of(scans=TICKS[15:80], images=TICKS) == [
+        'scans begins 1.5 s after the recording.',
+        'scans ends 2.1 s before the recording.',
+    ]
+    assert notes_of(scans=TICKS[9:93]) == []
+
+
+def test_messages_out_of_order_are_no_pause():
+    assert notes_of(scans=[*TICKS[50:], *TICKS[:50]]) == []
+
+
+def test_topics_are_told_of_by_their_names():
+    late = TICKS[20:]
+    assert [note.split()[0] for note in notes_of(b=late, a=late)] == ['a', 'b']

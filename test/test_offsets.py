@@ -1,0 +1,39 @@
+"""What arrivals and stamps of two streams tell of their offset, and what they do not."""
+
+import pytest
+from small_facts import SECOND, arrivals
+
+from fusion_perception.sensing.offsets import Arrival, apart, fit, oldest_s, rate_hz
+
+
+def test_a_stream_that_paused_once_gets_no_older_by_it():
+    late = [*arrivals(count=6), *arrivals(begin_s=105.5, count=6)]
+    early = arrivals(begin_s=100.05, count=70)
+    assert oldest_s(late, early, 0) == pytest.approx(0.05)
+
+
+def test_while_nothing_comes_of_the_other_stream_none_gets_older_by_its_stamps():
+    assert oldest_s(arrivals(), arrivals(begin_s=100.05, count=1), 0) == pytest.approx(0.05)
+
+
+def test_messages_that_arrive_at_one_time_have_no_rate():
+    assert rate_hz([Arrival(1, 5), Arrival(2, 5), Arrival(3, 5)]) == 0.0
+
+
+def test_three_messages_of_each_stream_tell_an_offset_and_two_do_not():
+    assert apart(arrivals(count=3, shift_s=0.125), arrivals(count=3)).median_s == 0.125
+    assert apart(arrivals(count=2), arrivals()) is None
+
+
+def test_what_came_before_the_first_of_the_other_stream_has_no_partner():
+    camera, lidar = arrivals(begin_s=101.0, count=30, shift_s=0.125), arrivals(count=15)
+    measured = apart(camera, lidar)
+    assert (measured.median_s, measured.spread_s) == (0.125, 0.0)
+
+
+@pytest.mark.parametrize(('fitting', 'fits'), [(9, True), (8, False), (4, False)])
+def test_stamps_fit_where_more_than_half_of_those_of_the_rarer_sensor_have_a_partner(
+    fitting, fits
+):
+    lidar = arrivals(jitter_s=[0.03] * (16 - fitting), count=16)
+    assert fit(arrivals(count=40), lidar, 0, SECOND // 50) is fits
