@@ -8,7 +8,7 @@ import os
 import re
 import shutil
 import sqlite3
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -49,14 +49,7 @@ def find_recordings(given: Iterable[str | Path]) -> list[Path]:
     found: dict[Path, Path] = {}
     for name in map(str, given):
         path = Path(name).expanduser()
-        places = [path]
-        if not path.exists() and glob.has_magic(name):
-            matches = sorted(map(Path, glob.glob(str(path), recursive=True)))  # noqa: PTH207
-            # A pattern like bags/* also matches what lies beside the recordings.
-            places = [place for place in matches if place.is_dir() or is_storage(place)]
-        elif not path.exists():
-            raise FileNotFoundError(f'No recording at {path}. Check the path.')
-        recordings = [one for place in places for one in _recordings_in(place, set())]
+        recordings = [one for place in _places(path) for one in _recordings_in(place, set())]
         if not recordings:
             refuse_data_folder(path)
             raise FileNotFoundError(
@@ -65,14 +58,7 @@ def find_recordings(given: Iterable[str | Path]) -> list[Path]:
             )
         for recording in recordings:
             found.setdefault(recording.resolve(), recording)
-    # The metadata of these folders say what is read of them; those of others are read in turn.
-    folders = {place.parent for place in found if place.is_file()} & set(found)
-    within = {
-        _packed_or_not(file.resolve())
-        for folder in folders
-        for file in files_of(folder, lambda _: None).files
-    }
-    return [one for place, one in found.items() if _packed_or_not(place) not in within]
+    return _without_parts(found)
 
 
 def check_is_outside(path: Path, recordings: Iterable[Path]) -> None:
@@ -145,33 +131,12 @@ def files_of(path: Path, note: Note) -> RecordingFiles:
     if not there:
         refuse_data_folder(path)
     metadata = _metadata(path / METADATA, note)
-    listed = metadata.get('relative_file_paths')
-    distribution = metadata.get('ros_distro')
-    distribution = distribution if isinstance(distribution, str) else None
-    if not isinstance(listed, list) or not listed:
-        return RecordingFiles(_without_twins(there), distribution)
-    files, missing = [], []
-    for name in (Path(str(entry)).name for entry in listed):
-        # `ros2 bag play` leaves the unpacked file beside the packed one; `zstd` packs it.
-        twins = (name, name.removesuffix('.zstd'), f'{name}.zstd')
-        file = next(filter(is_storage, (path / twin for twin in twins)), None)
-        if file is None:
-            missing.append(name)
-        else:
-            files.append(file)
-    if there and not files:
-        note(
-            f'{METADATA} lists {", ".join(missing)}, of which nothing is there: every storage '
-            'file in the folder was read.'
-        )
-        return RecordingFiles(_without_twins(there), distribution)
-    for name in missing:
-        note(f'{name}, which {METADATA} lists, is missing.')
-    named = {file.name.removesuffix('.zstd') for file in files}
-    for file in there:
-        if file.name.removesuffix('.zstd') not in named:
-            note(f'{file.name} is not listed in {METADATA} and was not read.')
-    return RecordingFiles(tuple(files), distribution)
+    listed, distribution = metadata.get('relative_file_paths'), metadata.get('ros_distro')
+    names = [Path(str(entry)).name for entry in listed] if isinstance(listed, list) else []
+    return RecordingFiles(
+        _those_listed(path, names, there, note) if names else _without_twins(there),
+        distribution if isinstance(distribution, str) else None,
+    )
 
 
 def readable_copy(file: Path, stack: ExitStack, note: Note) -> Path:
@@ -201,6 +166,57 @@ def readable_copy(file: Path, stack: ExitStack, note: Note) -> Path:
     except sqlite3.Error as fault:
         note(f'{journals[0].name} cannot be merged ({fault}).')
     return copy
+
+
+def _places(path: Path) -> list[Path]:
+    """Return the path itself, or what a pattern leads to."""
+    if path.exists():
+        return [path]
+    if not glob.has_magic(str(path)):
+        raise FileNotFoundError(f'No recording at {path}. Check the path.')
+    matches = sorted(map(Path, glob.glob(str(path), recursive=True)))  # noqa: PTH207
+    # A pattern like bags/* also matches what lies beside the recordings.
+    return [place for place in matches if place.is_dir() or is_storage(place)]
+
+
+def _without_parts(found: Mapping[Path, Path]) -> list[Path]:
+    """Return the recordings, by where they truly are, but for files that others consist of."""
+    # The metadata of these folders say what is read of them; those of others are read in turn.
+    folders = {place.parent for place in found if place.is_file()} & set(found)
+    within = {
+        _packed_or_not(file.resolve())
+        for folder in folders
+        for file in files_of(folder, lambda _: None).files
+    }
+    return [one for place, one in found.items() if _packed_or_not(place) not in within]
+
+
+def _those_listed(
+    folder: Path, names: Sequence[str], there: Sequence[Path], note: Note
+) -> tuple[Path, ...]:
+    """Return the files that a recording's metadata list, or those there if none of them is."""
+    files, missing = [], []
+    for name in names:
+        # `ros2 bag play` leaves the unpacked file beside the packed one; `zstd` packs it.
+        twins = (name, name.removesuffix('.zstd'), f'{name}.zstd')
+        file = next(filter(is_storage, (folder / twin for twin in twins)), None)
+        if file is None:
+            missing.append(name)
+        else:
+            files.append(file)
+    if there and not files:
+        note(
+            f'{METADATA} lists {", ".join(missing)}, of which nothing is there: every storage '
+            'file in the folder was read.'
+        )
+        return _without_twins(there)
+    for name in missing:
+        note(f'{name}, which {METADATA} lists, is missing.')
+    named = {file.name.removesuffix('.zstd') for file in files}
+    for file in there:
+        if file.name.removesuffix('.zstd') not in named:
+            note(f'{file.name} is not listed in {METADATA} and was not read.')
+    return tuple(files)
 
 
 def _recordings_in(place: Path, entered: set[Path]) -> list[Path]:
@@ -244,7 +260,7 @@ def _metadata(path: Path, note: Note) -> dict[str, object]:
     return {}
 
 
-def _without_twins(files: list[Path]) -> tuple[Path, ...]:
+def _without_twins(files: Sequence[Path]) -> tuple[Path, ...]:
     names = {file.name for file in files}
     return tuple(
         file for file in files if file.name.removesuffix('.zstd') not in names - {file.name}
