@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -106,30 +106,32 @@ def verdict(state: NodeState, thresholds: Thresholds) -> tuple[bytes, str]:
     if state.output_age_s is None or has_stopped(
         state.output_age_s, state.output_period_s, thresholds.error_silence_s
     ):
-        since = (
-            'No output yet'
-            if state.output_age_s is None
-            else f'No output for {state.output_age_s:.1f} s'
-        )
-        heard = any(stream.received for stream in state.streams.values())
-        if state.listening_s < thresholds.error_silence_s:
-            return OK, 'Just begun to listen; waiting for the first pair.'
-        return (ERROR if heard else STALE), f'{since}. {why_no_output(state)}'
-    faults = []
+        return _without_output(state, thresholds)
+    faults = [*_of_output(state, thresholds), *map(str, state.findings)]
+    return (WARN, ' '.join(faults)) if faults else (OK, f'Predicting, {state.mode}.')
+
+
+def _without_output(state: NodeState, thresholds: Thresholds) -> tuple[bytes, str]:
+    if state.listening_s < thresholds.error_silence_s:
+        return OK, 'Just begun to listen; waiting for the first pair.'
+    heard = any(stream.received for stream in state.streams.values())
+    age_s = state.output_age_s
+    since = 'No output yet' if age_s is None else f'No output for {age_s:.1f} s'
+    return (ERROR if heard else STALE), f'{since}. {why_no_output(state)}'
+
+
+def _of_output(state: NodeState, thresholds: Thresholds) -> Iterator[str]:
+    """Yield what is wrong with an output that comes, in sentences."""
     if state.mode == 'none':
-        faults.append(f'No output for {state.output_age_s:.1f} s.')
+        yield f'No output for {state.output_age_s:.1f} s.'
     elif state.mode != 'fusion' and 'fusion' in state.able:
-        faults.append(f'{_without_partner(state)}; going on as {state.mode}.')
+        yield f'{_without_partner(state)}; going on as {state.mode}.'
     p95 = state.latency_ms.get('p95', 0.0)
     if p95 > thresholds.warn_latency_ms:
         above = f'p95 latency {p95:.0f} ms, above {thresholds.warn_latency_ms:.0f} ms'
-        faults.append(f'{above}: {_what_takes_long(state, p95)}.')
+        yield f'{above}: {_what_takes_long(state, p95)}.'
     if state.lost_share > thresholds.warn_lost:
-        faults.append(f'{state.lost_share:.0%} of the messages of the last second were lost.')
-    faults += [str(finding) for finding in state.findings]
-    if faults:
-        return WARN, ' '.join(faults)
-    return OK, f'Predicting, {state.mode}.'
+        yield f'{state.lost_share:.0%} of the messages of the last second were lost.'
 
 
 def _what_takes_long(state: NodeState, latency_ms: float) -> str:
