@@ -305,3 +305,21 @@ def test_the_remedy_stands_below_its_finding_without_colour_for_a_file():
         '1 of 2 to correct.',
     ]
     assert '\x1b[' in report(findings, terminal=True)
+
+
+def test_rays_that_met_nothing_say_nothing_of_how_far_the_lidar_measured(tmp_path):
+    ranges = np.linspace(2.0, 90.0, 64 * 64, dtype=np.float32).reshape(64, 64)
+    ranges[1, :2] = 0.0, np.inf
+    with BagWriter(tmp_path / 'bag') as bag:
+        for index in range(8):
+            bag.ranges(RANGES, at(index), ranges)
+    text, _ = examined(bag=tmp_path / 'bag')
+    assert '32FC1 64x64, 2.0 to 90.0 m.' in text
+
+
+def test_the_last_pair_of_a_recording_counts_though_it_waits_for_a_closer_image(tmp_path):
+    def late(events):
+        return [e.stamped(e.stamp_ns + 6_000_000) if e.topic == RANGES else e for e in events]
+
+    text, _ = examined(bag=record(tmp_path / 'bag', count=3, edit=late))
+    assert '3 of 3 scans form a pair' in text

@@ -9,6 +9,7 @@ import pytest
 import torch
 import yaml
 
+from fusion_perception.learning.data.doubts import ROOM, as_bytes, from_bytes
 from fusion_perception.learning.data.folder import DataFolder
 from fusion_perception.learning.data.folder_writing import FolderWriter
 from fusion_perception.learning.data.labels import read_positions, write_positions
@@ -266,3 +267,12 @@ def test_labels_on_a_map_keep_their_millimetres(folder):
         row[3] += far
     (folder / 'sensor.yaml').write_text(yaml.safe_dump(described))
     assert read_folder(folder).centers.numpy() == pytest.approx(expected, abs=1e-4)
+
+
+def test_doubts_without_room_are_cut_and_those_of_odd_names_are_kept():
+    (cut,) = from_bytes(as_bytes(['ä' * ROOM, 'second']))
+    assert cut == 'ä' * (ROOM // 2)
+    # Of three bytes each, the last one is cut in two.
+    assert from_bytes(as_bytes(['€' * ROOM])) == ['€' * (ROOM // 3)]
+    assert from_bytes(as_bytes(['first', 'a\udcff.png'])) == ['first', 'a?.png']
+    assert from_bytes(as_bytes([])) == []

@@ -10,7 +10,12 @@ from hypothesis import strategies as st
 from links import link
 
 from fusion_perception.learning.bags.settings import BagSettings
-from fusion_perception.sensing.mounting import Mounting, T_lidar_camera
+from fusion_perception.sensing.mounting import (
+    Mounting,
+    T_lidar_camera,
+    as_camera_pose,
+    camera_at,
+)
 from fusion_perception.sensing.observation import BESIDE_THE_LIDAR, Camera
 from fusion_perception.sensing.rep103 import from_rep103
 from fusion_perception.sensing.transforms import (
@@ -218,3 +223,21 @@ def test_what_moves_may_tell_of_a_frame_of_which_tf_static_has_a_broken_word():
     transforms = known(BROKEN, link('base', 'lidar'))
     transforms.follow(SimpleNamespace(transforms=[link('base', 'camera', (3.0, 0.0, 0.0))]))
     assert transforms.between('lidar', 'camera')[0, 3] == 3.0
+
+
+def test_a_pose_that_is_said_as_a_setting_is_read_back_to_the_millimetre():
+    told = Camera().model_copy(update={'T_camera_lidar': BESIDE_THE_LIDAR})
+    T = np.array(told.T_camera_lidar)
+    T[:3, 3] = 0.123, -0.456, 0.789
+    back = camera_at(as_camera_pose(T), told).T_camera_lidar
+    assert np.allclose(back, T, atol=0.001)
+
+
+@pytest.mark.parametrize(('length', 'is_one'), [(0.989, False), (0.991, True), (1.012, False)])
+def test_a_quaternion_may_be_rounded_but_not_be_another_length(length, is_one):
+    turn = tuple(length * part for part in AHEAD)
+    if is_one:
+        assert np.allclose(rigid((0.0, 0.0, 0.0), turn), rigid((0.0, 0.0, 0.0), AHEAD))
+        return
+    with pytest.raises(ValueError, match='has no length of 1'):
+        rigid((0.0, 0.0, 0.0), turn)

@@ -210,6 +210,8 @@ def test_a_run_that_goes_on_takes_the_settings_that_it_keeps_unless_others_are_g
         with pytest.raises(SystemExit):
             read(*flags)
         assert '--model' in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        read(*resume, '--config')
     assert main(['train', *resume, '--epochs', '2']) == 0
     metrics = json.loads((begun.out / 'metrics.json').read_text())
     assert [row['epoch'] for row in metrics['epochs']] == [1, 2]

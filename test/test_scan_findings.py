@@ -14,6 +14,7 @@ from small_bundles import CONFIGS, small_bundle
 from fusion_perception.doctor import DoctorSettings, doctor
 from fusion_perception.learning.bag import run_bag
 from fusion_perception.learning.bags.attendance import Attendance
+from fusion_perception.learning.bags.judging import MODES
 from fusion_perception.learning.bags.settings import BagSettings
 from fusion_perception.learning.bags.writing import BagWriter
 from fusion_perception.learning.from_bag import FromBagSettings, from_bag
@@ -21,6 +22,7 @@ from fusion_perception.models.bundle import load_bundle
 from fusion_perception.runtime import Runtime
 from fusion_perception.sensing.findings.facts import ScanFacts
 from fusion_perception.sensing.findings.scans import ScanTally, of_scan
+from fusion_perception.sensing.findings.watch import Watch
 from fusion_perception.sensing.lidars import UniformGrid
 from fusion_perception.sensing.pairing import PairingSettings
 from fusion_perception.sensing.rep103 import to_rep103
@@ -211,3 +213,41 @@ def test_messages_out_of_order_are_no_pause():
 def test_topics_are_told_of_by_their_names():
     late = TICKS[20:]
     assert [note.split()[0] for note in notes_of(b=late, a=late)] == ['a', 'b']
+
+
+def watched(*clouds, stamps_ns=()):
+    watch = Watch(PairingSettings(), BagSettings().decoder())
+    for index, points in enumerate(clouds):
+        stamp_ns = stamps_ns[index] if stamps_ns else at(index)
+        watch.take('lidar', cloud(stamp_ns, np.array(points)), at(index))
+    watch.finish()
+    return watch
+
+
+def test_points_that_were_not_measured_say_nothing_of_how_far_a_lidar_sees():
+    watch = watched([(0, 0, 0), (3, 4, 0), (np.nan, 1, 1), (np.inf, 1, 1), (0, 0, 12)])
+    assert watch.span() == '5.0 to 12.0 m'
+    assert watch.median_m() == 8.5
+
+
+def test_a_cloud_of_points_that_were_not_measured_holds_none():
+    (found,) = watched(np.zeros((4, 3))).scans.findings(0.02)
+    assert found.cause == 'the cloud holds no point that was measured'
+
+
+def test_a_stamp_that_leaps_is_received_once_and_begins_nothing_anew():
+    stamps = [at(index + 100 * (index == 5)) for index in range(10)]
+    watch = watched(*[[(3, 4, 0)]] * 10, stamps_ns=stamps)
+    assert watch.received['lidar'] == 10
+    assert watch.clock_jumps == 0
+    assert watch.kinds['lidar'].total() == 9
+
+
+def test_scans_without_an_image_lack_no_camera_info(tmp_path, runtime):
+    def late(events):
+        return [e for e in events if e.topic != CAMERA_INFO and (e.topic != IMAGE or e.index > 11)]
+
+    done = run_bag(runtime, record(tmp_path / 'bag', count=20, edit=late), BagSettings(), 8)
+    assert (done.judged.modes == MODES.index('lidar_only')).any()
+    (said,) = (note for note in done.unread if 'camera_info' in note)
+    assert said.startswith('8 pairs have no camera_info')

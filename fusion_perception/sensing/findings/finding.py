@@ -55,4 +55,6 @@ def parted(fault: str, cause: str, remedy: str) -> tuple[str, str]:
     first, _, rest = fault.partition('. ')
     if not first:
         return cause, remedy
-    return first[:1].lower() + first[1:].rstrip('.'), rest or remedy
+    if not first[1:2].isupper():  # Else it is an abbreviation.
+        first = first[:1].lower() + first[1:]
+    return first.rstrip('.'), rest or remedy

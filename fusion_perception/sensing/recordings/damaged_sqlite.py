@@ -20,7 +20,7 @@ from fusion_perception.sensing.recordings.recorded import (
     latched_in,
 )
 
-# So many ids in a row that lead to no message are taken for the end of the table.
+# After so many ids in a row that lead to no message the next one is looked for.
 PATIENCE = 10_000
 
 
@@ -111,13 +111,14 @@ class DamagedSqlite:
         except sqlite3.Error as error:
             self.faults.append(f'its index over time is broken ({error})')
         led_to = len(found)
-        key = misses = 0
-        while misses < PATIENCE:
-            key += 1
-            row = None if key in found else self._row(key)[0]
+        tried: int | None = 1
+        misses = 0
+        while tried is not None:
+            row = None if tried in found else self._row(tried)[0]
             if row is not None:
-                found[key] = row[:2]
-            misses = 0 if key in found else misses + 1
+                found[tried] = row[:2]
+            misses = 0 if tried in found else misses + 1
+            tried = tried + 1 if misses < PATIENCE else self._next_id(tried)
         if led_to < len(found) and not self.faults:
             self.faults.append(
                 f'its index over time leads to {led_to:,} of its {len(found):,} messages'
@@ -125,6 +126,17 @@ class DamagedSqlite:
         if lost:
             self.faults.append(f'{len(lost):,} of its messages lie on broken pages')
         return found
+
+    def _next_id(self, key: int) -> int | None:
+        """Return the next message's id after this one, None where the pages do not lead to one."""
+        try:
+            row = self._database.execute(
+                'SELECT id FROM messages NOT INDEXED WHERE id > ? ORDER BY id LIMIT 1', (key,)
+            ).fetchone()
+        except sqlite3.Error:
+            return None
+        # Broken pages may lead back, and for ever.
+        return row[0] if row and isinstance(row[0], int) and row[0] > key else None
 
     def _row(self, key: int) -> tuple[tuple[int, int, bytes] | None, bool]:
         """Return time, topic and data of a message if it is there, and whether it is broken."""
