@@ -163,7 +163,7 @@ def examine_data(settings: DoctorSettings) -> list[Finding]:
         return [*found, of_fault(str(path), fault)]
     returns = ((ranges > 0) & (ranges < folder.lidar.max_range)).mean(axis=(1, 2))
     # What is NaN everywhere was told of.
-    if empty := int(((returns == 0) & ~np.isnan(ranges).all(axis=(1, 2))).sum()):
+    if empty := sum(not np.isnan(scan).all() for scan in ranges[returns == 0]):
         found.append(
             Finding(
                 'WARN',

@@ -7,7 +7,6 @@ from small_facts import COMPRESSED, DRIVER, IMAGE, arrivals, node, only, stream
 
 from fusion_perception.sensing.findings.diagnosis import diagnose
 from fusion_perception.sensing.findings.facts import Publisher
-from fusion_perception.sensing.offsets import age_s, apart, rate_hz
 from fusion_perception.sensing.pairing import Pairer, PairingSettings
 
 
@@ -21,13 +20,6 @@ def test_a_constant_offset_is_measured_and_the_setting_for_it_given():
     # As long as most scans do find a partner, nothing is advised.
     often = stream('camera', arrivals=camera.arrivals, received=40)
     assert diagnose(node(often, pairs=11)) == []
-
-
-@pytest.mark.parametrize('shift_s', [-7.03, -0.4, 0.03, 1.5, 3600.02])
-def test_an_offset_of_whole_periods_is_told_from_none(shift_s):
-    measured = apart(arrivals(0.05, shift_s=shift_s, count=40), arrivals())
-    assert measured.median_s == pytest.approx(shift_s, abs=1e-6)
-    assert measured.spread_s < 1e-6
 
 
 def test_the_offset_that_is_already_set_is_taken_into_account():
@@ -54,19 +46,6 @@ def test_an_irregular_offset_asks_for_a_wider_slop():
     assert 'offset_s' not in found.remedy
 
 
-@pytest.mark.parametrize('aside_s', [-0.04, 0.04])
-def test_the_spread_is_how_far_the_furthest_lies_on_either_side(aside_s):
-    measured = apart(arrivals(jitter_s=[0.0] * 5 + [aside_s]), arrivals())
-    assert measured.spread_s == pytest.approx(0.04) and measured.median_s == 0.0
-
-
-def test_scans_after_the_last_image_and_images_in_disorder_spread_nothing():
-    assert apart(arrivals(0.05), arrivals()).spread_s < 1e-6
-    camera = arrivals()
-    camera[5], camera[6] = camera[6], camera[5]
-    assert apart(camera, arrivals()).spread_s < 1e-6
-
-
 def test_a_few_stamps_that_fit_do_not_hide_that_most_do_not():
     camera = stream('camera', arrivals=arrivals(shift_s=0.04, jitter_s=[0.04] * 3))
     found = only(node(camera, pairs=3))
@@ -78,13 +57,6 @@ def test_the_exact_policy_says_so_itself():
     found = only(node(camera, pairs=0, pairing=PairingSettings(policy='exact')))
     assert 'exact' in found.cause
     assert "'approximate'" in found.remedy
-
-
-def test_too_few_messages_measure_nothing():
-    assert apart(arrivals(count=2), arrivals()) is None
-    assert age_s([]) is None
-    assert rate_hz(arrivals(count=1)) == 0.0
-    assert rate_hz(arrivals(0.05)) == pytest.approx(20.0)
 
 
 def test_no_offset_is_advised_where_the_stamps_fit_and_one_sensor_only_comes_late():

@@ -137,7 +137,8 @@ class Outputs:
     def clear(self, silent_s: float = 0.0) -> bool:
         """Say that nothing is predicted any more, and delete the markers that are shown.
 
-        Unless a prediction was published within the last `silent_s`; says whether it was not.
+        Not where a prediction was published within the last `silent_s`; returns whether it was
+        said.
         """
         with self._lock:
             if time.monotonic() - self._predicted_at < silent_s:
