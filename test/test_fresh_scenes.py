@@ -127,6 +127,7 @@ def test_fresh_scenes_show_the_objects_that_the_folder_validates(settings):
         train(settings('run', fresh_scenes=32, scene=cubes))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('last', [None, 4, 20])
 def test_a_folder_that_validated_fresh_scenes_is_said_to_have_chosen_the_epoch(
     settings, forty_scenes, last
