@@ -237,11 +237,10 @@ def _of_live(examined: Examined) -> list[Finding]:
     state = facts.lifecycle or 'silent'
     findings = [Finding('OK', f'{examined.node} is there: {state}, {_bundle(values)}')]
     findings += of_streams(facts, examined.watch)
-    status = examined.status
-    if status is not None and status.level != b'\0' and not wrong:
-        # It sees something that cannot be seen from outside.
-        level: Level = 'WARN' if status.level == b'\1' else 'ERROR'
-        wrong.append(Finding(level, f'The node says: {_half(status.message)}', '', 'See its log.'))
+    said = _said(examined)
+    if said and worst([*wrong, *said]) != worst(wrong):
+        # It sees something worse, that cannot be seen from outside.
+        wrong = [*said, *wrong]
     elif facts.lifecycle == 'active' and worst(wrong) == 'OK' and 'latency_ms.p95' in values:
         p50, p95 = (float(values[f'latency_ms.{key}']) for key in ('p50', 'p95'))
         findings.append(
@@ -252,6 +251,16 @@ def _of_live(examined: Examined) -> list[Finding]:
             )
         )
     return findings + wrong
+
+
+def _said(examined: Examined) -> list[Finding]:
+    """Return what a node says is wrong, one finding or none."""
+    status = examined.status
+    if status is None or status.level == b'\0':
+        return []
+    level: Level = 'WARN' if status.level == b'\1' else 'ERROR'
+    remedy = 'Where that does not say what to do, its log may.'
+    return [Finding(level, f'The node says: {_half(status.message)}', '', remedy)]
 
 
 def _bundle(values: dict[str, str]) -> str:

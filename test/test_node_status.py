@@ -57,6 +57,18 @@ def test_what_the_node_alone_hears_arrives_all_the_same():
     assert as_the_node_hears(nothing, *received(30, 30)) == nothing
 
 
+def test_what_the_node_lost_of_its_pairs_is_known_from_it_alone():
+    heard = InputFacts('lidar', [], received=12, dropped={'no_partner': 2}, silent_s=0.1)
+    before = {'lidar.dropped.no_transform': '3', 'lidar.dropped.inference_error': '5'}
+    after = {**before, 'lidar.dropped.no_transform': '10', 'last_fault': 'no way to map. Publish.'}
+    found = as_the_node_hears(heard, before, after)
+    assert found.dropped == {'no_partner': 2, 'no_transform': 7}
+    assert found.fault == 'no way to map. Publish.'
+    assert as_the_node_hears(heard, after, after) == heard
+    # A node that began anew meanwhile counts from zero.
+    assert as_the_node_hears(heard, after, before) == heard
+
+
 def test_messages_that_were_announced_are_missed_unless_the_node_heard_most_of_them():
     few = InputFacts('lidar', [], received=4, silent_s=0.1, announced=100)
     assert as_the_node_hears(few, *received(0, 99)).announced == 0

@@ -8,24 +8,32 @@ import pytest
 
 pytest.importorskip('rclpy', reason='needs rclpy: pip install .[ros]')
 
+from diagnostic_msgs.msg import DiagnosticStatus
 from geometry_msgs.msg import PoseArray
 from live_sensors import PERIOD_S, Sensors, examined, examined_beside
 from rclpy.lifecycle import LifecycleNode
 from rclpy.qos import DurabilityPolicy, QoSProfile, qos_profile_sensor_data
 from ros_graph import Probe, probed, ros, spinning, wait_until
-from sensor_msgs.msg import Image, PointCloud2
+from sensor_msgs.msg import CameraInfo, Image, PointCloud2
 from small_bundles import small_bundle
 from std_msgs.msg import Header
 from std_srvs.srv import SetBool
 
-from fusion_perception.doctor import DoctorSettings, doctor
+from fusion_perception.doctor import DoctorSettings, _of_live, doctor, report
 from fusion_perception.ros import examination
 from fusion_perception.ros.clouds import cloud_message
+from fusion_perception.ros.examination import Examined
 from fusion_perception.ros.fusion_node import FusionNode
 from fusion_perception.ros.node_status import as_the_node_hears, camera_facts, scan_facts
-from fusion_perception.sensing.findings.facts import InputFacts, ScanFacts, Source
+from fusion_perception.runtime import Runtime
+from fusion_perception.sensing.decode import Decoder
+from fusion_perception.sensing.findings.facts import Facts, InputFacts, ScanFacts, Source
+from fusion_perception.sensing.findings.finding import Finding
+from fusion_perception.sensing.findings.watch import Watch
+from fusion_perception.sensing.pairing import PairingSettings
 
 pytestmark = pytest.mark.ros
+WATCH = Watch(PairingSettings(), Decoder())
 
 
 @pytest.fixture
@@ -259,6 +267,37 @@ def test_a_node_whose_diagnostics_are_remapped_is_heard_all_the_same(tmp_path):
     text, code = examined_beside(small_bundle(tmp_path), *remapped)
     assert code == 0, text
     assert '/image: ' in text and '/range_image: ' in text
+
+
+def test_why_nothing_comes_out_stands_before_what_makes_it_no_better(graph, monkeypatch):
+    def fail(*frame):
+        raise RuntimeError('The device is full. Free some of its memory.')
+
+    monkeypatch.setattr(Runtime, 'predict_frame', fail)
+    infos = graph.create_publisher(CameraInfo, 'camera_info', qos_profile_sensor_data)
+    ticking = graph.create_timer(PERIOD_S, lambda: infos.publish(CameraInfo()))
+    with Sensors(graph):
+        text, code = examined()
+    ticking.cancel()
+    assert code == 1, text
+    wrong = [line for line in text.splitlines() if line.startswith(('WARN', 'ERROR'))]
+    assert re.match(r'ERROR  \d+ camera messages were lost in inference: .*is full', wrong[0]), (
+        text
+    )
+    assert any('/camera_info cannot be used' in line for line in wrong[1:]), text
+
+
+@pytest.mark.parametrize(
+    ('level', 'added'),
+    [(b'\0', []), (b'\1', []), (b'\2', ['ERROR  The node says: No output for 5.0 s.'])],
+)
+def test_what_the_node_says_is_added_where_it_is_worse_than_what_was_found(level, added):
+    status = DiagnosticStatus(level=level, message='No output for 5.0 s.')
+    findings = [Finding('WARN', 'The camera shows nothing', '', 'Look at it.')]
+    facts = Facts([], lifecycle='active')
+    text = report(_of_live(Examined('/n', facts, WATCH, findings, status)), terminal=False)
+    wrong = [line for line in text.splitlines() if line.startswith(('WARN', 'ERROR'))]
+    assert wrong == [*added, 'WARN   The camera shows nothing.']
 
 
 def test_settings_that_contradict_each_other_are_what_the_node_says_of_them(tmp_path):

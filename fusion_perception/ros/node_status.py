@@ -13,6 +13,8 @@ from fusion_perception.sensing.findings.losses import MOST
 from fusion_perception.sensing.lens import Distortion
 
 Values = Mapping[str, str]
+# What becomes of messages after they were paired, which only the node does with them.
+LOST_BY_THE_NODE = ('inference_error', 'no_transform')
 
 
 def values_of(status: DiagnosticStatus | None) -> dict[str, str]:
@@ -21,15 +23,26 @@ def values_of(status: DiagnosticStatus | None) -> dict[str, str]:
 
 
 def growth(key: str, before: Values, after: Values) -> int:
-    """Return by how much a counter has grown."""
-    return int(after.get(key, 0)) - int(before.get(key, 0))
+    """Return by how much a counter has grown; 0 of a node that began anew meanwhile."""
+    return max(0, int(after.get(key, 0)) - int(before.get(key, 0)))
 
 
 def as_the_node_hears(facts: InputFacts, before: Values, after: Values) -> InputFacts:
-    """Believe the node where it hears what does not reach us, or heard something before us."""
+    """Believe the node where it hears what does not reach us, or knows what we cannot know.
+
+    That is what it heard before us, and what it lost of the messages that it paired.
+    """
     grown = growth(f'{facts.stream}.received', before, after)
     if grown and not facts.received:
-        return InputFacts(facts.stream, facts.sources, received=grown, silent_s=0.0)
+        facts = InputFacts(facts.stream, facts.sources, received=grown, silent_s=0.0)
+    lost = {
+        cause: count
+        for cause in LOST_BY_THE_NODE
+        if (count := growth(f'{facts.stream}.dropped.{cause}', before, after))
+    }
+    if lost:
+        fault = facts.fault or after.get('last_fault', '')
+        facts = replace(facts, dropped={**facts.dropped, **lost}, fault=fault)
     age_s = float(after.get(f'{facts.stream}.age_s', 'nan'))
     if facts.silent_s is None and math.isfinite(age_s):
         facts = replace(facts, silent_s=age_s)
