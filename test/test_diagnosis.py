@@ -1,10 +1,11 @@
 """Where a diagnosis begins to name a fault, and how bad it calls it."""
 
 import pytest
-from small_facts import DRIVER, IMAGE, arrivals, node, nothing, only, stream
+from small_facts import COMPRESSED, DRIVER, IMAGE, arrivals, node, nothing, only, stream
 
 from fusion_perception.sensing.findings.diagnosis import diagnose
-from fusion_perception.sensing.findings.facts import InputFacts, ScanFacts, Source
+from fusion_perception.sensing.findings.facts import InputFacts, Publisher, ScanFacts, Source
+from fusion_perception.sensing.findings.topics import CLOUD
 from fusion_perception.sensing.pairing import PairingSettings
 
 
@@ -65,14 +66,68 @@ def test_only_what_max_age_drops_is_answered_by_raising_it():
     [
         ('camera', IMAGE, 'image'),
         ('lidar', IMAGE, 'range_image'),
-        ('lidar', 'sensor_msgs/msg/PointCloud2', 'points'),
+        ('lidar', CLOUD, 'points'),
     ],
 )
 def test_a_topic_that_may_be_meant_comes_with_the_remapping_of_its_input(name, kind, input_name):
-    source = Source('/here', kind, elsewhere=['/there'])
+    source = Source('/here', kind, elsewhere={kind: ['/there']})
     silent = InputFacts(name, [source])
     found = only(node(**{name: silent}))
     assert f'{kind} comes on /there (remap with `-r {input_name}:=TOPIC`' in found.remedy
+
+
+def remedy_for(name, kind, **elsewhere):
+    topics = {'raw': IMAGE, 'compressed': COMPRESSED, 'clouds': CLOUD}
+    found = {topics[each]: names for each, names in elsewhere.items()}
+    source = Source('/image/compressed' if kind == COMPRESSED else '/here', kind, elsewhere=found)
+    return only(node(**{name: InputFacts(name, [source])})).remedy
+
+
+def test_images_that_come_compressed_are_offered_by_the_topic_that_they_are_compressed_of():
+    there = ['/front/image_raw/compressed']
+    remedy = remedy_for('camera', COMPRESSED, compressed=there)
+    assert f'{COMPRESSED} comes on {there[0]} (remap with `-r image:=TOPIC`;' in remedy
+    assert 'TOPIC is without /compressed)' in remedy
+    remedy = remedy_for('camera', COMPRESSED, compressed=['/jpeg'])
+    assert '/jpeg (remap with `-r /image/compressed:=TOPIC`)' in remedy
+    remedy = remedy_for('camera', IMAGE, compressed=['/jpeg'])
+    assert 'set image_type to compressed, remap with `-r /here/compressed:=TOPIC`' in remedy
+
+
+def test_what_comes_as_another_type_is_offered_with_the_setting_that_reads_it():
+    remedy = remedy_for('camera', IMAGE, compressed=['/front/compressed'], clouds=['/points'])
+    assert f'{COMPRESSED} comes on /front/compressed (set image_type to compressed' in remedy
+    assert '/points' not in remedy
+    remedy = remedy_for('lidar', IMAGE, clouds=['/velodyne'], compressed=['/front/compressed'])
+    assert f'{CLOUD} comes on /velodyne (set lidar_type to points, remap with `-r points' in remedy
+    assert '/front' not in remedy
+    remedy = remedy_for('camera', COMPRESSED, raw=['/front'])
+    assert f'{IMAGE} comes on /front (set image_type to raw, remap with `-r image' in remedy
+    # Any camera could be meant for a range image.
+    assert '/front' not in remedy_for('lidar', CLOUD, raw=['/front'])
+
+
+def test_images_are_offered_once_where_they_come_raw_and_compressed():
+    both = {'raw': ['/front'], 'compressed': ['/front/compressed', '/front/compressedDepth']}
+    remedy = remedy_for('camera', IMAGE, **both)
+    assert f'{IMAGE} comes on /front (' in remedy
+    assert 'compressed' not in remedy
+
+
+@pytest.mark.parametrize(
+    ('name', 'topic', 'needed', 'comes', 'said'),
+    [
+        ('camera', '/image', IMAGE, COMPRESSED, 'compressed, with `-r /image/compressed:=/image`'),
+        ('camera', '/a/compressed', IMAGE, COMPRESSED, 'to compressed, with `-r image:=/a`'),
+        ('camera', '/a/compressed', COMPRESSED, IMAGE, 'to raw, with `-r image:=/a/compressed`'),
+        ('lidar', '/scan', IMAGE, CLOUD, 'lidar_type to points, with `-r points:=/scan`'),
+        ('lidar', '/scan', IMAGE, 'sensor_msgs/msg/LaserScan', 'or convert the messages.'),
+    ],
+)
+def test_another_type_on_the_topic_is_read_as_the_remedy_says(name, topic, needed, comes, said):
+    source = Source(topic, needed, [Publisher('/driver', comes)])
+    found = only(node(**{name: InputFacts(name, [source])}))
+    assert said in found.remedy
 
 
 def test_a_node_that_publishes_one_topic_twice_is_named_once():

@@ -257,19 +257,6 @@ def test_where_the_time_stands_still_nobody_is_blamed_for_silence_or_lateness():
         assert found.symptom == 'The node has no time'
 
 
-@pytest.mark.parametrize(
-    ('name', 'other', 'setting'),
-    [
-        ('camera', COMPRESSED, 'set image_type to compressed'),
-        ('lidar', 'sensor_msgs/msg/PointCloud2', 'set lidar_type to points'),
-        ('camera', 'std_msgs/msg/String', 'convert the messages'),
-    ],
-)
-def test_another_message_type_leads_to_the_parameter_that_reads_it(name, other, setting):
-    found = only(node(**{name: nothing(name, Publisher('/driver', other))}))
-    assert setting in found.remedy
-
-
 def test_returns_lie_between_nothing_and_the_maximum_range():
     ranges = np.array([[0.0, 5.0], [50.0, np.inf]], np.float32)
     assert ScanFacts.of(ranges, 50.0).returns == 0.25

@@ -221,7 +221,9 @@ def test_where_nobody_publishes_what_comes_elsewhere_is_offered(tmp_path):
     offered = 'sensor_msgs/msg/Image comes on /image (remap with `-r image:=TOPIC`'
     # Of the node alone.
     with graph(small_bundle(tmp_path), '-r', 'fusion_node:image:=camera') as probe:
-        words = 'Nothing arrives on /camera: nobody publishes there', offered
+        probe.create_publisher(CompressedImage, 'front/compressed', 1)
+        compressed = '/front/compressed (set image_type to compressed'
+        words = 'Nothing arrives on /camera: nobody publishes there', offered, compressed
         wait_until(lambda: said(probe, *words), 'the topic of the images')
         text, code = doctor(DoctorSettings(live=True, seconds=1.0))
         assert code == 1

@@ -70,8 +70,9 @@ def sources_of(
 ) -> list[Source]:
     """Return the inputs of the node of that full name, by topic, type and QoS, as sources.
 
-    Where nobody publishes on one, what others publish of its type may be meant. A topic that is
-    not known ('') has no publishers: the graph would refuse to look for it.
+    Where nobody publishes on one, what others publish of its type may be meant, or of another
+    that the stream could be read from. A topic that is not known ('') has no publishers: the graph
+    would refuse to look for it.
     """
     inputs = [
         (topic, kind, publishers(node, topic, qos) if topic else [])
@@ -79,13 +80,16 @@ def sources_of(
     ]
     taken = {topic for topic, _, _ in inputs}
     return [
-        Source(topic, kind, there, () if there else _elsewhere(node, kind, taken, name))
+        Source(topic, kind, there, {} if there else _elsewhere(node, kind, taken, name))
         for topic, kind, there in inputs
     ]
 
 
-def _elsewhere(node: Node, kind: str, taken: Collection[str], name: str) -> list[str]:
-    found: set[str] = set()
+def _elsewhere(
+    node: Node, kind: str, taken: Collection[str], name: str
+) -> dict[str, Sequence[str]]:
+    wanted = TYPES if kind in TYPES else (kind,)
+    found: dict[str, set[str]] = {each: set() for each in wanted}
     # What these publish is no sensor's.
     passed_over = {name, *fusion_nodes(node)}
     for other, namespace in node.get_node_names_and_namespaces():
@@ -94,8 +98,9 @@ def _elsewhere(node: Node, kind: str, taken: Collection[str], name: str) -> list
         with suppress(NodeNameNonExistentError):  # It has left meanwhile.
             # Asked by topic, the graph would remap the names once more.
             published = node.get_publisher_names_and_types_by_node(other, namespace)
-            found.update(topic for topic, kinds in published if kind in kinds)
-    return sorted(found - set(taken))
+            for each, topics in found.items():
+                topics.update(topic for topic, kinds in published if each in kinds)
+    return {each: sorted(topics - set(taken)) for each, topics in found.items()}
 
 
 def stream_of(topic: str, kind: str, range_topic: str | None) -> Stream | None:

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from fusion_perception.sensing.findings.facts import CameraFacts, Facts, Source
 from fusion_perception.sensing.findings.finding import Finding, parted
 from fusion_perception.sensing.findings.images import of_blank
+from fusion_perception.sensing.findings.topics import remap
 from fusion_perception.sensing.lens import Distortion
 
 # Width over height of images and of camera_info may differ by this share: rows cut by a codec.
@@ -142,13 +143,13 @@ def _unlike_the_training(bent: Distortion, image: str, seen: str, topic: str) ->
 
 def _unheard(info: Source) -> tuple[str, str]:
     """Return why no camera_info came, as half a sentence, and the next step."""
-    there = info.remap('camera_info')
-    remap = f"Remap camera_info to the topic of the camera's driver{there and f': {there}'}."
+    there = remap(info, 'camera_info')
+    elsewhere = f"Remap camera_info to the topic of the camera's driver{there and f': {there}'}."
     if not info.publishers:
-        return 'nobody publishes there', remap
+        return 'nobody publishes there', elsewhere
     others = [publisher for publisher in info.publishers if publisher.type != info.type]
     if others:
-        return f'{others[0].node} publishes {others[0].type} there', remap
+        return f'{others[0].node} publishes {others[0].type} there', elsewhere
     return (
         f'{info.publishers[0].node} has sent nothing there since the node began to listen',
         'Let its driver send camera_info with each image, or latch it (QoS reliable and '

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 
 from fusion_perception.sensing.findings.agreement import of_disagreement
 from fusion_perception.sensing.findings.camera import of_camera
-from fusion_perception.sensing.findings.facts import Facts, InputFacts, Publisher, Source
+from fusion_perception.sensing.findings.facts import Facts, InputFacts, Publisher
 from fusion_perception.sensing.findings.finding import Finding, parted
 from fusion_perception.sensing.findings.losses import (
     LARGE_BYTES,
@@ -21,6 +21,7 @@ from fusion_perception.sensing.findings.losses import (
 from fusion_perception.sensing.findings.nodes import of_node
 from fusion_perception.sensing.findings.pairing import of_pairing
 from fusion_perception.sensing.findings.scans import of_scan
+from fusion_perception.sensing.findings.topics import as_another, offers
 from fusion_perception.sensing.leaps import leaps_s
 from fusion_perception.sensing.ledger import Stream
 from fusion_perception.sensing.offsets import age_s
@@ -158,13 +159,13 @@ def _of_nothing(facts: InputFacts) -> Iterator[Finding]:
     symptom = f'Nothing arrives on {facts.topics}'
     publishers = [p for source in facts.sources for p in source.publishers]
     if not publishers:
+        offered = [offer for source in facts.sources for offer in offers(facts.stream, source)]
         yield Finding(
             'ERROR',
             symptom,
             'nobody publishes there',
             f"Start the {NAMES[facts.stream]}'s driver, or remap the node's input to its topic"
-            + ''.join(f': {there}' for source in facts.sources if (there := _remap(facts, source)))
-            + '.',
+            + (f': {"; ".join(offered)}.' if offered else '.'),
         )
         return
     unheard = list(_of_unheard(facts, symptom))
@@ -188,11 +189,6 @@ def _of_nothing(facts: InputFacts) -> Iterator[Finding]:
     )
 
 
-def _remap(facts: InputFacts, source: Source) -> str:
-    of_lidar = 'points' if source.type.endswith('PointCloud2') else 'range_image'
-    return source.remap('image' if facts.stream == 'camera' else of_lidar)
-
-
 def _of_unheard(facts: InputFacts, symptom: str) -> Iterator[Finding]:
     """Yield who publishes there what cannot be heard: another type, or another QoS."""
     for source in facts.sources:
@@ -203,7 +199,7 @@ def _of_unheard(facts: InputFacts, symptom: str) -> Iterator[Finding]:
                 symptom,
                 f'{_names(others)} publishes {others[0].type} on {source.topic}, and '
                 f'{source.type} is needed',
-                _as_another(source, others[0].type),
+                as_another(facts.stream, source, others[0].type),
             )
         clashing = [p for p in source.publishers if p.clash and p not in others]
         if clashing:
@@ -214,17 +210,6 @@ def _of_unheard(facts: InputFacts, symptom: str) -> Iterator[Finding]:
                 'Change that policy on one of the two sides: a subscription may ask for no more '
                 'than the publisher offers.',
             )
-
-
-def _as_another(source: Source, other: str) -> str:
-    """Return how to read what another type carries."""
-    remap = f'Remap the input to a topic of type {source.type}'
-    read_by = {
-        'sensor_msgs/msg/CompressedImage': 'set image_type to compressed, which listens on '
-        f'{source.topic}/compressed unless that is remapped',
-        'sensor_msgs/msg/PointCloud2': 'set lidar_type to points, which listens on points',
-    }
-    return f'{remap}, or {read_by.get(other, "convert the messages")}.'
 
 
 def _too_large(facts: InputFacts) -> tuple[str, str]:

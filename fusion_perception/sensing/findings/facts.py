@@ -47,22 +47,13 @@ class Publisher:
 class Source:
     """A topic on which a stream may come, the type it is read as, and who publishes there.
 
-    `elsewhere` are the topics of that type that may be meant, where nobody publishes on this one.
+    `elsewhere` are the topics that may be meant, by type, where nobody publishes on this one.
     """
 
     topic: str
     type: str
     publishers: Sequence[Publisher] = ()
-    elsewhere: Sequence[str] = ()
-
-    def remap(self, name: str) -> str:
-        """Return how to read one of the others, named so by the node; '' where there is none."""
-        if not self.elsewhere:
-            return ''
-        return (
-            f'{self.type} comes on {", ".join(self.elsewhere)} (remap with `-r {name}:=TOPIC`; '
-            f'{name}:=TOPIC for the launch files)'
-        )
+    elsewhere: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
