@@ -198,6 +198,25 @@ def test_pairs_of_clocks_a_second_apart_are_doubted(lidar_offset_s):
     assert diagnose(as_seen(streams(shift_s=1.0), follow(advice, given))) == []
 
 
+@pytest.mark.parametrize('given', [ALONE, TOGETHER])
+@pytest.mark.parametrize('shift_s', [-0.5, -0.8])
+def test_for_a_clock_that_is_ahead_no_patience_is_advised(shift_s, given):
+    came = streams(shift_s=shift_s)
+    found = next(f for f in diagnose(as_seen(came, given)) if 'the scans arrive' in f.cause)
+    assert f'camera_offset_s to {shift_s:.3f}' in found.remedy
+    assert 'dropout_after_s' not in found.remedy and 'long way' not in found.remedy
+    assert diagnose(as_seen(came, follow(found.remedy, given))) == []
+
+
+def test_where_both_clocks_are_ahead_the_way_may_be_long_all_the_same():
+    came = {
+        name: [a._replace(stamp_ns=a.stamp_ns + 10**9) for a in all_]
+        for name, all_ in streams(camera_s=0.6).items()
+    }
+    found = next(f for f in diagnose(as_seen(came, ALONE)) if 'the images arrive' in f.cause)
+    assert 'Set pairing.dropout_after_s to' in found.remedy
+
+
 def test_a_few_pairs_by_chance_do_not_hide_that_most_find_no_partner():
     camera = stream('camera', arrivals=arrivals(0.05, shift_s=0.125, count=40), received=40)
     found = only(node(camera, pairs=3))

@@ -10,7 +10,12 @@ from collections.abc import Iterator, Sequence
 
 from fusion_perception.sensing.findings.agreement import of_disagreement
 from fusion_perception.sensing.findings.camera import of_camera
-from fusion_perception.sensing.findings.facts import Facts, InputFacts, Publisher
+from fusion_perception.sensing.findings.facts import (
+    FAR_FROM_CLOCK_S,
+    Facts,
+    InputFacts,
+    Publisher,
+)
 from fusion_perception.sensing.findings.finding import Finding, parted
 from fusion_perception.sensing.findings.losses import (
     LARGE_BYTES,
@@ -29,9 +34,6 @@ from fusion_perception.sensing.offsets import age_s
 NAMES: dict[Stream, str] = {'camera': 'camera', 'lidar': 'LiDAR'}
 # A message that comes twice now and then does no harm.
 MANY_REPEATED = 0.1
-# No delay explains a stamp that lies further from the clock than this, and none is measured after
-# its arrival, except by the steps in which a simulated clock advances.
-FAR_FROM_CLOCK_S, AHEAD_OF_CLOCK_S = 5.0, 0.1
 
 
 def diagnose(facts: Facts) -> list[Finding]:
@@ -238,12 +240,11 @@ def _of_times(facts: Facts) -> Iterator[Finding]:
         age = age_s(stream.usable)
         if age is None:
             continue
-        ahead_s = FAR_FROM_CLOCK_S if facts.simulated else AHEAD_OF_CLOCK_S
         moved_s = age
         if stream.stream == 'camera':  # As its output is stamped.
             moved_s -= facts.pairing.camera_to_lidar_s
         # An offset may make up for a clock that is ahead, and for one of the other that is late.
-        is_ahead = max(age, moved_s) <= -ahead_s
+        is_ahead = max(age, moved_s) <= -facts.ahead_s
         age = moved_s
         too_old = 0 < facts.max_age_s < age
         if not (too_old or is_ahead) and abs(age) < FAR_FROM_CLOCK_S:

@@ -18,6 +18,9 @@ from fusion_perception.sensing.offsets import Arrival
 from fusion_perception.sensing.pairing import PairingSettings, has_stopped
 
 SILENT_S = 1.0
+# No delay explains a stamp that lies further from the clock than this, and none is measured after
+# its arrival, except by the steps in which a simulated clock advances.
+FAR_FROM_CLOCK_S, AHEAD_OF_CLOCK_S = 5.0, 0.1
 
 
 def heeded(modes: Collection[str]) -> tuple[Stream, ...]:
@@ -195,6 +198,11 @@ class Facts:
     camera: CameraFacts | None = None
     disagreement: float | None = None
     disagreement_max: float = DISAGREEMENT_MAX
+
+    @property
+    def ahead_s(self) -> float:
+        """Return how far ahead of the clock only another clock puts a stamp, seconds."""
+        return FAR_FROM_CLOCK_S if self.simulated else AHEAD_OF_CLOCK_S
 
     @property
     def pairs_are_few(self) -> bool:

@@ -138,13 +138,17 @@ def _of_lateness(
     if not causes:
         return
     few = facts.pairs_are_few
+    # No way is so short that what was measured arrives before.
+    early_age_s, late_age_s = (age_s(by_stream[s].usable) or 0.0 for s in (early, late))
+    is_clock = early_age_s <= -facts.ahead_s < late_age_s
+    can_wait = _ROOM * waiting <= MOST_WAITING and not is_clock
     yield Finding(
         'ERROR' if few else 'WARN',
         _few(facts) if few else f'The {those} come late for the {these} of their time',
         f'the {those} arrive {late_s:.3f} s later than the {these} with the same stamps, and '
         + ', and '.join(causes),
         _lateness_remedy(
-            f'set {" and ".join(needed)}' if _ROOM * waiting <= MOST_WAITING else '',
+            f'set {" and ".join(needed)}' if can_wait else '',
             measured.median_s + settings.lidar_offset_s,
             late_s,
         ),
