@@ -18,12 +18,11 @@ def said(age_s=0.1, period_s=0.1, lidar_age_s=0.1, stamps_s=0.0, **values):
     camera = StreamState('/image', 1, 0.05, 20.0, 0.05, received=9)
     state = NodeState(
         'active',
-        listening_s=60.0,
         output_age_s=age_s,
         output_period_s=period_s,
         streams={'camera': camera, 'lidar': lidar},
         able=['camera_only', 'fusion'],
-        **{'mode': 'fusion', **values},
+        **{'mode': 'fusion', 'listening_s': 60.0, **values},
     )
     return verdict(state, Thresholds())
 
@@ -34,8 +33,8 @@ def test_outputs_that_come_seldom_are_no_error_before_two_periods():
     assert level == b'\2' and sentence.endswith('Waiting for the next pair.')
 
 
-@pytest.mark.parametrize(('lidar_age_s', 'word'), [(0.6, 'is silent'), (0.1, 'finds no partner')])
-def test_a_sensor_that_is_gone_is_not_said_to_find_no_partner(lidar_age_s, word):
+@pytest.mark.parametrize(('lidar_age_s', 'word'), [(0.6, 'is silent'), (0.1, 'sends is used')])
+def test_a_sensor_that_is_gone_is_not_said_to_send_in_vain(lidar_age_s, word):
     _, sentence = said(lidar_age_s=lidar_age_s, mode='camera_only')
     assert 'LiDAR' in sentence and word in sentence
 
@@ -59,6 +58,16 @@ def test_latency_is_put_down_to_what_takes_most_of_it(stamps_s, publishing_ms, t
     assert level == b'\1' and 'p95 latency 2010 ms, above 100 ms' in sentence and word in sentence
 
 
+@pytest.mark.parametrize('listening_s', [19.9, 20.1])
+@pytest.mark.parametrize('pairing_ms', [60.0, 59.0])
+def test_the_wait_for_a_closer_partner_is_named_and_no_fault_at_first(listening_s, pairing_ms):
+    _, sentence = said(
+        listening_s=listening_s, latency_ms={'p95': 120.0}, pairing_ms={'p95': pairing_ms}
+    )
+    assert ('p95 latency' in sentence) == (pairing_ms < 60 or listening_s > 20)
+    assert ('pairing.wait' in sentence) == (pairing_ms == 60 and listening_s > 20)
+
+
 class Watched:
     """A monitor whose clock is set by hand."""
 
@@ -72,7 +81,7 @@ class Watched:
             self.publish(5.0)
 
     def publish(self, latency_ms, lidar_age_s=0.0):
-        times = Times(latency_ms, inference_ms=2.0, publishing_ms=1.0, apart_ms=0.0)
+        times = Times(latency_ms, 0.5, inference_ms=2.0, publishing_ms=1.0, apart_ms=0.0)
         self.monitor.published('fusion', times, {'lidar': lidar_age_s})
 
     def overdue(self, in_s, after_s=0.5):
@@ -238,3 +247,15 @@ def test_the_last_fault_is_told_with_its_age():
     watched.monitor.failed('camera: Too large.')
     watched.now_s += 7.0
     assert watched.monitor.last_fault() == ('camera: Too large.', pytest.approx(7.0))
+
+
+def test_what_was_measured_by_a_clock_that_was_set_since_is_no_latency():
+    watched = Watched()
+    for age_s in (0.02, 5.0, 0.02):
+        watched.publish(1e3 * age_s, lidar_age_s=age_s)
+    assert watched.monitor.times()['latency_ms']['max'] == 5e3
+    watched.publish(1e3 * 1.8e9, lidar_age_s=1.8e9)
+    watched.publish(30.0, lidar_age_s=0.02)
+    assert watched.monitor.times()['latency_ms'] == dict.fromkeys(('p50', 'p95', 'p99', 'max'), 30)
+    assert watched.monitor.stamp_age_s('lidar') == 0.02
+    assert len(watched.monitor.times()['inference_ms']) == 4

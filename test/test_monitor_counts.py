@@ -37,7 +37,7 @@ class Watched:
         return self.monitor.since_last_tick(self.counts)
 
     def publish(self, mode='fusion', apart_ms=0.0):
-        self.monitor.published(mode, Times(5.0, 2.0, 1.0, apart_ms), {})
+        self.monitor.published(mode, Times(5.0, 0.5, 2.0, 1.0, apart_ms), {})
 
 
 def test_rates_are_per_second_and_of_the_time_since_the_last_publication():

@@ -113,6 +113,15 @@ def test_latency_is_from_the_stamp_to_the_end_and_the_pair_s_stamps_lie_apart(be
     assert times['apart_ms']['max'] == 5.0
 
 
+def test_how_long_the_pairing_held_a_pair_is_told_from_when_it_was_complete(begun):
+    way = begun(pairing=PairingSettings(wait='certain'))
+    for ms, take in ((0, way.scan), (5, way.image), (50, way.scan), (55, way.image)):
+        way.now_ns = BEGIN + ms * MS
+        take(ms)
+    # The scan came first, and the next one showed that none is closer to the image.
+    assert way.published().times()['pairing_ms']['max'] == 45.0
+
+
 def test_inference_and_publishing_are_timed_one_after_the_other(begun, bundle):
     def busy():
         until = time.perf_counter() + 0.05

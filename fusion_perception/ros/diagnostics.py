@@ -11,6 +11,7 @@ from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 from pydantic import Field
 from std_msgs.msg import Header
 
+from fusion_perception.ros.monitor import LATEST_S
 from fusion_perception.sensing.findings.finding import Finding
 from fusion_perception.sensing.observation import Mode
 from fusion_perception.sensing.pairing import has_stopped
@@ -80,6 +81,7 @@ class NodeState:
     target_frame: str = ''
     streams: Mapping[str, StreamState] = field(default_factory=dict)
     latency_ms: Mapping[str, float] = field(default_factory=dict)
+    pairing_ms: Mapping[str, float] = field(default_factory=dict)
     inference_ms: Mapping[str, float] = field(default_factory=dict)
     publishing_ms: Mapping[str, float] = field(default_factory=dict)
     apart_ms: Mapping[str, float] = field(default_factory=dict)
@@ -127,11 +129,18 @@ def _of_output(state: NodeState, thresholds: Thresholds) -> Iterator[str]:
     elif state.mode != 'fusion' and 'fusion' in state.able:
         yield f'{_without_partner(state)}; going on as {state.mode}.'
     p95 = state.latency_ms.get('p95', 0.0)
-    if p95 > thresholds.warn_latency_ms:
+    # At first no rate is known that could end the wait for a closer partner sooner.
+    begins = state.listening_s < LATEST_S and _is_pairing(state, p95)
+    if p95 > thresholds.warn_latency_ms and not begins:
         above = f'p95 latency {p95:.0f} ms, above {thresholds.warn_latency_ms:.0f} ms'
         yield f'{above}: {_what_takes_long(state, p95)}.'
     if state.lost_share > thresholds.warn_lost:
         yield f'{state.lost_share:.0%} of the messages of the last second were lost.'
+
+
+def _is_pairing(state: NodeState, latency_ms: float) -> bool:
+    """Say whether the pairing takes most of the latency."""
+    return state.pairing_ms.get('p95', 0.0) >= latency_ms / 2
 
 
 def _what_takes_long(state: NodeState, latency_ms: float) -> str:
@@ -142,6 +151,11 @@ def _what_takes_long(state: NodeState, latency_ms: float) -> str:
         return (
             f'the stamps on {oldest} are {late[oldest]:.3f} s old when they arrive. Look at the '
             'clock of that sensor (chrony, PTP), and at what lies between it and the node'
+        )
+    if _is_pairing(state, latency_ms):
+        return (
+            'most of it is the wait for a message that might be a closer partner. Set '
+            'pairing.wait to likely, which waits as long only where no steady rate rules that out'
         )
     if state.target_frame and state.publishing_ms.get('p95', 0.0) >= latency_ms / 2:
         return (
@@ -161,7 +175,7 @@ def _without_partner(state: NodeState) -> str:
         or has_stopped(lacking.age_s, lacking.period_s, state.dropout_after_s)
     ):
         return f'The {name} is silent'
-    return f'What the {name} sends finds no partner'
+    return f'Nothing that the {name} sends is used'
 
 
 def why_no_output(state: NodeState) -> str:
@@ -235,7 +249,7 @@ def _values(state: NodeState) -> Iterable[tuple[str, str]]:
         yield f'{name}.pending', str(stream.pending)
         yield from ((f'{name}.dropped.{c}', str(n)) for c, n in stream.dropped.items())
     yield 'output.age_s', _number(state.output_age_s)
-    for name in ('latency_ms', 'inference_ms', 'publishing_ms', 'apart_ms'):
+    for name in ('latency_ms', 'pairing_ms', 'inference_ms', 'publishing_ms', 'apart_ms'):
         yield from ((f'{name}.{key}', f'{ms:.3f}') for key, ms in getattr(state, name).items())
     if state.target_frame:
         yield 'target_frame', state.target_frame

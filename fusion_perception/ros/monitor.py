@@ -12,6 +12,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 
 from fusion_perception.sensing.findings.agreement import FEWEST_COMPARISONS, median_of
+from fusion_perception.sensing.findings.facts import FAR_FROM_CLOCK_S
 from fusion_perception.sensing.ledger import STREAMS, Stream, StreamCounts
 from fusion_perception.sensing.observation import Mode
 from fusion_perception.sensing.offsets import Arrival
@@ -36,12 +37,13 @@ STILL_S = 3.0
 class Times(NamedTuple):
     """Where the time of an output went, milliseconds.
 
-    From its stamp to its publication; of that in the model, and after it: the wait for the
-    transform to target_frame, making and sending messages. `apart_ms` lies between the two stamps
-    of a pair, None for a single sensor.
+    From its stamp to its publication; of that in the pairing, after the last message of the pair
+    had come; in the model; and after it: the wait for the transform to target_frame, making and
+    sending messages. `apart_ms` lies between the two stamps of a pair, None for a single sensor.
     """
 
     latency_ms: float
+    pairing_ms: float
     inference_ms: float
     publishing_ms: float
     apart_ms: float | None
@@ -62,6 +64,10 @@ class Window:
     def add(self, value: float) -> None:
         """Take a value in; the oldest leaves."""
         self._values.append((self._now(), value))
+
+    def clear(self) -> None:
+        """Forget all values."""
+        self._values.clear()
 
     def values(self) -> list[float]:
         """Return the values, the oldest first."""
@@ -123,6 +129,7 @@ class Monitor:
         self._said_at, self._unsaid = float('-inf'), 0
         self._times = {name: Window(now=self._now) for name in Times._fields}
         self._stamp_age_s = {stream: Window(now=self._now) for stream in STREAMS}
+        self._last_stamp_age_s: dict[Stream, float] = {}
         self._ticked_at = self._now()
         self._before: Mapping[Stream, StreamCounts] = {}
         self._counters: deque[Mapping[Stream, StreamCounts]] = deque(maxlen=LATELY)
@@ -174,11 +181,22 @@ class Monitor:
             self._output.note(self._now())
             self._mode = mode
             self._modes[mode] += 1
+            if self._clock_was_set(stamp_ages_s):
+                # What was measured by it before is no latency.
+                for window in (self._times['latency_ms'], *self._stamp_age_s.values()):
+                    window.clear()
             for name, took_ms in times._asdict().items():
                 if took_ms is not None:
                     self._times[name].add(took_ms)
             for stream, age_s in stamp_ages_s.items():
                 self._stamp_age_s[stream].add(age_s)
+
+    def _clock_was_set(self, stamp_ages_s: Mapping[Stream, float]) -> bool:
+        """Note how old stamps are, and say whether one is much older or younger than before."""
+        before = self._last_stamp_age_s
+        steps_s = [abs(age_s - before.get(s, age_s)) for s, age_s in stamp_ages_s.items()]
+        before.update(stamp_ages_s)
+        return max(steps_s, default=0.0) > FAR_FROM_CLOCK_S
 
     def failed(self, fault: str) -> None:
         """Note what cost a message or an output, a sentence."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import replace
-from typing import cast
+from typing import NamedTuple, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,12 +29,20 @@ from fusion_perception.sensing.intake import (
     Refused,
     ages_s_of,
     arrays_of,
+    came_ns,
 )
 from fusion_perception.sensing.ledger import STREAMS, Stream
 from fusion_perception.sensing.mounting import Mounting
 from fusion_perception.sensing.observation import Camera
 from fusion_perception.sensing.pairing import Pair
 from fusion_perception.sensing.transforms import NoTransform
+
+
+class _Ready(NamedTuple):
+    """A pair that the pairing let go, so long after its last message had come."""
+
+    pair: Pair[Frame]
+    held_ms: float
 
 
 class Pipeline:
@@ -73,7 +81,7 @@ class Pipeline:
         self._publish, self._complain, self._now_ns = publish, complain, now_ns
         self.frame_ids: dict[Stream, str] = dict.fromkeys(STREAMS, '')  # Of the last messages.
         self._scan: Frame | None = None  # The last one, None when it could not be read.
-        self._worker: NewestWorker[Pair[Frame]] | None = None
+        self._worker: NewestWorker[_Ready] | None = None
 
     def open(self) -> None:
         """Begin to predict."""
@@ -126,13 +134,15 @@ class Pipeline:
         return ScanFacts.of(ranges, self.runtime.bundle.lidar.max_range, scan.placement)
 
     def _submit(self, pairs: list[Pair[Frame]]) -> None:
+        now_ns = self._now_ns()
         for pair in pairs:
             if self._worker is None:
                 self.intake.lose(pair, 'no_partner')
             else:
-                self._worker.submit(pair)
+                self._worker.submit(_Ready(pair, 1e3 * (now_ns - came_ns(pair)) / NANOSECONDS))
 
-    def _predict(self, pair: Pair[Frame]) -> None:
+    def _predict(self, ready: _Ready) -> None:
+        pair = ready.pair
         if 0 < self.settings.max_age_s < self._age_s(pair):
             self.intake.lose(pair, 'stale')
             return
@@ -173,6 +183,7 @@ class Pipeline:
         mode = prediction.mode[0]
         times = Times(
             latency_ms=1e3 * self._age_s(pair),
+            pairing_ms=ready.held_ms,
             inference_ms=1e3 * (inferred - began),
             publishing_ms=1e3 * (time.perf_counter() - inferred),
             apart_ms=pair.apart_ns / 1e6 if mode == 'fusion' else None,
@@ -202,8 +213,8 @@ class Pipeline:
         except Exception as fault:  # Whatever it is, the node goes on with the next pair.
             self._fault(f'The sensors cannot be compared: {type(fault).__name__}: {fault}')
 
-    def _supersede(self, pair: Pair[Frame]) -> None:
-        self.intake.lose(pair, 'superseded')
+    def _supersede(self, ready: _Ready) -> None:
+        self.intake.lose(ready.pair, 'superseded')
 
     def _age_s(self, pair: Pair[Frame]) -> float:
         return (self._now_ns() - pair.stamp_ns) / NANOSECONDS

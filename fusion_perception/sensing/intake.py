@@ -52,8 +52,8 @@ class Frame:
     """What a message holds, decoded when it is first asked for, and the frame it is measured in.
 
     values are the pixels (H, W, C) uint8 of an image, or the ranges (R, C) float32 in metres;
-    `placement` says what became of the points of a cloud, None before it is decoded, and `age_ns`
-    how old the stamp was when the message came.
+    `placement` says what became of the points of a cloud, None before it is decoded, `came_ns`
+    when the message came, and `age_ns` how old its stamp was then.
     """
 
     def __init__(
@@ -62,8 +62,9 @@ class Frame:
         frame_id: str,
         decode: Callable[[], Values | Placement],
         age_ns: int = 0,
+        came_ns: int = 0,
     ) -> None:
-        self.frame_id, self.age_ns = frame_id, age_ns
+        self.frame_id, self.age_ns, self.came_ns = frame_id, age_ns, came_ns
         self.placement: Placement | None = None
         self._stream, self._decode = stream, decode
         self._values: Values | None = None
@@ -131,6 +132,11 @@ def ages_s_of(pair: Pair[Frame]) -> dict[Stream, float]:
     return {stream: frame.age_ns / 1e9 for stream, frame in _frames_of(pair).items()}
 
 
+def came_ns(pair: Pair[Frame]) -> int:
+    """Return when the last message of a pair came."""
+    return max(frame.came_ns for frame in _frames_of(pair).values())
+
+
 def _frames_of(pair: Pair[Frame]) -> dict[Stream, Frame]:
     """Return the frames of the sensors that are not silent."""
     frames = {stream: getattr(pair, stream) for stream in STREAMS}
@@ -186,7 +192,8 @@ class Intake:
             stream,
             message.header.frame_id,
             lambda: self._decode(stream, message),
-            arrived_ns - arrival.stamp_ns,
+            age_ns=arrived_ns - arrival.stamp_ns,
+            came_ns=arrived_ns,
         )
         if stream not in self._trusted or self._takes_no_time(stream, message):
             try:
