@@ -61,11 +61,17 @@ def test_latency_is_put_down_to_what_takes_most_of_it(stamps_s, publishing_ms, t
 @pytest.mark.parametrize('listening_s', [19.9, 20.1])
 @pytest.mark.parametrize('pairing_ms', [60.0, 59.0])
 def test_the_wait_for_a_closer_partner_is_named_and_no_fault_at_first(listening_s, pairing_ms):
-    _, sentence = said(
-        listening_s=listening_s, latency_ms={'p95': 120.0}, pairing_ms={'p95': pairing_ms}
-    )
+    times = {'latency_ms': {'p95': 120.0}, 'pairing_ms': {'p95': pairing_ms}}
+    _, sentence = said(listening_s=listening_s, **times)
     assert ('p95 latency' in sentence) == (pairing_ms < 60 or listening_s > 20)
-    assert ('pairing.wait' in sentence) == (pairing_ms == 60 and listening_s > 20)
+    assert ('closer partner' in sentence) == (pairing_ms == 60 and listening_s > 20)
+
+
+@pytest.mark.parametrize('wait', ['likely', 'certain'])
+def test_another_wait_for_a_closer_partner_is_advised_where_it_is_another(wait):
+    times = {'latency_ms': {'p95': 120.0}, 'pairing_ms': {'p95': 99.0}}
+    _, sentence = said(wait=wait, **times)
+    assert ('Set pairing.wait to likely' in sentence) == (wait == 'certain')
 
 
 class Watched:

@@ -78,6 +78,7 @@ class NodeState:
     output_age_s: float | None = None
     output_period_s: float = 0.0
     dropout_after_s: float = 0.5
+    wait: str = 'likely'
     target_frame: str = ''
     streams: Mapping[str, StreamState] = field(default_factory=dict)
     latency_ms: Mapping[str, float] = field(default_factory=dict)
@@ -153,9 +154,10 @@ def _what_takes_long(state: NodeState, latency_ms: float) -> str:
             'clock of that sensor (chrony, PTP), and at what lies between it and the node'
         )
     if _is_pairing(state, latency_ms):
-        return (
-            'most of it is the wait for a message that might be a closer partner. Set '
-            'pairing.wait to likely, which waits as long only where no steady rate rules that out'
+        return 'most of it is the wait for a message that might be a closer partner. ' + (
+            'Set pairing.wait to likely, which waits only as long as the rates of the sensors allow'
+            if state.wait == 'certain'
+            else 'It ends sooner where the stamps of both sensors keep a steady rate'
         )
     if state.target_frame and state.publishing_ms.get('p95', 0.0) >= latency_ms / 2:
         return (
