@@ -24,6 +24,13 @@ def test_a_large_stream_whose_driver_is_gone_is_not_blamed_on_its_size():
     assert 'fastdds' not in found.remedy
 
 
+@pytest.mark.parametrize(('silent_s', 'killed'), [(24.9, True), (25.1, False)])
+def test_who_was_killed_is_listed_for_a_while_and_not_said_to_be_there(silent_s, killed):
+    found = only(node(stream('camera', silent_s=silent_s)))
+    assert ('was killed' in found.cause) == killed
+    assert ('is still there' in found.cause) != killed
+
+
 @pytest.mark.parametrize(
     ('repeated', 'levels'), [(2, []), (3, ['WARN']), (17, ['WARN']), (18, ['ERROR'])]
 )

@@ -142,6 +142,21 @@ def test_a_wrong_value_is_refused_and_changes_nothing(declare, name, value):
     assert parameters.read() == Outer()
 
 
+def test_faults_of_single_values_and_of_how_values_go_together_are_told_at_once(declare):
+    told = []
+    wrong = ('-p', 'pairing.slop_s:=1.0', '-p', 'pairing.queue_size:=20.0')
+    node, parameters = declare(*wrong, model=NodeSettings, live=LIVE, changed=told.append)
+    with pytest.raises(ValueError, match=r'an int is needed.*dropout_after_s of 0.5 is not'):
+        parameters.read()
+    # Each can be corrected by itself, in any order; what makes another fault is refused.
+    assert set_one(node, 'pairing.queue_size', 30).successful
+    assert not set_one(node, 'pairing.slop_s', 2.0).successful
+    assert told == []
+    assert set_one(node, 'pairing.slop_s', 0.1).successful
+    assert [settings.pairing.queue_size for settings in told] == [30]
+    assert parameters.read().pairing.slop_s == 0.1
+
+
 def test_in_use_only_live_parameters_change_and_are_told(declare):
     told = []
     node, _ = declare(live=frozenset({'inner.slop_s'}), in_use=lambda: True, changed=told.append)

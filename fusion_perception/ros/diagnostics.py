@@ -155,7 +155,7 @@ def _what_takes_long(state: NodeState, latency_ms: float) -> str:
         )
     if _is_pairing(state, latency_ms):
         return 'most of it is the wait for a message that might be a closer partner. ' + (
-            'Set pairing.wait to likely, which waits only as long as the rates of the sensors allow'
+            "Set pairing.wait to likely, which waits only as long as the sensors' rates allow"
             if state.wait == 'certain'
             else 'It ends sooner where the stamps of both sensors keep a steady rate'
         )

@@ -8,9 +8,8 @@ from collections.abc import Iterable
 from rclpy.node import Node
 from rclpy.topic_endpoint_info import TopicEndpointInfo
 
-# A node that was killed, as before a respawn, stays in the graph until its lease is over: 20 s
-# with Fast DDS.
-GHOST_S = 25.0
+from fusion_perception.sensing.findings.facts import GHOST_S
+
 # An endpoint is discovered before its node is, and named so until then.
 _NOT_YET_KNOWN = '_NODE_NAME_UNKNOWN_'
 

@@ -71,9 +71,14 @@ class Parameters(Generic[S]):
 
     def read(self) -> S:
         """Return the current settings; raise ValueError with a sentence for each wrong one."""
-        if self._faults:
-            raise ValueError(' '.join(self._faults.values()))
-        return self._read(self._current())
+        faults = list(self._faults.values())
+        try:
+            settings = self._read(self._current())
+        except ValueError as fault:
+            raise ValueError(' '.join([*faults, str(fault)])) from None
+        if faults:
+            raise ValueError(' '.join(faults))
+        return settings
 
     def misspelt(self) -> list[str]:
         """Return a sentence for each value given at the start under a name like one of ours.
@@ -170,10 +175,21 @@ class Parameters(Generic[S]):
             self._read({**current, **ours})
         except ValueError as fault:
             reason = str(fault)
+            if reason == self._fault_of(current):
+                # It was wrong before, which shall keep nobody from correcting something else.
+                return SetParametersResult(successful=True)
             if len(ours) == 1 and self._is_of_several(nested({**current, **ours})):
                 reason += ' The service set_parameters_atomically sets several at once.'
             return SetParametersResult(successful=False, reason=reason)
         return SetParametersResult(successful=True)
+
+    def _fault_of(self, values: Mapping[str, object]) -> str:
+        """Return what is wrong with values, '' for nothing."""
+        try:
+            self._read(values)
+        except ValueError as fault:
+            return str(fault)
+        return ''
 
     def _is_of_several(self, values: Mapping[str, object]) -> bool:
         """Say whether the fault of wrong values lies in how they go together."""
@@ -190,7 +206,8 @@ class Parameters(Generic[S]):
     def _accept(self, parameters: list[Parameter[Any]]) -> None:
         for parameter in parameters:
             self._faults.pop(parameter.name, None)
-        if not self._faults and any(p.name in self._live for p in parameters):
+        healthy = not self._faults and not self._fault_of(self._current())
+        if healthy and any(p.name in self._live for p in parameters):
             self._changed(self.read())
 
 
@@ -298,7 +315,8 @@ def _is_of_type(value: Any, leaf: Leaf) -> bool:
 def _needed(default: Any) -> str:
     if isinstance(default, list):
         return f'a list of {type(default[0]).__name__}'
-    return f'a {type(default).__name__}'
+    name = type(default).__name__
+    return f'{"an" if name == "int" else "a"} {name}'
 
 
 def is_choice(field: FieldInfo) -> bool:

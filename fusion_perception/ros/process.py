@@ -80,6 +80,7 @@ def run(name: str, args: list[str] | None = None) -> int:
     from rclpy.executors import SingleThreadedExecutor
     from rclpy.logging import get_logger
 
+    from fusion_perception.ros.given_files import passed_over
     from fusion_perception.ros.joining import join
 
     ended, awake = threading.Event(), _Alarm()
@@ -87,6 +88,8 @@ def run(name: str, args: list[str] | None = None) -> int:
         join(given)
         node = node_class()
         node.owns_process = True
+        for sentence in passed_over(given, node):
+            node.get_logger().warning(sentence)
     except (ValueError, OSError) as fault:
         get_logger(name).fatal(str(fault))
         rclpy.try_shutdown()

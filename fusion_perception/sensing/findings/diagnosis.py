@@ -12,6 +12,7 @@ from fusion_perception.sensing.findings.agreement import of_disagreement
 from fusion_perception.sensing.findings.camera import of_camera
 from fusion_perception.sensing.findings.facts import (
     FAR_FROM_CLOCK_S,
+    GHOST_S,
     Facts,
     InputFacts,
     Publisher,
@@ -72,12 +73,19 @@ def _of_silence(facts: InputFacts, symptom: str) -> Iterator[Finding]:
         Finding(
             'ERROR',
             symptom,
-            f'{_names(facts.fitting)} is still there and sends nothing'
-            if facts.fitting
-            else 'its publisher is gone',
+            _why_silent(facts),
             'Look at the log of its driver, the cable and the power.',
         )
     ]
+
+
+def _why_silent(facts: InputFacts) -> str:
+    if not facts.fitting:
+        return 'its publisher is gone'
+    names = _names(facts.fitting)
+    if facts.silent_s is not None and facts.silent_s < GHOST_S:
+        return f'{names} sends nothing, or was killed: then ROS lists it for some 20 s more'
+    return f'{names} is still there and sends nothing'
 
 
 def _of_drops(facts: InputFacts) -> Iterator[Finding]:

@@ -18,6 +18,9 @@ from fusion_perception.sensing.offsets import Arrival
 from fusion_perception.sensing.pairing import PairingSettings, has_stopped
 
 SILENT_S = 1.0
+# A node that was killed, as before a respawn, stays in the graph until its lease is over: 20 s
+# with Fast DDS.
+GHOST_S = 25.0
 # No delay explains a stamp that lies further from the clock than this, and none is measured after
 # its arrival, except by the steps in which a simulated clock advances.
 FAR_FROM_CLOCK_S, AHEAD_OF_CLOCK_S = 5.0, 0.1
