@@ -140,6 +140,22 @@ def test_stamps_that_jump_back_begin_anew(run):
     np.testing.assert_array_equal(done.judged.centers[:8], done.judged.centers[8:])
 
 
+def test_how_often_stamps_jumped_back_is_said(run):
+    def thrice(events):
+        return [replace(e, log_ns=e.log_ns + n * 10 * SECOND) for n in range(3) for e in events]
+
+    done = run(edit=thrice)
+    assert any('The stamps jumped back 2 times' in sentence for sentence in done.unread)
+
+
+def test_the_progress_counts_each_message_up_to_all_that_are_read(tmp_path, runtime):
+    told = []
+    bag = record(tmp_path / 'bag', 3)
+    run_bag(runtime, bag, BagSettings(), 8, lambda *numbers: told.append(numbers))
+    # Images, scans and camera_info; the truth was read before.
+    assert told == [(number, 9) for number in range(1, 10)]
+
+
 # The truth.
 
 

@@ -6,6 +6,7 @@ And its images are those that can be read without ROS.
 import numpy as np
 import pytest
 from recordings import at, bent_info, frames
+from small_bundles import small_bundle
 from training_runs import tiny_recipe
 
 from fusion_perception.doctor import DoctorSettings, doctor
@@ -110,6 +111,33 @@ def test_after_a_camera_info_that_cannot_be_used_the_one_before_counts_on(tmp_pa
     assert sentence.startswith('10 camera_info messages cannot be used: ')
 
 
+def test_cameras_by_turns_are_told_of_though_a_single_one_remains_in_the_end(tmp_path, runtime):
+    seen, cameras = frames(COUNT, 10), (CAMERA, OF_THE_BUNDLE)
+    with BagWriter(tmp_path / 'bag') as bag:
+        for index in range(COUNT):
+            # The last ones come two minutes later.
+            stamp_ns = at(index) if index < 15 else at(index + 1200)
+            bag.camera_info(CAMERA_INFO, stamp_ns, cameras[min(index, 15) % 2])
+            bag.image(IMAGE, stamp_ns, seen.images[index].numpy())
+            bag.ranges(RANGES, stamp_ns, seen.ranges[index].numpy())
+    unread = run_bag(runtime, tmp_path / 'bag', BagSettings(), 8).unread
+    (sentence,) = (note for note in unread if 'camera_info' in note)
+    assert sentence.startswith('/camera/camera_info tells of two cameras by turns')
+
+
+def test_images_that_are_wide_are_told_of_as_wide_and_not_as_high(tmp_path):
+    wide = OF_THE_BUNDLE.resized(96, 48)
+    bundle = small_bundle(tmp_path, rig=Rig(camera=wide))
+    with BagWriter(tmp_path / 'bag') as bag:
+        bent_info(bag, at(0), wide, wide, [-0.3, 0.1, 0, 0, 0])
+        bag.image(IMAGE, at(0), np.full((48, 96, 4), np.arange(4) * 60 + 75, np.uint8))
+        bag.ranges(RANGES, at(0), frames(COUNT, 10).ranges[0].numpy())
+    runtime = Runtime(load_bundle(bundle), 'cpu')
+    unread = run_bag(runtime, tmp_path / 'bag', BagSettings(), 8).unread
+    (lens,) = (note for note in unread if '/camera/camera_info' in note)
+    assert 'of the 96x48 image' in lens and 'at the 96x48 which the model sees' in lens
+
+
 @pytest.mark.parametrize('matrix', ['k', 'p'])
 def test_rectified_images_have_the_camera_of_p_and_others_a_word_about_their_lens(
     tmp_path, runtime, matrix
@@ -163,6 +191,33 @@ def test_the_worst_lens_of_a_recording_counts_and_a_camera_of_another_shape_is_n
     shape, lens = run_bag(runtime, tmp_path / 'bag', BagSettings(), 8).unread
     assert shape.startswith('/camera/camera_info is not of these images: it tells of 96x64 pixels')
     assert lens.startswith('The lens moves parts of the 64x64 image by up to 4.3 pixels')
+
+
+@pytest.mark.parametrize('first', [0, 1])
+def test_a_lens_of_no_known_model_counts_as_the_worst(tmp_path, runtime, first):
+    seen, coefficients = frames(COUNT, 10), [[-0.3, 0.1], [0.1] * 15]
+    with BagWriter(tmp_path / 'bag') as bag:
+        for index in range(4):
+            bag.ranges(RANGES, at(index), seen.ranges[index].numpy())
+            bent = coefficients[(index // 2 + first) % 2]
+            bent_info(bag, at(index), OF_THE_BUNDLE, OF_THE_BUNDLE, bent)
+            bag.image(IMAGE, at(index), seen.images[index].numpy())
+            bag.centers(TRUTH, at(index), seen.centers[index].double().numpy())
+    (lens,) = run_bag(runtime, tmp_path / 'bag', BagSettings(), 8).unread
+    assert "no known model ('plumb_bob' with 15 coefficients)" in lens
+
+
+def test_images_of_another_shape_are_named_though_others_fit_their_camera_info(tmp_path, runtime):
+    seen = frames(COUNT, 10)
+    with BagWriter(tmp_path / 'bag') as bag:
+        for index in range(4):
+            bag.ranges(RANGES, at(index), seen.ranges[index].numpy())
+            bag.camera_info(CAMERA_INFO, at(index), OF_THE_BUNDLE)
+            rows = 48 if index == 3 else 64
+            bag.image(IMAGE, at(index), seen.images[index, :rows].numpy())
+            bag.centers(TRUTH, at(index), seen.centers[index].double().numpy())
+    (shape,) = run_bag(runtime, tmp_path / 'bag', BagSettings(), 8).unread
+    assert 'it tells of 64x64 pixels, and they have 64x48' in shape
 
 
 @pytest.mark.parametrize(

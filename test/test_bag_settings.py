@@ -8,7 +8,12 @@ from recordings import CAMERA_INFO, IMAGE, RANGES, SECOND, record
 
 from fusion_perception.cli import main
 from fusion_perception.learning.bag import run_bag
-from fusion_perception.learning.bags.settings import BagSettings, RecordingSettings, no_pair
+from fusion_perception.learning.bags.settings import (
+    BagSettings,
+    RecordingSettings,
+    flags_of,
+    no_pair,
+)
 from fusion_perception.learning.from_bag import FromBagSettings, from_bag
 from fusion_perception.sensing.pairing import PairingSettings
 
@@ -47,6 +52,43 @@ def test_the_doctor_reads_as_the_evaluation_did_and_finds_the_same_limit(
     said = capsys.readouterr().out
     assert 'never form a pair' in said and 'pairing.slop_s allows 0.012 s' in said
     assert 'camera_offset_s to 0.020' in said
+
+
+def test_every_setting_that_is_not_the_usual_one_has_its_flag():
+    settings = BagSettings(
+        image_topic='/front cam/image',
+        pairing=PairingSettings(slop_s=0.012, allow_single=not PairingSettings().allow_single),
+        invalid_values=(0, 9),
+        camera_matrix='p',
+        same_frames=True,  # Of which the doctor knows nothing.
+    )
+    single = '--allow-single' if settings.pairing.allow_single else '--no-allow-single'
+    assert sorted(flags_of(settings, RecordingSettings())) == sorted(
+        (
+            "--image-topic '/front cam/image'",
+            '--invalid-values 0 9',
+            '--camera-matrix p',
+            '--slop-s 0.012',
+            single,
+        )
+    )
+    assert list(flags_of(RecordingSettings(), RecordingSettings())) == []
+
+
+def test_a_recording_whose_pairs_one_sensor_alone_lost_to_transforms_asks_nobody():
+    lost = {
+        'camera': {'received': 5, 'dropped': {'no_transform': 2, 'stale': 0}},
+        'lidar': {'received': 5, 'dropped': {'no_transform': 0, 'stale': 4}},
+    }
+    assert no_pair('drive', RecordingSettings(), lost) == (
+        'No pair is left of which it is known where the camera was (2 of 5 camera messages '
+        'no_transform, 4 of 5 lidar messages stale).'
+    )
+
+
+def test_what_decodes_a_recording_knows_the_scale_and_the_invalid_values():
+    decoder = RecordingSettings(range_scale=0.004, invalid_values=(7,)).decoder()
+    assert (decoder.range_scale, decoder.invalid_values) == (0.004, (7,))
 
 
 def test_a_conversion_without_pairs_sends_to_the_doctor_in_the_same_words(tmp_path):

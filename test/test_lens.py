@@ -75,6 +75,25 @@ def test_a_lens_with_a_prism_and_a_tilted_sensor_bends_as_opencv_says():
     assert found.most_px == pytest.approx(math.hypot(x - 0.64, y - 0.48), abs=1e-12)
 
 
+def test_a_sensor_that_is_tilted_about_one_axis_alone_bends_too():
+    # Cameras of one pixel on an axis, which see 0.5 beside the middle of the image.
+    across = Camera(width=1, height=1, fx=1.0, fy=1.0, cx=-0.5, cy=0.0)
+    down = Camera(width=1, height=1, fx=1.0, fy=1.0, cx=0.0, cy=-0.5)
+    c, s = math.cos(0.05), math.sin(0.05)
+    by_x = c * (0.5 * c + s) / (c - 0.5 * s) - s
+    by_y = c * (0.5 * c - s) / (0.5 * s + c) + s
+    for camera, tilt, seen in ((down, [0.05, 0.0], by_x), (across, [0.0, 0.05], by_y)):
+        found = seen_by('rational_polynomial', [*[0] * 12, *tilt], camera)
+        assert found.most_px == pytest.approx(abs(seen - 0.5), abs=1e-12)
+
+
+def test_a_lens_that_sends_a_place_to_infinity_moves_it_by_no_number_of_pixels():
+    # It sees a point at depth 1 that is 1 aside: there 1 + k4 r^2 is zero.
+    camera = Camera(width=1, height=1, fx=1.0, fy=1.0, cx=-1.0, cy=0.0)
+    found = seen_by('rational_polynomial', [*[0] * 5, -1], camera)
+    assert (found.most_px, found.seen) == (None, 'rational_polynomial')
+
+
 def test_a_lens_is_looked_at_between_the_centre_and_the_corners_too():
     # Barrel and pincushion meet in the corners, where this one moves nothing.
     found = seen_by('plumb_bob', [-0.2, 0.2 / R**2, 0, 0, 0])

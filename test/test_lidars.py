@@ -220,9 +220,27 @@ def test_the_points_of_a_ring_rise_from_its_height_with_the_tangent_of_its_eleva
     assert (x[:, 4] < 0).all() and (x[:, 12] > 0).all() and (y[:, 7:9] > 0).all()
 
 
+def test_a_turn_of_rings_is_measured_at_the_middle_of_each_pixel_as_far_as_was_told():
+    lidar = Rings(elevations_deg=(-30.0, 89.5), columns=4, max_range=80.0).lidar()
+    expected = torch.tensor([[135.0, 45.0, -45.0, -135.0]] * 2).deg2rad()
+    torch.testing.assert_close(lidar.azimuth, expected)
+    torch.testing.assert_close(lidar.zenith[:, 0].rad2deg(), torch.tensor([30.0, -89.5]))
+    assert lidar.max_range == 80.0
+
+
+@pytest.mark.parametrize(
+    ('heights', 'offsets'), [((0.0,), None), ((0.0, 0.0), None), ((0.0, 0.2), [0.0, 0.2])]
+)
+def test_rings_have_offsets_where_any_of_them_sits_beside_the_origin(heights, offsets):
+    lidar = Rings(elevations_deg=(0.0, 5.0), heights_m=heights, columns=8).lidar()
+    told = None if lidar.offsets is None else lidar.offsets[:, 3, 2].tolist()
+    assert told == (None if offsets is None else pytest.approx(offsets))
+
+
 @pytest.mark.parametrize(
     ('values', 'fault'),
     [
+        ({'elevations_deg': (90.0, 1.0)}, 'no ring lies at 90'),
         ({'elevations_deg': ()}, 'at least 1 item'),
         ({'elevations_deg': (1.0, 2.0, 3.0), 'heights_m': (0.1, 0.2)}, '3 elevations_deg and 2'),
         ({'elevations_deg': (1.0, -95.0)}, 'no ring lies at -95'),

@@ -5,7 +5,7 @@ import pytest
 from small_facts import SECOND, arrivals, node, only, stream
 
 from fusion_perception.sensing.findings.diagnosis import diagnose
-from fusion_perception.sensing.findings.losses import sent_by_stamps
+from fusion_perception.sensing.findings.losses import loses_large, sent_by_stamps
 from fusion_perception.sensing.offsets import Arrival
 
 LARGE = {'message_bytes': 6_000_000}
@@ -115,3 +115,37 @@ def test_lost_messages_are_told_of_where_three_in_four_steps_are_whole_periods(s
 def test_stamps_that_tremble_by_a_quarter_of_a_period_still_tell_what_was_lost():
     steps = [0.1, 0.125, 0.075, 0.1, 0.2, 0.1, 0.225, 0.1] * 8
     assert sent_by_stamps(at_steps(steps)) > 75
+
+
+def test_a_camera_info_less_than_there_are_images_tells_that_none_was_lost():
+    # As above, but the doctor began to listen between the two.
+    came = [a for i, a in enumerate(arrivals(count=60)) if i % 3]
+    assert not loses_large(stream('camera', announced=38, arrivals=came, received=40, **LARGE))
+
+
+def test_messages_that_came_twice_do_not_hide_those_that_did_not_come():
+    once = [a for i, a in enumerate(arrivals(count=60)) if i % 3]
+    twice = [a._replace(arrived_ns=a.arrived_ns + 1000) for a in once[::2]]
+    came = sorted([*once, *twice])
+    assert loses_large(stream('lidar', arrivals=came, received=len(came), **LARGE))
+
+
+@pytest.mark.parametrize(('lacking', 'named'), [(4, False), (5, True)])
+def test_up_to_a_tenth_may_be_lost_while_the_ends_find_each_other(lacking, named):
+    came = [a for i, a in enumerate(arrivals(count=44)) if i % 5 != 1 or i > 5 * lacking]
+    assert len(came) == 44 - lacking
+    assert loses_large(stream('lidar', arrivals=came, received=len(came), **LARGE)) == named
+
+
+def test_a_step_that_is_far_too_short_is_no_period():
+    assert sent_by_stamps(at_steps([*[0.1, 0.2] * 15, 0.01])) == 47
+
+
+def test_stamps_that_stand_still_or_go_back_tell_of_no_period():
+    for odd_s in (0.0, -0.1):
+        assert sent_by_stamps(at_steps([0.1, 0.2, odd_s] * 5)) == 16
+
+
+def test_one_gap_in_twenty_is_a_pause_and_two_are_losses():
+    assert sent_by_stamps(at_steps([0.1] * 19 + [0.2])) == 21
+    assert sent_by_stamps(at_steps([0.1] * 18 + [0.2] * 2)) == 23

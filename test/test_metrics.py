@@ -62,6 +62,16 @@ def test_an_honest_covariance_has_a_mahalanobis_of_one_and_covers_95_percent():
     assert scores.calibration.coverage95 == pytest.approx(0.95, abs=0.01)
 
 
+@pytest.mark.parametrize(('squared', 'coverage'), [(7.81, 1.0), (7.82, 0.0)])
+def test_an_ellipsoid_covers_as_far_as_chi_squared_of_three_says(squared, coverage):
+    centers, covariance = torch.zeros(1, 1, 3), torch.diag(torch.tensor([4.0, 1.0, 1.0]))
+    centers[0, 0, 0] = math.sqrt(4 * squared)
+    scores = score(centers, torch.zeros(1, 1, 3), ('ball',), covariance.expand(1, 1, 3, 3))
+    assert scores.calibration is not None
+    assert scores.calibration.mahalanobis == pytest.approx(squared / 3)
+    assert scores.calibration.coverage95 == coverage
+
+
 def test_without_a_covariance_there_is_no_calibration_to_report():
     assert 'calibration' not in score(truth(), truth(), CLASSES).as_json()
 

@@ -97,6 +97,18 @@ def test_images_of_another_kind_are_refused(wrong):
         observe(wrong, None, CAMERA, LIDAR)
 
 
+@pytest.mark.parametrize('wrong', [ranges()[0], ranges().int()], ids=['unbatched', 'integers'])
+def test_range_images_of_another_kind_are_refused(wrong):
+    with pytest.raises(ValueError, match=r'\(B, R, C\) floating-point metres are needed'):
+        observe(None, wrong, CAMERA, LIDAR)
+
+
+def test_a_batch_of_nothing_is_no_observation():
+    for nothing in ((images(0), None), (None, ranges(0)), (images(0), ranges(0))):
+        with pytest.raises(ValueError, match='Nothing is in an input of shape'):
+            observe(*nothing, CAMERA, LIDAR)
+
+
 def test_an_observation_is_cut_as_a_batch():
     part = seen(5)[1:3]
     assert len(part) == 2

@@ -13,9 +13,12 @@ from small_bundles import small_bundle
 from std_msgs.msg import Header
 
 from fusion_perception.ros.clouds import cloud_message
-from fusion_perception.ros.messages import header_message, image_message
+from fusion_perception.ros.examination import _watch_of
+from fusion_perception.ros.messages import header_message, image_message, range_message
+from fusion_perception.ros.node_settings import NodeSettings
 
 pytestmark = pytest.mark.ros
+SECOND = 1_000_000_000
 
 
 def test_stamps_are_too_old_by_the_age_that_the_node_allows(tmp_path):
@@ -56,6 +59,26 @@ def test_points_beside_the_beams_are_too_many_by_the_share_that_the_node_allows(
             text, _ = examined()
         ticking.cancel()
     assert ('points lie beside every beam' in text) == names, text
+
+
+@pytest.mark.parametrize(('range_m', 'returns'), [(39.0, 1.0), (41.0, 0.0)])
+def test_scans_are_read_by_the_rows_columns_and_reach_of_the_lidar_that_the_node_tells_of(
+    range_m, returns
+):
+    told = {'lidar_shape': '32x64', 'max_range': '40.0'}
+    watch = _watch_of(NodeSettings(), told)
+    header = header_message(100 * SECOND, 'lidar')
+    watch.take(
+        'lidar', range_message(header, np.full((32, 64), range_m, np.float32)), 100 * SECOND
+    )
+    assert watch.scan.returns == returns
+
+
+def test_scans_of_any_shape_are_read_before_the_node_tells_of_its_lidar():
+    watch = _watch_of(NodeSettings(), {})
+    header = header_message(100 * SECOND, 'lidar')
+    watch.take('lidar', range_message(header, np.full((7, 9), 900.0, np.float32)), 100 * SECOND)
+    assert watch.scan.returns == 1.0
 
 
 def test_large_images_that_came_less_often_than_their_camera_info_get_lost(tmp_path):
