@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from odd_files import no_file_larger_than
 from recordings import CAMERA_INFO, IMAGE, RANGES, TRUTH, at, frames
 
 from fusion_perception.learning.bags.writing import BagWriter
@@ -66,4 +67,20 @@ def test_a_recording_that_ends_in_an_exception_is_not_left(tmp_path, storage):
 
     with pytest.raises(KeyboardInterrupt):
         fail_halfway()
+    assert not (tmp_path / 'bag').exists()
+
+
+@pytest.mark.parametrize('limit', [0, 3_000, 60_000])
+@pytest.mark.parametrize('compression', ['none', 'file', 'message'])
+@pytest.mark.parametrize('storage', ['mcap', 'sqlite3'])
+def test_a_recording_for_which_there_is_no_room_is_not_left(tmp_path, storage, compression, limit):
+    noise = np.random.default_rng(0).random((64, 64), np.float32)
+
+    def fill_the_disk():
+        with BagWriter(tmp_path / 'bag', storage, compression) as bag:
+            for index in range(20):
+                bag.ranges(RANGES, at(index), noise)
+
+    with no_file_larger_than(limit), pytest.raises(OSError, match=r'cannot be written|too large'):
+        fill_the_disk()
     assert not (tmp_path / 'bag').exists()

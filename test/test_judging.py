@@ -54,6 +54,18 @@ def test_a_frame_that_cannot_be_predicted_costs_no_other_of_its_batch(tmp_path, 
     assert 'not finite' in said
 
 
+def test_where_every_inference_fails_the_bundle_is_to_be_asked_and_not_the_recording(
+    tmp_path, dazzled
+):
+    bag = record_flashes(tmp_path / 'bag', white=range(8))
+    said = (
+        r'No pair is left on which inference did not fail .*fusion doctor --bundle \S+safetensors$'
+    )
+    with pytest.raises(ValueError, match=said) as refused:
+        run_bag(dazzled, bag, BagSettings(), 4)
+    assert 'form a pair' not in str(refused.value)
+
+
 def test_as_many_pairs_as_asked_for_are_timed_in_milliseconds(tmp_path, runtime):
     done = run_bag(runtime, record(tmp_path / 'bag'), BagSettings(), 4, timed=3)
     assert len(done.latency_ms) == 3

@@ -105,7 +105,7 @@ def run_bag(
         notes += _about(path, topics, judged, settings, pairs)
         unread = (*recording.unread, *notes)
     if not len(judged):
-        why = no_pair(path, settings, streams)
+        why = no_pair(path, settings, streams, runtime.bundle.path)
         raise ValueError(' '.join((f'Nothing in {path} can be evaluated.', *unread, why)))
     return BagRun(
         source=str(path),

@@ -62,11 +62,17 @@ class BagSettings(RecordingSettings):
 
 
 def no_pair(
-    path: Path, settings: RecordingSettings, streams: Mapping[Stream, StreamCounts]
+    path: Path,
+    settings: RecordingSettings,
+    streams: Mapping[Stream, StreamCounts],
+    bundle: Path | None = None,
 ) -> str:
     """Say that no pair came of a recording, what became of its messages, and how to ask why.
 
-    `fusion doctor` asks for no transforms; whoever lacked one has said which.
+    `bundle` is the one that predicted, None where none did.
+
+    `fusion doctor --bag` asks for no transforms and infers nothing; whoever lacked a transform has
+    said which.
     """
     lost = ', '.join(
         f'{count:,} of {counts["received"]:,} {stream} messages {cause}'
@@ -76,6 +82,9 @@ def no_pair(
     )
     if any(counts['dropped']['no_transform'] for counts in streams.values()):
         return f'No pair is left of which it is known where the camera was ({lost}).'
+    if bundle is not None and any(c['dropped']['inference_error'] for c in streams.values()):
+        command = f'fusion doctor --bundle {quote(str(bundle))}'
+        return f'No pair is left on which inference did not fail ({lost}). Ask why: {command}'
     command = ' '.join(
         ('fusion doctor --bag', quote(str(path)), *flags_of(settings, RecordingSettings()))
     )

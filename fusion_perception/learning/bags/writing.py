@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Sequence
+import sqlite3
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Literal
 
@@ -49,7 +51,8 @@ class BagWriter:
     """A new recording; a context manager. One that ends in an exception is deleted.
 
     Each method writes one message, stamped and recorded at `stamp_ns` unless another `log_ns` is
-    given. Raises ValueError when something is there already.
+    given. Raises ValueError when something is there already, and OSError where it cannot be
+    written, as on a full disk.
     """
 
     def __init__(
@@ -66,16 +69,30 @@ class BagWriter:
         self._connections: dict[str, Connection] = {}
 
     def __enter__(self) -> Self:
-        self._writer.open()
+        with self._whole():
+            self._writer.open()
         return self
 
-    def __exit__(self, kind: object, *_: object) -> None:
-        if kind is None:
+    def __exit__(self, kind: type[BaseException] | None, fault: object, *_: object) -> None:
+        with self._whole():
+            if isinstance(fault, BaseException):
+                raise fault
             self._writer.close()
-        else:
-            # Half a recording looks like a whole one.
-            self._writer.abort()
+
+    @contextmanager
+    def _whole(self) -> Iterator[None]:
+        """Delete the recording, half of which looks like a whole one, where a step fails."""
+        try:
+            yield
+        except BaseException as fault:
+            with suppress(OSError, sqlite3.Error):  # The disk is as full as it was.
+                self._writer.abort()
             shutil.rmtree(self._path, ignore_errors=True)
+            if isinstance(fault, sqlite3.Error):
+                raise OSError(
+                    f'{self._path} cannot be written ({fault}). Make room, or write elsewhere.'
+                ) from None
+            raise
 
     def image(
         self, topic: str, stamp_ns: int, pixels: NDArray[np.uint8], log_ns: int | None = None
