@@ -243,6 +243,19 @@ def test_a_model_may_have_its_own_in_the_recipe(comparison, tmp_path):
     assert [len(epochs) for epochs in rows] == [1, 2]
 
 
+def test_a_comparison_that_starts_from_a_bundle_goes_on_with_its_architecture(
+    comparison, scenes, tmp_path
+):
+    elsewhere = {**TINY, 'origin': [0.0, 20.0, 0.0]}
+    train(tiny_recipe(scenes, tmp_path / 'base', batch_size=4, architecture=elsewhere))
+    start = {'start_from': str(tmp_path / 'base'), 'architecture': {}}
+    compare(comparison('rgb', **start))
+    compare(comparison('rgb', **start, epochs=2))
+    bundle = load_bundle(tmp_path / 'both' / 'rgb')
+    assert bundle.model.config.origin == (0.0, 20.0, 0.0)
+    assert bundle.manifest.training['settings']['epochs'] == 2
+
+
 def test_a_model_that_does_not_exist_is_refused_before_any_is_trained(scenes, tmp_path):
     settings = CompareSettings(data=scenes, models=('rgb', 'lidra'), out=tmp_path / 'both')
     with pytest.raises(ValueError, match="Did you mean 'lidar'"):

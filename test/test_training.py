@@ -1,4 +1,3 @@
-import json
 import shutil
 from pathlib import Path
 
@@ -10,8 +9,7 @@ from fusion_perception.learning.batches import Share, TrainingData
 from fusion_perception.learning.learner import learning_rate
 from fusion_perception.learning.recipe import Recipe
 from fusion_perception.learning.simulate import SimulateSettings
-from fusion_perception.learning.training import TrainSettings, take_weights, train
-from fusion_perception.models import build
+from fusion_perception.learning.training import TrainSettings, train
 from fusion_perception.models.bundle import load_bundle
 from fusion_perception.models.rgb import Rgb
 from fusion_perception.sensing.rig import Rig
@@ -78,47 +76,6 @@ def test_a_loss_that_is_not_finite_ends_the_training_with_advice(settings, monke
     monkeypatch.setattr(Rgb, 'training_loss', lambda *_: torch.tensor(torch.nan).requires_grad_())
     with pytest.raises(ValueError, match=r'In epoch 1 .* became nan .*Lower --learning-rate'):
         train(settings('run'))
-
-
-def test_a_training_starts_from_the_weights_of_a_bundle(settings):
-    train(settings('first', epochs=1))
-    first = settings('first').out / 'bundle.safetensors'
-    train(settings('second', epochs=1, start_from=str(first), learning_rate=1e-12))
-    weights = [
-        dict(load_bundle(path).model.named_parameters())
-        for path in (first, settings('second').out / 'bundle.safetensors')
-    ]
-    for name, value in weights[0].items():
-        torch.testing.assert_close(weights[1][name], value, atol=1e-6, rtol=0)
-
-
-def test_a_bundle_tells_of_the_trainings_that_it_started_from_also_once_resumed(settings):
-    first, second, third = (settings(name).out for name in ('first', 'second', 'third'))
-    train(settings('first', epochs=1, seed=5))
-    train(settings('second', epochs=1, seed=6, start_from=str(first)))
-    train(settings('third', epochs=1, seed=7, start_from=str(second)))
-    train(settings('third', epochs=2, seed=7, start_from=str(second), resume=True))
-    bundle = load_bundle(third)
-    assert [training['seed'] for training in bundle.trainings] == [7, 6, 5]
-    assert bundle.manifest.training['started_from']['weights_sha256'] == (
-        load_bundle(second).manifest.weights_sha256
-    )
-    assert 'started_from' not in load_bundle(first).manifest.training
-    told = json.loads((third / 'metrics.json').read_text())['started_from']['training']
-    assert told == load_bundle(second).manifest.training
-
-
-def test_a_training_starts_where_the_bundle_stood(settings):
-    bundle, model = load_bundle('shapes'), build('dense_fusion').eval()
-    take_weights(model, settings('run', model='dense_fusion', start_from='shapes'))
-    seen = bundle.examples.seen_by('fusion', bundle.rig.camera, bundle.lidar)
-    with torch.inference_mode():
-        assert torch.equal(model(seen).centers, bundle.model(seen).centers)
-
-
-def test_a_training_does_not_start_from_the_weights_of_another_model(settings):
-    with pytest.raises(ValueError, match=r'are those of dense_fusion .* not of rgb'):
-        train(settings('run', start_from='shapes'))
 
 
 def test_hidden_sensors_are_absent_and_zero_and_never_both(settings):
@@ -229,18 +186,6 @@ def test_settings_of_another_model_are_named_with_the_file_and_what_is_known_onc
         "architecture of rgb has no 'reach'; it belongs to dense_fusion. It has no 'hiden'. "
         "Did you mean 'hidden'? Known: channels, hidden, objects, origin, size."
     )
-
-
-def test_a_bundle_to_start_from_that_is_nowhere_is_named_with_who_named_it(
-    settings, tmp_path, monkeypatch
-):
-    monkeypatch.chdir(tmp_path)
-    where = f'no bundle at runs/none \\(looked in {tmp_path}\\)'
-    with pytest.raises(FileNotFoundError, match=f'--start-from: {where}'):
-        train(settings('run', start_from='runs/none'))
-    (tmp_path / 'mine.yaml').write_text('start_from: runs/none\n')
-    with pytest.raises(FileNotFoundError, match=f'start_from in mine.yaml: {where}'):
-        train(settings('run', config='mine.yaml', start_from='runs/none'))
 
 
 @pytest.mark.parametrize('y', [0.0, -8.0])

@@ -85,6 +85,12 @@ class Checkpoint:
                 'another folder.'
             ) from None
 
+    @classmethod
+    def architecture_of(cls, path: Path) -> dict[str, object]:
+        """Return the architecture that a run was begun with; raise as `read` does."""
+        kept = cls.read(path).settings.get('architecture')
+        return kept if isinstance(kept, dict) else {}
+
     def refuse_another(
         self, run: Path, recipe: Recipe, data: Mapping[str, object], stages: int
     ) -> None:

@@ -60,11 +60,11 @@ def compare(settings: CompareSettings) -> str:
     trained = [run for name, run in runs.items() if hosts[name] == name]
     for run in trained:
         # What the last of them cannot do is told now, not in some hours.
-        model, _ = new_model(run)
+        recipe, model, _ = new_model(run)
         if run.resume:
             before = Checkpoint.read(run.out / CHECKPOINT)
             data = TrainingData(run).describe()
-            before.refuse_another(run.out, run, data, len(model.stages()))
+            before.refuse_another(run.out, recipe, data, len(model.stages()))
     for run in trained:
         try:
             log.info('%s', train(run))

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, cast
 
 import torch
 from pydantic import Field
-from torch import Tensor, nn
+from torch import Tensor
 
 from fusion_perception.learning.batches import Share, TrainingData
 from fusion_perception.learning.checkpoint import Checkpoint, Row, moments_of, restore_moments
@@ -19,13 +19,13 @@ from fusion_perception.learning.learner import Learner, learning_rate
 from fusion_perception.learning.metrics import score
 from fusion_perception.learning.progress import epoch_bar
 from fusion_perception.learning.recipe import Recipe
-from fusion_perception.learning.run import RunFolder, best_of
+from fusion_perception.learning.run import CHECKPOINT, RunFolder, best_of
+from fusion_perception.learning.start import contradiction, handed_on, load_start, take_weights
 from fusion_perception.models import MODELS, FusionModel, Stage, build
-from fusion_perception.models.bundle import Bundle, load_bundle, name_anywhere
+from fusion_perception.models.bundle import Bundle, name_anywhere
 from fusion_perception.models.dense_fusion import DenseFusionConfig
 from fusion_perception.runtime import choose_device
 from fusion_perception.sensing.rig import Rig
-from fusion_perception.sensing.settings import load_yaml_mapping
 from fusion_perception.stopping import undisturbed
 
 if TYPE_CHECKING:
@@ -57,17 +57,24 @@ def train(settings: TrainSettings) -> str:
     fabric = start_fabric(settings)
     run = RunFolder(settings.out, settings.resume, writes=fabric.is_global_zero)
     torch.manual_seed(settings.seed)
-    model, started_from = new_model(settings)
+    settings, model, start = new_model(settings)
     fabric.launch()
     data = TrainingData(settings, fabric.device, Share(fabric.global_rank, fabric.world_size))
     if fabric.is_global_zero:
-        for said in filter(None, (data.short_of(), data.bent())):
+        differs = '' if start is None else contradiction(model, start)
+        for said in filter(None, (data.short_of(), data.bent(), differs)):
             log.warning('%s', said)
     if len(data.rig.classes) != model.config.objects:
         raise ValueError(
             f'The data has {len(data.rig.classes)} objects ({", ".join(data.rig.classes)}), but '
-            f'the model predicts {model.config.objects}. Write `architecture: {{objects: '
-            f'{len(data.rig.classes)}}}` into a YAML file and give it as --config.'
+            f'the model predicts {model.config.objects}. '
+            + (
+                f'Write `architecture: {{objects: {len(data.rig.classes)}}}` into a YAML file and '
+                'give it as --config.'
+                if settings.start_from is None
+                else f'So does {settings.start_from}: leave out start_from, or give a bundle for '
+                f'{len(data.rig.classes)} objects.'
+            )
         )
     refuse_a_scene_behind_the_camera(model, data.rig)
     model.to(fabric.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -84,7 +91,9 @@ def train(settings: TrainSettings) -> str:
             checkpoint.settings['epochs'] = settings.epochs
         else:
             checkpoint = Checkpoint(
-                settings.model_dump(mode='json'), data.describe(), started_from
+                settings.model_dump(mode='json'),
+                data.describe(),
+                None if start is None else start.as_start(),
             )
             checkpoint.model = model.state_dict()
         run.begin(settings)
@@ -112,17 +121,26 @@ def train(settings: TrainSettings) -> str:
     return report(run, checkpoint, stages[-1].name) if fabric.is_global_zero else ''
 
 
-def new_model(settings: TrainSettings) -> tuple[FusionModel, dict[str, object] | None]:
-    """Return the model that a recipe trains, and how the bundle was trained that it starts from.
+def new_model(settings: TrainSettings) -> tuple[TrainSettings, FusionModel, Bundle | None]:
+    """Return the model that a recipe trains, the recipe as it is, and the bundle it starts from.
 
-    Raises ValueError or FileNotFoundError when the model, its bundle and the recipe do not fit.
+    What the recipe does not say of the architecture is that of the bundle, or for a run that goes
+    on that with which it began. Raises ValueError or FileNotFoundError when the model, its bundle
+    and the recipe do not fit.
     """
+    said, start, before = settings.architecture, None, {}
+    if settings.start_from is not None:
+        if settings.resume:
+            before = Checkpoint.architecture_of(settings.out / CHECKPOINT)
+        else:
+            start = load_start(settings, settings.model)
+            before = handed_on(start)
+    settings = settings.model_copy(update={'architecture': {**before, **said}})
     model = build(settings.model, settings.architecture, str(settings.config or 'Recipe'))
-    started_from = None
-    if settings.start_from is not None and not settings.resume:
-        started_from = take_weights(model, settings).as_start()
+    if start is not None:
+        take_weights(model, start, said)
     refuse_to_hide_a_needed_sensor(settings, model)
-    return model, started_from
+    return settings, model, start
 
 
 def train_stage(
@@ -223,43 +241,6 @@ def start_fabric(recipe: Recipe) -> Fabric:
     )
 
 
-def take_weights(model: FusionModel, recipe: TrainSettings) -> Bundle:
-    """Give a model the weights of the bundle that the recipe starts from, and its normalisation.
-
-    Returns that bundle. Raises FileNotFoundError when there is none and ValueError when its
-    weights do not fit.
-    """
-    assert recipe.start_from is not None
-    try:
-        bundle = load_bundle(recipe.start_from)
-    except FileNotFoundError:
-        told = {} if recipe.config is None else load_yaml_mapping(recipe.config)
-        in_file = told.get('start_from') == recipe.start_from
-        raise FileNotFoundError(
-            f'{f"start_from in {recipe.config}" if in_file else "--start-from"}: no bundle at '
-            f'{recipe.start_from} (looked in {Path.cwd()}). Give the path of a bundle, or the '
-            'name of one that ships.'
-        ) from None
-    given = dict(bundle.model.named_parameters())
-    wanted = dict(model.named_parameters())
-    shapes = {name: value.shape for name, value in wanted.items()}
-    if shapes != {name: value.shape for name, value in given.items()}:
-        raise ValueError(
-            f'The weights of {bundle.path} are those of {bundle.manifest.model} with '
-            f'{bundle.manifest.config}, not of {recipe.model} with {recipe.architecture or "its"} '
-            'defaults. Train the same model, with the same `architecture`.'
-        )
-    with torch.no_grad():
-        for name, value in wanted.items():
-            value.copy_(given[name])
-    # The weights are for inputs as they were normalised; a short training would not measure anew
-    # what all batches look like.
-    for ours, theirs in zip(model.modules(), bundle.model.modules(), strict=True):
-        if isinstance(ours, nn.BatchNorm2d):
-            ours.load_state_dict(theirs.state_dict())
-    return bundle
-
-
 def refuse_to_hide_a_needed_sensor(recipe: Recipe, model: FusionModel) -> None:
     """Raise ValueError when a sensor is to be hidden that the model cannot do without."""
     for chance, left, hidden in (
@@ -312,7 +293,7 @@ def farewell(run: RunFolder, checkpoint: Checkpoint, model: FusionModel) -> str:
         holds = (
             f'no epoch was finished, {run.bundle} holds the weights as they were when it stopped'
         )
-    if 'covariance_scale' in type(model.config).model_fields:
+    if model.config.fitted:
         holds += ', its covariances not calibrated yet'
     return f'Stopped: {holds}. Go on with `fusion train --out {quote(str(run.path))} --resume`.'
 

@@ -20,7 +20,9 @@ Positive = Annotated[float, Field(gt=0, le=LARGEST_RANGE)]
 
 
 class ModelConfig(Settings):
-    """What every model must know about its task."""
+    """What every model must know about its task. `fitted` are the fields that calibrating sets."""
+
+    fitted: ClassVar[frozenset[str]] = frozenset()
 
     objects: int = Field(3, gt=0, le=10_000, description='Number of object centres to predict')
 

@@ -37,6 +37,7 @@ Scale = Annotated[float, Field(ge=_LEAST_SCALE, le=_MOST_SCALE)]
 class DenseFusionConfig(ModelConfig):
     """Settings of dense fusion."""
 
+    fitted = frozenset({'covariance_scale'})
     lidar_widths: tuple[Width, ...] = Field(
         (32, 48, 64), min_length=1, description='Channels per LiDAR level'
     )
