@@ -301,6 +301,15 @@ def test_what_would_alter_a_run_is_refused_before_another_model_is_trained(
     assert not (tmp_path / 'both' / 'lidar').exists()
 
 
+def test_a_model_that_failed_in_its_first_epoch_is_begun_anew_by_what_is_corrected(
+    comparison, tmp_path
+):
+    with pytest.raises(ValueError, match='Lower --learning-rate'):
+        compare(comparison('rgb', learning_rate=1e30))
+    compare(comparison('rgb'))
+    assert (tmp_path / 'both' / 'table.md').is_file()
+
+
 @pytest.mark.parametrize('what', ['data', 'out', 'model', 'resume', 'device'])
 def test_what_compared_models_share_is_refused_as_one_model_s_own(comparison, tmp_path, what):
     settings = comparison('rgb', own={'rgb': {what: 'else'}})

@@ -189,6 +189,25 @@ def test_a_folder_that_holds_a_run_is_not_overwritten(settings):
         train(settings('run', epochs=1))
 
 
+def test_a_run_that_failed_before_its_first_epoch_was_done_is_begun_anew_by_what_is_corrected(
+    settings,
+):
+    with pytest.raises(ValueError, match=r'Lower --learning-rate .* or set clip_norm\.$'):
+        train(settings('run', epochs=1, learning_rate=1e30))
+    train(settings('run', epochs=1))
+    train(settings('other', epochs=1))
+    assert_same_run(settings('run').out, settings('other').out)
+
+
+def test_a_checkpoint_that_cannot_be_read_is_not_overwritten(settings):
+    run = settings('run', epochs=1)
+    run.out.mkdir()
+    (run.out / 'checkpoint.safetensors').write_bytes(b'mine')
+    with pytest.raises(ValueError, match='already holds a run'):
+        train(run)
+    assert (run.out / 'checkpoint.safetensors').read_bytes() == b'mine'
+
+
 def read(*flags):
     return read_settings(TrainSettings, flags, 'fusion train', 'Train a model')
 

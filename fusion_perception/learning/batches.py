@@ -215,6 +215,10 @@ class TrainingData:
         for indices in torch.arange(_CHUNK, device=self._device).split(self._recipe.batch_size):
             yield scenes.batch(indices)
 
+    def one_scene(self) -> RawBatch:
+        """Return a batch of one scene: the first that validates."""
+        return self._valid.raw_batch(self._held_out[:1])
+
     def examples(self) -> Examples:
         """Return scenes for a bundle to carry: the first of the validation's."""
         raw = self._valid.raw_batch(self._held_out[:COUNT])

@@ -19,7 +19,7 @@ from fusion_perception.learning.evaluation import device_name
 from fusion_perception.learning.evidence import spread
 from fusion_perception.learning.folder_evidence import as_seen_by, time_frames
 from fusion_perception.learning.recipe import Recipe
-from fusion_perception.learning.run import CHECKPOINT, versions
+from fusion_perception.learning.run import CHECKPOINT, holds_run, versions
 from fusion_perception.learning.training import TrainSettings, new_model, train
 from fusion_perception.models import MODELS, build
 from fusion_perception.models.bundle import load_bundle
@@ -88,7 +88,7 @@ def recipe_of(name: str, settings: CompareSettings) -> TrainSettings:
         **own,
         'model': name,
         'out': out,
-        'resume': (out / CHECKPOINT).exists(),
+        'resume': (out / CHECKPOINT).exists() and holds_run(out),
     }
     return TrainSettings.read(values, source if own else None)
 

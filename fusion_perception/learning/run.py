@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 CHECKPOINT = 'checkpoint.safetensors'
+BUNDLE = 'bundle.safetensors'
 
 
 class RunFolder:
@@ -41,7 +42,7 @@ class RunFolder:
 
     def __init__(self, path: Path, resume: bool, writes: bool) -> None:
         self.path, self.resume, self.writes = path, resume, writes
-        self.bundle = path / 'bundle.safetensors'
+        self.bundle = path / BUNDLE
         self.checkpoint = path / CHECKPOINT
         self.metrics = path / 'metrics.json'
         self._events: SummaryWriter | None = None
@@ -91,8 +92,7 @@ class RunFolder:
             log.debug('%s is not locked: %s.', self.path, fault)
 
     def _refuse_another_run(self) -> None:
-        there = self.checkpoint.exists() or self.bundle.exists()
-        if not self.resume and there:
+        if not self.resume and holds_run(self.path):
             raise ValueError(
                 f'{self.path} already holds a run. Add --resume to go on with it, or choose '
                 'another --out.'
@@ -180,6 +180,18 @@ class RunFolder:
             self._events.close()
         if self.writes and checkpoint.rows:
             losses_plot(curves_of(checkpoint), self.path / 'losses.png')
+
+
+def holds_run(folder: Path) -> bool:
+    """Say whether a folder has a run that may not be begun anew: a bundle, or finished epochs.
+
+    An error in the first epoch leaves a checkpoint without either: nothing is lost with it.
+    """
+    bundle, checkpoint = folder / BUNDLE, folder / CHECKPOINT
+    try:
+        return bundle.exists() or (checkpoint.exists() and bool(Checkpoint.read(checkpoint).rows))
+    except (ValueError, FileNotFoundError):  # Torn, or no file: not ours to overwrite.
+        return True
 
 
 def curves_of(checkpoint: Checkpoint) -> Curves:

@@ -17,15 +17,14 @@ from fusion_perception.learning.batches import Share, TrainingData
 from fusion_perception.learning.checkpoint import Checkpoint, Row, moments_of, restore_moments
 from fusion_perception.learning.learner import Learner, learning_rate
 from fusion_perception.learning.metrics import score
+from fusion_perception.learning.model_fit import refuse_misfit
 from fusion_perception.learning.progress import epoch_bar
 from fusion_perception.learning.recipe import Recipe
 from fusion_perception.learning.run import CHECKPOINT, RunFolder, best_of
 from fusion_perception.learning.start import contradiction, handed_on, load_start, take_weights
 from fusion_perception.models import MODELS, FusionModel, Stage, build
 from fusion_perception.models.bundle import Bundle, name_anywhere
-from fusion_perception.models.dense_fusion import DenseFusionConfig
 from fusion_perception.runtime import choose_device
-from fusion_perception.sensing.rig import Rig
 from fusion_perception.stopping import undisturbed
 
 if TYPE_CHECKING:
@@ -64,20 +63,8 @@ def train(settings: TrainSettings) -> str:
         differs = '' if start is None else contradiction(model, start)
         for said in filter(None, (data.short_of(), data.bent(), differs)):
             log.warning('%s', said)
-    if len(data.rig.classes) != model.config.objects:
-        raise ValueError(
-            f'The data has {len(data.rig.classes)} objects ({", ".join(data.rig.classes)}), but '
-            f'the model predicts {model.config.objects}. '
-            + (
-                f'Write `architecture: {{objects: {len(data.rig.classes)}}}` into a YAML file and '
-                'give it as --config.'
-                if settings.start_from is None
-                else f'So does {settings.start_from}: leave out start_from, or give a bundle for '
-                f'{len(data.rig.classes)} objects.'
-            )
-        )
-    refuse_a_scene_behind_the_camera(model, data.rig)
     model.to(fabric.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    refuse_misfit(model, data, settings)
     stages = tuple(
         Stage(settings.model, model, stage.parameters) if stage.model is model else stage
         for stage in model.stages()
@@ -177,7 +164,9 @@ def train_stage(
         batches = data.taken / settings.batch_size
         train_loss = float(cast('Tensor', fabric.all_reduce(loss_sum))) / batches
         valid_loss, estimate, truth = learner.validate(data.validation())
-        refuse_divergence(settings, stage.name, epoch, train_loss, valid_loss)
+        refuse_divergence(
+            settings, stage.name, epoch, len(checkpoint.rows), (train_loss, valid_loss)
+        )
         scores = score(estimate.centers, truth, data.rig.classes)
         row: Row = {
             'stage': stage.name,
@@ -254,31 +243,19 @@ def refuse_to_hide_a_needed_sensor(recipe: Recipe, model: FusionModel) -> None:
             )
 
 
-def refuse_a_scene_behind_the_camera(model: FusionModel, rig: Rig) -> None:
-    """Raise ValueError when a model's camera would look for objects where it does not look."""
-    if not isinstance(model.config, DenseFusionConfig):
-        return
-    center = model.config.scene_center
-    T_camera_lidar = torch.tensor(rig.camera.T_camera_lidar)
-    depth = float(T_camera_lidar[2] @ torch.tensor((*center, 1.0)))
-    if depth <= 0:
-        raise ValueError(
-            f'scene_center = {list(center)} lies {-depth:.3g} m behind the camera, by its '
-            f'T_camera_lidar = {[list(row) for row in rig.camera.T_camera_lidar]}. Set '
-            'scene_center to where the objects are, or correct T_camera_lidar in sensor.yaml.'
-        )
-
-
 def refuse_divergence(
-    recipe: Recipe, stage: str, epoch: int, train_loss: float, valid_loss: float
+    recipe: Recipe, stage: str, epoch: int, kept: int, losses: tuple[float, float]
 ) -> None:
-    """Raise ValueError when a loss of an epoch is not finite."""
-    if not (math.isfinite(train_loss) and math.isfinite(valid_loss)):
+    """Raise ValueError when a loss of an epoch, of training or validation, is not finite.
+
+    `kept` is how many epochs the run has finished, those of other stages too.
+    """
+    if not all(map(math.isfinite, losses)):
         raise ValueError(
-            f'In epoch {epoch + 1} the loss of {stage} became {train_loss} in training and '
-            f'{valid_loss} in validation. Lower --learning-rate (it was '
-            f'{recipe.learning_rate:g}) or set clip_norm, and give another --out'
-            + (f'; this one keeps the {epoch} epochs before.' if epoch else '.')
+            f'In epoch {epoch + 1} the loss of {stage} became {losses[0]} in training and '
+            f'{losses[1]} in validation. Lower --learning-rate (it was '
+            f'{recipe.learning_rate:g}) or set clip_norm'
+            + (f', and give another --out; this one keeps {kept} epochs.' if kept else '.')
         )
 
 
