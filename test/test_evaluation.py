@@ -272,6 +272,9 @@ def test_a_model_that_does_not_exist_is_refused_before_any_is_trained(scenes, tm
         ({'own': {'lidar': {'architecture': {'widht': 1}}}}, "has no 'widht'"),
         ({'own': {'lidar': {'start_from': 'cubes'}}}, 'are those of dense_fusion'),
         ({'own': {'lidar': {'start_from': 'nowhere'}}}, 'no bundle at nowhere'),
+        ({'own': {'lidar': {'architecture': {**TINY, 'size': 32}}}}, 'The input is'),
+        ({'own': {'lidar': {'architecture': {**TINY, 'objects': 2}}}}, 'has 3 objects'),
+        ({'own': {'lidar': {'batch_size': 12}}}, 'do not fill one batch of 12'),
     ],
 )
 def test_a_recipe_that_fits_not_every_model_is_refused_before_any_is_trained(

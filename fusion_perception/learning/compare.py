@@ -18,6 +18,7 @@ from fusion_perception.learning.dataset import read_folder
 from fusion_perception.learning.evaluation import device_name
 from fusion_perception.learning.evidence import spread
 from fusion_perception.learning.folder_evidence import as_seen_by, time_frames
+from fusion_perception.learning.model_fit import refuse_misfit
 from fusion_perception.learning.recipe import Recipe
 from fusion_perception.learning.run import CHECKPOINT, holds_run, versions
 from fusion_perception.learning.training import TrainSettings, new_model, train
@@ -47,8 +48,8 @@ def compare(settings: CompareSettings) -> str:
 
     A model that another of them trains on its way (late fusion: rgb and lidar) is not trained
     twice. One that is already trained there is not trained again, and one that was interrupted
-    goes on. Raises ValueError, before any is trained, for an unknown model or a recipe that does
-    not fit one of them, and for a recipe or data other than before.
+    goes on. Raises ValueError, before any is trained, for an unknown model, for a recipe or data
+    that do not fit one of them, and for a recipe or data other than before.
     """
     for name in (*settings.models, *settings.own):
         if name not in MODELS:
@@ -61,10 +62,11 @@ def compare(settings: CompareSettings) -> str:
     for run in trained:
         # What the last of them cannot do is told now, not in some hours.
         recipe, model, _ = new_model(run)
+        data = TrainingData(run)
+        refuse_misfit(model, data, run)
         if run.resume:
             before = Checkpoint.read(run.out / CHECKPOINT)
-            data = TrainingData(run).describe()
-            before.refuse_another(run.out, recipe, data, len(model.stages()))
+            before.refuse_another(run.out, recipe, data.describe(), len(model.stages()))
     for run in trained:
         try:
             log.info('%s', train(run))
