@@ -117,16 +117,6 @@ def test_an_unknown_config_key_is_answered_with_the_closest_key():
         build('rgb', {'chanels': (1, 2, 3)})
 
 
-def test_a_network_for_one_size_says_so_when_another_comes():
-    with pytest.raises(ValueError, match=r'takes only \(64, 64\)'):
-        build('rgb', SMALL_NET)(observation(height=32, width=32))
-
-
-def test_early_fusion_needs_images_of_one_size():
-    with pytest.raises(ValueError, match='images of one size'):
-        build('early_fusion', SMALL_NET)(observation(grid=UniformGrid(rows=32, columns=32)))
-
-
 @pytest.mark.parametrize(
     ('height', 'width', 'rows', 'columns'), [(48, 80, 16, 128), (33, 47, 65, 31), (64, 64, 64, 64)]
 )

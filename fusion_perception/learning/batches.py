@@ -115,6 +115,11 @@ class TrainingData:
             )
 
     @property
+    def name(self) -> str:
+        """Return what a message calls the data."""
+        return 'What is simulated' if self._recipe.data is None else str(self._recipe.data)
+
+    @property
     def steps(self) -> int:
         """Return the number of steps in an epoch."""
         size, local = self._recipe.batch_size // self._share.of, self._local_count()

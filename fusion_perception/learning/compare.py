@@ -63,7 +63,7 @@ def compare(settings: CompareSettings) -> str:
         # What the last of them cannot do is told now, not in some hours.
         recipe, model, _ = new_model(run)
         data = TrainingData(run)
-        refuse_misfit(model, data, run)
+        refuse_misfit(run.model, model, data, run)
         if run.resume:
             before = Checkpoint.read(run.out / CHECKPOINT)
             before.refuse_another(run.out, recipe, data.describe(), len(model.stages()))

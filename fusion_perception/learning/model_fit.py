@@ -11,10 +11,10 @@ from fusion_perception.models.dense_fusion import DenseFusionConfig
 from fusion_perception.sensing.rig import Rig
 
 
-def refuse_misfit(model: FusionModel, data: TrainingData, recipe: Recipe) -> None:
+def refuse_misfit(name: str, model: FusionModel, data: TrainingData, recipe: Recipe) -> None:
     """Raise ValueError when a model cannot learn from data: for objects, camera, or sizes.
 
-    The model and the data are on one device; the model stays as it is.
+    `name` is that in MODELS. The model and the data are on one device; the model stays as it is.
     """
     refuse_other_number_of_objects(model, data.rig, recipe)
     refuse_a_scene_behind_the_camera(model, data.rig)
@@ -22,7 +22,10 @@ def refuse_misfit(model: FusionModel, data: TrainingData, recipe: Recipe) -> Non
     # No running mean of a normalisation moves: the first step comes later.
     model.eval()
     with torch.no_grad():  # Not inference_mode: the data keeps its matrices, and learns with them.
-        model(data.observe(data.one_scene()))
+        try:
+            model(data.observe(data.one_scene()))
+        except ValueError as fault:
+            raise ValueError(f'{data.name} does not fit {name}. {fault}') from None
     model.train(learning)
 
 

@@ -64,7 +64,7 @@ def train(settings: TrainSettings) -> str:
         for said in filter(None, (data.short_of(), data.bent(), differs)):
             log.warning('%s', said)
     model.to(fabric.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    refuse_misfit(model, data, settings)
+    refuse_misfit(settings.model, model, data, settings)
     stages = tuple(
         Stage(settings.model, model, stage.parameters) if stage.model is model else stage
         for stage in model.stages()

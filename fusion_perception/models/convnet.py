@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn.functional import conv2d, max_pool2d, pad
 
 from fusion_perception.models.base import ModelConfig, Width
-from fusion_perception.sensing.observation import Coordinate
+from fusion_perception.sensing.observation import Coordinate, Observation
 
 
 class ConvNetConfig(ModelConfig):
@@ -20,7 +20,7 @@ class ConvNetConfig(ModelConfig):
     hidden: tuple[Width, ...] = Field(
         (1000, 100), description='Widths of the hidden linear layers'
     )
-    size: Width = Field(64, description='Height and width of the input in pixels')
+    size: Width = Field(64, description='Height and width of the square input in pixels')
     origin: tuple[Coordinate, Coordinate, Coordinate] = Field(
         (0.0, 25.0, 0.0),
         description='Where the labels the network learns have their origin, LiDAR frame, metres',
@@ -65,9 +65,15 @@ class ConvNet(nn.Module):
     def forward(self, image: Tensor) -> Tensor:
         """Return centres (B, K, 3) in metres, LiDAR frame."""
         if image.shape[-2:] != (self.size, self.size):
+            height, width = image.shape[-2:]
             raise ValueError(
-                f'The input is {tuple(image.shape[-2:])} and this network takes only '
-                f'{(self.size, self.size)}. Set `size`, or use dense_fusion, which takes any.'
+                f'The input is {height}x{width} pixels, and this network takes '
+                + (
+                    f'{self.size}x{self.size}. Set `size: {height}` under `architecture`, or use '
+                    if height == width
+                    else 'square ones only. Use '
+                )
+                + 'dense_fusion, which takes any.'
             )
         first, *others = self.layers
         # Points are metres: bfloat16 knows those 25 m away to 12 cm, and what is learned is worse.
@@ -100,6 +106,18 @@ class _Stage(nn.Conv2d):
             weight, bias = pad(weight, (0, 0, 0, 0, 0, filled, 0, spare)), pad(bias, (0, spare))
         largest = max_pool2d(conv2d(input, weight, padding=1), 2)
         return torch.relu(largest + bias[:, None, None])
+
+
+def refuse_two_sizes(name: str, observation: Observation) -> None:
+    """Raise ValueError when image and range image differ in size, for a model that fuses them."""
+    image, points = observation.rgba.shape[-2:], observation.xyza.shape[-2:]
+    if image != points:
+        raise ValueError(
+            f'{name} takes a camera image and a range image of one size, height and width alike, '
+            f'and they are {image[0]}x{image[1]} and {points[0]}x{points[1]} pixels. Scale the '
+            'images themselves, and the camera in sensor.yaml with them, or use dense_fusion, '
+            'which takes any.'
+        )
 
 
 def filled_up(channels: int) -> int:

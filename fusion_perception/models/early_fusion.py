@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from fusion_perception.models.base import Estimate, FusionModel
-from fusion_perception.models.convnet import ConvNet, ConvNetConfig
+from fusion_perception.models.convnet import ConvNet, ConvNetConfig, refuse_two_sizes
 from fusion_perception.sensing.observation import Observation
 
 
@@ -25,11 +25,5 @@ class EarlyFusion(FusionModel):
 
     def forward(self, observation: Observation) -> Estimate:
         """Predict the centres of a batch."""
-        image, points = observation.rgba, observation.xyza
-        if image.shape[-2:] != points.shape[-2:]:
-            raise ValueError(
-                f'Early fusion stacks images of one size, but the camera has '
-                f'{tuple(image.shape[-2:])} and the LiDAR {tuple(points.shape[-2:])} pixels. '
-                'Resize the camera in the rig, or use dense_fusion.'
-            )
-        return Estimate(self.net(torch.cat((image, points), dim=1)))
+        refuse_two_sizes('Early fusion', observation)
+        return Estimate(self.net(torch.cat((observation.rgba, observation.xyza), dim=1)))

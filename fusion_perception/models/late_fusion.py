@@ -7,7 +7,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from fusion_perception.models.base import Estimate, FusionModel, Stage, Width
-from fusion_perception.models.convnet import ConvNetConfig
+from fusion_perception.models.convnet import ConvNetConfig, refuse_two_sizes
 from fusion_perception.models.lidar import LidarConfig, LidarOnly
 from fusion_perception.models.rgb import Rgb, RgbConfig
 from fusion_perception.sensing.observation import Observation
@@ -46,6 +46,7 @@ class LateFusion(FusionModel):
 
     def forward(self, observation: Observation) -> Estimate:
         """Predict the centres of a batch."""
+        refuse_two_sizes('Late fusion', observation)
         by_camera = self.rgb(observation).centers - self.origin
         by_lidar = self.lidar(observation).centers - self.origin
         both = torch.cat((by_camera.flatten(1), by_lidar.flatten(1)), dim=1)
