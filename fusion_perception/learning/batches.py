@@ -117,7 +117,7 @@ class TrainingData:
     @property
     def name(self) -> str:
         """Return what a message calls the data."""
-        return 'What is simulated' if self._recipe.data is None else str(self._recipe.data)
+        return 'what is simulated' if self._recipe.data is None else str(self._recipe.data)
 
     @property
     def steps(self) -> int:
@@ -219,6 +219,11 @@ class TrainingData:
         scenes = self._simulate(_CHUNK, derive_seed('unseen'))
         for indices in torch.arange(_CHUNK, device=self._device).split(self._recipe.batch_size):
             yield scenes.batch(indices)
+
+    def middle(self) -> tuple[float, float, float]:
+        """Return the mean of the centres of the folder, or those simulated to validate, metres."""
+        x, y, z = self._valid.centers.double().mean((0, 1)).tolist()
+        return x, y, z
 
     def one_scene(self) -> RawBatch:
         """Return a batch of one scene: the first that validates."""

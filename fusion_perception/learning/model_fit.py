@@ -7,6 +7,7 @@ import torch
 from fusion_perception.learning.batches import TrainingData
 from fusion_perception.learning.recipe import Recipe
 from fusion_perception.models import FusionModel
+from fusion_perception.models.convnet import ConvNetConfig
 from fusion_perception.models.dense_fusion import DenseFusionConfig
 from fusion_perception.sensing.rig import Rig
 
@@ -25,7 +26,7 @@ def refuse_misfit(name: str, model: FusionModel, data: TrainingData, recipe: Rec
         try:
             model(data.observe(data.one_scene()))
         except ValueError as fault:
-            raise ValueError(f'{data.name} does not fit {name}. {fault}') from None
+            raise ValueError(f'{name} does not fit {data.name}. {fault}') from None
     model.train(learning)
 
 
@@ -60,3 +61,32 @@ def refuse_a_scene_behind_the_camera(model: FusionModel, rig: Rig) -> None:
             f'T_camera_lidar = {[list(row) for row in rig.camera.T_camera_lidar]}. Set '
             'scene_center to where the objects are, or correct T_camera_lidar in sensor.yaml.'
         )
+
+
+def misplaced(name: str, model: FusionModel, data: str, middle: tuple[float, float, float]) -> str:
+    """Say in a sentence when a model looks far from where the objects are; nothing otherwise.
+
+    `data` is what they are of, `middle` the mean of their centres, LiDAR frame, metres.
+    Far is more than two standard deviations of the places where the model expects objects, in any
+    axis: 2 scene_sigma. The notebook's networks, which do not state any, learn labels that are
+    spread about `origin` as those of the original data, whose spread is the default of that.
+    """
+    if isinstance(model.config, DenseFusionConfig):
+        key, expected, sigma = 'scene_center', model.config.scene_center, model.config.scene_sigma
+    elif isinstance(model.config, ConvNetConfig):
+        key, expected, sigma = 'origin', model.config.origin, DenseFusionConfig().scene_sigma
+    else:
+        return ''
+    if max(abs(there - here) for there, here in zip(middle, expected, strict=True)) <= 2 * sigma:
+        return ''
+    # To decimetres, and no -0.
+    place = ', '.join(f'{round(value, 1) + 0.0:g}' for value in middle)
+    looks = ', '.join(f'{value:g}' for value in expected)
+    if key == 'scene_center' and middle[1] < 0.05:
+        remedy = 'It finds objects ahead alone: see in sensor.yaml that y is forward.'
+    else:
+        remedy = f'Set `{key}: [{place}]` under `architecture`.'
+    return (
+        f'The objects of {data} lie around ({place}) m, and {name} looks around ({looks}). '
+        f'{remedy}'
+    )

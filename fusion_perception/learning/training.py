@@ -17,7 +17,7 @@ from fusion_perception.learning.batches import Share, TrainingData
 from fusion_perception.learning.checkpoint import Checkpoint, Row, moments_of, restore_moments
 from fusion_perception.learning.learner import Learner, learning_rate
 from fusion_perception.learning.metrics import score
-from fusion_perception.learning.model_fit import refuse_misfit
+from fusion_perception.learning.model_fit import misplaced, refuse_misfit
 from fusion_perception.learning.progress import epoch_bar
 from fusion_perception.learning.recipe import Recipe
 from fusion_perception.learning.run import CHECKPOINT, RunFolder, best_of
@@ -61,7 +61,10 @@ def train(settings: TrainSettings) -> str:
     data = TrainingData(settings, fabric.device, Share(fabric.global_rank, fabric.world_size))
     if fabric.is_global_zero:
         differs = '' if start is None else contradiction(model, start)
-        for said in filter(None, (data.short_of(), data.bent(), differs)):
+        elsewhere = misplaced(settings.model, model, data.name, data.middle())
+        if settings.resume:
+            elsewhere = ''  # It was said when the run began, and can no more be changed.
+        for said in filter(None, (data.short_of(), data.bent(), differs, elsewhere)):
             log.warning('%s', said)
     model.to(fabric.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     refuse_misfit(settings.model, model, data, settings)
