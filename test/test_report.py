@@ -307,6 +307,21 @@ def test_the_share_of_centres_nearer_than_a_distance_is_drawn_from_none_to_all(c
     )
 
 
+@pytest.mark.parametrize(
+    ('away', 'named'),
+    [((2.0, 3.0), []), ((0.2, 0.3), ['0.25 m']), ((0.01, 1.0), ['0.1 m', '0.25 m', '0.5 m'])],
+)
+def test_only_radii_on_the_axis_are_drawn_and_named(away, named):
+    errors = Errors(
+        ('a',), np.array([away]).T, np.ones((2, 1)), np.arange(2), 2 * ('fusion',), None
+    )
+    _, nearer = error_distribution(errors).axes
+    assert [text.get_text() for text in nearer.texts] == named
+    low, high = nearer.get_xlim()
+    assert len(nearer.lines) == 1 + len(named)
+    assert all(low <= line.get_xdata()[0] <= high for line in nearer.lines[1:])
+
+
 def test_figures_do_not_grow_with_the_recording():
     rng = np.random.default_rng(0)
 

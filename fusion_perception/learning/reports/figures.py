@@ -120,6 +120,8 @@ def error_distribution(errors: Errors) -> Figure:
         at, shown = np.append(at, high), np.append(shown, 100)
         nearer.step(at, shown, where='post', color=colour, ls=dashes, lw=1.7, label=name)
     for radius, side in zip(HIT_RADII_M, ('right', 'center', 'left'), strict=True):
+        if not low <= radius <= high:  # The axes would cut the line off, but not its label.
+            continue
         nearer.axvline(radius, color='#2a3038', lw=0.8, ls=(0, (2, 2)))
         nearer.annotate(
             f'{radius:g} m', (radius, 1.01), xycoords=('data', 'axes fraction'), ha=side,
