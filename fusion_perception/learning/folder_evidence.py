@@ -16,6 +16,7 @@ from tqdm import tqdm
 from fusion_perception.learning.agreement import Comparison
 from fusion_perception.learning.bags.judging import WORST, JudgedFrame
 from fusion_perception.learning.batches import fingerprint
+from fusion_perception.learning.covariances import are_fitted, not_fitted
 from fusion_perception.learning.data.folder import RIG
 from fusion_perception.learning.dataset import SceneSet, read_folder
 from fusion_perception.learning.evidence import Evidence, score_of
@@ -58,6 +59,7 @@ def from_folder(
     folder = read_folder(data)
     warnings = [
         *learned_from(runtime.bundle, folder, data, last),
+        *not_fitted(runtime.bundle),
         *through_another_lens(runtime.bundle, folder.rig.camera, data),
     ]
     scenes = as_seen_by(runtime.bundle, folder, data)
@@ -134,7 +136,7 @@ def learned_from(bundle: Bundle, scenes: SceneSet, data: Path, last: int | None)
         fitted = (
             ', and its covariances were fitted to the errors on them: that these are as large as '
             'it says proves nothing here'
-            if 'covariance_scale' in type(bundle.model.config).model_fields
+            if are_fitted(bundle)
             and learned is bundle.manifest.training.get('data')
             and not only_validated
             else ''
