@@ -75,6 +75,21 @@ def test_labels_of_other_scenes_are_refused(folder: Path) -> None:
         read_folder(folder)
 
 
+def test_labels_that_are_turned_out_of_the_scans_lead_to_their_pose(
+    folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    # About the LiDAR, which stands at y = 25 in the axes of the labels.
+    turn, at = np.radians(40), np.array([0, 25, 0])
+    turned = np.array(
+        [[np.cos(turn), -np.sin(turn), 0], [np.sin(turn), np.cos(turn), 0], [0, 0, 1]]
+    )
+    rewrite(folder, lambda positions: (positions - at) @ turned.T + at)
+    assert len(read_folder(folder)) == 8
+    assert 'tell of only 0 of 24' in caplog.text
+    assert 'of 24 lie beside every beam. Check T_label_lidar in sensor.yaml' in caplog.text
+    assert 'object_size_m' not in caplog.text
+
+
 def test_scans_in_millimetres_are_refused(folder: Path) -> None:
     for path in (folder / 'lidar').iterdir():
         np.save(path, np.load(path) * 1000)

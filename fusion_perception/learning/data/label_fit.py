@@ -103,10 +103,17 @@ def check_labels(labels: Labels) -> list[str]:
                 f'{fault}, {best.share:.0%} would with {candidate.words}. {candidate.remedy()}'
             )
         if not given.tells:
-            return [
+            unsaid = (
                 f'{path.name} cannot be held against the scans: returns tell of only '
-                f'{given.judged} of {given.all} centres whether they are right. {larger}'
-            ]
+                f'{given.judged} of {given.all} centres whether they are right'
+            )
+            if given.outside > (given.all - given.judged) / 2:
+                return [
+                    f'{unsaid}, and {given.outside} of {given.all} lie beside every beam. Check '
+                    'T_label_lidar in sensor.yaml: the place of the LiDAR, and how it is turned, '
+                    'in the axes of the labels.'
+                ]
+            return [f'{unsaid}. {larger}']
     doubts = _check_blocks(labels)
     if fits:
         return doubts
