@@ -104,8 +104,8 @@ class DataFolder:
         if set(counts.values()) != {len(positions)}:
             found = ', '.join(f'{count} {what}' for what, count in counts.items())
             raise ValueError(
-                f'{path} holds {found}, {len(positions)} rows in positions.csv. '
-                'Give one of each per scene.'
+                f'{path} holds {found}, {len(positions)} rows in positions.csv'
+                f'{images.unread}{ranges.unread}. Give one of each per scene.'
             )
         if not len(positions):
             raise ValueError(f'{path}/positions.csv has a header and no scenes. Add them.')
