@@ -110,6 +110,26 @@ def test_a_missing_key_is_named():
         Robot.read({'lens': {'focal': 50}})
 
 
+class Place(Settings):
+    at: tuple[float, float, float] = Field((0, 0, 0), description='Metres')
+    axes: tuple[tuple[float, float], tuple[float, float]] | None = Field(None, description='Two')
+
+
+@pytest.mark.parametrize(
+    ('values', 'said'),
+    [
+        ({'at': [0, 12]}, 'at = [0, 12]: it needs 3 values. Give all of them.'),
+        ({'at': []}, 'at = []: it needs 3 values. Give all of them.'),
+        ({'axes': [[1, 0]]}, 'axes = [[1, 0]]: it needs 2 values. Give all of them.'),
+        ({'axes': [[1, 0], [1]]}, 'axes.1 = [1]: it needs 2 values. Give all of them.'),
+    ],
+)
+def test_too_few_values_are_named_with_how_many_are_needed(values, said):
+    with pytest.raises(ValueError) as caught:
+        Place.read(values)
+    assert str(caught.value) == said
+
+
 def test_a_value_out_of_bounds_is_named_with_its_bound():
     with pytest.raises(
         ValueError, match=r'^speed = 7: input should be less than or equal to 5\.$'

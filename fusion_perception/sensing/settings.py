@@ -89,12 +89,15 @@ def explain(cls: type[BaseModel], error: ValidationError, leave_out: str = '') -
     """Put the faults of a mapping in words, the first few, but for those of type `leave_out`."""
     # A list with a wrong item counts as too short as well.
     lists = {fault['loc'][:-1] for fault in error.errors()}
-    faults = [
+    faults: list[dict[str, Any]] = [
         dict(fault)
         for fault in error.errors()
         if fault['type'] != leave_out
         and not (fault['type'] == 'too_short' and fault['loc'] in lists)
     ]
+    # Of several places of a tuple that are empty the last says how many it has.
+    places = {fault['loc'][:-1]: fault for fault in faults if _is_of_a_tuple(fault)}
+    faults = [f for f in faults if not _is_of_a_tuple(f) or f is places[f['loc'][:-1]]]
     sentences = [_sentence(cls, fault) for fault in faults[:_MOST_FAULTS]]
     if len(faults) > _MOST_FAULTS:
         sentences.append(f'{len(faults) - _MOST_FAULTS} more are wrong.')
@@ -122,6 +125,10 @@ def _sentence(cls: type[BaseModel], fault: dict[str, Any]) -> str:
     if fault['type'] == 'extra_forbidden':
         known = closest(keys[-1], list(owner.model_fields))
         return f"{where}{owner.__name__} has no '{keys[-1]}'. {known}"
+    if _is_of_a_tuple(fault):
+        needed = int(fault['loc'][-1]) + 1
+        here = '.'.join(keys[:-1])
+        return f'{here} = {quoted(fault["input"])}: it needs {needed} values. Give all of them.'
     if fault['type'] == 'missing':
         return f"{where}{owner.__name__} needs '{keys[-1]}'. Add it."
     message = str(fault['msg']).removeprefix('Value error, ').rstrip('.')
@@ -131,6 +138,11 @@ def _sentence(cls: type[BaseModel], fault: dict[str, Any]) -> str:
     whole = fault['type'] == 'value_error' and isinstance(fault['input'], Mapping | BaseModel)
     value = '' if whole else f' = {quoted(fault["input"])}'
     return f'{".".join(keys)}{value}: {message[:1].lower()}{message[1:]}.'
+
+
+def _is_of_a_tuple(fault: Mapping[str, Any]) -> bool:
+    """Say whether a fault is that a tuple is too short."""
+    return fault['type'] == 'missing' and isinstance(fault['loc'][-1], int)
 
 
 def _model_at(cls: type[BaseModel], keys: list[str]) -> type[BaseModel]:
