@@ -147,6 +147,39 @@ def test_a_value_that_is_no_number_is_named():
         Robot.read({'speed': 'fast'})
 
 
+class Plan(Settings):
+    epochs: int = Field(5, description='How many')
+    rate: float | None = Field(None, description='Of learning')
+    spans: dict[str, tuple[float, float]] = Field({}, description='By name')
+    places: tuple[Place, ...] = Field((), description='Where')
+    quick: bool = Field(False, description='Whether')
+    either: bool | float = Field(False, description='Whether, or how much')
+    anything: dict[str, object] = Field({}, description='Whatever it is')
+    name: str = Field('a', description='What it is called')
+
+
+@pytest.mark.parametrize(
+    ('text', 'key'),
+    [
+        ('epochs: true', 'epochs = True'),
+        ('rate: yes', 'rate = True'),
+        ('spans: {a: [0, off]}', 'spans'),
+        ('places: [{at: [0, on, 0]}]', 'places.0.at = [0, True, 0]'),
+    ],
+)
+def test_true_and_false_are_no_numbers(tmp_path, text, key):
+    with pytest.raises(ValueError, match=re.escape(f'{key}: input should be a valid number; in')):
+        Plan.read_yaml(written(tmp_path, text))
+
+
+def test_true_and_false_stay_where_they_belong(tmp_path):
+    text = 'quick: yes\neither: on\nanything: {a: true}\nrate: 1\n'
+    plan = Plan.read_yaml(written(tmp_path, text))
+    assert (plan.quick, plan.either, plan.anything, plan.rate) == (True, True, {'a': True}, 1.0)
+    with pytest.raises(ValueError, match=r'^name = True: input should be a valid string\.$'):
+        Plan.read({'name': True})
+
+
 @pytest.mark.parametrize('value', ['.inf', '.nan'])
 def test_a_value_must_be_finite(tmp_path, value):
     with pytest.raises(ValueError, match=r'dropout = (inf|nan): input should be a finite number'):

@@ -4,11 +4,19 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Mapping
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, TypeVar, cast, get_args, get_origin
 
 import yaml
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    ValidationError,
+    ValidationInfo,
+    ValidatorFunctionWrapHandler,
+    field_validator,
+)
 
 from fusion_perception.sensing.quoting import escaped, quoted, reason
 
@@ -32,6 +40,21 @@ class Settings(BaseModel):
     model_config = ConfigDict(
         frozen=True, extra='forbid', protected_namespaces=(), allow_inf_nan=False
     )
+
+    @field_validator('*', mode='wrap')
+    @classmethod
+    def _is_no_truth_value_for_a_number(
+        cls, value: object, validated: ValidatorFunctionWrapHandler, info: ValidationInfo
+    ) -> object:
+        result: object = validated(value)
+        # YAML reads yes as true, which pydantic takes for 1. Only what it takes is looked through:
+        # YAML that names itself, or stands for billions of values, has then been refused.
+        name = info.field_name
+        if name is not None and _is_of_numbers(cls, name) and _holds_truth_value(value):
+            raise ValueError(
+                'input should be a valid number; in YAML yes and on are true, no and off false'
+            )
+        return result
 
     @classmethod
     def read(cls: type[S], values: Mapping[str, object], source: str | Path | None = None) -> S:
@@ -102,6 +125,26 @@ def explain(cls: type[BaseModel], error: ValidationError, leave_out: str = '') -
     if len(faults) > _MOST_FAULTS:
         sentences.append(f'{len(faults) - _MOST_FAULTS} more are wrong.')
     return ' '.join(sentences)
+
+
+def _holds_truth_value(value: object) -> bool:
+    """Say whether true or false stands in a value, or in what it lists."""
+    if isinstance(value, list | tuple):
+        return any(map(_holds_truth_value, value))
+    if isinstance(value, Mapping):
+        return any(map(_holds_truth_value, value.values()))
+    return isinstance(value, bool)
+
+
+@lru_cache(1024)
+def _is_of_numbers(cls: type[BaseModel], field: str) -> bool:
+    """Say whether a field takes numbers, by themselves or listed, and nothing true or false."""
+    types = _types_in(cls.model_fields[field].annotation)
+    return bool(types & {int, float}) and not types & {bool, object, Any}
+
+
+def _types_in(annotation: object) -> set[object]:
+    return {annotation}.union(*map(_types_in, get_args(annotation)))
 
 
 def closest(name: str, known: list[str]) -> str:
