@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from odd_files import no_file_larger_than
 from training_runs import tiny_recipe
 
 from fusion_perception import cli
@@ -96,6 +97,18 @@ def test_each_mode_that_a_model_serves_is_scored(bundle, report, model, config, 
     assert said['modes'] == measured
     assert ('calibration' in said) == (model == 'dense_fusion')
     assert said['by_mode'][next(iter(measured))]['mse'] == said['mse']
+
+
+def test_where_the_page_finds_no_room_no_report_passes_for_a_complete_one(
+    bundle, report, tmp_path
+):
+    given = bundle()
+    report(given)
+    # The page is the larger one.
+    with no_file_larger_than(20_000), pytest.raises(OSError) as fault:
+        report(given)
+    assert fault.value.filename == str(tmp_path / 'report' / 'report.html')
+    assert list((tmp_path / 'report').iterdir()) == []
 
 
 def test_only_the_last_scenes_are_evaluated_when_asked(bundle, report):

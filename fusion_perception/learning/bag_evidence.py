@@ -17,6 +17,7 @@ from fusion_perception.learning.bag_crew import Task, run_apart
 from fusion_perception.learning.bags.judging import MODES, WORST, Judged
 from fusion_perception.learning.bags.settings import BagSettings
 from fusion_perception.learning.covariances import not_fitted
+from fusion_perception.learning.data.drafts import written_whole
 from fusion_perception.learning.evidence import Evidence, score_of
 from fusion_perception.learning.progress import messages_bar
 from fusion_perception.models.bundle import Bundle
@@ -151,7 +152,7 @@ def write_predictions(path: Path, runs: Sequence[BagRun], classes: Sequence[str]
     axes = [f'{name}_{axis}' for name in classes for axis in 'xyz']
     header = [*_COLUMNS, *axes, *(f'true_{axis}' for axis in axes)]
     # The name of a recording need not be UTF-8.
-    with path.open('w', encoding='utf-8', errors='backslashreplace') as file:
+    with written_whole(path, errors='backslashreplace') as file:
         file.write(','.join(header) + '\n')
         for run in runs:
             file.writelines(_lines(run))

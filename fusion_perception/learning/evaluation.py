@@ -18,6 +18,7 @@ from fusion_perception.learning.bag_evidence import (
     write_predictions,
 )
 from fusion_perception.learning.bags.settings import BagSettings, flags_of
+from fusion_perception.learning.data.drafts import write_whole
 from fusion_perception.learning.evidence import Evidence, spread
 from fusion_perception.learning.folder_evidence import from_folder
 from fusion_perception.learning.gates import (
@@ -142,10 +143,11 @@ def evaluate(settings: EvaluateSettings) -> tuple[str, int]:
         for name in (REPORT, PAGE):
             (out / name).unlink(missing_ok=True)
         remove_predictions(out / TABLE)
-        (out / REPORT).write_text(json.dumps(report, indent=2) + '\n')
         write_html(out / PAGE, report, evidence, bundle)
         if evidence.runs:
             write_predictions(out / TABLE, evidence.runs, bundle.rig.classes)
+        # The last one: where it is, the others are too.
+        write_whole(out / REPORT, json.dumps(report, indent=2) + '\n')
     if settings.write_baseline is not None and not why_no_baseline(evidence, broken):
         write_baseline(settings.write_baseline, report, evidence)
     return in_short(evidence, settings, bundle, baseline, broken)

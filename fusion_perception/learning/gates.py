@@ -14,6 +14,7 @@ from typing import Annotated, NamedTuple, cast
 import tyro
 from pydantic import Field, field_validator
 
+from fusion_perception.learning.data.drafts import write_whole
 from fusion_perception.learning.evidence import Evidence
 from fusion_perception.learning.metrics import Scores, distances
 from fusion_perception.sensing.json_text import read_json
@@ -203,6 +204,7 @@ def check_takes_baseline(path: Path, written: Sequence[Path]) -> None:
             TemporaryFile(dir=above).close()
             return
         path.open('ab').close()
+        TemporaryFile(dir=path.resolve().parent).close()
     except OSError as fault:
         raise ValueError(
             f'No baseline can be written to {path} ({fault.strerror}). Choose another place.'
@@ -243,7 +245,8 @@ def write_baseline(path: Path, report: Mapping[str, object], evidence: Evidence)
         'versions': report['versions'],
     }
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(figures, indent=2) + '\n', encoding='utf-8')
+    # Whole, and where a link leads: the file there is the one that is kept beside the code.
+    write_whole(path.resolve(), json.dumps(figures, indent=2) + '\n')
 
 
 def _not_scored(flag: str, evidence: Evidence) -> ValueError:

@@ -8,6 +8,7 @@ from typing import cast
 
 from matplotlib import RcParams, rc_context
 
+from fusion_perception.learning.data.drafts import write_whole
 from fusion_perception.learning.evidence import Evidence
 from fusion_perception.learning.metrics import HIT_RADII_M
 from fusion_perception.learning.reports import sections as parts
@@ -33,11 +34,11 @@ def write_html(path: Path, report: Report, evidence: Evidence, bundle: Bundle) -
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         f'<title>{text(title)}</title><style>{STYLE}</style></head>\n<body>\n'
     )
-    path.write_text(
+    write_whole(
+        path,
         head + '<header>\n' + '\n'.join(_opening(report, evidence)) + '\n</header>\n'
         f'<nav aria-label="Contents">{contents}</nav>\n<main>\n'
         + '\n'.join(sections) + '\n</main>\n</body>\n</html>\n',
-        encoding='utf-8',
         errors='backslashreplace',  # A path need not be UTF-8.
     )  # fmt: skip
 

@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import TextIO
 
 log = logging.getLogger(__name__)
 
@@ -40,14 +41,30 @@ def draft_in(folder: Path) -> Iterator[Path]:
             os.close(lock)
 
 
-def write_whole(path: Path, text: str) -> None:
-    """Write a UTF-8 text in one step: whoever cannot finish it leaves the one before."""
+@contextmanager
+def written_whole(path: Path, errors: str = 'strict') -> Iterator[TextIO]:
+    """Give a UTF-8 file to write that takes its place in one step, when all is written.
+
+    Whoever cannot finish it leaves the one before. `errors` is that of `open`. Raises OSError that
+    names the file.
+    """
     draft = path.with_name(f'.{path.name}.{os.getpid()}')
     try:
-        draft.write_text(text, encoding='utf-8')
+        with draft.open('w', encoding='utf-8', errors=errors) as file:
+            yield file
         draft.replace(path)
+    except OSError as fault:
+        # What a full disk raises names none, and the draft is nothing that one would know.
+        fault.filename, fault.filename2 = str(path), None
+        raise
     finally:
         draft.unlink(missing_ok=True)
+
+
+def write_whole(path: Path, text: str, errors: str = 'strict') -> None:
+    """Write a text as `written_whole` does."""
+    with written_whole(path, errors) as file:
+        file.write(text)
 
 
 def _held(draft: Path) -> int:
