@@ -26,6 +26,8 @@ Device = Annotated[
     Literal['auto', 'cpu', 'cuda'],
     Field(description='Where to compute; auto takes CUDA where it is'),
 ]
+# Engines take these as they come.
+_TAKEN = frozenset(map(np.dtype, ('uint8', 'float16', 'float32', 'float64')))
 
 
 def choose_device(device: Device) -> torch.device:
@@ -78,9 +80,10 @@ class Runtime:
 
         `camera` describes the camera at its real resolution, as camera_info does; its images are
         resized to the bundle's and its intrinsics with them. Without it, the bundle's is assumed.
-        Raises ValueError when the range image has another shape than the bundle's LiDAR.
+        Raises ValueError when the range image has another shape than the bundle's LiDAR, and for
+        what is no array.
         """
-        return self._engine.observe(_alone(image), _alone(ranges), camera)
+        return self._engine.observe(*_alone(image, ranges), camera)
 
     def predict(self, observation: Observation) -> Prediction:
         """Predict a batch; the result lies on the CPU.
@@ -97,7 +100,7 @@ class Runtime:
         camera: Camera | None = None,
     ) -> Prediction:
         """Predict one frame, as `predict(observe(...))` would: the shortest way there is."""
-        return self.predict_frames(_alone(image), _alone(ranges), camera)
+        return self.predict_frames(*_alone(image, ranges), camera)
 
     def predict_frames(
         self,
@@ -113,6 +116,7 @@ class Runtime:
             'lidar_only' if images is None else 'camera_only' if ranges is None else 'fusion'
         )
         mode = self.bundle.model.mode_for(seen)
+        images, ranges = _as_images(images), _as_ranges(ranges)
         estimate = self._engine.estimate_frames(images, ranges, camera)
         return self._prediction(estimate, (mode,) * len(estimate.centers))
 
@@ -164,6 +168,36 @@ class Runtime:
         return Prediction(estimate.centers, estimate.covariance, self.bundle.rig.classes, mode)
 
 
-def _alone(array: NDArray[Value] | None) -> NDArray[Value] | None:
-    """Return a batch of one."""
-    return None if array is None else array[None]
+def _alone(
+    image: NDArray[np.uint8] | None, ranges: NDArray[np.float32] | None
+) -> tuple[NDArray[np.uint8] | None, NDArray[np.float32] | None]:
+    """Return batches of one."""
+    image, ranges = _as_images(image), _as_ranges(ranges)
+    return None if image is None else image[None], None if ranges is None else ranges[None]
+
+
+def _as_images(given: NDArray[np.uint8] | None) -> NDArray[np.uint8] | None:
+    if given is None or (isinstance(given, np.ndarray) and given.dtype in _TAKEN):
+        return given
+    return _as_array(given, 'images are', 'uint8')
+
+
+def _as_ranges(given: NDArray[np.float32] | None) -> NDArray[np.float32] | None:
+    if given is None or (isinstance(given, np.ndarray) and given.dtype in _TAKEN):
+        return given
+    return _as_array(given, 'ranges are', 'float32')
+
+
+def _as_array(given: NDArray[Value], what: str, kind: str) -> NDArray[Value]:
+    """Return an array in the machine's byte order, of numbers that torch has where they are some.
+
+    So do tensors become one. Raises ValueError for what is no array.
+    """
+    if not hasattr(given, '__array__'):
+        raise ValueError(
+            f'A {type(given).__name__} came where {what} needed as a NumPy array of {kind}. Make '
+            f'one of it: numpy.array(..., numpy.{kind}).'
+        )
+    array = np.asarray(given)
+    native = np.dtype(np.float64) if array.dtype.char == 'g' else array.dtype.newbyteorder('=')
+    return array.astype(native, copy=False)

@@ -204,3 +204,40 @@ def test_a_graph_refuses_observations_of_other_sizes_than_it_was_made_for(tmp_pa
     half = replace(seen, rgba=seen.rgba[..., :64, :64], xyza=seen.xyza[..., :32, :])
     with pytest.raises(ValueError, match=r'\(32, 64\) beams .* and \(64, 64\)'):
         Runtime(bundle, 'cpu', engine='onnxruntime').predict(half)
+
+
+@pytest.mark.parametrize('kind', ['>f4', '>f8', 'longdouble'])
+@pytest.mark.parametrize('engine', ['torch', 'onnxruntime'])
+def test_numbers_of_another_byte_order_or_width_are_the_same_to_every_engine(
+    tmp_path, private_cache, engine, kind
+):
+    ready = Runtime(load_bundle(small_bundle(tmp_path)), 'cpu', engine=engine)
+    ranges = RANGES.astype(kind)
+    expected = ready.predict_frame(IMAGE, RANGES).centers
+    assert torch.equal(ready.predict_frame(IMAGE, ranges).centers, expected)
+    assert torch.equal(ready.predict_frames(IMAGE[None], ranges[None]).centers, expected)
+    assert torch.equal(ready.observe(IMAGE, ranges).xyza, ready.observe(IMAGE, RANGES).xyza)
+
+
+def test_tensors_are_taken_for_arrays(tmp_path):
+    ready = runtime(tmp_path)
+    found = ready.predict_frame(torch.from_numpy(IMAGE), torch.from_numpy(RANGES))
+    assert torch.equal(found.centers, ready.predict_frame(IMAGE, RANGES).centers)
+
+
+@pytest.mark.parametrize(
+    ('image', 'ranges', 'said'),
+    [
+        (
+            IMAGE.tolist(),
+            RANGES,
+            r'A list came where images .* numpy\.array\(\.\.\., numpy\.uint8',
+        ),
+        (IMAGE, RANGES.tolist(), r'A list came where ranges .* numpy\.float32'),
+        ('left.png', None, 'A str came where images are needed'),
+    ],
+)
+@pytest.mark.parametrize('call', ['predict_frame', 'predict_frames', 'observe'])
+def test_what_is_no_array_is_refused_with_what_makes_one(tmp_path, image, ranges, said, call):
+    with pytest.raises(ValueError, match=said):
+        getattr(runtime(tmp_path), call)(image, ranges)
