@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -76,11 +77,17 @@ def defaults_from_yaml(cls: type[Settings], path: Path) -> dict[str, object]:
         if faults := explain(cls, error, leave_out='missing'):
             raise ValueError(f'{path}: {faults}') from None
     return {
-        name: TypeAdapter[object](cls.model_fields[name].annotation or object).validate_python(
-            value
+        name: _from_home(
+            TypeAdapter[object](cls.model_fields[name].annotation or object).validate_python(value)
         )
         for name, value in values.items()
     }
+
+
+def _from_home(value: object) -> object:
+    """Return a path with ~ resolved, as a shell does for flags; other values as they are."""
+    # pathlib raises where there is no such user; the path will then be said not to exist.
+    return Path(os.path.expanduser(value)) if isinstance(value, Path) else value  # noqa: PTH111
 
 
 def _config_path(args: Sequence[str]) -> Path | None:

@@ -102,6 +102,19 @@ def test_flags_override_the_yaml_which_overrides_the_defaults(tmp_path, capsys):
     assert capsys.readouterr().out == 'yes yes yes\n'
 
 
+def test_a_path_in_the_yaml_begins_in_the_home_or_where_the_command_does(tmp_path, monkeypatch):
+    (tmp_path / 'home').mkdir()
+    (tmp_path / 'work').mkdir()
+    (tmp_path / 'conf').mkdir()
+    monkeypatch.setenv('HOME', str(tmp_path / 'home'))
+    monkeypatch.chdir(tmp_path / 'work')
+    for out in ('~/a', 'b', '~nobody-of-this-name/c'):
+        (tmp_path / 'conf/echo.yaml').write_text(f"word: hello\nout: '{out}'\n")
+        assert cli.main(['echo', '--config', '../conf/echo.yaml']) == 3
+    assert (tmp_path / 'home/a').is_dir() and (tmp_path / 'work/b').is_dir()
+    assert (tmp_path / 'work/~nobody-of-this-name/c').is_dir()
+
+
 def test_a_mistyped_key_in_the_yaml_names_the_file_and_the_meant_key(tmp_path, capsys):
     (tmp_path / 'echo.yaml').write_text('tims: 2\n')
     assert cli.main(['echo', '--word', 'a', '--config', str(tmp_path / 'echo.yaml')]) == 2
