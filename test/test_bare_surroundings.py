@@ -99,6 +99,7 @@ def test_onnx_runtime_leaves_nothing_in_the_home_of_the_user(tmp_path):
     assert [file for file in home.rglob('*') if file.is_file()] == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('closed', ['>&-', '>&- 2>&-', '<&- >&- 2>&-'])
 def test_a_closed_output_does_not_change_how_a_command_ends(tmp_path, closed):
     out = tmp_path / 'scenes'

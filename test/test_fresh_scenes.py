@@ -163,6 +163,7 @@ def test_fresh_scenes_know_no_lens_whatever_the_images_that_validate(settings, f
     assert bundle.manifest.training['data']['fingerprint'] == fingerprint(read_folder(folder))
 
 
+@pytest.mark.slow
 def test_as_many_objects_as_asked_for_are_learned(settings):
     recipe = settings(
         'run',

@@ -43,6 +43,7 @@ def train_on(folder: Path, share: float = 0.0, device: torch.device = CPU) -> in
     return peak.bytes
 
 
+@pytest.mark.slow
 def test_eight_times_as_many_scenes_take_no_more_memory(scenes, tmp_path):
     few, many = (repeated(scenes, tmp_path / str(n), n) for n in (200, 1600))
     train_on(few)  # What is loaded and allocated once belongs to neither.
