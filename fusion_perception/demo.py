@@ -20,10 +20,10 @@ from pydantic import Field
 from rich.console import Console
 from rich.live import Live
 
-from fusion_perception.learning.evidence import spread
+from fusion_perception.learning.evidence.evidence import spread
 from fusion_perception.learning.metrics import score
 from fusion_perception.learning.plots import scene_figure, write_png
-from fusion_perception.learning.run import versions
+from fusion_perception.learning.run.folder import versions
 from fusion_perception.models.bundle import Bundle, load_bundle
 from fusion_perception.runtime import Device
 from fusion_perception.sensing.ledger import Stream, StreamCounts, fates_of

@@ -14,7 +14,7 @@ from fusion_perception.learning.bag import run_bag
 from fusion_perception.learning.bags.settings import BagSettings
 from fusion_perception.learning.bags.writing import BagWriter
 from fusion_perception.learning.dataset import read_folder
-from fusion_perception.learning.folder_evidence import from_folder
+from fusion_perception.learning.evidence.of_folder import from_folder
 from fusion_perception.learning.from_bag import FromBagSettings, from_bag
 from fusion_perception.learning.simulate import SimulateSettings, simulate
 from fusion_perception.learning.to_bag import (

@@ -27,7 +27,7 @@ from fusion_perception.learning.benchmarks.table import (
     slower_than,
 )
 from fusion_perception.learning.benchmarks.timing import Measured
-from fusion_perception.learning.memory import memory_bytes
+from fusion_perception.learning.run.memory import memory_bytes
 from fusion_perception.models.bundle import load_bundle
 
 COST = Cost(operations=3_000_000, weights=4_000_000, frame=600_000, answer=400_000)

@@ -8,7 +8,6 @@ import pytest
 import torch
 
 from fusion_perception.learning import notebook_baseline as notebook
-from fusion_perception.learning.batches import TrainingData
 from fusion_perception.learning.benchmarks.settings import linked
 from fusion_perception.learning.benchmarks.table import GOALS
 from fusion_perception.learning.benchmarks.training import (
@@ -22,6 +21,7 @@ from fusion_perception.learning.benchmarks.training import (
 )
 from fusion_perception.learning.data.folder import DataFolder
 from fusion_perception.learning.dataset import read_folder
+from fusion_perception.learning.run.batches import TrainingData
 from fusion_perception.learning.training import TrainSettings
 from fusion_perception.models import build
 from fusion_perception.sensing.geometry import direction_table, range_to_xyza

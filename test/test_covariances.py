@@ -7,8 +7,8 @@ import torch
 from small_bundles import CONFIGS, GRID
 from training_runs import tiny_recipe
 
-from fusion_perception.learning.covariances import are_fitted, not_fitted
 from fusion_perception.learning.evaluation import EvaluateSettings, evaluate
+from fusion_perception.learning.evidence.covariances import are_fitted, not_fitted
 from fusion_perception.learning.simulate import SimulateSettings, simulate
 from fusion_perception.learning.training import train
 from fusion_perception.models import build

@@ -3,7 +3,7 @@
 import pytest
 from matplotlib.figure import Figure
 
-from fusion_perception.learning.curves import _draw_losses, comparison_plot, losses_plot
+from fusion_perception.learning.run.curves import _draw_losses, comparison_plot, losses_plot
 
 CALM = ([6.0, 4.0, 3.0], [5.0, 4.0, 3.5])
 WILD = ([200.0, 2.0, 1.0], [2.0, 1.0, 0.5])

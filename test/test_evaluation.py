@@ -12,7 +12,7 @@ from training_runs import tiny_recipe
 from fusion_perception import cli
 from fusion_perception.learning.dataset import read_folder
 from fusion_perception.learning.evaluation import EvaluateSettings, evaluate
-from fusion_perception.learning.folder_evidence import learned_from
+from fusion_perception.learning.evidence.of_folder import learned_from
 from fusion_perception.learning.metrics import score
 from fusion_perception.learning.simulate import SimulateSettings, simulate
 from fusion_perception.learning.training import train

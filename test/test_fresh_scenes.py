@@ -7,9 +7,9 @@ import pytest
 import torch
 import yaml
 
-from fusion_perception.learning.batches import TrainingData, fingerprint
 from fusion_perception.learning.dataset import read_folder
-from fusion_perception.learning.folder_evidence import learned_from, through_another_lens
+from fusion_perception.learning.evidence.of_folder import learned_from, through_another_lens
+from fusion_perception.learning.run.batches import TrainingData, fingerprint
 from fusion_perception.learning.training import train
 from fusion_perception.models.bundle import load_bundle
 from fusion_perception.sensing.observation import Lens

@@ -11,7 +11,7 @@ import yaml
 
 from fusion_perception import cli
 from fusion_perception.learning.evaluation import EvaluateSettings
-from fusion_perception.learning.evidence import Evidence
+from fusion_perception.learning.evidence.evidence import Evidence
 from fusion_perception.learning.gates import (
     Baseline,
     GateSettings,

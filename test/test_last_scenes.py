@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from fusion_perception.learning.dataset import read_folder
-from fusion_perception.learning.folder_evidence import from_folder
+from fusion_perception.learning.evidence.of_folder import from_folder
 from fusion_perception.learning.metrics import score
 from fusion_perception.learning.reports.errors import Axis, errors_of
 from fusion_perception.learning.reports.figures import error_over_time

@@ -7,8 +7,8 @@ import torch
 from torch import nn
 
 from fusion_perception.learning.dataset import RawBatch
-from fusion_perception.learning.learner import Learner, build_optimiser, compiled_update
-from fusion_perception.learning.recipe import Recipe
+from fusion_perception.learning.run.learner import Learner, build_optimiser, compiled_update
+from fusion_perception.learning.run.recipe import Recipe
 from fusion_perception.learning.training import start_fabric
 from fusion_perception.models import Estimate, FusionModel
 from fusion_perception.sensing.observation import Observation

@@ -8,12 +8,12 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from fusion_perception.learning.batches import TrainingData
 from fusion_perception.learning.data.packing import Packing
 from fusion_perception.learning.data.scene_copies import repeated
 from fusion_perception.learning.dataset import read_folder
-from fusion_perception.learning.memory import Peak, held_bytes, memory_bytes
-from fusion_perception.learning.recipe import Recipe
+from fusion_perception.learning.run.batches import TrainingData
+from fusion_perception.learning.run.memory import Peak, held_bytes, memory_bytes
+from fusion_perception.learning.run.recipe import Recipe
 from fusion_perception.learning.simulate import SimulateSettings, simulate
 
 CPU = torch.device('cpu')

@@ -4,8 +4,8 @@ import pytest
 import torch
 from training_runs import TINY
 
-from fusion_perception.learning.batches import TrainingData
-from fusion_perception.learning.model_fit import misplaced, refuse_misfit
+from fusion_perception.learning.run.batches import TrainingData
+from fusion_perception.learning.run.model_fit import misplaced, refuse_misfit
 from fusion_perception.learning.training import train
 from fusion_perception.models import MODELS, build
 

@@ -14,10 +14,10 @@ from PIL import Image
 from recordings import record
 from small_bundles import small_bundle
 
-from fusion_perception.learning.bag_evidence import from_bags
 from fusion_perception.learning.bags.judging import JudgedFrame
 from fusion_perception.learning.bags.settings import BagSettings
 from fusion_perception.learning.evaluation import EvaluateSettings, evaluate
+from fusion_perception.learning.evidence.of_bags import from_bags
 from fusion_perception.learning.reports.errors import Axis, Errors, share_within
 from fusion_perception.learning.reports.figures import (
     error_against_range,

@@ -10,8 +10,8 @@ from training_runs import assert_same_run, rows_of
 
 from fusion_perception.cli import main
 from fusion_perception.flags import read_settings
-from fusion_perception.learning.checkpoint import Checkpoint
-from fusion_perception.learning.run import RunFolder
+from fusion_perception.learning.run.checkpoint import Checkpoint
+from fusion_perception.learning.run.folder import RunFolder
 from fusion_perception.learning.simulate import SimulateSettings, simulate
 from fusion_perception.learning.training import TrainSettings, train
 from fusion_perception.models.base import FusionModel

@@ -7,8 +7,8 @@ import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from training_runs import tiny_recipe
 
-from fusion_perception.learning.checkpoint import Checkpoint
-from fusion_perception.learning.run import RunFolder, best_of, curves_of, summary
+from fusion_perception.learning.run.checkpoint import Checkpoint
+from fusion_perception.learning.run.folder import RunFolder, best_of, curves_of, summary
 from fusion_perception.sensing.settings import load_yaml_mapping
 
 

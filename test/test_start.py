@@ -7,8 +7,13 @@ import torch
 from small_bundles import small_bundle
 from training_runs import TINY, rows_of
 
-from fusion_perception.learning.recipe import Recipe
-from fusion_perception.learning.start import contradiction, handed_on, load_start, take_weights
+from fusion_perception.learning.run.recipe import Recipe
+from fusion_perception.learning.run.start import (
+    contradiction,
+    handed_on,
+    load_start,
+    take_weights,
+)
 from fusion_perception.learning.training import TrainSettings, new_model, train
 from fusion_perception.models import build
 from fusion_perception.models.bundle import load_bundle

@@ -5,9 +5,9 @@ import pytest
 import torch
 from training_runs import TINY, assert_same_run, rows_of
 
-from fusion_perception.learning.batches import Share, TrainingData
-from fusion_perception.learning.learner import learning_rate
-from fusion_perception.learning.recipe import Recipe
+from fusion_perception.learning.run.batches import Share, TrainingData
+from fusion_perception.learning.run.learner import learning_rate
+from fusion_perception.learning.run.recipe import Recipe
 from fusion_perception.learning.simulate import SimulateSettings
 from fusion_perception.learning.training import TrainSettings, train
 from fusion_perception.models.bundle import load_bundle

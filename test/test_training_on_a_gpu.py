@@ -4,8 +4,8 @@ import pytest
 import torch
 from training_runs import rows_of, tiny_recipe
 
-from fusion_perception.learning import step_graph
-from fusion_perception.learning.batches import TrainingData
+from fusion_perception.learning.run import step_graph
+from fusion_perception.learning.run.batches import TrainingData
 from fusion_perception.learning.simulate import SimulateSettings, simulate
 from fusion_perception.learning.training import train
 from fusion_perception.models import FusionModel

@@ -11,16 +11,16 @@ from typing import Annotated
 from pydantic import Field
 from tyro.conf import Suppress
 
-from fusion_perception.learning.batches import TrainingData
-from fusion_perception.learning.checkpoint import Checkpoint, Row
-from fusion_perception.learning.curves import comparison_plot
 from fusion_perception.learning.dataset import read_folder
 from fusion_perception.learning.evaluation import device_name
-from fusion_perception.learning.evidence import spread
-from fusion_perception.learning.folder_evidence import as_seen_by, time_frames
-from fusion_perception.learning.model_fit import refuse_misfit
-from fusion_perception.learning.recipe import Recipe
-from fusion_perception.learning.run import CHECKPOINT, holds_run, versions
+from fusion_perception.learning.evidence.evidence import spread
+from fusion_perception.learning.evidence.of_folder import as_seen_by, time_frames
+from fusion_perception.learning.run.batches import TrainingData
+from fusion_perception.learning.run.checkpoint import Checkpoint, Row
+from fusion_perception.learning.run.curves import comparison_plot
+from fusion_perception.learning.run.folder import CHECKPOINT, holds_run, versions
+from fusion_perception.learning.run.model_fit import refuse_misfit
+from fusion_perception.learning.run.recipe import Recipe
 from fusion_perception.learning.training import TrainSettings, new_model, train
 from fusion_perception.models import MODELS, build
 from fusion_perception.models.bundle import load_bundle

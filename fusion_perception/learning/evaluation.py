@@ -12,15 +12,15 @@ import torch
 from pydantic import Field, model_validator
 from typing_extensions import Self
 
-from fusion_perception.learning.bag_evidence import (
+from fusion_perception.learning.bags.settings import BagSettings, flags_of
+from fusion_perception.learning.data.drafts import write_whole
+from fusion_perception.learning.evidence.evidence import Evidence, spread
+from fusion_perception.learning.evidence.of_bags import (
     from_bags,
     remove_predictions,
     write_predictions,
 )
-from fusion_perception.learning.bags.settings import BagSettings, flags_of
-from fusion_perception.learning.data.drafts import write_whole
-from fusion_perception.learning.evidence import Evidence, spread
-from fusion_perception.learning.folder_evidence import from_folder
+from fusion_perception.learning.evidence.of_folder import from_folder
 from fusion_perception.learning.gates import (
     Baseline,
     GateSettings,
@@ -31,10 +31,10 @@ from fusion_perception.learning.gates import (
     why_no_baseline,
     write_baseline,
 )
-from fusion_perception.learning.recipe import LARGEST_BATCH
 from fusion_perception.learning.report import write_html
 from fusion_perception.learning.reports.folder import made_beforehand
-from fusion_perception.learning.run import versions
+from fusion_perception.learning.run.folder import versions
+from fusion_perception.learning.run.recipe import LARGEST_BATCH
 from fusion_perception.models.bundle import Bundle, load_bundle
 from fusion_perception.runtime import Device, EngineChoice, Precision, Runtime
 from fusion_perception.sensing.findings.agreement import DISAGREEMENT_MAX, DisagreementMax

@@ -15,7 +15,7 @@ import tyro
 from pydantic import Field, field_validator
 
 from fusion_perception.learning.data.drafts import write_whole
-from fusion_perception.learning.evidence import Evidence
+from fusion_perception.learning.evidence.evidence import Evidence
 from fusion_perception.learning.metrics import Scores, distances
 from fusion_perception.sensing.json_text import read_json
 from fusion_perception.sensing.quoting import quoted

@@ -9,7 +9,7 @@ from typing import cast
 from matplotlib import RcParams, rc_context
 
 from fusion_perception.learning.data.drafts import write_whole
-from fusion_perception.learning.evidence import Evidence
+from fusion_perception.learning.evidence.evidence import Evidence
 from fusion_perception.learning.metrics import HIT_RADII_M
 from fusion_perception.learning.reports import sections as parts
 from fusion_perception.learning.reports.errors import Axis, errors_of

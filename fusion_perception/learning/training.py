@@ -13,15 +13,20 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from fusion_perception.learning.batches import Share, TrainingData
-from fusion_perception.learning.checkpoint import Checkpoint, Row, moments_of, restore_moments
-from fusion_perception.learning.learner import Learner, learning_rate
 from fusion_perception.learning.metrics import score
-from fusion_perception.learning.model_fit import misplaced, refuse_misfit
 from fusion_perception.learning.progress import epoch_bar
-from fusion_perception.learning.recipe import Recipe
-from fusion_perception.learning.run import CHECKPOINT, RunFolder, best_of
-from fusion_perception.learning.start import contradiction, handed_on, load_start, take_weights
+from fusion_perception.learning.run.batches import Share, TrainingData
+from fusion_perception.learning.run.checkpoint import Checkpoint, Row, moments_of, restore_moments
+from fusion_perception.learning.run.folder import CHECKPOINT, RunFolder, best_of
+from fusion_perception.learning.run.learner import Learner, learning_rate
+from fusion_perception.learning.run.model_fit import misplaced, refuse_misfit
+from fusion_perception.learning.run.recipe import Recipe
+from fusion_perception.learning.run.start import (
+    contradiction,
+    handed_on,
+    load_start,
+    take_weights,
+)
 from fusion_perception.models import MODELS, FusionModel, Stage, build
 from fusion_perception.models.bundle import Bundle, name_anywhere
 from fusion_perception.runtime import choose_device

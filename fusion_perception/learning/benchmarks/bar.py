@@ -16,7 +16,7 @@ from fusion_perception.learning.benchmarks.timing import (
     seconds_of,
 )
 from fusion_perception.learning.dataset import split_indices
-from fusion_perception.learning.recipe import Recipe
+from fusion_perception.learning.run.recipe import Recipe
 from fusion_perception.learning.training import TrainSettings, train
 
 # The recipe of the bundles that ship, laid out for as few epochs.

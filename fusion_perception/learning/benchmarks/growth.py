@@ -10,14 +10,14 @@ from itertools import islice, takewhile
 import torch
 from torch import Tensor
 
-from fusion_perception.learning.batches import TrainingData
 from fusion_perception.learning.benchmarks.growth_curve import Curve, Point
 from fusion_perception.learning.benchmarks.settings import Bench
 from fusion_perception.learning.benchmarks.timing import Work, median, seconds_of
 from fusion_perception.learning.data.scene_copies import repeated
 from fusion_perception.learning.dataset import PACKED, read_folder
-from fusion_perception.learning.memory import Peak
-from fusion_perception.learning.recipe import Recipe
+from fusion_perception.learning.run.batches import TrainingData
+from fusion_perception.learning.run.memory import Peak
+from fusion_perception.learning.run.recipe import Recipe
 from fusion_perception.models import FusionModel, build
 from fusion_perception.sensing.assembly import observe
 from fusion_perception.sensing.lidars import UniformGrid

@@ -11,8 +11,8 @@ import torch
 
 from fusion_perception.cores import usable_cores
 from fusion_perception.learning.benchmarks.result import Machine
-from fusion_perception.learning.memory import memory_bytes
-from fusion_perception.learning.run import git_commit, versions
+from fusion_perception.learning.run.folder import git_commit, versions
+from fusion_perception.learning.run.memory import memory_bytes
 
 # What the measured times depend on, beside torch and this package.
 LIBRARIES = ('numpy', 'pillow', 'onnxruntime', 'openvino', 'tensorrt')

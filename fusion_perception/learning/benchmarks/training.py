@@ -13,12 +13,12 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from fusion_perception.learning import notebook_baseline as notebook
-from fusion_perception.learning.batches import TrainingData
 from fusion_perception.learning.benchmarks.settings import Bench, linked
 from fusion_perception.learning.benchmarks.timing import Measured, alternate, epoch_seconds
 from fusion_perception.learning.data.folder import RIG, DataFolder
 from fusion_perception.learning.dataset import RawBatch, read_folder, split_indices
-from fusion_perception.learning.learner import Learner
+from fusion_perception.learning.run.batches import TrainingData
+from fusion_perception.learning.run.learner import Learner
 from fusion_perception.learning.training import TrainSettings, start_fabric
 from fusion_perception.models import FusionModel, Stage, build
 from fusion_perception.runtime import Precision

@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from fusion_perception.learning.bags.judging import MODES
-from fusion_perception.learning.evidence import Evidence
+from fusion_perception.learning.evidence.evidence import Evidence
 from fusion_perception.learning.metrics import distances
 from fusion_perception.sensing.observation import Mode
 

@@ -8,7 +8,7 @@ from typing import cast
 
 import numpy as np
 
-from fusion_perception.learning.evidence import Evidence
+from fusion_perception.learning.evidence.evidence import Evidence
 from fusion_perception.learning.metrics import HIT_RADII_M
 from fusion_perception.learning.reports import figures
 from fusion_perception.learning.reports.errors import MOST_POINTS, Axis, Errors

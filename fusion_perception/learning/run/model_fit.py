@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import torch
 
-from fusion_perception.learning.batches import TrainingData
-from fusion_perception.learning.recipe import Recipe
+from fusion_perception.learning.run.batches import TrainingData
+from fusion_perception.learning.run.recipe import Recipe
 from fusion_perception.models import FusionModel
 from fusion_perception.models.convnet import ConvNetConfig
 from fusion_perception.models.dense_fusion import DenseFusionConfig

@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from fusion_perception.learning.recipe import Recipe
+from fusion_perception.learning.run.recipe import Recipe
 from fusion_perception.models import FusionModel
 from fusion_perception.models.bundle import Bundle, load_bundle
 from fusion_perception.sensing.settings import load_yaml_mapping

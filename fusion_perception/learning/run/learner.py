@@ -14,8 +14,8 @@ import torch
 from torch import Tensor, nn
 
 from fusion_perception.learning.dataset import RawBatch
-from fusion_perception.learning.recipe import Recipe
-from fusion_perception.learning.step_graph import Step, StepGraph
+from fusion_perception.learning.run.recipe import Recipe
+from fusion_perception.learning.run.step_graph import Step, StepGraph
 from fusion_perception.models import Estimate, FusionModel, Stage
 from fusion_perception.sensing.observation import Observation
 

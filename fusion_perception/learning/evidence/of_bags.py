@@ -13,12 +13,12 @@ import torch
 
 from fusion_perception.cores import usable_cores
 from fusion_perception.learning.bag import BagRun, outcome_of
-from fusion_perception.learning.bag_crew import Task, run_apart
 from fusion_perception.learning.bags.judging import MODES, WORST, Judged
 from fusion_perception.learning.bags.settings import BagSettings
-from fusion_perception.learning.covariances import not_fitted
 from fusion_perception.learning.data.drafts import written_whole
-from fusion_perception.learning.evidence import Evidence, score_of
+from fusion_perception.learning.evidence.bag_crew import Task, run_apart
+from fusion_perception.learning.evidence.covariances import not_fitted
+from fusion_perception.learning.evidence.evidence import Evidence, score_of
 from fusion_perception.learning.progress import messages_bar
 from fusion_perception.models.bundle import Bundle
 from fusion_perception.runtime import Runtime

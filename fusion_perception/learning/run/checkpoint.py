@@ -13,7 +13,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from fusion_perception.learning.recipe import Recipe
+from fusion_perception.learning.run.recipe import Recipe
 from fusion_perception.models.tensor_file import write_tensors
 from fusion_perception.sensing.quoting import reason
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from shlex import quote
 
-from fusion_perception.learning.run import CHECKPOINT
+from fusion_perception.learning.run.folder import CHECKPOINT
 from fusion_perception.models.bundle import Bundle
 from fusion_perception.models.dense_fusion import DenseFusionConfig
 

@@ -12,8 +12,8 @@ from torch import Tensor
 
 from fusion_perception.learning.data.origin import origin_of
 from fusion_perception.learning.dataset import RawBatch, SceneSet, read_folder, split_indices
-from fusion_perception.learning.memory import memory_bytes
-from fusion_perception.learning.recipe import Recipe
+from fusion_perception.learning.run.memory import memory_bytes
+from fusion_perception.learning.run.recipe import Recipe
 from fusion_perception.models.examples import COUNT, Examples
 from fusion_perception.sensing.lidars import UniformGrid
 from fusion_perception.sensing.observation import Observation

@@ -18,10 +18,10 @@ import yaml
 
 import fusion_perception
 from fusion_perception.flags import KEPT
-from fusion_perception.learning.checkpoint import Checkpoint, Row
-from fusion_perception.learning.curves import Curves, losses_plot
 from fusion_perception.learning.data.drafts import write_whole
-from fusion_perception.learning.recipe import Recipe
+from fusion_perception.learning.run.checkpoint import Checkpoint, Row
+from fusion_perception.learning.run.curves import Curves, losses_plot
+from fusion_perception.learning.run.recipe import Recipe
 from fusion_perception.models import FusionModel
 from fusion_perception.models.bundle import save_bundle
 from fusion_perception.models.examples import Examples

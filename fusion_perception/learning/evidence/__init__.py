@@ -1,0 +1,1 @@
+"""What an evaluation finds, on data folders and on recordings."""
