@@ -121,6 +121,16 @@ def test_images_are_offered_once_where_they_come_raw_and_compressed():
     assert 'compressed' not in remedy
 
 
+def test_a_node_for_compressed_images_is_offered_them_where_they_come_raw_as_well():
+    both = {'raw': ['/front', '/rear'], 'compressed': ['/front/compressed']}
+    remedy = remedy_for('camera', COMPRESSED, **both)
+    assert f'{COMPRESSED} comes on /front/compressed (remap with `-r image:=TOPIC`;' in remedy
+    assert f'{IMAGE} comes on /rear (set image_type to raw' in remedy
+    assert '/compressed_front/image' in remedy_for(
+        'camera', COMPRESSED, compressed=['/compressed_front/image']
+    )
+
+
 @pytest.mark.parametrize(
     ('name', 'topic', 'needed', 'comes', 'said'),
     [

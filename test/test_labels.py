@@ -88,6 +88,7 @@ def test_labels_that_are_turned_out_of_the_scans_lead_to_their_pose(
     assert 'tell of only 0 of 24' in caplog.text
     assert 'of 24 lie beside every beam. Check T_label_lidar in sensor.yaml' in caplog.text
     assert 'object_size_m' not in caplog.text
+    assert 'object_size_m' not in caplog.text
 
 
 def test_scans_in_millimetres_are_refused(folder: Path) -> None:

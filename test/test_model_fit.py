@@ -1,5 +1,7 @@
 """A model that does not fit its data is refused before anything is written or trained."""
 
+from pathlib import Path
+
 import pytest
 import torch
 from training_runs import TINY
@@ -8,6 +10,9 @@ from fusion_perception.learning.run.batches import TrainingData
 from fusion_perception.learning.run.model_fit import misplaced, refuse_misfit
 from fusion_perception.learning.training import train
 from fusion_perception.models import MODELS, build
+from fusion_perception.models.bundle import save_bundle
+from fusion_perception.sensing.lidars import UniformGrid
+from fusion_perception.sensing.rig import Rig
 
 pytestmark = pytest.mark.usefixtures('one_thread')
 
@@ -25,6 +30,16 @@ def test_a_model_for_other_objects_is_refused_and_leaves_nothing(settings):
     with pytest.raises(ValueError, match=r'has 3 objects .* predicts 2. Write `architecture: {o'):
         train(run)
     assert not run.out.exists()
+
+
+def test_for_data_of_another_size_than_the_bundle_s_nothing_is_to_be_set(settings, tmp_path):
+    start = str(tmp_path / 'small.safetensors')
+    small = build('rgb', {**TINY, 'size': 32})
+    save_bundle(Path(start), small, 'rgb', Rig(), UniformGrid().lidar(), {})
+    run = settings('run', architecture={}, start_from=start)
+    with pytest.raises(ValueError, match=f'takes 32x32. So it does in {start}: leave out') as said:
+        train(run)
+    assert 'Set `size' not in str(said.value)
 
 
 def test_a_model_is_as_before_when_it_was_held_against_its_data(settings):

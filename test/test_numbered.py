@@ -34,19 +34,19 @@ def test_files_of_another_ending_than_the_one_that_is_read_are_named(data, endin
     rename(data / 'rgb', ending)
     with pytest.raises(ValueError, match='holds 0 images in rgb') as fault:
         DataFolder.open(data)
-    named = f'in rgb 3 files, such as 0000{ending}, are not read: PNG images named 0000.png'
+    named = f'in rgb 3 others, such as 0000{ending}, are not read: PNG images named 0000.png'
     assert named in str(fault.value)
 
 
 def test_the_last_scene_by_another_name_is_named(data):
     (data / 'lidar/0002.npy').rename(data / 'lidar/0002.csv')
-    with pytest.raises(ValueError, match=r'3 rows in .*; in lidar the file 0002\.csv is not read'):
+    with pytest.raises(ValueError, match=r'3 rows in .*; in lidar 0002\.csv is not read'):
         DataFolder.open(data)
 
 
 def test_a_gap_names_what_may_have_been_meant(data):
     (data / 'lidar/0001.npy').rename(data / 'lidar/1.csv')
-    with pytest.raises(FileNotFoundError, match=r'0001\.npy is missing .* the file 1\.csv is not'):
+    with pytest.raises(FileNotFoundError, match=r'0001\.npy is missing .* in lidar 1\.csv is not'):
         Numbered.among(data, *RANGES)
 
 

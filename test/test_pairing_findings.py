@@ -208,6 +208,12 @@ def test_for_a_clock_that_is_ahead_no_patience_is_advised(shift_s, given):
     assert diagnose(as_seen(came, follow(found.remedy, given))) == []
 
 
+def test_a_clock_that_is_ahead_does_not_explain_what_is_late_all_the_same():
+    came = streams(shift_s=-0.101, lidar_s=0.6)
+    found = next(f for f in diagnose(as_seen(came, ALONE)) if 'the scans arrive' in f.cause)
+    assert 'Set pairing.dropout_after_s to' in found.remedy and 'camera_offset_s' in found.remedy
+
+
 def test_where_both_clocks_are_ahead_the_way_may_be_long_all_the_same():
     came = {
         name: [a._replace(stamp_ns=a.stamp_ns + 10**9) for a in all_]

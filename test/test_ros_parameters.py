@@ -157,6 +157,14 @@ def test_faults_of_single_values_and_of_how_values_go_together_are_told_at_once(
     assert parameters.read().pairing.slop_s == 0.1
 
 
+def test_the_default_in_place_of_a_wrong_value_contradicts_nothing(declare):
+    wrong = ('-p', 'pairing.slop_s:=0.6', '-p', 'pairing.dropout_after_s:=-2.0')
+    _, parameters = declare(*wrong, model=NodeSettings)
+    with pytest.raises(ValueError, match='greater than 0') as refused:
+        parameters.read()
+    assert 'not longer than' not in str(refused.value)
+
+
 def test_in_use_only_live_parameters_change_and_are_told(declare):
     told = []
     node, _ = declare(live=frozenset({'inner.slop_s'}), in_use=lambda: True, changed=told.append)

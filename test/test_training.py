@@ -1,3 +1,4 @@
+import math
 import shutil
 from pathlib import Path
 
@@ -9,7 +10,7 @@ from fusion_perception.learning.run.batches import Share, TrainingData
 from fusion_perception.learning.run.learner import learning_rate
 from fusion_perception.learning.run.recipe import Recipe
 from fusion_perception.learning.simulate import SimulateSettings
-from fusion_perception.learning.training import TrainSettings, train
+from fusion_perception.learning.training import TrainSettings, refuse_divergence, train
 from fusion_perception.models.bundle import load_bundle
 from fusion_perception.models.rgb import Rgb
 from fusion_perception.sensing.rig import Rig
@@ -70,6 +71,15 @@ def test_late_fusion_trains_both_networks_and_then_only_the_head(settings):
         torch.equal(kept, trained)
         for kept, trained in zip(late.rgb.parameters(), alone.parameters(), strict=True)
     )
+
+
+@pytest.mark.parametrize('keeps', [True, False])
+def test_what_diverged_is_to_be_repeated_elsewhere_only_where_something_is_kept(tmp_path, keeps):
+    if keeps:
+        (tmp_path / 'bundle.safetensors').touch()
+    with pytest.raises(ValueError, match='Lower --learning-rate') as said:
+        refuse_divergence(Recipe(), 'rgb', 0, (1.0, math.nan), tmp_path)
+    assert ('give another --out' in str(said.value)) == keeps
 
 
 def test_a_loss_that_is_not_finite_ends_the_training_with_advice(settings, monkeypatch):

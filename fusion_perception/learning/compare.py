@@ -43,6 +43,10 @@ class CompareSettings(Recipe):
     )
 
 
+# What differs between models that learn from the same data.
+_NOT_OF_DATA = {'model', 'out', 'resume', 'architecture', 'config', 'start_from'}
+
+
 def compare(settings: CompareSettings) -> str:
     """Train each model in OUT/<model>, then write losses.png, table.md and table.json.
 
@@ -59,10 +63,13 @@ def compare(settings: CompareSettings) -> str:
     runs = {name: recipe_of(name, settings) for name in settings.models}
     hosts = trained_within(runs, set(settings.own))
     trained = [run for name, run in runs.items() if hosts[name] == name]
+    read: dict[str, TrainingData] = {}
     for run in trained:
         # What the last of them cannot do is told now, not in some hours.
         recipe, model, _ = new_model(run)
-        data = TrainingData(run)
+        # What is in doubt about a folder is said when it is read.
+        asked = run.model_dump_json(exclude=_NOT_OF_DATA)
+        data = read[asked] = read.get(asked) or TrainingData(run)
         refuse_misfit(run.model, model, data, run)
         if run.resume:
             before = Checkpoint.read(run.out / CHECKPOINT)

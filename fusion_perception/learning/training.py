@@ -17,7 +17,7 @@ from fusion_perception.learning.metrics import score
 from fusion_perception.learning.progress import epoch_bar
 from fusion_perception.learning.run.batches import Share, TrainingData
 from fusion_perception.learning.run.checkpoint import Checkpoint, Row, moments_of, restore_moments
-from fusion_perception.learning.run.folder import CHECKPOINT, RunFolder, best_of
+from fusion_perception.learning.run.folder import CHECKPOINT, RunFolder, best_of, holds_run
 from fusion_perception.learning.run.learner import Learner, learning_rate
 from fusion_perception.learning.run.model_fit import misplaced, refuse_misfit
 from fusion_perception.learning.run.recipe import Recipe
@@ -172,9 +172,8 @@ def train_stage(
         batches = data.taken / settings.batch_size
         train_loss = float(cast('Tensor', fabric.all_reduce(loss_sum))) / batches
         valid_loss, estimate, truth = learner.validate(data.validation())
-        refuse_divergence(
-            settings, stage.name, epoch, len(checkpoint.rows), (train_loss, valid_loss)
-        )
+        losses = train_loss, valid_loss
+        refuse_divergence(settings, stage.name, epoch, losses, run.path)
         scores = score(estimate.centers, truth, data.rig.classes)
         row: Row = {
             'stage': stage.name,
@@ -252,18 +251,22 @@ def refuse_to_hide_a_needed_sensor(recipe: Recipe, model: FusionModel) -> None:
 
 
 def refuse_divergence(
-    recipe: Recipe, stage: str, epoch: int, kept: int, losses: tuple[float, float]
+    recipe: Recipe, stage: str, epoch: int, losses: tuple[float, float], run: Path
 ) -> None:
     """Raise ValueError when a loss of an epoch, of training or validation, is not finite.
 
-    `kept` is how many epochs the run has finished, those of other stages too.
+    `run` is the folder that the run is kept in.
     """
     if not all(map(math.isfinite, losses)):
         raise ValueError(
             f'In epoch {epoch + 1} the loss of {stage} became {losses[0]} in training and '
             f'{losses[1]} in validation. Lower --learning-rate (it was '
             f'{recipe.learning_rate:g}) or set clip_norm'
-            + (f', and give another --out; this one keeps {kept} epochs.' if kept else '.')
+            + (
+                f', and give another --out: {run} keeps what came before.'
+                if holds_run(run)
+                else '.'
+            )
         )
 
 

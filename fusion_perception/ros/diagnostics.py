@@ -78,7 +78,6 @@ class NodeState:
     output_age_s: float | None = None
     output_period_s: float = 0.0
     dropout_after_s: float = 0.5
-    wait: str = 'likely'
     target_frame: str = ''
     streams: Mapping[str, StreamState] = field(default_factory=dict)
     latency_ms: Mapping[str, float] = field(default_factory=dict)
@@ -154,10 +153,10 @@ def _what_takes_long(state: NodeState, latency_ms: float) -> str:
             'clock of that sensor (chrony, PTP), and at what lies between it and the node'
         )
     if _is_pairing(state, latency_ms):
-        return 'most of it is the wait for a message that might be a closer partner. ' + (
-            "Set pairing.wait to likely, which waits only as long as the sensors' rates allow"
-            if state.wait == 'certain'
-            else 'It ends sooner where the stamps of both sensors keep a steady rate'
+        return (
+            'most of it is the wait for a partner. A pair waits while a closer one might come, '
+            'which is shorter with pairing.wait at likely and stamps at a steady rate; one sensor '
+            'alone until the other counts as gone (pairing.dropout_after_s)'
         )
     if state.target_frame and state.publishing_ms.get('p95', 0.0) >= latency_ms / 2:
         return (
@@ -177,7 +176,7 @@ def _without_partner(state: NodeState) -> str:
         or has_stopped(lacking.age_s, lacking.period_s, state.dropout_after_s)
     ):
         return f'The {name} is silent'
-    return f'Nothing that the {name} sends is used'
+    return f'Not all that the {name} sends is used'
 
 
 def why_no_output(state: NodeState) -> str:

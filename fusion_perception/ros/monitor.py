@@ -183,7 +183,8 @@ class Monitor:
             self._modes[mode] += 1
             if self._clock_was_set(stamp_ages_s):
                 # What was measured by it before is no latency.
-                for window in (self._times['latency_ms'], *self._stamp_age_s.values()):
+                by_clock = (self._times['latency_ms'], self._times['pairing_ms'])
+                for window in (*by_clock, *self._stamp_age_s.values()):
                     window.clear()
             for name, took_ms in times._asdict().items():
                 if took_ms is not None:

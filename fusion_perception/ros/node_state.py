@@ -40,7 +40,6 @@ def state_of(
         modes=modes,
         output_age_s=output_age_s,
         output_period_s=monitor.output_period_s(),
-        wait=pipeline.settings.pairing.wait,
         dropout_after_s=pipeline.settings.pairing.dropout_after_s,
         streams={
             stream: StreamState(

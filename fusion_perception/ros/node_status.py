@@ -15,6 +15,8 @@ from fusion_perception.sensing.lens import Distortion
 Values = Mapping[str, str]
 # What becomes of messages after they were paired, which only the node does with them.
 LOST_BY_THE_NODE = ('inference_error', 'no_transform')
+# How faults begin that cost no pair after it was let go.
+OF_ANOTHER_KIND = ('camera: ', 'lidar: ', 'The sensors cannot be compared')
 
 
 def values_of(status: DiagnosticStatus | None) -> dict[str, str]:
@@ -41,7 +43,8 @@ def as_the_node_hears(facts: InputFacts, before: Values, after: Values) -> Input
         if (count := growth(f'{facts.stream}.dropped.{cause}', before, after))
     }
     if lost:
-        fault = facts.fault or after.get('last_fault', '')
+        told = after.get('last_fault', '')
+        fault = facts.fault or ('' if told.startswith(OF_ANOTHER_KIND) else told)
         facts = replace(facts, dropped={**facts.dropped, **lost}, fault=fault)
     age_s = float(after.get(f'{facts.stream}.age_s', 'nan'))
     if facts.silent_s is None and math.isfinite(age_s):

@@ -75,7 +75,10 @@ class Parameters(Generic[S]):
         try:
             settings = self._read(self._current())
         except ValueError as fault:
-            raise ValueError(' '.join([*faults, str(fault)])) from None
+            # In place of a wrong value stands its default, which nobody gave.
+            if not any(name.rpartition('.')[2] in str(fault) for name in self._faults):
+                faults.append(str(fault))
+            raise ValueError(' '.join(faults)) from None
         if faults:
             raise ValueError(' '.join(faults))
         return settings

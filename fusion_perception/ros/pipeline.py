@@ -139,7 +139,8 @@ class Pipeline:
             if self._worker is None:
                 self.intake.lose(pair, 'no_partner')
             else:
-                self._worker.submit(_Ready(pair, 1e3 * (now_ns - came_ns(pair)) / NANOSECONDS))
+                held_ns = max(0, now_ns - came_ns(pair))
+                self._worker.submit(_Ready(pair, 1e3 * held_ns / NANOSECONDS))
 
     def _predict(self, ready: _Ready) -> None:
         pair = ready.pair

@@ -88,7 +88,7 @@ def run(name: str, args: list[str] | None = None) -> int:
         join(given)
         node = node_class()
         node.owns_process = True
-        for sentence in passed_over(given, node):
+        for sentence in passed_over(given, node.get_fully_qualified_name()):
             node.get_logger().warning(sentence)
     except (ValueError, OSError) as fault:
         get_logger(name).fatal(str(fault))

@@ -108,11 +108,13 @@ def check_labels(labels: Labels) -> list[str]:
                 f'{given.judged} of {given.all} centres whether they are right'
             )
             if given.outside > (given.all - given.judged) / 2:
-                return [
+                unsaid = (
                     f'{unsaid}, and {given.outside} of {given.all} lie beside every beam. Check '
                     'T_label_lidar in sensor.yaml: the place of the LiDAR, and how it is turned, '
-                    'in the axes of the labels.'
-                ]
+                    'in the axes of the labels'
+                )
+                # How far beside a single row an object is met is a matter of its size.
+                return [f'{unsaid}. {larger}' if 1 in lidar.shape else f'{unsaid}.']
             return [f'{unsaid}. {larger}']
     doubts = _check_blocks(labels)
     if fits:

@@ -67,6 +67,6 @@ class Numbered:
 def _unread(kind: str, suffix: str, names: list[str]) -> str:
     if not names:
         return ''
-    which = f'{len(names):,} files, such as {escaped(min(names))}, are'
-    which = f'the file {escaped(names[0])} is' if len(names) == 1 else which
+    which = f'{len(names):,} others, such as {escaped(min(names))}, are'
+    which = f'{escaped(names[0])} is' if len(names) == 1 else which
     return f'; in {kind} {which} not read: {_KINDS[suffix]} named 0000{suffix} and so on are'

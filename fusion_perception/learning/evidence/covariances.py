@@ -25,7 +25,7 @@ def are_fitted(bundle: Bundle) -> bool:
 
 
 def not_fitted(bundle: Bundle) -> list[str]:
-    """Return a warning when the training of a bundle stopped before it fitted covariances."""
+    """Return a warning when the training of a bundle has not come to fitting covariances."""
     has_some = isinstance(bundle.model.config, DenseFusionConfig)
     trained = 'settings' in bundle.manifest.training
     if not (has_some and trained) or are_fitted(bundle):
@@ -34,5 +34,6 @@ def not_fitted(bundle: Bundle) -> list[str]:
     here = quote(str(run)) if (run / CHECKPOINT).is_file() else 'RUN'
     return [
         f'The covariances of {bundle.path} are not calibrated: that is done at the end of a '
-        f'training, and this one was stopped. Go on with `fusion train --out {here} --resume`.'
+        'training, to which this one has not come. Where it was stopped, go on with '
+        f'`fusion train --out {here} --resume`.'
     ]

@@ -26,7 +26,13 @@ def refuse_misfit(name: str, model: FusionModel, data: TrainingData, recipe: Rec
         try:
             model(data.observe(data.one_scene()))
         except ValueError as fault:
-            raise ValueError(f'{name} does not fit {data.name}. {fault}') from None
+            why = str(fault)
+            if recipe.start_from is not None:  # Sizes of layers cannot be set otherwise.
+                why = (
+                    f'{why.partition(". ")[0]}. So it does in {recipe.start_from}: leave out '
+                    'start_from, or give a bundle for such data.'
+                )
+            raise ValueError(f'{name} does not fit {data.name}. {why}') from None
     model.train(learning)
 
 

@@ -82,7 +82,7 @@ def contradiction(model: FusionModel, bundle: Bundle) -> str:
         return ''
     return (
         f'`architecture` is not that of {bundle.path}, from whose weights this training starts: '
-        f'{"; ".join(differing)}. Leave out what the bundle is to decide.'
+        f'{"; ".join(differing)}. What is said here counts.'
     )
 
 

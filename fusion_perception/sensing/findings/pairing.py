@@ -138,9 +138,11 @@ def _of_lateness(
     if not causes:
         return
     few = facts.pairs_are_few
-    # No way is so short that what was measured arrives before.
+    # No way is so short that what was measured arrives before. Once that clock is right, the late
+    # ones may be late enough all the same.
     early_age_s, late_age_s = (age_s(by_stream[s].usable) or 0.0 for s in (early, late))
-    is_clock = early_age_s <= -facts.ahead_s < late_age_s
+    left_s = late_s + early_age_s
+    is_clock = early_age_s <= -facts.ahead_s < late_age_s and left_s < held_s / 2
     can_wait = _ROOM * waiting <= MOST_WAITING and not is_clock
     yield Finding(
         'ERROR' if few else 'WARN',

@@ -53,18 +53,18 @@ def _offers(stream: Stream, source: Source, kind: str) -> Iterator[str]:
     way, is_own = _WAYS[stream][kind], kind == source.type
     if kind == IMAGE and stream == 'lidar' and not is_own:
         return  # Every camera would be meant.
-    topics = source.elsewhere.get(kind, ())
+    # What comes raw and compressed is offered once, as the type that the node listens for.
+    same = set() if is_own else {_twin(topic) for topic in source.elsewhere.get(source.type, ())}
+    topics = [topic for topic in source.elsewhere.get(kind, ()) if topic not in same]
     setting = '' if is_own else f'{way.setting}, '
     if kind != COMPRESSED:
         if topics:
             yield _comes(kind, topics, setting + _by(way.name))
         return
-    raw = source.elsewhere.get(IMAGE, ())
-    # The images of a raw topic that is offered need not be offered again.
-    usual = [t for t in topics if t.endswith(SUFFIX) and t.removesuffix(SUFFIX) not in raw]
-    if usual:
+    if usual := [topic for topic in topics if topic.endswith(SUFFIX)]:
         yield _comes(kind, usual, f'{setting}{_by(way.name)}; TOPIC is without {SUFFIX}')
-    if others := [topic for topic in topics if SUFFIX not in topic]:
+    # Those of a depth camera are packed in a way of their own.
+    if others := [topic for topic in topics if not topic.endswith((SUFFIX, f'{SUFFIX}Depth'))]:
         heard = source.topic if is_own else source.topic + SUFFIX
         yield _comes(kind, others, f'{setting}remap with `-r {heard}:=TOPIC`')
 
@@ -81,6 +81,12 @@ def as_another(stream: Stream, source: Source, other: str) -> str:
         whole = f'{source.topic}{SUFFIX}:={source.topic}'
         rule = f'{way.name}:={base}' if base != source.topic else whole
     return f'{way.setting[0].upper()}{way.setting[1:]}, with `-r {rule}`; or {remapped}.'
+
+
+def _twin(topic: str) -> str:
+    """Return where image_transport sends the same images compressed, or raw."""
+    base = topic.removesuffix(SUFFIX)
+    return topic + SUFFIX if base == topic else base
 
 
 def _comes(kind: str, topics: Sequence[str], how: str) -> str:
