@@ -8,6 +8,7 @@
 #   make lint      form and types;  make format  repairs the form
 #   make parameters   config/fusion.yaml and docs/parameters.md, from their common source
 #   make PYTHON=python3.12 ...  takes another interpreter than python3
+#   make help      this list
 
 SHELL := bash
 comma := ,
@@ -23,7 +24,7 @@ SECONDS_OF_DEMO := 15
 SCENES_OF_EVAL := 300
 TOLERANCE := 5%
 
-.PHONY: demo eval baseline test test-unit test-ros test-jazzy bench lint format parameters setup clean
+.PHONY: help demo eval baseline test test-unit test-ros test-jazzy bench lint format parameters setup clean
 
 demo: $(STAMP)
 	$(BIN)/fusion demo --seconds $(SECONDS_OF_DEMO) --out runs/demo
@@ -73,8 +74,13 @@ format: $(STAMP)
 	$(BIN)/python -m ruff format
 
 parameters: $(STAMP)
-	$(BIN)/python -m fusion_perception.ros.node_settings > config/fusion.yaml
-	$(BIN)/python -m fusion_perception.ros.parameter_page > docs/parameters.md
+	$(BIN)/python -m fusion_perception.ros.node_settings > config/.fusion.yaml
+	mv config/.fusion.yaml config/fusion.yaml
+	$(BIN)/python -m fusion_perception.ros.parameter_page > docs/.parameters.md
+	mv docs/.parameters.md docs/parameters.md
+
+help:
+	@sed -n 's/^#   //p' $(firstword $(MAKEFILE_LIST))
 
 setup: $(STAMP)
 

@@ -8,7 +8,8 @@ from recordings import at, cloud, detections_message, frames, record
 from rosbags.typesys import get_types_from_msg
 
 from fusion_perception.learning.bag import run_bag
-from fusion_perception.learning.bags.settings import BagSettings
+from fusion_perception.learning.bags.examination import examine_recording
+from fusion_perception.learning.bags.settings import BagSettings, RecordingSettings
 from fusion_perception.learning.bags.writing import SECOND, BagWriter
 from fusion_perception.learning.to_bag import CAMERA_INFO, IMAGE, RANGES, TRUTH
 from fusion_perception.sensing.pairing import PairingSettings
@@ -190,6 +191,8 @@ def test_truth_in_another_frame_is_refused_unless_both_are_one(tmp_path, runtime
             writer.centers(TRUTH, at(index), seen.centers[index].double().numpy(), 'map')
     with pytest.raises(ValueError, match=r"frame 'map' .*'lidar'.*--same-frames"):
         run_bag(runtime, bag, BagSettings(), 8)
+    said = [str(finding) for finding in examine_recording(bag, RecordingSettings())]
+    assert any("is in the frame 'map', the scans are in 'lidar'" in each for each in said)
     assert run_bag(runtime, bag, BagSettings(same_frames=True), 8).judged.scored.all()
 
 

@@ -101,6 +101,8 @@ def test_every_parameter_is_described_and_every_special_one_exists():
     names = {leaf.name for leaf in leaves(NodeSettings)}
     assert names >= LIVE | READ_ONLY
     assert all(leaf.field.description for leaf in leaves(NodeSettings))
+    without = [leaf.name for leaf in leaves(NodeSettings) if leaf.default is None]
+    assert not without, 'a ROS parameter has a type: take 0 or "" for nothing'
     assert NodeSettings.read(nested({leaf.name: leaf.default for leaf in leaves(NodeSettings)}))
 
 

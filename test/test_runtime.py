@@ -6,10 +6,13 @@ import numpy as np
 import pytest
 import torch
 from small_bundles import small_bundle
+from torch import nn
 from torch.nn.functional import interpolate
 
 from fusion_perception.models import MODELS
+from fusion_perception.models.base import Estimate
 from fusion_perception.models.bundle import load_bundle
+from fusion_perception.models.early_fusion import EarlyFusion
 from fusion_perception.runtime import Runtime, choose_device
 from fusion_perception.sensing.assembly import observe, resize
 from fusion_perception.sensing.lidars import UniformGrid
@@ -30,6 +33,23 @@ def test_centres_come_in_class_order_with_the_mode_they_were_predicted_in(tmp_pa
     assert prediction.covariance.shape == (1, 3, 3, 3)
     assert prediction.classes == ('cube', 'sphere', 'torus')
     assert prediction.mode == ('fusion',)
+
+
+class Constant(EarlyFusion):
+    """Gives out its parameter as it is."""
+
+    def __init__(self, config):
+        super().__init__(config)
+        self.middle = nn.Parameter(torch.ones(1, 3, 3))
+
+    def forward(self, observation):
+        return Estimate(self.middle.expand(len(observation.rgba), -1, -1))
+
+
+def test_what_a_model_gives_out_of_its_parameters_asks_for_no_gradient(tmp_path):
+    bundle = load_bundle(small_bundle(tmp_path, 'early_fusion'))
+    ready = Runtime(replace(bundle, model=Constant(bundle.model.config)), device='cpu')
+    assert ready.predict(ready.observe(IMAGE, RANGES)).centers.numpy().tolist() == [[[1] * 3] * 3]
 
 
 def test_a_silent_sensor_shows_in_the_mode(tmp_path):

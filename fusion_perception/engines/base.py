@@ -279,7 +279,8 @@ class TorchEngine(Engine):
             torch.autocast(self.device.type, torch.bfloat16, enabled=self._reduced),
         ):
             found: Estimate = self._model(observation.to(self.device))
-        covariance = found.covariance
+        centers, covariance = found.centers.float().cpu(), found.covariance
+        # Of a model that gives out a parameter, even inference mode leaves a gradient to ask for.
         return Estimate(
-            found.centers.float().cpu(), None if covariance is None else covariance.float().cpu()
+            centers.detach(), None if covariance is None else covariance.float().cpu().detach()
         )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import cast
@@ -75,6 +75,7 @@ def _examine(recording: Recording, topics: Topics, settings: RecordingSettings) 
     wrong += watch.scans.findings(settings.points_outside_max)
     wrong += [Finding('WARN', note.rstrip('.'), '', _PAUSED) for note in walk.notes()]
     wrong += [*_of_units(watch), *_of_jumps(watch)]
+    wrong += _of_frames(recording, topics, {i.stream: i.frame_id for i in facts.inputs})
     findings = [*_of_recording(recording, topics, watch.image_size), *of_streams(facts, watch)]
     if camera is not None:
         findings += _of_lens(camera)
@@ -107,6 +108,24 @@ def _of_units(watch: Watch) -> Iterator[Finding]:
             f'Half of what the LiDAR measured lies farther than {median_m:,.0f} m',
             'no LiDAR sees as far, so that its units are others than metres',
             'Publish 32FC1 and clouds in metres; 16-bit counts are as --range-scale says.',
+        )
+
+
+def _of_frames(
+    recording: Recording, topics: Topics, frames: Mapping[Stream, str]
+) -> Iterator[Finding]:
+    """Yield that the truth is in another frame than the scans."""
+    truth = None if topics.truth is None else recording.first(topics.truth)
+    its = '' if truth is None else cast('Message', truth).header.frame_id
+    lidar = frames.get('lidar', '')
+    if its and lidar and its != lidar:
+        yield Finding(
+            'WARN',
+            f"The ground truth on {topics.truth} is in the frame '{its}', the scans are in "
+            f"'{lidar}'",
+            'an evaluation does not know how the two lie to each other',
+            "Record the truth in the LiDAR's frame, or evaluate with --same-frames if both are "
+            'one.',
         )
 
 

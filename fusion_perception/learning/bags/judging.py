@@ -220,7 +220,7 @@ class Judge:
         if len(self._worst) < WORST or rank > self._worst[0][:2]:
             image, ranges = arrays_of(pair)
             frame = JudgedFrame(
-                f'{self._source}, {judged.time_s:.2f} s (stamp {pair.stamp_ns})',
+                f'{self._source}, stamp {pair.stamp_ns} (left at {judged.time_s:.2f} s)',
                 mode,
                 error_m,
                 None if image is None else image.copy(),
