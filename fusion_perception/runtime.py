@@ -100,7 +100,7 @@ class Runtime:
         camera: Camera | None = None,
     ) -> Prediction:
         """Predict one frame, as `predict(observe(...))` would: the shortest way there is."""
-        return self.predict_frames(*_alone(image, ranges), camera)
+        return self._predict_frames(*_alone(image, ranges), camera)
 
     def predict_frames(
         self,
@@ -112,11 +112,18 @@ class Runtime:
 
         None is a sensor that is silent in all of them. Otherwise as `observe` and `predict`.
         """
+        return self._predict_frames(_as_images(images), _as_ranges(ranges), camera)
+
+    def _predict_frames(
+        self,
+        images: NDArray[np.uint8] | None,
+        ranges: NDArray[np.float32] | None,
+        camera: Camera | None,
+    ) -> Prediction:
         seen: Mode = (
             'lidar_only' if images is None else 'camera_only' if ranges is None else 'fusion'
         )
         mode = self.bundle.model.mode_for(seen)
-        images, ranges = _as_images(images), _as_ranges(ranges)
         estimate = self._engine.estimate_frames(images, ranges, camera)
         return self._prediction(estimate, (mode,) * len(estimate.centers))
 
@@ -177,15 +184,11 @@ def _alone(
 
 
 def _as_images(given: NDArray[np.uint8] | None) -> NDArray[np.uint8] | None:
-    if given is None or (isinstance(given, np.ndarray) and given.dtype in _TAKEN):
-        return given
-    return _as_array(given, 'images are', 'uint8')
+    return None if given is None else _as_array(given, 'images are', 'uint8')
 
 
 def _as_ranges(given: NDArray[np.float32] | None) -> NDArray[np.float32] | None:
-    if given is None or (isinstance(given, np.ndarray) and given.dtype in _TAKEN):
-        return given
-    return _as_array(given, 'ranges are', 'float32')
+    return None if given is None else _as_array(given, 'ranges are', 'float32')
 
 
 def _as_array(given: NDArray[Value], what: str, kind: str) -> NDArray[Value]:
@@ -193,6 +196,8 @@ def _as_array(given: NDArray[Value], what: str, kind: str) -> NDArray[Value]:
 
     So do tensors become one. Raises ValueError for what is no array.
     """
+    if isinstance(given, np.ndarray) and given.dtype in _TAKEN:
+        return given
     if not hasattr(given, '__array__'):
         raise ValueError(
             f'A {type(given).__name__} came where {what} needed as a NumPy array of {kind}. Make '

@@ -55,24 +55,30 @@ def private_cache(tmp_path, monkeypatch):
     monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path / 'cache'))
 
 
+def _data_folder(factory, name, **settings):
+    from fusion_perception.learning.simulate import SimulateSettings, simulate
+
+    out = factory.mktemp('data') / name
+    simulate(SimulateSettings(out=out, **settings))
+    return out
+
+
+@pytest.fixture(scope='module')
+def scenes(tmp_path_factory):
+    """Write a data folder of a dozen scenes, which no test changes."""
+    return _data_folder(tmp_path_factory, 'scenes', count=12)
+
+
 @pytest.fixture(scope='module')
 def forty_scenes(tmp_path_factory):
     """Write a data folder to train on, which no test changes."""
-    from fusion_perception.learning.simulate import SimulateSettings, simulate
-
-    folder = tmp_path_factory.mktemp('data') / 'scenes'
-    simulate(SimulateSettings(out=folder, count=40))
-    return folder
+    return _data_folder(tmp_path_factory, 'scenes', count=40)
 
 
 @pytest.fixture(scope='module')
 def simulated(tmp_path_factory):
     """Write a data folder of eight scenes, which no test changes."""
-    from fusion_perception.learning.simulate import SimulateSettings, simulate
-
-    out = tmp_path_factory.mktemp('data') / 'shapes'
-    simulate(SimulateSettings(out=out, count=8, seed=3))
-    return out
+    return _data_folder(tmp_path_factory, 'shapes', count=8, seed=3)
 
 
 @pytest.fixture

@@ -6,20 +6,12 @@ import pytest
 from training_runs import tiny_recipe
 
 from fusion_perception.learning.compare import CompareSettings, compare
-from fusion_perception.learning.simulate import SimulateSettings, simulate
 from fusion_perception.learning.training import train
 from fusion_perception.models.bundle import load_bundle
 
 TINY = {'channels': (4, 4), 'hidden': (16,)}
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures('one_thread')]
-
-
-@pytest.fixture(scope='module')
-def scenes(tmp_path_factory):
-    folder = tmp_path_factory.mktemp('data') / 'scenes'
-    simulate(SimulateSettings(out=folder, count=12))
-    return folder
 
 
 @pytest.fixture

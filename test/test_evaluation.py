@@ -31,13 +31,6 @@ SMALL_DENSE = {'lidar_widths': (8, 8), 'camera_widths': (8, 8)}
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures('one_thread')]
 
 
-@pytest.fixture(scope='module')
-def scenes(tmp_path_factory):
-    folder = tmp_path_factory.mktemp('data') / 'scenes'
-    simulate(SimulateSettings(out=folder, count=12))
-    return folder
-
-
 @pytest.fixture
 def bundle(tmp_path):
     def make(model='early_fusion', config=TINY, rig=RIG, **grid):

@@ -72,16 +72,13 @@ class Parameters(Generic[S]):
     def read(self) -> S:
         """Return the current settings; raise ValueError with a sentence for each wrong one."""
         faults = list(self._faults.values())
-        try:
-            settings = self._read(self._current())
-        except ValueError as fault:
-            # In place of a wrong value stands its default, which nobody gave.
-            if not any(name.rpartition('.')[2] in str(fault) for name in self._faults):
-                faults.append(str(fault))
-            raise ValueError(' '.join(faults)) from None
+        together = self._fault_of(self._current())
+        # In place of a wrong value stands its default, which nobody gave.
+        if together and not any(name.rpartition('.')[2] in together for name in self._faults):
+            faults.append(together)
         if faults:
             raise ValueError(' '.join(faults))
-        return settings
+        return self._read(self._current())
 
     def misspelt(self) -> list[str]:
         """Return a sentence for each value given at the start under a name like one of ours.
@@ -142,11 +139,9 @@ class Parameters(Generic[S]):
                 self._node.set_parameters([_empty(leaf)])
 
     def _sentence(self, leaf: Leaf, value: object) -> str:
-        if not isinstance(leaf.default, list) or _is_of_type(value, leaf):
-            try:
-                self._read({leaf.name: value})
-            except ValueError as fault:
-                return str(fault)
+        is_of_type = not isinstance(leaf.default, list) or _is_of_type(value, leaf)
+        if is_of_type and (fault := self._fault_of({leaf.name: value})):
+            return fault
         return f'{leaf.name} = {value!r}: {_needed(leaf.default)} is needed.'
 
     def _current(self) -> dict[str, object]:
@@ -174,17 +169,13 @@ class Parameters(Generic[S]):
                 reason=f'{", ".join(fixed)} cannot change while the node is configured. '
                 'Deactivate and clean up the node, set it, then configure again.',
             )
-        try:
-            self._read({**current, **ours})
-        except ValueError as fault:
-            reason = str(fault)
-            if reason == self._fault_of(current):
-                # It was wrong before, which shall keep nobody from correcting something else.
-                return SetParametersResult(successful=True)
-            if len(ours) == 1 and self._is_of_several(nested({**current, **ours})):
-                reason += ' The service set_parameters_atomically sets several at once.'
-            return SetParametersResult(successful=False, reason=reason)
-        return SetParametersResult(successful=True)
+        reason = self._fault_of({**current, **ours})
+        # What was wrong before shall keep nobody from correcting something else.
+        if not reason or reason == self._fault_of(current):
+            return SetParametersResult(successful=True)
+        if len(ours) == 1 and self._is_of_several(nested({**current, **ours})):
+            reason += ' The service set_parameters_atomically sets several at once.'
+        return SetParametersResult(successful=False, reason=reason)
 
     def _fault_of(self, values: Mapping[str, object]) -> str:
         """Return what is wrong with values, '' for nothing."""

@@ -73,9 +73,9 @@ class BagWriter:
             self._writer.open()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, fault: object, *_: object) -> None:
+    def __exit__(self, kind: object, fault: BaseException | None, *_: object) -> None:
         with self._whole():
-            if isinstance(fault, BaseException):
+            if fault is not None:
                 raise fault
             self._writer.close()
 

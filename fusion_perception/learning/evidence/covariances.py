@@ -6,7 +6,6 @@ from shlex import quote
 
 from fusion_perception.learning.run.folder import CHECKPOINT
 from fusion_perception.models.bundle import Bundle
-from fusion_perception.models.dense_fusion import DenseFusionConfig
 
 
 def are_fitted(bundle: Bundle) -> bool:
@@ -15,18 +14,19 @@ def are_fitted(bundle: Bundle) -> bool:
     What the training began with is on record: a factor that is still that one was not fitted.
     """
     config = bundle.model.config
-    if not isinstance(config, DenseFusionConfig):
-        return False
+    now, usual = (
+        each.model_dump(mode='json', include=set(config.fitted))
+        for each in (config, type(config)())
+    )
     settings = bundle.manifest.training.get('settings')
-    architecture = settings.get('architecture') if isinstance(settings, dict) else None
-    began = architecture.get('covariance_scale') if isinstance(architecture, dict) else None
-    default = DenseFusionConfig.model_fields['covariance_scale'].default
-    return config.covariance_scale != (tuple(began) if isinstance(began, list) else default)
+    said = settings.get('architecture') if isinstance(settings, dict) else None
+    began = {name: said[name] for name in now if name in said} if isinstance(said, dict) else {}
+    return now != {**usual, **began}
 
 
 def not_fitted(bundle: Bundle) -> list[str]:
     """Return a warning when the training of a bundle has not come to fitting covariances."""
-    has_some = isinstance(bundle.model.config, DenseFusionConfig)
+    has_some = bool(bundle.model.config.fitted)
     trained = 'settings' in bundle.manifest.training
     if not (has_some and trained) or are_fitted(bundle):
         return []
