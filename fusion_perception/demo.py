@@ -20,6 +20,7 @@ from pydantic import Field
 from rich.console import Console
 from rich.live import Live
 
+from fusion_perception.learning.data.drafts import write_whole
 from fusion_perception.learning.evidence.evidence import spread
 from fusion_perception.learning.metrics import score
 from fusion_perception.learning.plots import scene_figure, write_png
@@ -267,7 +268,7 @@ def _report(witness: Witness, bundle: Bundle, settings: DemoSettings) -> str:
         'versions': dict(versions()),
     }
     out = settings.out
-    (out / 'summary.json').write_text(json.dumps(summary, indent=2) + '\n')
+    write_whole(out / 'summary.json', json.dumps(summary, indent=2) + '\n')
     if (scene := witness.scene()) is not None:
         judged = scene.judged
         figure = scene_figure(

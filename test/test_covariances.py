@@ -8,7 +8,7 @@ from small_bundles import CONFIGS, GRID
 from training_runs import tiny_recipe
 
 from fusion_perception.learning.evaluation import EvaluateSettings, evaluate
-from fusion_perception.learning.evidence.covariances import are_fitted, not_fitted
+from fusion_perception.learning.evidence.covariances import are_fitted, stopped_early
 from fusion_perception.learning.simulate import SimulateSettings, simulate
 from fusion_perception.learning.training import train
 from fusion_perception.models import build
@@ -40,29 +40,35 @@ def test_covariances_are_fitted_once_their_factor_is_not_the_one_that_was_begun_
     saved, begun_with
 ):
     stopped = saved(**begun_with)
-    [said] = not_fitted(stopped)
+    [said] = stopped_early(stopped)
     assert not are_fitted(stopped) and '`fusion train --out RUN --resume`' in said
     ended = saved(calibrated=True, **begun_with)
-    assert are_fitted(ended) and not_fitted(ended) == []
+    assert are_fitted(ended) and stopped_early(ended) == []
 
 
 def test_a_model_without_covariances_has_none_to_fit(saved):
     bundle = saved('early_fusion')
-    assert not are_fitted(bundle) and not_fitted(bundle) == []
+    assert not are_fitted(bundle) and stopped_early(bundle) == []
 
 
 @pytest.mark.parametrize('training', [{}, {'settings': 5}, {'settings': {'architecture': 'x'}}])
 def test_a_bundle_that_tells_nothing_of_its_architecture_is_judged(saved, training):
     bundle = saved(training=training)
     assert not are_fitted(bundle)
-    assert len(not_fitted(bundle)) == len(training)
+    assert len(stopped_early(bundle)) == len(training)
+
+
+@pytest.mark.parametrize('name', ['dense_fusion', 'early_fusion'])
+def test_of_a_training_that_finished_no_epoch_that_is_said_and_not_more(saved, name):
+    [said] = stopped_early(saved(name, training={'settings': {}, 'metrics': None}))
+    assert 'before the end of the first epoch' in said and 'covariances' not in said
 
 
 def test_the_way_to_go_on_names_the_run_that_is_there(saved, tmp_path):
     (tmp_path / 'my run').mkdir()
     (tmp_path / 'my run' / 'checkpoint.safetensors').touch()
     bundle = replace(saved(), path=tmp_path / 'my run' / 'bundle.safetensors')
-    assert f"`fusion train --out '{tmp_path}/my run' --resume`" in not_fitted(bundle)[0]
+    assert f"`fusion train --out '{tmp_path}/my run' --resume`" in stopped_early(bundle)[0]
 
 
 @pytest.mark.slow

@@ -139,6 +139,20 @@ def test_scenes_that_the_bundle_learned_from_are_told_from_others(scenes, tmp_pa
     assert 'learned from' in said(bundle=str(tuned.out))
 
 
+def test_of_a_bundle_without_a_finished_epoch_no_scenes_have_chosen_one(scenes, tmp_path):
+    recipe = tiny_recipe(scenes, tmp_path / 'run', epochs=1)
+    train(recipe)
+    bundle = load_bundle(recipe.out)
+    told = {**bundle.manifest.training, 'metrics': None}
+    stopped = replace(bundle, manifest=bundle.manifest.model_copy(update={'training': told}))
+
+    def said(of, last):
+        return learned_from(of, read_folder(scenes), scenes, last)
+
+    assert said(bundle, 1) and said(stopped, 1) == []
+    assert 'learned from' in said(stopped, None)[0]
+
+
 def test_calibration_on_the_scenes_that_it_was_fitted_on_is_said_to_prove_nothing(
     scenes, tmp_path
 ):

@@ -34,6 +34,8 @@ Change = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 
 def main(bundle: str = 'shapes', count: int = 512, seed: int = 4242) -> None:
     """Simulate scenes with the original look, let sensors fail, and print a table."""
+    if count < 1:
+        raise ValueError(f'--count {count}: take one scene or more.')
     runtime = Runtime(load_bundle(bundle))
     rig, lidar = runtime.bundle.rig, runtime.bundle.lidar
     task = next((task for task, classes in TASK_CLASSES.items() if classes == rig.classes), None)

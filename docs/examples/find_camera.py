@@ -40,6 +40,8 @@ MOVES: dict[str, tuple[Turn, Turn]] = {
 
 def main(bundle: str = 'shapes', frames: int = 20, count: int = 512, seed: int = 4242) -> None:
     """Find the camera by so many frames, judge it by `count` others, and print a table."""
+    if min(frames, count) < 1:
+        raise ValueError(f'--frames {frames} --count {count}: take one of each, or more.')
     runtime = Runtime(load_bundle(bundle))
     rig, lidar = runtime.bundle.rig, runtime.bundle.lidar
     task = next((task for task, classes in TASK_CLASSES.items() if classes == rig.classes), None)

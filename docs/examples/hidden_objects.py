@@ -31,6 +31,8 @@ FEWEST = 8  # Of fewer places than this no mean is taken.
 
 def main(bundle: str = 'shapes', count: int = 8192, places: int = 6000, seed: int = 77) -> None:
     """Simulate scenes with the original look, predict them, and print what hidden objects cost."""
+    if min(count, places) < 1:
+        raise ValueError(f'--count {count} --places {places}: take one of each, or more.')
     runtime = Runtime(load_bundle(bundle))
     rig, lidar = runtime.bundle.rig, runtime.bundle.lidar
     task = next((task for task, classes in TASK_CLASSES.items() if classes == rig.classes), None)

@@ -31,6 +31,7 @@ from fusion_perception.learning.benchmarks.table import (
 )
 from fusion_perception.learning.benchmarks.timing import Measured
 from fusion_perception.learning.benchmarks.training import training
+from fusion_perception.learning.data.drafts import write_whole
 from fusion_perception.runtime import choose_device
 
 __all__ = ['STAGES', 'BenchmarkSettings', 'benchmark']
@@ -101,8 +102,8 @@ def keep_growth(curves: list[Curve], machine: Machine, out: Path) -> str:
             for curve in curves
         ],
     }
-    (out / 'growth.json').write_text(json.dumps(values, indent=2) + '\n')
-    (out / 'growth.md').write_text(text + '\n', encoding='utf-8')
+    write_whole(out / 'growth.md', f'{text}\n')
+    write_whole(out / 'growth.json', json.dumps(values, indent=2) + '\n')
     draw(curves, out / 'growth.png')
     return f'{text}\n\n{out}: growth.json, growth.md, growth.png.'
 
@@ -142,4 +143,4 @@ def recorded(settings: BenchmarkSettings, machine: Machine) -> Result | None:
 def write(result: Result, stem: Path, text: str) -> None:
     """Write a result and its table as STEM.json and STEM.md."""
     result.write(stem.with_name(f'{stem.name}.json'))
-    stem.with_name(f'{stem.name}.md').write_text(text + '\n', encoding='utf-8')
+    write_whole(stem.with_name(f'{stem.name}.md'), f'{text}\n')

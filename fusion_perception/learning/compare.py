@@ -11,6 +11,7 @@ from typing import Annotated
 from pydantic import Field
 from tyro.conf import Suppress
 
+from fusion_perception.learning.data.drafts import write_whole
 from fusion_perception.learning.dataset import read_folder
 from fusion_perception.learning.evaluation import device_name
 from fusion_perception.learning.evidence.evidence import spread
@@ -151,13 +152,13 @@ def write_comparison(settings: CompareSettings, data: Path, hosts: dict[str, str
         )
     comparison_plot(losses, errors, settings.out / 'losses.png')
     text = as_markdown(table)
-    (settings.out / 'table.md').write_text(text + '\n', encoding='utf-8')
+    write_whole(settings.out / 'table.md', f'{text}\n')
     values = {
         'models': table,
         'settings': settings.model_dump(mode='json'),
         'versions': versions(),
     }
-    (settings.out / 'table.json').write_text(json.dumps(values, indent=2) + '\n')
+    write_whole(settings.out / 'table.json', json.dumps(values, indent=2) + '\n')
     return f'{text}\n\nThe losses are drawn in {settings.out / "losses.png"}.'
 
 

@@ -87,10 +87,19 @@ class Bundle:
         return [data for data in told if isinstance(data, dict) and data.get('source') == 'folder']
 
     @property
+    def folders_choosing(self) -> list[Mapping[str, object]]:
+        """Return what is on record of the data folders by whose scenes a best epoch was chosen.
+
+        These are the last scenes of those it learned from, or all where a folder only validated.
+        """
+        ended = [told for told in self.trainings if told.get('metrics', {}) is not None]
+        told = [training.get('data') for training in ended]
+        return [data for data in told if isinstance(data, dict)]
+
+    @property
     def folders_validating(self) -> list[Mapping[str, object]]:
         """Return what is on record of the data folders that only chose the best epoch."""
-        told = [training.get('data') for training in self.trainings]
-        return [data for data in told if isinstance(data, dict) and 'validating_folder' in data]
+        return [data for data in self.folders_choosing if 'validating_folder' in data]
 
     def as_start(self) -> dict[str, object]:
         """Return what a training that starts from this bundle keeps of how it was made."""

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 from pydantic import Field
 
+from fusion_perception.learning.data.drafts import write_whole
 from fusion_perception.sensing.settings import Settings, load_yaml_mapping
 
 
@@ -83,7 +84,7 @@ class Result(Settings):
     def write(self, path: Path) -> None:
         """Write the file."""
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(self.model_dump_json(indent=2) + '\n')
+        write_whole(path, self.model_dump_json(indent=2) + '\n')
 
     @classmethod
     def read_json(cls, path: Path) -> Result:

@@ -1,4 +1,4 @@
-"""Say whether a bundle's covariances were fitted to errors, as a training does at its end."""
+"""Say how far the training of a bundle has come: to its covariances, at its end, or less far."""
 
 from __future__ import annotations
 
@@ -24,16 +24,21 @@ def are_fitted(bundle: Bundle) -> bool:
     return now != {**usual, **began}
 
 
-def not_fitted(bundle: Bundle) -> list[str]:
-    """Return a warning when the training of a bundle has not come to fitting covariances."""
-    has_some = bool(bundle.model.config.fitted)
-    trained = 'settings' in bundle.manifest.training
-    if not (has_some and trained) or are_fitted(bundle):
-        return []
+def stopped_early(bundle: Bundle) -> list[str]:
+    """Return a warning when a bundle's training came to no epoch, or not to its covariances."""
+    training = bundle.manifest.training
     run = bundle.path.parent
     here = quote(str(run)) if (run / CHECKPOINT).is_file() else 'RUN'
+    go_on = f'Where it was stopped, go on with `fusion train --out {here} --resume`.'
+    if training.get('metrics', {}) is None:
+        return [
+            f'{bundle.path} has the weights as they were when its training was stopped, before '
+            f'the end of the first epoch. {go_on}'
+        ]
+    has_some = bool(bundle.model.config.fitted)
+    if not has_some or 'settings' not in training or are_fitted(bundle):
+        return []
     return [
         f'The covariances of {bundle.path} are not calibrated: that is done at the end of a '
-        'training, to which this one has not come. Where it was stopped, go on with '
-        f'`fusion train --out {here} --resume`.'
+        f'training, to which this one has not come. {go_on}'
     ]

@@ -17,7 +17,7 @@ from fusion_perception.learning.bags.judging import MODES, WORST, Judged
 from fusion_perception.learning.bags.settings import BagSettings
 from fusion_perception.learning.data.drafts import written_whole
 from fusion_perception.learning.evidence.bag_crew import Task, run_apart
-from fusion_perception.learning.evidence.covariances import not_fitted
+from fusion_perception.learning.evidence.covariances import stopped_early
 from fusion_perception.learning.evidence.evidence import Evidence, score_of
 from fusion_perception.learning.progress import messages_bar
 from fusion_perception.models.bundle import Bundle
@@ -60,7 +60,7 @@ def from_bags(
     classes = runtime.bundle.rig.classes
     prediction, truth = scored(runs, classes)
     warnings = learned_from(runtime.bundle, [Path(run.source) for run in runs])
-    warnings += not_fitted(runtime.bundle)
+    warnings += stopped_early(runtime.bundle)
     warnings += [
         _of_one(run, str(finding), paths)
         for run in runs

@@ -17,7 +17,7 @@ from fusion_perception.learning.agreement import Comparison
 from fusion_perception.learning.bags.judging import WORST, JudgedFrame
 from fusion_perception.learning.data.folder import RIG
 from fusion_perception.learning.dataset import SceneSet, read_folder
-from fusion_perception.learning.evidence.covariances import are_fitted, not_fitted
+from fusion_perception.learning.evidence.covariances import are_fitted, stopped_early
 from fusion_perception.learning.evidence.evidence import Evidence, score_of
 from fusion_perception.learning.evidence.stress import stressed
 from fusion_perception.learning.metrics import distances
@@ -59,7 +59,7 @@ def from_folder(
     folder = read_folder(data)
     warnings = [
         *learned_from(runtime.bundle, folder, data, last),
-        *not_fitted(runtime.bundle),
+        *stopped_early(runtime.bundle),
         *through_another_lens(runtime.bundle, folder.rig.camera, data),
     ]
     scenes = as_seen_by(runtime.bundle, folder, data)
@@ -132,6 +132,8 @@ def learned_from(bundle: Bundle, scenes: SceneSet, data: Path, last: int | None)
     held_out = cast('int', learned.get('validation', 0))
     only_validated = 'validating_folder' in learned
     if only_validated or (last is not None and last <= held_out):
+        if learned not in bundle.folders_choosing:
+            return []
         # Where the scenes for training are simulated, so are those that it is fitted to.
         fitted = (
             ', and its covariances were fitted to the errors on them: that these are as large as '

@@ -62,23 +62,28 @@ class DamagedMcap:
             if file.read(len(MAGIC)) != MAGIC:
                 self._fault('it does not begin as an .mcap file does')
                 return
-            whole = file.tell()
+            whole, torn_chunk = file.tell(), False
             for opcode, content, missing in _records(file, self._size):
                 if opcode == CHUNK:
                     yield from self._within(*self._unpacked(content, missing))
                 elif not missing:
                     yield from self._take(opcode, content)
                 if missing:
+                    torn_chunk = opcode == CHUNK
                     break
                 whole = file.tell()
                 if opcode in (FOOTER, DATA_END):
                     return
         torn = self._size - whole
-        self._fault(
-            f'the last {torn:,} of its {self._size:,} bytes hold no whole record'
-            if torn
-            else 'its end is torn'
-        )
+        if not torn:
+            self._fault('its end is torn')
+        elif torn_chunk:
+            self._fault(
+                f'the last {torn:,} of its {self._size:,} bytes are a chunk that is cut off '
+                f'{missing:,} bytes before its end: it is read up to there'
+            )
+        else:
+            self._fault(f'the last {torn:,} of its {self._size:,} bytes hold no whole record')
 
     def _within(self, inside: bytes, whole: bool) -> Iterator[tuple[Channel, int, bytes]]:
         """Yield the messages of a chunk by time, up to the first record that leads beyond it."""
