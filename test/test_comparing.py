@@ -58,6 +58,17 @@ def test_a_model_may_have_its_own_in_the_recipe(comparison, tmp_path):
     assert [len(epochs) for epochs in rows] == [1, 2]
 
 
+def test_that_the_last_model_looks_elsewhere_is_told_before_the_first_is_trained(
+    comparison, caplog
+):
+    caplog.set_level('INFO', 'fusion_perception')
+    compare(comparison('rgb', 'lidar', own={'lidar': {'architecture': {'origin': [0, 90, 0]}}}))
+    said = caplog.messages
+    told = [at for at, one in enumerate(said) if 'lidar looks around (0, 90, 0)' in one]
+    trained = [at for at, one in enumerate(said) if one.startswith('rgb 1/1: ')]
+    assert told[0] < trained[0] < told[1]
+
+
 def test_a_comparison_that_starts_from_a_bundle_goes_on_with_its_architecture(
     comparison, scenes, tmp_path
 ):

@@ -20,7 +20,7 @@ from fusion_perception.learning.run.batches import TrainingData
 from fusion_perception.learning.run.checkpoint import Checkpoint, Row
 from fusion_perception.learning.run.curves import comparison_plot
 from fusion_perception.learning.run.folder import CHECKPOINT, holds_run, versions
-from fusion_perception.learning.run.model_fit import refuse_misfit
+from fusion_perception.learning.run.model_fit import misplaced, refuse_misfit
 from fusion_perception.learning.run.recipe import Recipe
 from fusion_perception.learning.training import TrainSettings, new_model, train
 from fusion_perception.models import MODELS, build
@@ -72,6 +72,8 @@ def compare(settings: CompareSettings) -> str:
         asked = run.model_dump_json(exclude=_NOT_OF_DATA)
         data = read[asked] = read.get(asked) or TrainingData(run)
         refuse_misfit(run.model, model, data, run)
+        if not run.resume and (doubt := misplaced(run.model, model, data.name, data.middle())):
+            log.warning('%s', doubt)
         if run.resume:
             before = Checkpoint.read(run.out / CHECKPOINT)
             before.refuse_another(run.out, recipe, data.describe(), len(model.stages()))
