@@ -5,6 +5,7 @@ from types import SimpleNamespace
 import pytest
 
 from fusion_perception.sensing.camera_info import Calibration, camera_from_info
+from fusion_perception.sensing.findings.facts import CameraFacts, Source
 from fusion_perception.sensing.observation import Camera, Lens
 
 
@@ -44,6 +45,17 @@ def test_what_a_driver_cuts_out_and_bins_is_the_camera_of_its_images():
     by_row = camera_info(CALIBRATED)
     by_row.binning_y = 2
     assert camera_from_info(by_row, Camera()) == whole.resized(640, 240)
+
+
+def test_the_facts_of_a_camera_are_those_that_camera_info_told_of_it():
+    calibration, info = (
+        Calibration(Camera(), 'k'),
+        Source('/camera_info', 'sensor_msgs/msg/CameraInfo'),
+    )
+    facts = CameraFacts.of(info, (64, 64), (320, 240), calibration, 0)
+    assert (facts.told, facts.images, facts.trained) == (None, (320, 240), (64, 64))
+    calibration.take(camera_info(CALIBRATED), 0)
+    assert CameraFacts.of(info, (64, 64), None, calibration, 0).told == (640, 480)
 
 
 @pytest.mark.parametrize(

@@ -152,5 +152,15 @@ def test_a_node_that_publishes_one_topic_twice_is_named_once():
     assert found.cause.startswith('/driver publishes there')
 
 
+def test_of_several_publishers_the_one_of_another_type_is_named_alone():
+    found = only(node(nothing('camera', DRIVER, Publisher('/encoder', COMPRESSED))))
+    assert found.cause.startswith(f'/encoder publishes {COMPRESSED} on /image')
+
+
+@pytest.mark.parametrize(('pairs', 'few'), [(9, True), (10, False)])
+def test_pairs_of_half_the_messages_are_not_few(pairs, few):
+    assert node(stream('camera', received=50), pairs=pairs).pairs_are_few == few
+
+
 def test_one_return_is_no_empty_scene():
     assert diagnose(node(scan=ScanFacts(1 / 4096))) == []

@@ -271,8 +271,8 @@ def test_an_empty_scene_is_named():
 @pytest.mark.parametrize(
     ('facts', 'word'),
     [
-        ({'lifecycle': 'inactive'}, 'activate'),
-        ({'lifecycle': 'unconfigured'}, 'configure'),
+        ({'lifecycle': 'inactive'}, 'NODE activate`'),
+        ({'lifecycle': 'unconfigured'}, 'NODE configure` and `... activate`'),
         ({'lifecycle': 'unconfigured', 'fault': 'No bundle at x.'}, 'No bundle at x'),
         ({'enabled': False}, 'enable'),
     ],

@@ -111,6 +111,12 @@ def test_of_a_single_sensor_no_stamps_lie_apart():
     assert watched.monitor.times()['latency_ms']['max'] == 5.0
 
 
+def test_stamps_that_are_the_same_lie_no_time_apart():
+    watched = Watched()
+    watched.publish(apart_ms=0.0)
+    assert watched.monitor.times()['apart_ms'] == {'p50': 0.0, 'p95': 0.0, 'p99': 0.0, 'max': 0.0}
+
+
 def test_listening_begins_anew_with_each_subscription():
     watched = Watched()
     watched.now_s += 50.0

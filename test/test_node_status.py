@@ -69,6 +69,21 @@ def test_what_the_node_lost_of_its_pairs_is_known_from_it_alone():
     assert as_the_node_hears(heard, after, before) == heard
 
 
+@pytest.mark.parametrize(
+    'told',
+    [
+        'camera: Encoding x. Publish rgb8.',
+        'lidar: Encoding x. Publish 32FC1.',
+        'The sensors cannot be compared: no memory',
+    ],
+)
+def test_what_cost_no_pair_is_not_why_one_was_lost(told):
+    heard = InputFacts('lidar', [], received=12, silent_s=0.1)
+    after = {'lidar.dropped.inference_error': '2', 'last_fault': told}
+    found = as_the_node_hears(heard, {}, after)
+    assert (found.dropped, found.fault) == ({'inference_error': 2}, '')
+
+
 def test_messages_that_were_announced_are_missed_unless_the_node_heard_most_of_them():
     few = InputFacts('lidar', [], received=4, silent_s=0.1, announced=100)
     assert as_the_node_hears(few, *received(0, 99)).announced == 0

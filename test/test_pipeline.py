@@ -16,6 +16,7 @@ from fusion_perception.models.bundle import load_bundle
 from fusion_perception.ros.messages import (
     camera_info_message,
     header_message,
+    image_message,
     range_message,
 )
 from fusion_perception.ros.node_settings import NodeSettings
@@ -35,6 +36,28 @@ def test_a_result_is_of_the_lidar_s_time_and_of_each_sensor_s_frame(begun):
     assert (result.stamp_ns, result.frame_id, result.camera_frame) == (BEGIN, 'velodyne', 'camera')
     assert np.array_equal(result.image, PIXELS)
     assert np.array_equal(result.ranges, RANGES)
+
+
+@pytest.mark.parametrize('first', ['image', 'scan'])
+def test_frames_are_those_of_the_pair_and_not_of_what_came_since(begun, first):
+    way = begun()
+    send = {'image': way.image, 'scan': way.scan}
+    partner = send['scan' if first == 'image' else 'image']
+    send[first](0, frame_id='own')
+    send[first](50, frame_id='another')
+    partner(0, frame_id='own')
+    result = way.result()
+    assert (result.frame_id, result.camera_frame) == ('own', 'own')
+
+
+def test_what_the_lidar_sees_alone_has_no_camera_s_frame_and_no_stamps_apart(begun):
+    way = begun(pairing=PairingSettings(dropout_after_s=0.1))
+    way.image(0)
+    for ms in range(150, 500, 50):
+        way.scan(ms)
+    assert (way.result().camera_frame, way.result().frame_id) == ('', 'velodyne')
+    times = way.published().times()
+    assert times['apart_ms'] == {} and times['latency_ms']
 
 
 def test_what_the_camera_sees_alone_is_in_the_frame_of_the_last_scan(begun):
@@ -134,13 +157,18 @@ def test_inference_and_publishing_are_timed_one_after_the_other(begun, bundle):
         inferred.append(time.perf_counter())
         return prediction
 
-    runtime, inferred = Runtime(load_bundle(bundle), 'cpu'), []
+    def publish(result):
+        publishing.append(time.perf_counter())
+        busy()
+
+    runtime, inferred, publishing = Runtime(load_bundle(bundle), 'cpu'), [], []
     predicted, runtime.predict_frame = runtime.predict_frame, predict
-    way = begun(runtime, publish=lambda result: busy())
+    way = begun(runtime, publish=publish)
+    began = time.perf_counter()
     way.pair()
     times = way.published().times()
     since_ms = 1000 * (time.perf_counter() - inferred[0])
-    assert times['inference_ms']['max'] >= 50
+    assert 50 <= times['inference_ms']['max'] <= 1000 * (publishing[0] - began)
     assert 50 <= times['publishing_ms']['max'] <= since_ms
 
 
@@ -227,13 +255,26 @@ def test_what_comes_before_the_beginning_and_after_the_end_does_not_count(runtim
     [({'range_scale': 0.01}, 3.0, 30.0), ({'invalid_values': (3000,)}, 3.0, 0.0)],
     ids=['range_scale', 'invalid_values'],
 )
-def test_what_counts_mean_can_change_under_way(begun, changed, before_m, after_m):
+def test_what_counts_mean_is_set_and_can_change_under_way(begun, changed, before_m, after_m):
+    other = begun(**changed)
+    other.pair(0, count=3000)
+    assert other.result().ranges[5, 5] == pytest.approx(after_m)
     way = begun()
     way.pair(0, count=3000)
     assert way.result().ranges[5, 5] == pytest.approx(before_m)
     way.pipeline.change(NodeSettings(**changed))
     way.pair(100, count=3000)
     assert way.result(2).ranges[5, 5] == pytest.approx(after_m)
+
+
+def test_how_old_a_pair_may_be_can_change_under_way(begun):
+    way = begun()
+    way.now_ns = BEGIN + 500 * MS
+    way.pair(0)
+    way.result()
+    way.pipeline.change(NodeSettings(max_age_s=0.3))
+    way.pair(100)
+    way.become({'used': 1, 'stale': 1})
 
 
 def test_how_far_apart_stamps_may_lie_can_change_under_way_and_the_counters_go_on(begun):
@@ -267,3 +308,26 @@ def test_the_facts_of_the_last_scan_are_gone_when_one_was_refused(begun):
     header = header_message(BEGIN + 100 * MS, 'lidar')
     way.pipeline.take('lidar', range_message(header, np.zeros((8, 16), np.float32)))
     assert way.pipeline.scan() is None
+
+
+def test_the_facts_of_the_last_scan_outlast_an_image_that_was_refused(begun):
+    way = begun()
+    way.pair()
+    way.published()
+    image = image_message(header_message(BEGIN + 100 * MS, 'camera'), PIXELS)
+    image.encoding = 'unheard_of'
+    way.pipeline.take('camera', image)
+    way.scan(100)
+    wait_until(lambda: way.complaints, 'what was refused')
+    assert way.pipeline.scan() is not None
+
+
+@pytest.mark.parametrize('alone', ['image', 'scan'])
+def test_what_a_silent_sensor_saw_last_is_known_while_the_other_serves_alone(begun, alone):
+    way = begun(pairing=PairingSettings(dropout_after_s=0.1))
+    way.pair()
+    way.result()
+    for ms in range(50, 500, 50):
+        getattr(way, alone)(ms)
+    assert way.result(2).prediction.mode[0] != 'fusion'
+    assert way.pipeline.scan() is not None and way.pipeline.image is not None

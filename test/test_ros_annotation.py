@@ -37,7 +37,9 @@ def test_the_ellipse_is_as_wide_as_the_centre_is_unsure():
     assert np.ptp(y) == pytest.approx(2 * 2.146 * 3, abs=2)
 
 
-@pytest.mark.parametrize('center', [[0.0, -20.0, 0.0], [30.0, 20.0, 0.0]])
+# Behind the camera; beyond the right edge; below the lower edge, and no further down than to the
+# right there is still an image.
+@pytest.mark.parametrize('center', [[0.0, -20.0, 0.0], [30.0, 20.0, 0.0], [0.0, 20.0, -9.0]])
 def test_what_the_camera_cannot_see_is_left_out(center):
     assert not annotated(BLACK, CAMERA, np.array([center]), ['cube'], None).any()
 
@@ -50,6 +52,14 @@ def test_a_small_image_is_enlarged_until_names_are_legible(channels):
     assert drawn.shape == (512, 512, 3)
     # The optical axis lies between the pixels, in the very middle.
     assert (x.mean(), y.mean()) == pytest.approx((256, 256), abs=1)
+
+
+def test_the_ellipse_is_enlarged_with_a_small_image():
+    camera, small = CAMERA.resized(160, 120), np.zeros((120, 160, 3), np.uint8)
+    covariance = np.diag([1.0, 0.0, 0.04])[None]
+    x, _ = pixels_of(annotated(small, camera, CENTER, [''], covariance), 0)
+    # 7.5 pixels of the small image, three times as many of the enlarged one.
+    assert np.ptp(x) == pytest.approx(2 * 2.146 * 3 * 7.5, abs=3)
 
 
 def test_another_resolution_shows_the_same_scene():
@@ -85,12 +95,13 @@ def test_the_caption_stands_in_the_upper_left_corner():
 
 
 @pytest.mark.parametrize('across', [0.08, -0.08])
-def test_the_ellipse_leans_to_where_the_centre_is_unsure(across):
-    # Half a metre to the right, 0.2 m upwards, and both at once.
-    covariance = np.array([[[0.25, 0.0, across], [0.0, 0.0, 0.0], [across, 0.0, 0.04]]])
+@pytest.mark.parametrize(('wide_m', 'high_m'), [(0.5, 0.2), (0.2, 0.5)])
+def test_the_ellipse_leans_to_where_the_centre_is_unsure(wide_m, high_m, across):
+    # So far to the right, so far upwards, and both at once.
+    covariance = np.array([[[wide_m**2, 0.0, across], [0.0, 0.0, 0.0], [across, 0.0, high_m**2]]])
     x, y = pixels_of(annotated(BLACK, CAMERA, CENTER, [''], covariance), 0)
-    assert np.ptp(x) == pytest.approx(2 * 2.146 * 15, abs=2)
-    assert np.ptp(y) == pytest.approx(2 * 2.146 * 6, abs=2)
+    assert np.ptp(x) == pytest.approx(2 * 2.146 * 30 * wide_m, abs=2)
+    assert np.ptp(y) == pytest.approx(2 * 2.146 * 30 * high_m, abs=2)
     # Rows count downwards.
     assert np.sign(np.corrcoef(x, y)[0, 1]) == -np.sign(across)
 

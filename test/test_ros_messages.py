@@ -67,6 +67,13 @@ def test_each_class_has_a_colour_of_its_own_in_all_its_markers():
         assert np.allclose(colors, messages.COLORS[:3])
 
 
+def test_a_ball_is_seen_through_its_ellipsoid():
+    covariance = np.tile(np.eye(3), (3, 1, 1))
+    markers = messages.markers_message(HEADER, CENTERS, CLASSES, covariance, 0.5, 'fusion', ORIGIN)
+    assert {m.color.a for m in marker(markers, 'centers')} == {1.0}
+    assert max(m.color.a for m in marker(markers, 'covariance')) <= 0.5
+
+
 @pytest.mark.parametrize(
     ('lifetime_s', 'expected'),
     [(2.25, (2, 250_000_000)), (0.0, (0, 0)), (1.9999999999, (2, 0))],
@@ -181,10 +188,18 @@ def test_a_cloud_in_which_every_ray_met_something_is_dense():
     assert cloud_message(HEADER, xyza).is_dense
 
 
-def test_a_cv_bridge_that_cannot_load_opencv_says_so_of_the_images_it_should_read(
-    tmp_path, monkeypatch
+@pytest.mark.parametrize(
+    ('method', 'fault', 'said'),
+    [
+        ('__init__(self)', 'ImportError', r'cv_bridge cannot be loaded: numpy\.core is gone'),
+        ('__init__(self)', 'AttributeError', r'cv_bridge cannot be loaded: numpy\.core is gone'),
+        ('imgmsg_to_cv2(self, message, encoding)', 'RuntimeError', r'numpy\.core is gone'),
+    ],
+)
+def test_a_cv_bridge_that_fails_says_so_of_the_images_it_should_read(
+    tmp_path, monkeypatch, method, fault, said
 ):
-    broken = 'class CvBridge:\n    def __init__(self): raise ImportError("numpy.core is gone")\n'
+    broken = f'class CvBridge:\n    def {method}: raise {fault}("numpy.core is gone")\n'
     (tmp_path / 'cv_bridge.py').write_text(broken)
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.delitem(sys.modules, 'cv_bridge', raising=False)
@@ -192,7 +207,7 @@ def test_a_cv_bridge_that_cannot_load_opencv_says_so_of_the_images_it_should_rea
         messages.header_message(1, 'camera'), np.zeros((2, 2, 3), 'u1')
     )
     strange.encoding = 'bayer_rggb8'
-    with pytest.raises(BadEncoding, match=r'cv_bridge cannot be loaded: numpy\.core is gone'):
+    with pytest.raises(BadEncoding, match=said):
         decode_image(strange, cv_bridge_fallback('rgb8'))
     monkeypatch.delitem(sys.modules, 'cv_bridge')
 

@@ -151,6 +151,7 @@ def test_a_status_tells_everything_by_its_name():
     (status,) = message.status
     told = {pair.key: pair.value for pair in status.values}
     assert (status.level, status.name, status.message) == (WARN, '/fusion_node', str(FINDING))
+    assert status.hardware_id == '/fusion_node'
     assert streams_of(status.values) == {
         'camera': {'received': 9, 'used': 5, 'pending': 3, 'dropped': dropped}
     }

@@ -26,8 +26,8 @@ class Way:
             frames,
         )
 
-    def image(self, ms=0, pixels=PIXELS):
-        header = header_message(BEGIN + ms * MS, 'camera')
+    def image(self, ms=0, pixels=PIXELS, frame_id='camera'):
+        header = header_message(BEGIN + ms * MS, frame_id)
         self.pipeline.take('camera', image_message(header, pixels))
 
     def scan(self, ms=0, frame_id='velodyne', count=None):
