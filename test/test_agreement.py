@@ -11,7 +11,11 @@ from small_bundles import small_bundle
 from fusion_perception.models.bundle import load_bundle
 from fusion_perception.models.gaussian import disagreement
 from fusion_perception.runtime import Runtime
-from fusion_perception.sensing.findings.agreement import DISAGREEMENT_MAX, of_disagreement
+from fusion_perception.sensing.findings.agreement import (
+    DISAGREEMENT_MAX,
+    Alignment,
+    of_disagreement,
+)
 from fusion_perception.sensing.lidars import UniformGrid
 from fusion_perception.sensing.rig import Rig
 from fusion_perception.simulation.motion import MovingScene
@@ -45,6 +49,26 @@ def test_a_disagreement_beyond_what_happens_is_a_warning(value, told):
     assert [finding.level for finding in found] == ['WARN'] * told
     assert all('3.0 times as far apart' in finding.cause for finding in found)
     assert all('T_camera_lidar' in finding.remedy for finding in found)
+
+
+@pytest.mark.parametrize(
+    ('left', 'moved_m', 'place'),
+    [
+        (1.5, 0.2, 'turned by 2.0 degrees and moved by 0.20 m'),
+        (1.5, 0.005, 'turned by 2.0 degrees from where'),
+        (3.0, 0.2, None),
+    ],
+)
+def test_where_the_camera_seems_to_be_is_told_if_that_explains_the_disagreement(
+    left, moved_m, place
+):
+    there = Alignment(camera_pose='0 1 2', turned_deg=2.0, moved_m=moved_m, disagreement=left)
+    (found,) = of_disagreement(9.0, 2.5, there)
+    if place is None:
+        assert 'T_camera_lidar' in found.remedy and '0 1 2' not in found.remedy
+    else:
+        assert place in found.remedy and "set camera_pose to '0 1 2'" in found.remedy
+        assert 'the disagreement is 1.5' in found.remedy
 
 
 def turned(axis, degrees):

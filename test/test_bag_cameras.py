@@ -11,6 +11,7 @@ from training_runs import tiny_recipe
 
 from fusion_perception.doctor import DoctorSettings, doctor
 from fusion_perception.learning.bag import run_bag
+from fusion_perception.learning.bags.examination import examine_recording
 from fusion_perception.learning.bags.settings import BagSettings
 from fusion_perception.learning.bags.writing import BagWriter
 from fusion_perception.learning.dataset import read_folder
@@ -123,6 +124,8 @@ def test_cameras_by_turns_are_told_of_though_a_single_one_remains_in_the_end(tmp
     unread = run_bag(runtime, tmp_path / 'bag', BagSettings(), 8).unread
     (sentence,) = (note for note in unread if 'camera_info' in note)
     assert sentence.startswith('/camera/camera_info tells of two cameras by turns')
+    found = examine_recording(tmp_path / 'bag', BagSettings())
+    assert sentence in map(str, found)
 
 
 def test_images_that_are_wide_are_told_of_as_wide_and_not_as_high(tmp_path):

@@ -22,6 +22,7 @@ def test_a_camera_info_tells_of_the_camera_in_both_of_its_matrices(tmp_path):
         (message,) = map(recording.read, recording.messages([CAMERA_INFO]))
         assert camera_from_info(message, Camera(), 'k') == bent
         assert camera_from_info(message, Camera(), 'p') == CAMERA
+        assert message.header.frame_id == 'camera'
 
 
 def test_every_message_may_be_recorded_later_than_its_stamp(tmp_path):

@@ -34,3 +34,15 @@ def test_the_compressed_twin_of_a_topic_is_not_taken_twice(tmp_path):
 def test_compressed_depth_is_no_picture(tmp_path):
     both = '/image/compressed', '/depth/compressedDepth'
     assert chosen(tmp_path / 'bag', compressed=both).image == '/image/compressed'
+
+
+def test_a_topic_on_which_nothing_came_is_not_meant(tmp_path):
+    with BagWriter(tmp_path / 'bag') as bag:
+        bag.ranges('/range', at(0), SCAN)
+        bag.centers('/centers', at(0), np.ones((1, 3)))
+        # As a recorder does that subscribes to everything.
+        for topic in ('/objects', '/people'):
+            bag._writer.add_connection(topic, 'geometry_msgs/msg/PoseArray', typestore=bag._types)
+    with Recording(tmp_path / 'bag') as recording:
+        assert '/objects' in recording.topics
+        assert choose_topics(recording, TopicSettings()).truth == '/centers'

@@ -110,3 +110,10 @@ def test_the_frame_furthest_off_keeps_its_camera_and_what_was_predicted_of_it(tm
         np.testing.assert_array_equal(worst.truth, judged.truth[number])
         alone = runtime.predict_frame(worst.image, worst.ranges, camera)
         np.testing.assert_allclose(worst.predicted, alone.centers[0].numpy(), atol=1e-4)
+
+
+def test_the_ten_frames_furthest_off_are_kept_the_worst_first(tmp_path, runtime):
+    done = run_bag(runtime, record(tmp_path / 'bag', 14), BagSettings(), 4)
+    away = np.linalg.norm(done.judged.centers - done.judged.truth, axis=-1).mean(axis=1)
+    kept = [frame.error_m for frame in done.worst]
+    np.testing.assert_allclose(kept, np.sort(away)[:-11:-1], rtol=1e-5)

@@ -38,6 +38,15 @@ def test_the_wider_slop_is_for_what_the_offsets_leave():
     assert 'pairing.slop_s to 0.072' in found.remedy
 
 
+@pytest.mark.parametrize('side', [1, -1])
+@pytest.mark.parametrize(('apart_s', 'wider'), [(0.04, True), (0.34, False)])
+def test_a_wider_slop_is_advised_for_short_offsets_of_either_sign(apart_s, wider, side):
+    camera = stream('camera', arrivals=arrivals(shift_s=side * apart_s))
+    found, *_ = (f for f in diagnose(node(camera, pairs=0)) if 'form a pair' in f.symptom)
+    assert f'pairing.camera_offset_s to {side * apart_s:.3f}' in found.remedy
+    assert ('slop_s' in found.remedy, 'clocks' in found.remedy) == (wider, not wider)
+
+
 def test_an_irregular_offset_asks_for_a_wider_slop():
     jitter = [0.04 * (-1) ** i for i in range(20)]
     camera = stream('camera', arrivals=arrivals(jitter_s=jitter))
@@ -267,3 +276,28 @@ def test_a_recording_that_begins_anew_is_no_fault(passes, period_s, count):
     looped = {'arrivals': came, 'received': len(came)}
     facts = node(stream('camera', **looped), stream('lidar', **looped), pairs=len(came))
     assert diagnose(facts) == []
+
+
+def test_three_jumps_back_are_no_recording_that_begins_anew():
+    came = [a for by_s in range(0, 8, 2) for a in arrivals(0.3, 100 + by_s, shift_s=by_s, count=5)]
+    found, *_ = diagnose(node(stream('camera', arrivals=came, received=20), pairs=20))
+    assert 'again and again, 3 times among the last 20' in found.symptom
+
+
+@pytest.mark.parametrize(('queue_size', 'enough'), [(5, True), (4, False)])
+def test_a_queue_is_long_enough_for_those_that_have_to_wait(queue_size, enough):
+    settings = PairingSettings(allow_single=False, queue_size=queue_size)
+    found = diagnose(as_seen(streams(lidar_s=0.45), settings))
+    assert [f'lets {queue_size} images wait' in each.cause for each in found] == (
+        [] if enough else [True]
+    )
+
+
+def test_no_queue_is_advised_that_is_longer_than_any_can_be():
+    came = streams(camera_hz=100, lidar_s=9.0, seconds=20)
+    camera, lidar = (
+        stream(name, arrivals=all_, received=len(all_)) for name, all_ in came.items()
+    )
+    found, *_ = (f for f in diagnose(node(camera, lidar, pairs=0)) if 'form a pair' in f.symptom)
+    assert '901 have to' in found.cause
+    assert 'queue_size' not in found.remedy and 'camera_offset_s to -9.000' in found.remedy

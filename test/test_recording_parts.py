@@ -84,9 +84,9 @@ def test_a_part_with_one_wrong_time_keeps_its_place(tmp_path, halves):
             for event in between(10, 20)(events)
         ],
     )
-    times, _, _ = walked(joined(tmp_path / 'bag', first, slipped))
+    times, walk, _ = walked(joined(tmp_path / 'bag', first, slipped))
     assert times[:30] == sorted(times[:30])
-    assert times[30] == at(-100)
+    assert times[30] == walk.began_ns == at(-100)
 
 
 def test_parts_recorded_side_by_side_last_as_long_as_both(tmp_path):

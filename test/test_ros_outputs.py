@@ -117,6 +117,7 @@ def test_markers_end_when_prediction_does(graph):
         return {(m.ns, m.id) for m in last if m.action == Marker.DELETE} == shown
 
     wait_until(ended, 'the markers to be deleted')
+    assert {m.header.frame_id for m in messages[-1].markers} == {'lidar'}
 
 
 def test_markers_of_slow_sensors_outlast_the_time_to_the_next_output(graph):

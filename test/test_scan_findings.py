@@ -8,7 +8,19 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from recordings import CAMERA_INFO, IMAGE, RANGES, SECOND, TRUTH, at, cloud, frames, record
+from recordings import (
+    CAMERA_INFO,
+    IMAGE,
+    RANGES,
+    SECOND,
+    TRUTH,
+    at,
+    cloud,
+    frames,
+    header_of,
+    made,
+    record,
+)
 from small_bundles import CONFIGS, small_bundle
 
 from fusion_perception.doctor import DoctorSettings, doctor
@@ -20,7 +32,7 @@ from fusion_perception.learning.bags.writing import BagWriter
 from fusion_perception.learning.from_bag import FromBagSettings, from_bag
 from fusion_perception.models.bundle import load_bundle
 from fusion_perception.runtime import Runtime
-from fusion_perception.sensing.findings.facts import ScanFacts
+from fusion_perception.sensing.findings.facts import ScanFacts, Source
 from fusion_perception.sensing.findings.scans import ScanTally, of_scan
 from fusion_perception.sensing.findings.watch import Watch
 from fusion_perception.sensing.lidars import UniformGrid
@@ -53,6 +65,8 @@ def test_more_points_beside_every_beam_than_allowed_are_a_warning(outside, named
         (ScanFacts(0.0, 1200), 'all 1,200 points', 'in metres'),
         # More may lie beside the beams than the limit of here.
         (ScanFacts(0.0, 1200, 12), 'all 1,188 points', 'in metres'),
+        # What is hidden lies before a beam as well.
+        (ScanFacts(0.0, 1200, 12, 300), 'all 1,188 points', 'in metres'),
         (ScanFacts(0.0, 1200, 1200), 'none of the 1,200 points', 'frame of the cloud'),
     ],
 )
@@ -233,6 +247,27 @@ def test_points_that_were_not_measured_say_nothing_of_how_far_a_lidar_sees():
 def test_a_cloud_of_points_that_were_not_measured_holds_none():
     (found,) = watched(np.zeros((4, 3))).scans.findings(0.02)
     assert found.cause == 'the cloud holds no point that was measured'
+
+
+def test_clouds_of_one_row_are_told_of_from_the_smallest_to_the_largest():
+    assert watched([(3, 4, 0)] * 9, [(3, 4, 0)] * 5).kind('lidar') == 'cloud of 5 to 9 points'
+    assert watched([(3, 4, 0)] * 9).kind('lidar') == 'cloud of 9 points'
+
+
+def test_what_an_image_takes_and_how_wide_it_is_are_its_own_once_one_came():
+    watch = Watch(PairingSettings(), BagSettings().decoder())
+    sources = {'camera': [Source('/image', 'sensor_msgs/msg/Image')]}
+
+    def bytes_of_a_message():
+        (camera,) = watch.inputs(sources, {}, {}, {'camera': 900}, {})
+        return camera.message_bytes
+
+    assert (bytes_of_a_message(), watch.image_size) == (900, None)
+    size = {'height': 2, 'width': 4, 'step': 12, 'data': np.arange(24, dtype=np.uint8)}
+    kind = {'encoding': 'rgb8', 'is_bigendian': 0}
+    watch.take('camera', made('sensor_msgs/msg/Image', header=header_of(at(0)), **size, **kind), 0)
+    assert (bytes_of_a_message(), watch.image_size) == (24, (4, 2))
+    assert watch.kind('camera') == 'rgb8 4x2'
 
 
 def test_a_stamp_that_leaps_is_received_once_and_begins_nothing_anew():

@@ -59,6 +59,16 @@ def truth_of(tmp_path, *named):
         return read_truth(recording, TRUTH, ('cube', 'ball'), 50.0, notes.append), notes
 
 
+def test_detections_in_another_order_are_put_into_that_of_the_classes(tmp_path):
+    names, classes = ('ring', 'cube', 'ball'), ('cube', 'ball', 'ring')
+    with BagWriter(tmp_path / 'bag') as bag:
+        message = detections_message(at(0), names, np.diag([1.0, 2.0, 3.0]))
+        bag.write(TRUTH, 'vision_msgs/msg/Detection3DArray', at(0), message)
+    with Recording(tmp_path / 'bag') as recording:
+        truth = read_truth(recording, TRUTH, classes, 50.0, print)
+    np.testing.assert_allclose(truth.centers[0], [[0, 2, 0], [0, 0, 3], [1, 0, 0]], atol=1e-9)
+
+
 @pytest.mark.parametrize(
     ('names', 'why'),
     [
