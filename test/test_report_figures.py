@@ -1,13 +1,14 @@
 """Each figure of a report shows what its labels say."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
+import torch
+from small_runs import run
 
-from fusion_perception.learning.bag import BagRun
-from fusion_perception.learning.bags.judging import Judged
-from fusion_perception.learning.bags.timeline import Timeline
-from fusion_perception.learning.bags.topics import Topics
-from fusion_perception.learning.reports.errors import Axis, Errors
+from fusion_perception.learning.evidence.evidence import Evidence
+from fusion_perception.learning.reports.errors import Axis, Errors, errors_of
 from fusion_perception.learning.reports.figures import (
     MODE_NAMES,
     error_against_range,
@@ -18,7 +19,7 @@ from fusion_perception.learning.reports.figures import (
     reliability,
 )
 from fusion_perception.learning.reports.timeline import drops_over_time, modes_over_time
-from fusion_perception.sensing.ledger import CAUSES, STREAMS
+from fusion_perception.sensing.observation import Prediction
 
 SECONDS = Axis('time [s]', (0.0,), 100.0)
 
@@ -32,35 +33,24 @@ def errors(count=1000, modes=('fusion',), inside=None):
     return Errors(('near', 'far'), away, reach, at, (modes * count)[:count], inside)
 
 
-def run(seconds, *counted, **received):
-    """Return a recording in which so much was counted: (second, what), and what came by second."""
-    timeline = Timeline()
-    for second, what in counted:
-        timeline.count(second, what)
-    fates = dict.fromkeys(CAUSES, 0)
-    counts = {s: {'received': 0, 'used': 0, 'pending': 0, 'dropped': fates} for s in STREAMS}
-    timeline.counters(0.0, counts)
-    for stream, number in received.items():
-        counts[stream] = {
-            'received': number,
-            'used': 0,
-            'pending': 0,
-            'dropped': {**fates, 'stale': number // 4, 'no_partner': number // 2},
-        }
-    timeline.counters(0.5, counts)
-    none = np.empty(0)
-    judged = Judged(none, none, none, none, np.empty((0, 2, 3)), None, np.empty((0, 2, 3)))
-    topics = Topics('/image', None, '/range_image', None)
-    told = timeline.as_json()
-    return BagRun('bag', topics, seconds, judged, counts, 0, told, (), (), (), (), None)
-
-
 def areas(axes):
     """Return by its label from where to where each area or outline reaches in the first bin."""
     return {
         patch.get_label(): (np.ravel(patch.get_data().baseline)[0], patch.get_data().values[0])
         for patch in axes.patches
     }
+
+
+def test_times_of_a_recording_count_from_the_end_of_the_one_before():
+    runs = [run(20.0, (1.0, 'modes.fusion')), run(80.0, (3.0, 'modes.fusion'))]
+    centers = torch.ones(2, 1, 3)
+    prediction = Prediction(centers, None, ('ball',), ('fusion', 'fusion'))
+    evidence = Evidence('bags', prediction, centers, {}, {}, {}, 2, (), runs=runs)
+    axis = Axis.of(evidence)
+    assert (axis.begins, axis.ends(), axis.end) == ((0.0, 20.0), (20.0, 100.0), 100.0)
+    assert errors_of(evidence, axis).at.tolist() == [1.0, 23.0]
+    assert axis.label == 'time (recordings one after another) [s]'
+    assert Axis.of(replace(evidence, runs=runs[1:])).label == 'time [s]'
 
 
 @pytest.mark.parametrize('count', [20, 1000])
@@ -164,9 +154,9 @@ def test_losses_of_each_stream_are_stacked_by_cause_below_what_came():
         assert name in (axes.get_title(), axes.get_title(loc='left'))
         drawn = areas(axes)
         assert drawn['received'][1] == pytest.approx(came)
-        lower, upper = sorted((drawn['stale'], drawn['no partner']))
-        assert lower[0] == 0 and lower[1] == upper[0] and upper[1] == pytest.approx(0.75 * came)
-        assert drawn['stale'][1] - drawn['stale'][0] == pytest.approx(0.25 * came)
+        causes = sorted(drawn[name] for name in ('no partner', 'stale', 'bad shape'))
+        share = came / 4
+        np.testing.assert_allclose(causes, [(n * share, (n + 1) * share) for n in range(3)])
 
 
 def test_recordings_of_one_rate_are_drawn_at_that_rate_however_many_seconds_a_bin_has():

@@ -1,20 +1,27 @@
 """Each figure in the tables and sentences of a report stands under its own name."""
 
+import base64
 import html
+import io
 import re
 
 import numpy as np
 import pytest
+import torch
+from PIL import Image
+from small_runs import run
 
 from fusion_perception.learning.bags.judging import JudgedFrame
+from fusion_perception.learning.evidence.evidence import Evidence
 from fusion_perception.learning.reports import sections
 from fusion_perception.learning.reports.errors import Axis, Errors
 from fusion_perception.learning.reports.frames import frame_views
 from fusion_perception.learning.reports.html import table
 from fusion_perception.learning.reports.marks import ellipse, key_to_marks
 from fusion_perception.sensing.lidars import UniformGrid
-from fusion_perception.sensing.observation import Camera
+from fusion_perception.sensing.observation import Camera, Prediction
 
+SCENES = Axis('scene', (0.0,), 101.0)
 LIDAR = UniformGrid().lidar()
 RADII = {'0.1': 0.125, '0.25': 0.25, '0.5': 0.5}
 
@@ -87,7 +94,7 @@ def test_recordings_of_one_name_are_told_apart_by_their_folders():
 def test_the_errors_of_each_object_stand_beside_its_name():
     away = np.stack((np.linspace(0.0, 0.2, 101), np.linspace(0.2, 0.6, 101)), axis=1)
     measured = Errors(('near', 'far'), away, 20 * away, np.arange(101.0), ('fusion',) * 101, None)
-    page = ''.join(sections.errors(scored(1), measured, Axis('scene', (0.0,), 101.0)))
+    page = ''.join(sections.errors(scored(1), measured, SCENES))
     found = rows(page)
     assert list(found['near'].values()) == [
         '0.100', '0.100', '0.190', '0.200', '49.5 %', '100.0 %', '100.0 %',
@@ -117,6 +124,53 @@ def test_what_each_set_of_sensors_reached_stands_beside_it():
             'inside the 95 % ellipsoid': share,
             'd²/3': squared,
         }
+
+
+def evidence(**values):
+    """Return evidence without any prediction that could be scored."""
+    prediction = Prediction(torch.empty(0, 1, 3), None, ('ball',), ())
+    given = {'by_mode': {}, 'modes': {}, 'streams': {}, 'pairs': 7, 'latency_ms': (), **values}
+    return Evidence('bag', prediction, torch.empty(0, 1, 3), **given)
+
+
+def test_sensors_that_served_have_their_scores_and_what_they_disagree_by():
+    by_mode = {'fusion': scored(1, scenes=5), 'lidar_only': scored(2, scenes=3)}
+    there = {'camera_pose': '0 1 2', 'turned_deg': 2.0, 'moved_m': 0.2, 'disagreement': 2.25}
+    report = {'modes': {'fusion': 6, 'lidar_only': 4}, 'by_mode': by_mode}
+    report |= {'disagreement': 16.0, 'alignment': there}
+    page = ''.join(sections.modes(report, evidence(), SCENES))
+    assert 'Predictions from camera and LiDAR: 6, LiDAR alone: 4.' in page
+    assert 'put the objects 4.0 times as far apart' in page and 'd²/3 16.00' in page
+    assert 'They would then put the objects 1.5 times as far apart' in page
+    found = rows(page)
+    assert found['camera and LiDAR'] == {'scenes': '5', **in_metres(1)}
+    assert found['LiDAR alone'] == {'scenes': '3', **in_metres(2)}
+
+
+def test_what_became_of_the_messages_is_told_of_each_stream():
+    camera = {'received': 90, 'used': 50, 'pending': 1, 'dropped': {'stale': 39, 'duplicate': 0}}
+    lidar = {'received': 40, 'used': 37, 'pending': 3, 'dropped': {'stale': 0}}
+    report = {'streams': {'camera': camera, 'lidar': lidar}}
+    some = evidence(runs=[run(10.0, camera=90, lidar=40)])
+    page = ''.join(sections.messages(report, some, Axis('time [s]', (0.0,), 10.0)))
+    names = ('received', 'used', 'pending', 'dropped')
+    assert rows(page) == {
+        'camera': dict(zip(names, ('90', '50', '1', 'stale 39'), strict=True)),
+        'LiDAR': dict(zip(names, ('40', '37', '3', 'none'), strict=True)),
+    }
+    assert '7 predictions were made of them' in page
+    assert 'camera lost stale 39, LiDAR lost none' in page
+
+
+def test_latency_is_told_by_its_percentiles():
+    percentiles = {'p50': 1.0, 'p95': 2.0, 'p99': 3.0, 'max': 4.0}
+    report = {'latency_ms': percentiles, 'time': {'pairs_per_s': 55.0}, 'device': 'cpu'}
+    page = ''.join(sections.latency(report, evidence(latency_ms=(1.0, 2.0, 3.0))))
+    assert list(rows(page)['latency'].items()) == [
+        ('50 % [ms]', '1.0'), ('95 % [ms]', '2.0'), ('99 % [ms]', '3.0'), ('largest [ms]', '4.0'),
+    ]  # fmt: skip
+    assert '3 frames one by one on cpu' in page and '55 predictions a second' in page
+    assert 'median 1.0 ms, 99 % below 3.0 ms' in page
 
 
 def centred(**changes):
@@ -175,6 +229,17 @@ def test_an_image_s_own_camera_counts_before_the_bundle_s():
     # The prediction, a tenth to the right of the optical axis.
     assert mark(None) == pytest.approx(32 + Camera().fx / 10, abs=0.01)
     assert mark(Camera(fx=100.0)) == pytest.approx(42, abs=0.01)
+
+
+def test_what_is_near_is_bright_and_where_nothing_returned_is_dark():
+    ranges = np.full((64, 64), 10, np.float32)
+    ranges[:, 20:], ranges[:, 50:] = 30, np.inf
+    page = views(centred(ranges=ranges))
+    assert 'ranges: 10.0 m (bright) to 30.0 m' in page
+    (source,) = re.findall('href="data:image/png;base64,([^"]*)"', page)
+    drawn = np.asarray(Image.open(io.BytesIO(base64.b64decode(source)))).reshape(-1, 3)
+    colours, counts = np.unique(drawn, axis=0, return_counts=True)
+    assert counts[colours.sum(axis=1).argsort()].tolist() == [64 * 14, 64 * 30, 64 * 20]
 
 
 @pytest.mark.parametrize('degrees', [30, -60])
