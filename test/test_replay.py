@@ -23,7 +23,7 @@ from small_bundles import small_bundle
 from std_msgs.msg import String
 
 from fusion_perception import cli
-from fusion_perception.learning.bags.writing import SECOND
+from fusion_perception.learning.bags.writing import SECOND, BagWriter
 from fusion_perception.learning.to_bag import CAMERA_INFO, IMAGE, RANGES, TRUTH
 from fusion_perception.ros.replay import Player, ReplaySettings
 from fusion_perception.sensing.decode import stamp_ns
@@ -243,3 +243,15 @@ def test_a_wrong_flag_is_one_sentence(tmp_path, flags, complaint):
         _, complaints = replay.communicate(timeout=3 * PATIENCE_S)
     assert replay.returncode == 2
     assert complaint in complaints and 'Traceback' not in complaints
+
+
+def test_a_topic_on_which_nothing_was_recorded_is_not_published(tmp_path):
+    with BagWriter(tmp_path / 'bag') as bag:
+        bag.ranges(RANGES, at(0), np.ones((4, 4), np.float32))
+        # As a recorder does that subscribes to everything.
+        bag._writer.add_connection('/objects', 'sensor_msgs/msg/Image', typestore=bag._types)
+    with ros(), Recording(tmp_path / 'bag') as recording:
+        player = Player(recording, ReplaySettings(bag=tmp_path / 'bag'))
+        names = {publisher.topic_name for publisher in player.publishers}
+        player.destroy_node()
+    assert {*recording.topics} & names == {RANGES}
