@@ -35,7 +35,7 @@ class Heard(Node):
     def __init__(self):
         super().__init__('listener')
         self.messages = {topic: [] for topic in KINDS}
-        self.said = []
+        self.said, self.speakers = [], set()
         for topic, kind in KINDS.items():
             take = self.messages[topic].append
             self.create_subscription(kind, topic, take, qos_profile_sensor_data)
@@ -43,6 +43,7 @@ class Heard(Node):
 
     def _on_diagnostics(self, message):
         self.said += [(status.level, status.message) for status in message.status]
+        self.speakers |= {status.name for status in message.status}
 
 
 @contextmanager
@@ -199,6 +200,8 @@ def test_a_fault_befalls_the_messages_at_once_and_is_told_until_it_is_over():
     warning, end = heard.said
     assert warning == (b'\1', 'both: clock_jump_s 100')
     assert end == (b'\0', 'No fault is simulated.')
+    # With its namespace, by which two of them differ.
+    assert heard.speakers == {'/sensor_sim'}
 
 
 def test_delayed_messages_come_as_late_and_in_the_order_in_which_they_were_measured():
