@@ -74,6 +74,7 @@ def test_stray_returns_come_where_nothing_was_and_never_behind_what_was():
     assert (frames.ranges <= LIDAR.max_range).all()
     assert (frames.ranges >= 0.5).all(), 'no LiDAR measures closer'
     stray = (WHOLE.ranges >= LIDAR.max_range) & (frames.ranges < LIDAR.max_range)
+    assert frames.ranges[stray].max() > 0.99 * LIDAR.max_range, 'they come from anywhere before it'
     # Where beams were lost as well, what they would have met hides nothing.
     lost = (WHOLE.ranges < LIDAR.max_range) & (frames.ranges >= LIDAR.max_range)
     all_kept = ~lost.flatten(1).any(1)

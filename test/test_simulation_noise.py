@@ -78,6 +78,16 @@ def test_each_scene_draws_its_own_strength(settings):
     assert (moved + painted).std() > 0.3 * (moved + painted).mean()
 
 
+def test_each_scene_and_each_channel_has_errors_of_its_own():
+    grey = torch.full_like(CLEAN.images, 128)
+    same = replace(CLEAN, images=grey)[torch.zeros(2, dtype=torch.long)]
+    frames = noisy(clean=same, range_noise_m=(0.1, 0.1), camera_noise=(9.0, 9.0))
+    of_beams = (frames.ranges - same.ranges)[:, HIT[0]]
+    assert torch.corrcoef(of_beams)[0, 1].abs() < 0.3
+    of_pixels = frames.images[..., :3].float().flatten(1, 2).mT.flatten(0, 1)
+    assert (torch.corrcoef(of_pixels) - torch.eye(6)).abs().max() < 0.1
+
+
 def test_exposure_scales_the_image_and_keeps_alpha():
     frames = noisy(exposure=(0.5, 0.5))
     expected = (CLEAN.images[..., :3].float() / 2).round()
@@ -133,6 +143,11 @@ def test_distances_and_centres_stay_the_truth():
     frames = noisy(**NoiseSettings.robust().model_dump())
     assert torch.equal(frames.distances, CLEAN.distances)
     assert torch.equal(frames.centers, CLEAN.centers)
+
+
+def test_what_robust_training_sees_is_imperfect_in_every_way():
+    robust, perfect = NoiseSettings.robust().model_dump(), NoiseSettings().model_dump()
+    assert [name for name in robust if robust[name] == perfect[name]] == []
 
 
 @pytest.mark.parametrize(

@@ -63,9 +63,10 @@ def test_a_ray_along_an_axis_meets_the_surface_where_it_must(kind):
 
 @pytest.mark.parametrize(('kind', 'way'), [('cube', 18.5), ('torus', 19.5)])
 def test_a_ray_parallel_to_an_axis_meets_the_surface_where_it_must(kind, way):
-    origins = torch.tensor([[1.0, 0.0], [0.0, -1.0], [-20.0, -20.0]])
-    directions = torch.tensor([[0.0, 0.0], [0.0, 0.0], [1.0, 1.0]])
-    assert first_hit(kind, origins, directions).tolist() == pytest.approx([way, way], abs=1e-4)
+    origins = torch.tensor([[1.0, 0.0, 1.0], [0.0, -1.0, 0.0], [-20.0, -20.0, -20.0]])
+    # The last is aslant by less than float32 can turn round.
+    directions = torch.tensor([[0.0, 0.0, 0.0], [0.0, 0.0, 1e-40], [1.0, 1.0, 1.0]])
+    assert first_hit(kind, origins, directions).tolist() == pytest.approx(3 * [way], abs=1e-4)
 
 
 def test_a_sensor_in_the_hole_of_the_torus_sees_the_wall_around_it():
@@ -101,6 +102,15 @@ def test_an_object_behind_or_around_the_sensor_is_not_met(kind):
     hits = first_hit(kind, origins, directions)
     assert hits[0].isinf()
     assert hits[1].isinf()
+
+
+def test_a_sensor_in_the_tube_of_the_torus_sees_nothing_of_it_close_by():
+    random = torch.Generator().manual_seed(0)
+    directions = torch.nn.functional.normalize(torch.randn(3, 500, generator=random), dim=0)
+    middle = torch.tensor([[1.0], [0.0], [0.0]])
+    beside = 0.4 * torch.nn.functional.normalize(torch.randn(3, 500, generator=random), dim=0)
+    hits = first_hit('torus', middle + beside, directions)
+    assert (hits > 0).all()
 
 
 @pytest.mark.parametrize('kind', ['cube', 'sphere', 'torus'])

@@ -221,6 +221,9 @@ def test_brightness_follows_lamberts_law_from_the_upper_left():
     facing = (normal @ torch.tensor([-5.0, -6.0, 6.0])) / 97**0.5
     expected = 255 * facing.clamp(min=0)
     assert (frames.images[0, ..., 0][seen] - expected).abs().max() < 0.51
+    half = replace(scenes, colours=torch.ones(1, 1, 3), light_intensity=torch.tensor([0.5]))
+    dimmed = render(half, RIG, LIDAR).images[0, ..., 0][seen]
+    assert (dimmed - expected / 2).abs().max() < 0.51
     row, column = divmod(int(frames.images[0, ..., 0].argmax()), 64)
     assert row < 31
     assert column < 31

@@ -98,6 +98,17 @@ def test_robust_scenes_fill_what_the_settings_promise_and_no_more(task):
     assert scenes.colours.max() <= 1
 
 
+def test_objects_channels_and_axes_vary_on_their_own():
+    for task in ('shapes', 'cubes'):
+        settings = SceneSettings(task=task, colour_jitter=0.2, camera_shift_m=0.5)
+        scenes = sample_scenes(400, settings, generator())
+        # Pure channels are cut off at one, and a half of those that are dark at zero.
+        colours = torch.corrcoef(scenes.colours.flatten(1).T)
+        shifts = torch.corrcoef(scenes.camera_error[:, :3, 3].T)
+        assert (colours - torch.eye(9)).abs().max() < 0.3, task
+        assert (shifts - torch.eye(3)).abs().max() < 0.3
+
+
 def test_the_light_stands_still_in_label_axes_however_the_lidar_lies_in_them():
     quarter = [[0, -1, 0, 1], [1, 0, 0, 2], [0, 0, 1, 3], [0, 0, 0, 1]]
 
@@ -116,6 +127,13 @@ def test_any_number_and_kind_of_objects_can_be_asked_for():
     assert scenes.centers.shape == (3, 4, 3)
     assert len({tuple(colour) for colour in scenes.colours[0].tolist()}) == 4
     assert settings.class_names() == ('cube1', 'torus', 'cube2', 'sphere')
+
+
+def test_more_cubes_than_there_are_pure_colours_begin_with_them_again():
+    settings = SceneSettings(task='cubes', kinds=('cube',) * 8)
+    colours = sample_scenes(1, settings, generator()).colours[0]
+    assert len(colours[:6].unique(dim=0)) == 6
+    assert torch.equal(colours[6:], colours[:2])
 
 
 def test_the_objects_of_a_task_are_named_and_coloured_as_its_own_whoever_lists_them():
@@ -163,6 +181,20 @@ def test_a_moving_scene_stays_in_reach_turns_and_never_jumps(rig, began_s):
     turned = scenes.rotations.diff(dim=0).abs().amax((2, 3))
     assert turned.min() > 0.001 and turned.max() < 0.05
     assert torch.equal(scenes.colours[0], scenes.colours[-1])
+
+
+@pytest.mark.parametrize('seed', range(8))
+def test_each_object_turns_evenly_from_where_it_began_and_wanders_slowly(seed):
+    scenes = MovingScene('cubes', seed=seed).at(torch.arange(0, 60, 0.5, dtype=torch.float64))
+    identity = torch.eye(3).expand(3, 3, 3)
+    assert ((scenes.rotations[0] - identity).norm(dim=(1, 2)) > 0.1).all()
+    steps = scenes.rotations[1:] @ scenes.rotations[:-1].mT
+    radians = 2 * ((steps - identity).norm(dim=(2, 3)) / 8**0.5).asin()
+    # 0.2 to 0.7 rad/s, for half a second.
+    assert radians.min() > 0.099 and radians.max() < 0.351
+    assert radians.amax(0) == pytest.approx(radians.amin(0), abs=1e-3)
+    assert radians[0].max() - radians[0].min() > 0.01, 'each at a rate of its own'
+    assert scenes.centers.diff(dim=0).abs().max() / 0.5 < 2.1
 
 
 def test_many_times_at_once_give_the_scenes_of_each_time():

@@ -25,6 +25,17 @@ def test_the_beams_of_all_objects_are_the_returns_that_are_rendered():
     assert torch.equal(visible_beams(scenes, LIDAR).sum(1), returns)
 
 
+def test_beams_that_begin_beside_the_origin_are_counted_from_there():
+    aside = torch.tensor([0.0, 0.0, 1.0])
+    lidar = replace(LIDAR, offsets=aside.expand(*LIDAR.shape, 3))
+    scenes = sample_scenes(12, SceneSettings(), torch.Generator().manual_seed(3))
+    seen = visible_beams(scenes, lidar)
+    moved = visible_beams(replace(scenes, centers=scenes.centers - aside), LIDAR)
+    # A ray that grazes may be rounded either way.
+    assert (seen - moved).abs().max() <= 2
+    assert (seen - visible_beams(scenes, LIDAR)).abs().max() > 20
+
+
 def test_an_object_behind_another_meets_no_beam():
     near, behind = [0.0, 20.0, 0.0], [0.0, 26.0, 0.0]
     seen = visible_beams(scenes_with([near, behind], ('cube', 'torus')), LIDAR)[0]

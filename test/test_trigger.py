@@ -27,8 +27,9 @@ def test_each_sensor_is_due_at_multiples_of_its_period(camera, lidar, begin, cou
         assert begin + round(len(found) * SECOND / hz) >= stamps[-1]
 
 
-def test_sensors_whose_rates_have_a_common_multiple_meet_after_hours_too():
-    trigger = Trigger({'camera': 60.0, 'lidar': 20.0}, 0)
+@pytest.mark.parametrize('lidar', [20.0, 9.99])
+def test_sensors_whose_rates_have_a_common_multiple_meet_after_hours_too(lidar):
+    trigger = Trigger({'camera': 3 * lidar, 'lidar': lidar}, 0)
     instants = trigger.after(0, 3 * 20 * 3600)[-30:]
     assert [len(instant.streams) for instant in instants] == [2, 1, 1] * 10
 
@@ -49,4 +50,13 @@ def test_a_frame_that_is_late_by_less_is_not_given_up():
     assert not trigger.gives_up(SECOND, SECOND + SECOND // 40)
     assert not trigger.skipped
     assert trigger.gives_up(SECOND, SECOND + SECOND // 40 + 1)
+    assert trigger.skipped == 1
+
+
+def test_what_is_allowed_to_be_late_is_given_up_only_after_that():
+    trigger = Trigger({'camera': 20.0, 'lidar': 10.0}, 0)
+    assert not trigger.gives_up(0, SECOND, allowed_ns=SECOND)
+    assert trigger.gives_up(0, SECOND + 1, allowed_ns=SECOND)
+    # Half a period it always has.
+    assert not trigger.gives_up(0, SECOND // 40, allowed_ns=1)
     assert trigger.skipped == 1
