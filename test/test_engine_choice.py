@@ -86,6 +86,7 @@ def scaled(factor):
         (moved(torch.nan), False),
         (scaled(1.03), True),
         (scaled(0.97), True),
+        (scaled(1.06), False),
         (scaled(1.1), False),
         (scaled(0.5), False),
         (scaled(torch.nan), False),
@@ -105,6 +106,34 @@ def test_an_engine_that_cannot_be_had_is_told_from_one_that_disagrees(bundle, mo
     assert try_engine('cuda_graph', bundle, reference).missing
     monkeypatch.setitem(choice.ENGINES, 'onnxruntime', engine_that(moved(1.0)))
     assert not try_engine('onnxruntime', bundle, reference).missing
+
+
+def test_where_the_engine_asked_for_is_refused_the_others_of_auto_come_before_torch(
+    bundle, monkeypatch
+):
+    monkeypatch.setitem(choice.ENGINES, 'tensorrt', engine_that(moved(1.0)))
+    monkeypatch.setitem(choice.ENGINES, 'onnxruntime', Slow)
+    assert type(choose_engine('tensorrt', bundle, CPU, 'float32')) is Slow
+
+
+def test_the_log_has_a_line_of_an_engine_that_is_refused_and_none_of_one_that_is_missing(
+    bundle, monkeypatch, caplog
+):
+    for engine, lines in ((Slow, 0), (engine_that(moved(1.0)), 1)):
+        monkeypatch.setitem(choice.ENGINES, 'onnxruntime', engine)
+        caplog.clear()
+        choose_engine('auto', bundle, CPU, 'float32')
+        assert sum(record.levelname == 'WARNING' for record in caplog.records) == lines
+
+
+def test_what_an_engine_failed_with_is_told_in_one_line_that_ends(bundle, monkeypatch):
+    def alter(found):
+        raise RuntimeError('no kernel\n\tfor   this.' + ' Sorry.' * 1000)
+
+    monkeypatch.setitem(choice.ENGINES, 'onnxruntime', engine_that(alter))
+    trial = try_engine('onnxruntime', bundle, TorchEngine(bundle, CPU))
+    assert 'failed here: RuntimeError: no kernel for this. Sorry. Sorry' in trial.fault
+    assert len(trial.fault) < 500 and trial.remedy == 'Use engine torch.'
 
 
 def test_the_time_is_that_of_a_frame_of_both_sensors_in_milliseconds(bundle):

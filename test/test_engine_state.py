@@ -6,6 +6,7 @@ import threading
 import weakref
 from concurrent.futures import ThreadPoolExecutor
 
+import numpy as np
 import pytest
 import torch
 from small_bundles import small_bundle
@@ -15,6 +16,9 @@ from fusion_perception.engines.onnx_graph import export, keep, kept_graph
 from fusion_perception.engines.onnx_runtime import OnnxEngine
 from fusion_perception.models.bundle import load_bundle
 from fusion_perception.models.examples import made_up_examples
+from fusion_perception.runtime import Runtime
+from fusion_perception.sensing.observation import Camera
+from fusion_perception.sensing.rig import Rig
 
 CPU = torch.device('cpu')
 
@@ -103,3 +107,21 @@ def test_an_engine_leaves_the_model_of_its_bundle_to_others(bundle):
         assert (given.stride(), given.device) == (left.stride(), left.device)
         left.data.zero_()
     assert torch.equal(engine.estimate(observation).centers, expected)
+
+
+@pytest.mark.slow
+def test_rows_and_columns_of_images_that_are_no_squares_are_told_apart(tmp_path):
+    rig = Rig()
+    wide = rig.model_copy(update={'camera': rig.camera.resized(80, 48)})
+    bundle = load_bundle(small_bundle(tmp_path, rig=wide))
+    scan = np.full(bundle.lidar.shape, 24.0, np.float32)
+    upright = np.random.default_rng(0).integers(0, 256, (80, 48, 3), np.uint8)
+    given = Camera(width=48, height=80, fx=60.0, fy=90.0, cx=23.5, cy=39.5)
+    eager, ready = (Runtime(bundle, 'cpu', engine=each) for each in ('torch', 'onnxruntime'))
+    seen = eager.observe(upright, scan, given)
+    assert seen.rgba.shape == (1, 4, 48, 80)
+    sized = torch.tensor([[100.0, 0, 39.5], [0, 54.0, 23.5], [0, 0, 1]])
+    torch.testing.assert_close(seen.intrinsics[0], sized)
+    for image in (upright, np.ascontiguousarray(upright.transpose(1, 0, 2))):
+        found, expected = (each.predict_frame(image, scan, given) for each in (ready, eager))
+        torch.testing.assert_close(found.centers, expected.centers, atol=1e-3, rtol=0)
