@@ -7,11 +7,13 @@ import pytest
 import torch
 import yaml
 
+from fusion_perception.learning.data.labels import read_positions, write_positions
 from fusion_perception.learning.dataset import read_folder
 from fusion_perception.learning.evidence.of_folder import learned_from, through_another_lens
 from fusion_perception.learning.run.batches import TrainingData, fingerprint
 from fusion_perception.learning.training import train
 from fusion_perception.models.bundle import load_bundle
+from fusion_perception.sensing.geometry import transform_points
 from fusion_perception.sensing.observation import Lens
 
 pytestmark = pytest.mark.usefixtures('one_thread')
@@ -44,12 +46,52 @@ def test_seed_stage_and_epoch_each_give_other_batches(settings, fresh):
 
 def test_fresh_scenes_are_as_noisy_as_asked_for_but_for_the_plain_ones(settings):
     recipe = settings(
-        'run', data=None, fresh_scenes=32, batch_size=32, validation=4, plain_scenes=0.25,
+        'run', data=None, fresh_scenes=32, batch_size=32, validation=4, plain_scenes=0.24,
         noise={'lost_rays': [1.0, 1.0]},
     )  # fmt: skip
     data = TrainingData(recipe)
     [raw] = data.training('rgb', 0)
-    assert (raw.ranges < data.lidar.max_range).flatten(1).any(1).sum() == 8
+    plain = (raw.ranges < data.lidar.max_range).flatten(1).any(1)
+    assert plain.sum() == 8
+    assert not plain[:8].all(), 'they come in any order'
+
+
+def test_plain_scenes_show_the_objects_that_are_asked_for_in_their_original_look(settings):
+    scene = {'kinds': ['sphere'], 'reach_m': 0.5, 'ambient': [1, 1], 'albedo': [1, 1]}
+    fresh = {'data': None, 'fresh_scenes': 32, 'batch_size': 32, 'validation': 4, 'scene': scene}
+    looks = {}
+    for part in (0.0, 1.0):
+        data = TrainingData(settings('run', plain_scenes=part, **fresh))
+        [raw] = data.training('rgb', 0)
+        assert raw.centers.shape == (32, 1, 3)
+        assert (raw.centers - torch.tensor(data.middle())).abs().max() < 1.0
+        red = raw.images[..., 0].float()
+        looks[part] = red[red > 0]
+    assert (looks[0.0] == 255).all() and looks[1.0].mean() < 200
+
+
+@pytest.mark.slow
+def test_the_scenes_that_no_epoch_saw_are_others_than_those_that_validate(settings):
+    data = TrainingData(settings('run', data=None, fresh_scenes=8, validation=4))
+    validated = torch.cat([raw.centers for raw in data.validation()])
+    unseen = torch.cat([centers for _, centers in data.unseen()])
+    assert len(unseen) == 2048
+    assert not torch.isin(unseen[:, 0, 0], validated[:, 0, 0]).any()
+
+
+def test_fresh_scenes_lie_where_the_folder_s_rig_has_its_labels(settings, folder):
+    classes, positions = read_positions(folder / 'positions.csv')
+    positions[..., 0] += 3.0
+    write_positions(folder / 'positions.csv', classes, positions)
+    described = yaml.safe_load((folder / 'sensor.yaml').read_text())
+    described['T_label_lidar'][0][3] += 3.0
+    (folder / 'sensor.yaml').write_text(yaml.safe_dump(described))
+    for part in (0.0, 1.0):
+        recipe = settings('run', data=folder, fresh_scenes=8, hidden_scenes=part)
+        data = TrainingData(recipe)
+        [raw] = data.training('rgb', 0)
+        labels = transform_points(torch.tensor(data.rig.T_label_lidar), raw.centers)
+        assert labels.abs().max() <= 5.001
 
 
 def test_runs_of_any_seed_are_validated_by_the_same_scenes_and_folders_told_from_them(settings):

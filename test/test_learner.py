@@ -134,6 +134,43 @@ def test_a_model_learns_and_is_validated_in_the_precision_asked_for(precision):
     assert learner.model.kind == getattr(torch, precision)
 
 
+def test_the_sum_of_the_losses_is_told_after_each_step_and_begins_anew_with_each_epoch():
+    learner, told, place = learned(batch_size=2), [], []
+
+    def advance(total):
+        told.append(float(total))
+        place.append(learner.model.place.detach().clone())
+
+    batches = [raw(2, away) for away in (1.0, 5.0, 7.0)]
+    first = learner.learn(batches, first=0, steps=6, advance=advance)
+    sums = list(told)
+    assert sums == sorted(sums) and len(sums) == 3
+    assert sums[0] == pytest.approx(1.0) and sums[-1] == float(first)
+    second = learner.learn(batches[:1], first=3, steps=6, advance=advance)
+    assert float(second) == told[3] == pytest.approx(float((place[2] - 1).square().mean()))
+    assert float(first) == sums[-1], 'what was returned stays as it is'
+
+
+class Watching(Guess):
+    """Remember what is switched on while it learns."""
+
+    def forward(self, observation):
+        self.switches = switches()
+        return super().forward(observation)
+
+
+def switches():
+    return torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.benchmark
+
+
+@pytest.mark.parametrize('before', [(False, False), (True, False), (False, True)])
+def test_quick_kernels_are_on_in_a_step_and_then_as_they_were(monkeypatch, before):
+    monkeypatch.setattr(torch.backends.cuda.matmul, 'allow_tf32', before[0])
+    monkeypatch.setattr(torch.backends.cudnn, 'benchmark', before[1])
+    assert learned(1.0, model=Watching()).model.switches == (True, True)
+    assert switches() == before
+
+
 def test_a_model_learns_nothing_of_the_scenes_that_validate_it_and_goes_on_learning():
     learner = learned(1.0, model=Normalised())
     before = {key: value.clone() for key, value in learner.model.state_dict().items()}

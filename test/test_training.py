@@ -1,3 +1,4 @@
+import json
 import math
 import shutil
 from pathlib import Path
@@ -6,7 +7,9 @@ import pytest
 import torch
 from training_runs import TINY, assert_same_run, rows_of
 
+from fusion_perception.learning.dataset import read_folder
 from fusion_perception.learning.run.batches import Share, TrainingData
+from fusion_perception.learning.run.folder import git_commit
 from fusion_perception.learning.run.learner import learning_rate
 from fusion_perception.learning.run.recipe import Recipe
 from fusion_perception.learning.simulate import SimulateSettings
@@ -28,6 +31,19 @@ def test_the_defaults_are_the_notebook_s_recipe():
     assert (recipe.drop_camera, recipe.drop_lidar) == (0, 0)
 
 
+@pytest.mark.parametrize(
+    ('values', 'said'),
+    [
+        ({'drop_camera': 0.5, 'drop_lidar': 0.5}, 'must stay below 1'),
+        ({'devices': 2, 'batch_size': 9}, 'batch_size = 9 cannot be shared by 2 devices'),
+        ({'devices': 2, 'drop_last': False}, 'leave drop_last on'),
+    ],
+)
+def test_settings_that_exclude_each_other_are_refused(values, said):
+    with pytest.raises(ValueError, match=said):
+        Recipe.read(values)
+
+
 def test_a_run_leaves_bundle_metrics_curves_events_and_its_recipe(settings):
     run = settings('run')
     said = train(run)
@@ -36,6 +52,9 @@ def test_a_run_leaves_bundle_metrics_curves_events_and_its_recipe(settings):
     best = min(rows_of(run.out), key=lambda row: row['valid_loss'])
     assert bundle.manifest.training['metrics']['epoch'] == best['epoch']
     assert bundle.manifest.training['seed'] == 0
+    assert bundle.manifest.training['git_commit'] == git_commit()
+    metrics = json.loads((run.out / 'metrics.json').read_text())
+    assert bundle.manifest.training['seconds'] == metrics['seconds'] > 0
     assert (run.out / 'losses.png').read_bytes().startswith(b'\x89PNG')
     assert list((run.out / 'tensorboard').iterdir())
     recipe = load_yaml_mapping(run.out / 'config.yaml')
@@ -99,6 +118,15 @@ def test_hidden_sensors_are_absent_and_zero_and_never_both(settings):
     assert observation.rgba[observation.camera].flatten(1).any(1).all()
 
 
+@pytest.mark.parametrize('hidden', ['camera', 'lidar'])
+def test_each_sensor_is_hidden_as_often_as_it_is_asked_for(settings, hidden):
+    data = TrainingData(settings('run', batch_size=36, **{f'drop_{hidden}': 0.8}))
+    [raw] = data.training('x', 0)
+    other = 'lidar' if hidden == 'camera' else 'camera'
+    assert 0 < int(getattr(raw, hidden).sum()) < 18
+    assert getattr(raw, other).all()
+
+
 def test_a_sensor_is_not_hidden_from_a_model_that_needs_it(settings):
     with pytest.raises(ValueError, match=r'drop_camera = 0.2, but Rgb predicts only'):
         train(settings('run', drop_camera=0.2))
@@ -111,6 +139,19 @@ def test_every_scene_is_seen_once_an_epoch_and_validation_never(settings):
     assert (len(seen), len(held_out), data.steps) == (36, 4, 6)
     assert len(torch.unique(seen, dim=0)) == 36
     assert not torch.isin(seen[:, 0, 0], held_out[:, 0, 0]).any()
+
+
+@pytest.mark.parametrize(('size', 'sizes'), [(1, [1, 1, 1, 1]), (3, [2, 2]), (4, [4]), (9, [4])])
+def test_no_more_scenes_are_validated_at_a_time_than_a_step_takes(settings, size, sizes):
+    data = TrainingData(settings('run', batch_size=size))
+    assert [len(raw.images) for raw in data.validation()] == sizes
+    assert data.describe()['validation'] == 4
+
+
+def test_the_examples_of_a_bundle_are_the_first_scenes_that_validate(settings, forty_scenes):
+    examples, scenes = TrainingData(settings('run')).examples(), read_folder(forty_scenes)
+    assert torch.equal(examples.images, scenes.images[36:])
+    assert torch.equal(examples.ranges, scenes.ranges[36:])
 
 
 @pytest.mark.parametrize('drop_last', [True, False])
