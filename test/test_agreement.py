@@ -92,10 +92,9 @@ def seen_by(task, camera_turned):
     return made.images.numpy(), made.ranges.numpy()
 
 
-def lately(runtime, images, ranges):
-    return float(
-        np.median([runtime.disagreement(*pair) for pair in zip(images, ranges, strict=True)])
-    )
+def lately(runtime, images, ranges, camera=None):
+    pairs = zip(images, ranges, strict=True)
+    return float(np.median([runtime.disagreement(*pair, camera) for pair in pairs]))
 
 
 @pytest.mark.parametrize('name', ['shapes', 'cubes'])
@@ -109,6 +108,21 @@ def test_sensors_that_are_mounted_as_the_bundle_says_agree(name):
 def test_a_camera_that_is_turned_disagrees_with_the_lidar(name, axis, degrees):
     runtime = Runtime(load_bundle(name), 'cpu')
     assert lately(runtime, *seen_by(name, turned(axis, degrees))) > DISAGREEMENT_MAX
+
+
+def test_a_camera_that_is_turned_as_it_says_agrees_with_the_lidar():
+    runtime, pose = Runtime(load_bundle('shapes'), 'cpu'), turned(1, 5)
+    told = (pose @ np.array(Rig().camera.T_camera_lidar)).tolist()
+    camera = Rig().camera.model_copy(update={'T_camera_lidar': tuple(map(tuple, told))})
+    assert lately(runtime, *seen_by('shapes', pose), camera) < DISAGREEMENT_MAX / 2
+
+
+def test_what_is_told_of_a_frame_is_the_median_of_its_objects():
+    runtime, frame = Runtime(load_bundle('shapes'), 'cpu'), frames(2, 10)[0:1]
+    seen = runtime.observe(frame.images[0].numpy(), frame.ranges[0].numpy())
+    of_each = runtime.bundle.model.disagreement(seen)[0].detach()
+    assert of_each.isfinite().all() and of_each.min() < of_each.median() < of_each.max()
+    assert runtime.disagreements(seen) == [float(of_each.median())]
 
 
 def test_a_mirrored_image_disagrees_with_the_lidar_in_every_resolution():

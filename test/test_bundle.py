@@ -259,6 +259,8 @@ def test_a_bundle_without_a_single_beam_is_refused(tmp_path):
         (Rig(), UniformGrid(projection='notebook'), 'projection'),
         (Rig(), UniformGrid(max_range=80), 'max_range'),
         (Rig(), UniformGrid(azimuth_step_deg=0.4), 'LiDAR tables'),
+        # A milliradian at the border.
+        (Rig(), UniformGrid(azimuth_step_deg=0.502), 'LiDAR tables'),
     ],
 )
 def test_a_sensor_that_does_not_fit_is_told_which_entry_differs(saved, rig, grid, entry):
@@ -278,3 +280,6 @@ def test_a_bundle_knows_where_the_beams_begin(tmp_path):
     assert torch.equal(bundle.lidar.offsets, lidar.offsets)
     assert explain_difference(bundle, bundle.rig, lidar) is None
     assert 'begin up to' in explain_difference(bundle, bundle.rig, plain)
+    for aside, told in ((1e-6, False), (1e-3, True)):
+        moved = replace(lidar, offsets=lidar.offsets + aside)
+        assert (explain_difference(bundle, bundle.rig, moved) is not None) == told
