@@ -10,11 +10,16 @@ import yaml
 from fusion_perception.learning.data.labels import read_positions, write_positions
 from fusion_perception.learning.dataset import read_folder
 from fusion_perception.learning.evidence.of_folder import learned_from, through_another_lens
-from fusion_perception.learning.run.batches import TrainingData, fingerprint
+from fusion_perception.learning.run.batches import (
+    TrainingData,
+    fingerprint,
+    refuse_other_objects,
+)
 from fusion_perception.learning.training import train
 from fusion_perception.models.bundle import load_bundle
 from fusion_perception.sensing.geometry import transform_points
 from fusion_perception.sensing.observation import Lens
+from fusion_perception.sensing.rig import Rig
 
 pytestmark = pytest.mark.usefixtures('one_thread')
 
@@ -161,6 +166,14 @@ def test_scenes_to_validate_do_not_fail(settings):
 def test_a_part_of_no_fresh_scenes_is_refused(settings, part):
     with pytest.raises(ValueError, match=f'{part} = 0.5 is a part of the fresh scenes'):
         settings('run', **{part: 0.5})
+
+
+def test_objects_with_names_of_their_own_are_validated_by_as_many_fresh_ones(settings):
+    rig = Rig(classes=('bollard', 'cone', 'barrel'))
+    refuse_other_objects(settings('run', fresh_scenes=8), rig)
+    two = settings('run', fresh_scenes=8, scene={'kinds': ['cube', 'cube']})
+    with pytest.raises(ValueError, match='but the fresh scenes show cube1, cube2'):
+        refuse_other_objects(two, rig)
 
 
 def test_fresh_scenes_show_the_objects_that_the_folder_validates(settings):

@@ -69,6 +69,7 @@ def test_objects_that_are_far_from_where_a_model_looks_are_told_with_what_to_set
     key = 'origin' if model == 'rgb' else 'scene_center'
     net = build(model, architecture)
     assert misplaced(model, net, 'd', (-6.0, 18.0, 6.0)) == ''
+    assert misplaced(model, net, 'd', (0.0, 18.1, 0.0)) != ''
     assert misplaced(model, net, 'd', (-0.01, 25.04, 0.26)) == (
         f'The objects of d lie around (0, 25, 0.3) m, and {model} looks around (0, 12, 0). '
         f'Set `{key}: [0, 25, 0.3]` under `architecture`.'

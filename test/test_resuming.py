@@ -268,6 +268,7 @@ def test_there_must_be_a_run_to_resume(settings):
     [
         ({'batch_size': 4}, 'batch_size was 8 and is now 4'),
         ({'seed': 9}, 'seed was 0 and is now 9'),
+        ({'precision': 'bfloat16'}, "precision was 'float32' and is now 'bfloat16'"),
         ({'validation': 2}, 'validation was 320 and is now 2'),
         ({'schedule': 'one_cycle'}, "schedule was 'constant'"),
     ],

@@ -94,6 +94,17 @@ def test_a_file_is_no_folder_for_a_run(tmp_path):
         RunFolder(tmp_path / 'run', resume=False, writes=True)
 
 
+def test_the_other_processes_of_a_training_write_nothing_and_keep_nobody_out(tmp_path):
+    run = RunFolder(tmp_path / 'run', resume=False, writes=True)
+    with run.held():
+        other = RunFolder(tmp_path / 'run', resume=False, writes=False)
+        with other.held():
+            other.begin(tiny_recipe(Path('scenes'), tmp_path / 'run'))
+            other.save_epoch(Checkpoint({'model': 'rgb'}, {}, rows=ROWS))
+            other.close(Checkpoint({'model': 'rgb'}, {}, rows=ROWS))
+    assert [*(tmp_path / 'run').iterdir()] == []
+
+
 @pytest.mark.parametrize('name', ['bundle.safetensors', 'checkpoint.safetensors'])
 def test_what_is_left_of_a_run_is_not_overwritten(tmp_path, name):
     (tmp_path / name).touch()

@@ -58,6 +58,7 @@ def test_a_run_leaves_bundle_metrics_curves_events_and_its_recipe(settings):
     assert (run.out / 'losses.png').read_bytes().startswith(b'\x89PNG')
     assert list((run.out / 'tensorboard').iterdir())
     recipe = load_yaml_mapping(run.out / 'config.yaml')
+    assert {'config', 'out', 'resume'}.isdisjoint(recipe)
     assert TrainSettings.read({**recipe, 'out': run.out}) == run
 
 
