@@ -17,7 +17,6 @@ from torch import Tensor
 from fusion_perception.learning.alignment import align, between
 from fusion_perception.models.bundle import load_bundle
 from fusion_perception.runtime import Runtime
-from fusion_perception.sensing.assembly import observe
 from fusion_perception.sensing.geometry import cross_matrices
 from fusion_perception.sensing.mounting import camera_at
 from fusion_perception.sensing.observation import Camera, Observation
@@ -31,7 +30,8 @@ MOVES: dict[str, tuple[Turn, Turn]] = {
     'half a degree sideways': ((0, 0.5, 0), (0, 0, 0)),
     'two degrees downwards': ((2, 0, 0), (0, 0, 0)),
     'ten degrees sideways': ((0, 10, 0), (0, 0, 0)),
-    'a quarter turn about its axis': ((0, 0, 90), (0, 0, 0)),
+    'on its side': ((0, 0, 90), (0, 0, 0)),
+    'upside down, ten degrees sideways': ((0, 10, 180), (0, 0, 0)),
     '30 cm aside': ((0, 0, 0), (0.3, 0, 0)),
     'a metre aside, turned by five degrees': ((0, 5, 0), (-1, 0, 0)),
     'two metres aside, half above, five degrees': ((0, 5, 0), (-2, 0.5, 0.5)),
@@ -43,7 +43,7 @@ def main(bundle: str = 'shapes', frames: int = 20, count: int = 512, seed: int =
     if min(frames, count) < 1:
         raise ValueError(f'--frames {frames} --count {count}: take one of each, or more.')
     runtime = Runtime(load_bundle(bundle))
-    rig, lidar = runtime.bundle.rig, runtime.bundle.lidar
+    rig = runtime.bundle.rig
     task = next((task for task, classes in TASK_CLASSES.items() if classes == rig.classes), None)
     if task is None or runtime.bundle.manifest.model != 'dense_fusion':
         sys.exit(f'{bundle} is no dense_fusion for the objects of a simulated task.')
@@ -51,10 +51,12 @@ def main(bundle: str = 'shapes', frames: int = 20, count: int = 512, seed: int =
     def made(camera: Camera, number: int, begun: int) -> Frames:
         generator = torch.Generator().manual_seed(begun)
         scenes = sample_scenes(number, SceneSettings(task=task), generator, rig=rig)
-        return render(scenes, rig.model_copy(update={'camera': camera}), lidar)
+        return render(scenes, rig.model_copy(update={'camera': camera}), runtime.bundle.lidar)
 
     def seen(rendered: Frames, camera: Camera) -> Observation:
-        return observe(rendered.images, rendered.ranges, camera, lidar)
+        # One by one, as a recording gives them.
+        frames = zip(rendered.images.numpy(), rendered.ranges.numpy(), strict=True)
+        return Observation.of([runtime.observe(*frame, camera) for frame in frames])
 
     print('| camera | disagreement | then | off by, ° | and m | untold, m | found, m | told, m |')
     print('| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |')

@@ -21,6 +21,7 @@ from fusion_perception.models.base import Estimate
 from fusion_perception.models.bundle import Bundle
 from fusion_perception.sensing.assembly import CameraMatrices, observe, resize
 from fusion_perception.sensing.observation import Camera, Observation
+from fusion_perception.sensing.upright import quarters_upright, turned_camera
 
 EngineName = Literal['torch', 'onnxruntime', 'cuda_graph', 'tensorrt']
 # For signatures and for the settings of whoever computes, as `Device` is.
@@ -88,11 +89,15 @@ def kept_by_size(make: Callable[[int], Graph]) -> Callable[[int], Graph]:
 
 
 class View(NamedTuple):
-    """A camera as it was given, and at the bundle's resolution."""
+    """A camera as it was given, and at the bundle's resolution.
+
+    Its images are turned by so many quarters, counter-clockwise, to stand as in the training.
+    """
 
     given: Camera | None
     camera: Camera
     matrices: CameraMatrices
+    quarters: int = 0
 
 
 class Engine(ABC):
@@ -134,41 +139,52 @@ class Engine(ABC):
 
         Raises ValueError when range images have another shape than the bundle's LiDAR.
         """
-        images = self._sized_as_trained(images)
+        view = self._view_of(camera)
+        return self._observed(self._as_trained(images, view), ranges, view)
+
+    def _observed(
+        self, images: NDArray[np.uint8] | None, ranges: NDArray[np.float32] | None, view: View
+    ) -> Observation:
+        """Return the observation of images that are as in the training, and their ranges."""
         pixels = None if images is None else self._put(images)
         measured = None if ranges is None else self._put(ranges)
-        view = self._view_of(camera)
         return observe(pixels, measured, view.camera, self.lidar, view.matrices)
 
     def _view_of(self, camera: Camera | None) -> View:
-        """Return a camera at the bundle's resolution; without one, the bundle's own.
+        """Return a camera as the bundle's images are; without one, the bundle's own.
 
         Mostly it is the one of the frame before.
         """
         view = self._view
         if camera is not view.given:
-            trained_for = self.bundle.rig.camera
-            sized = (
-                trained_for
-                if camera is None
-                else camera.resized(trained_for.width, trained_for.height)
-            )
-            view = View(camera, sized, CameraMatrices.of(sized, self.device))
+            trained, quarters = self.bundle.rig.camera, 0
+            if camera is None:
+                sized = trained
+            else:
+                quarters = quarters_upright(camera.extrinsics(), trained.extrinsics())
+                sized = camera.resized(*_lying(trained.width, trained.height, quarters))
+                sized = turned_camera(sized, quarters) if quarters else sized
+            view = View(camera, sized, CameraMatrices.of(sized, self.device), quarters)
             self._view = view
         return view
 
-    def _sized_as_trained(self, images: NDArray[np.uint8] | None) -> NDArray[np.uint8] | None:
-        """Return the images in the bundle's resolution, what are no images as they are.
+    def _as_trained(
+        self, images: NDArray[np.uint8] | None, view: View
+    ) -> NDArray[np.uint8] | None:
+        """Return the images upright and in the bundle's resolution, what are no images as is.
 
         Resized here, they need not go to a GPU whole.
         """
-        if images is None or not _are_images(images) or images.shape[1:3] == self._image_size:
+        if images is None or not _are_images(images):
             return images
-        # BGR that is read backwards as RGB is turned round when it is small.
-        backwards = images.strides[3] < 0
-        whole = np.require(images[..., ::-1] if backwards else images, requirements=['C', 'W'])
-        sized = resize(torch.from_numpy(whole), *self._image_size).numpy()
-        return sized[..., ::-1] if backwards and sized.shape[3] > 1 else sized
+        size = _lying(*self._image_size, view.quarters)
+        if images.shape[1:3] != size:
+            # BGR that is read backwards as RGB is turned round when it is small.
+            backwards = images.strides[3] < 0
+            whole = np.require(images[..., ::-1] if backwards else images, requirements=['C', 'W'])
+            images = resize(torch.from_numpy(whole), *size).numpy()
+            images = images[..., ::-1] if backwards and images.shape[3] > 1 else images
+        return np.rot90(images, view.quarters, (1, 2)) if view.quarters else images
 
     def _fitting(
         self, images: NDArray[np.uint8] | None, ranges: NDArray[np.float32] | None
@@ -198,6 +214,11 @@ class Engine(ABC):
         # torch takes neither reversed (BGR) nor read-only memory: those are copied here, once.
         whole = np.require(array, requirements=['C', 'W'])
         return torch.from_numpy(whole).to(self.device, non_blocking=True)
+
+
+def _lying(one: int, other: int, quarters: int) -> tuple[int, int]:
+    """Return two sides of an image as they are before so many quarter turns."""
+    return (other, one) if quarters % 2 else (one, other)
 
 
 def _are_images(images: NDArray[np.uint8]) -> bool:

@@ -76,12 +76,13 @@ class CudaGraphEngine(Engine):
         camera: Camera | None = None,
     ) -> Estimate:
         """Return the estimate of B images and B range images; see `observe`."""
-        images = self._sized_as_trained(images)
+        view = self._view_of(camera)
+        images = self._as_trained(images, view)
         count = self._fitting(images, ranges)
         if not count:
-            return super().estimate_frames(images, ranges, camera)
+            return self.estimate(self._observed(images, ranges, view))
         graph = self._frame if count == 1 else self._frames(count)
-        return graph(images, ranges, self._view_of(camera))
+        return graph(images, ranges, view)
 
     def twin(self) -> Self:
         """Return an engine of the same weights with buffers of its own."""

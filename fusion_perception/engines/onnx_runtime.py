@@ -76,11 +76,12 @@ class OnnxEngine(Engine):
 
         A single frame of the bundle's size goes into a graph as it is.
         """
-        images = self._sized_as_trained(images)
+        view = self._view_of(camera)
+        images = self._as_trained(images, view)
         if self._fitting(images, ranges) != 1:
-            return super().estimate_frames(images, ranges, camera)
+            return self.estimate(self._observed(images, ranges, view))
         with self._framing:
-            return _estimate(self._frame(images, ranges, self._view_of(camera)))
+            return _estimate(self._frame(images, ranges, view))
 
     def estimate(self, observation: Observation) -> Estimate:
         """Return the estimate of a batch, float32 on the CPU."""

@@ -26,6 +26,7 @@ class Comparison:
         self._runtime, self._every = runtime, 1
         self._came, self._seen = 0, list[Observation]()
         self._told: tuple[float, ...] | None = None
+        self._camera: Camera | None = None
 
     def add(
         self,
@@ -38,7 +39,7 @@ class Comparison:
             return
         if self._came % self._every == 0:
             self._seen.append(self._runtime.observe(image, ranges, camera))
-            self._told = None
+            self._told, self._camera = None, camera
         self._came += 1
         if len(self._seen) == 2 * FEWEST:
             del self._seen[1::2]
@@ -63,4 +64,4 @@ class Comparison:
         seen = Observation.of(self._seen)
         if not torch.equal(seen.T_camera_lidar, seen.T_camera_lidar[:1].expand(len(seen), 4, 4)):
             return None
-        return align(self._runtime, seen)
+        return align(self._runtime, seen, self._camera)

@@ -8,20 +8,22 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from fusion_perception.models.base import Estimate
 from fusion_perception.runtime import Runtime
-from fusion_perception.sensing.findings.agreement import Alignment, median_of
+from fusion_perception.sensing.findings.agreement import DISAGREEMENT_MAX, Alignment, median_of
 from fusion_perception.sensing.geometry import (
     cross_matrices,
     invert_transform,
     transform_points,
 )
 from fusion_perception.sensing.mounting import as_camera_pose
-from fusion_perception.sensing.observation import Observation
+from fusion_perception.sensing.observation import Camera, Observation
+from fusion_perception.sensing.upright import quarters_upright, turn_of, turned
 
 # The median of honest sensors, of `DISAGREEMENT_MAX`.
 HONEST = 0.8
@@ -32,41 +34,90 @@ _ROUNDS, _REWEIGHTINGS = 8, 10
 # Of an error in standard deviations per axis, from where on it counts by its size alone.
 _FAR = 2.0
 _STILL = 1e-4
+# How else a camera may be mounted: from the optical frame (x right, y down, z forward) that it is
+# taken to have to the one that it has. On its side, upside down, and where the pose was that of
+# its body (x forward, y left, z up).
+_MOUNTINGS = torch.tensor(
+    (
+        ((0, -1, 0, 0), (1, 0, 0, 0), (0, 0, 1, 0), (0, 0, 0, 1)),
+        ((-1, 0, 0, 0), (0, -1, 0, 0), (0, 0, 1, 0), (0, 0, 0, 1)),
+        ((0, 1, 0, 0), (-1, 0, 0, 0), (0, 0, 1, 0), (0, 0, 0, 1)),
+        ((0, -1, 0, 0), (0, 0, -1, 0), (1, 0, 0, 0), (0, 0, 0, 1)),
+    )
+)
 
 
-def align(runtime: Runtime, seen: Observation) -> Alignment | None:
+def align(runtime: Runtime, seen: Observation, camera: Camera | None = None) -> Alignment | None:
     """Return where the camera seems to be, which is one place in all of these frames.
 
-    It is taken to be turned alone as long as that explains what is seen, else to be moved as well.
-    None where the model does not tell the sensors apart, too little is seen by both, or no place
-    makes them disagree by less than half of what they do.
+    `seen` is of `Runtime.observe`, `camera` what that was told, or it was the bundle's.
+    The camera is taken to be turned alone as long as that explains what is seen, else to be moved
+    as well. Where that does not, it may lie on its side or hang upside down, or its pose be that
+    of its body. None where the model does not tell the sensors apart, too little is seen by both,
+    or no place makes them disagree by less than half of what they do.
     """
     before = median_of(runtime.disagreements(seen))
     if before is None:
         return None
+    trained = runtime.bundle.rig.camera.extrinsics().double()
+    told = trained if camera is None else camera.extrinsics().double()
+    quarters = quarters_upright(told, trained)
+    found = _found(runtime, told, _Turned(seen, quarters), before / 2)
+    if before <= DISAGREEMENT_MAX or (found and found.disagreement <= HONEST):
+        return found
+    as_taken = turned(seen, -quarters)
+    others = [_mounted(as_taken, mounting @ told, trained) for mounting in _MOUNTINGS.double()]
+    # A model takes images of its own size only.
+    fit = [other for other in others if other.seen.rgba.shape == seen.rgba.shape]
+    apart = [median_of(runtime.disagreements(other.seen)) or math.inf for other in fit]
+    limit = before / 2 if found is None else found.disagreement
+    if found and limit <= min(DISAGREEMENT_MAX, *apart):
+        return found  # It explains what is seen, and another mounting does not better.
+    return _found(runtime, told, fit[apart.index(min(apart))], limit) or found
+
+
+class _Turned(NamedTuple):
+    """Frames whose images are turned upright, by so many quarters counter-clockwise."""
+
+    seen: Observation
+    quarters: int
+
+    @property
+    def T_camera_lidar(self) -> Tensor:
+        """Return where the camera is that took them, (4, 4) float64."""
+        return turn_of(-self.quarters) @ self.seen.T_camera_lidar[0].double()
+
+
+def _mounted(as_taken: Observation, T_camera_lidar: Tensor, trained: Tensor) -> _Turned:
+    quarters = quarters_upright(T_camera_lidar, trained)
+    return _Turned(turned(_placed(as_taken, T_camera_lidar), quarters), quarters)
+
+
+def _found(runtime: Runtime, told: Tensor, start: _Turned, limit: float) -> Alignment | None:
+    """Return where the camera seems to be near a start; None where they disagree by the limit."""
     found = None
     for free in (3, 6):
-        moved = _fitted(runtime, seen, free)
-        apart = median_of(runtime.disagreements(moved))
-        if apart is not None and apart < (before / 2 if found is None else found.disagreement):
-            found = _alignment(seen, moved, apart)
+        moved = start._replace(seen=_fitted(runtime, start.seen, free))
+        apart = median_of(runtime.disagreements(moved.seen))
+        if apart is not None and apart < (limit if found is None else found.disagreement):
+            found = _alignment(told, moved.T_camera_lidar, apart)
         if apart is not None and apart <= HONEST:
             break
     return found
 
 
-def _fitted(runtime: Runtime, seen: Observation, free: int) -> Observation:
+def _fitted(runtime: Runtime, start: Observation, free: int) -> Observation:
     """Return the frames with the camera where it seems to be; `free` 3: turned, 6: moved too."""
-    given = seen.T_camera_lidar[0].double()
+    given = start.T_camera_lidar[0].double()
     T = given
     for _ in range(_ROUNDS):
-        alone = runtime.alone(_placed(seen, T))
+        alone = runtime.alone(_placed(start, T))
         assert alone is not None
         step = _step(*alone, T, T @ invert_transform(given), free)
         T = step @ T
         if float((step - torch.eye(4)).abs().max()) < _STILL:
             break
-    return _placed(seen, T)
+    return _placed(start, T)
 
 
 def _placed(seen: Observation, T: Tensor) -> Observation:
@@ -107,8 +158,7 @@ def _step(lidar: Estimate, camera: Estimate, T: Tensor, so_far: Tensor, free: in
     return step
 
 
-def _alignment(given: Observation, moved: Observation, apart: float) -> Alignment:
-    before, after = (each.T_camera_lidar[0].double() for each in (given, moved))
+def _alignment(before: Tensor, after: Tensor, apart: float) -> Alignment:
     turned_deg, moved_m = between(before, after)
     pose = as_camera_pose(after.numpy())
     return Alignment(camera_pose=pose, turned_deg=turned_deg, moved_m=moved_m, disagreement=apart)

@@ -1,0 +1,78 @@
+"""Turn the images of a camera that hangs on its side or upside down as they were in the training.
+
+A network that learned from upright images is unsure of others, and does not know it. By whole
+quarter turns the images lose nothing, and geometry stays exact: the camera is turned with them.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from fusion_perception.sensing.observation import Camera, Observation
+
+# What a quarter turn of images, counter-clockwise, does to x (right), y (down), z (forward).
+_QUARTER = ((0.0, 1.0, 0.0), (-1.0, 0.0, 0.0), (0.0, 0.0, 1.0))
+# Of a direction, length 1, less than this across the view does not tell how a camera is turned.
+_LEAST_ACROSS = 0.5
+
+
+def quarters_upright(T_camera_lidar: Tensor, trained: Tensor) -> int:
+    """Return by how many quarter turns, counter-clockwise, images stand as in the training.
+
+    Both are poses (4, 4), p_camera = T @ p_lidar, of the camera that took the images and of the
+    one that took those of the training. What was downwards in these is to be so again, wherever
+    the camera looks; 0 where it looks along that direction.
+    """
+    downwards = T_camera_lidar[:3, :3].double() @ trained[1, :3].double()
+    right, down, _ = downwards.tolist()
+    if math.hypot(right, down) < _LEAST_ACROSS:
+        return 0
+    after = (down, -right, -down, right)
+    return max(range(4), key=lambda quarters: after[quarters])
+
+
+def turn_of(quarters: int) -> Tensor:
+    """Return what turning images counter-clockwise does to the camera's frame, (4, 4) float64."""
+    turn = torch.eye(4, dtype=torch.float64)
+    turn[:3, :3] = torch.linalg.matrix_power(torch.tensor(_QUARTER).double(), quarters % 4)
+    return turn
+
+
+def turned_camera(camera: Camera, quarters: int) -> Camera:
+    """Return the camera whose images are those of another one, turned counter-clockwise."""
+    for _ in range(quarters % 4):
+        camera = camera.model_copy(
+            update={
+                'width': camera.height,
+                'height': camera.width,
+                'fx': camera.fy,
+                'fy': camera.fx,
+                'cx': camera.cy,
+                'cy': camera.width - 1 - camera.cx,
+            }
+        )
+    pose = (turn_of(quarters) @ torch.tensor(camera.T_camera_lidar).double()).tolist()
+    return camera.model_copy(update={'T_camera_lidar': tuple(map(tuple, pose))})
+
+
+def turned(seen: Observation, quarters: int) -> Observation:
+    """Return a batch with its images, intrinsics and poses turned counter-clockwise."""
+    intrinsics = seen.intrinsics
+    for done in range(quarters % 4):
+        width = seen.rgba.shape[3 - done % 2]
+        focal, middle = intrinsics.diagonal(dim1=-2, dim2=-1), intrinsics[..., 2]
+        intrinsics = torch.zeros_like(intrinsics)
+        intrinsics[..., 0, 0], intrinsics[..., 1, 1] = focal[..., 1], focal[..., 0]
+        intrinsics[..., 0, 2], intrinsics[..., 1, 2] = middle[..., 1], width - 1 - middle[..., 0]
+        intrinsics[..., 2, 2] = 1
+    turn = turn_of(quarters).to(seen.T_camera_lidar)
+    return replace(
+        seen,
+        rgba=seen.rgba.rot90(quarters, (2, 3)),
+        intrinsics=intrinsics,
+        T_camera_lidar=turn @ seen.T_camera_lidar,
+    )
