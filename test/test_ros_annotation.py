@@ -61,6 +61,16 @@ def test_the_ellipse_is_enlarged_with_a_small_image():
     assert np.ptp(x) == pytest.approx(2 * 2.146 * 3 * 7.5, abs=3)
 
 
+@pytest.mark.parametrize(
+    ('shape', 'drawn'), [((64, 1), (4096, 64)), ((3000, 1), (3000, 1)), ((1, 3000), (1, 3000))]
+)
+def test_an_image_of_one_column_or_row_is_drawn_at_a_size_that_fits_into_memory(shape, drawn):
+    line = np.zeros((*shape, 3), np.uint8)
+    names, around = ['cube', 'sphere'], np.repeat(np.eye(3)[None], 2, axis=0)
+    centers = np.array([[0.0, 20.0, 0.0], [0.1, 25.0, 1.0]])
+    assert annotated(line, Camera(), centers, names, around, 'fusion').shape == (*drawn, 3)
+
+
 def test_another_resolution_shows_the_same_scene():
     camera = CAMERA.resized(64, 48)
     x, y = pixels_of(annotated(BLACK, camera, CENTER, [''], None), 0)

@@ -1,5 +1,7 @@
 """How long what was published counts, and what may take it back."""
 
+import itertools
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -8,13 +10,16 @@ import torch
 
 pytest.importorskip('rclpy', reason='needs rclpy: pip install .[ros]')
 
+from geometry_msgs.msg import PoseArray
 from rclpy.lifecycle import LifecycleNode
 from rclpy.node import Node
-from ros_graph import ros, spinning, wait_until
-from small_bundles import GRID
+from ros_graph import probed, ros, spinning, wait_until
+from sensor_msgs.msg import Image, PointCloud2
+from small_bundles import GRID, small_bundle
 from std_msgs.msg import String
 from visualization_msgs.msg import MarkerArray
 
+from fusion_perception.ros.messages import header_message, image_message
 from fusion_perception.ros.node_settings import NodeSettings
 from fusion_perception.ros.outputs import Outputs, Result
 from fusion_perception.sensing.decode import stamp_ns
@@ -96,3 +101,44 @@ def test_markers_outlast_the_steps_of_simulated_time_and_those_of_the_wall_clock
     assert lifetime_s(published, (1, 2, 3), period_s=0.1) == pytest.approx(2.0)
     assert lifetime_s(published, (3.5, 4.0, 4.5), period_s=5.0) == pytest.approx(10.0)
     assert lifetime_s(published, (0.1, 0.2, 0.3), period_s=0.1) == pytest.approx(0.5)
+
+
+def test_a_message_that_cannot_be_made_costs_neither_the_centres_nor_the_others(published):
+    unsure = torch.full((1, 1, 3, 3), torch.nan)
+    prediction = Prediction(torch.zeros(1, 1, 3), unsure, ('cube',), ('fusion',))
+    centers, clouds = [], []
+    with spinning(listener := Node('another')):
+        listener.create_subscription(PoseArray, '/node/centers', centers.append, 10)
+        listener.create_subscription(PointCloud2, '/node/points', clouds.append, 10)
+
+        def heard():
+            odd = replace(result(0), prediction=prediction)
+            faults.append(published.outputs.publish(odd, NodeSettings(), 0.0))
+            return centers and clouds and faults[-1]
+
+        faults = []
+        (fault,) = wait_until(heard, 'the rest, and that the markers are left out')
+    listener.destroy_node()
+    assert fault.startswith('~/markers is left out: LinAlgError: ')
+
+
+def test_images_of_one_column_cost_no_prediction_where_somebody_looks_at_them(tmp_path):
+    with probed(small_bundle(tmp_path)) as probe:
+        drawn = []
+        probe.create_subscription(Image, '/fusion_node/image_annotated', drawn.append, 10)
+        probe.wait_for_node()
+        # As of a camera that sees a line.
+        column = np.random.default_rng(0).integers(0, 256, (3000, 1, 3), np.uint8)
+        stamps = itertools.count(1_700_000_000 * 10**9, 10**8)
+
+        def shown():
+            stamp = next(stamps)
+            probe.images.publish(image_message(header_message(stamp, 'camera'), column))
+            probe.publish(stamp, camera=False)
+            return drawn
+
+        assert wait_until(shown, 'the drawn image')[0].width == 1
+        told = wait_until(
+            lambda: probe.streams().get('camera', {}).get('used') and probe.streams(), 'word'
+        )
+    assert {s['dropped']['inference_error'] for s in told.values()} == {0}

@@ -14,6 +14,8 @@ from fusion_perception.sensing.rep103 import Floats
 
 # A name is not legible in fewer columns: smaller images are enlarged by a whole number.
 LEGIBLE_WIDTH = 480
+# But not beyond so many rows: of a single column (line cameras) it would take gigabytes.
+MOST_ROWS = 4096
 # This many standard deviations hold 90 % of a 2D Gaussian: the root of chi-square 4.6052.
 ELLIPSE_DEVIATIONS = 2.1460
 CORNERS = 48
@@ -31,15 +33,16 @@ def annotated(
 
     `pixels` is (H, W, 1, 3 or 4) uint8 of this camera; `covariance` (K, 3, 3) square metres gives
     each centre the ellipse that holds it with 90 % probability. What lies behind the camera or
-    outside the image is left out. Narrow images are enlarged: H' / H is a whole number.
+    outside the image is left out. Narrow images are enlarged: H' / H is a whole number, 1 where H
+    exceeds MOST_ROWS / 2.
     """
     height, width = pixels.shape[:2]
-    zoom = -(-LEGIBLE_WIDTH // width) if width < LEGIBLE_WIDTH else 1
+    zoom = max(1, min(-(-LEGIBLE_WIDTH // width), MOST_ROWS // height))
     canvas = _canvas(pixels, zoom)
     draw = ImageDraw.Draw(canvas)
     seen = camera.resized(width, height)
     spots, in_front = seen.project(centers)
-    font = ImageFont.load_default(max(12, canvas.height // 30))
+    font = ImageFont.load_default(max(12, min(canvas.size) // 30))
     stroke = max(1, canvas.width // 400)
     for index, (u, v) in enumerate(spots):
         if not (in_front[index] and -0.5 <= u < width - 0.5 and -0.5 <= v < height - 0.5):

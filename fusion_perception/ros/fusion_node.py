@@ -118,7 +118,7 @@ class FusionNode(Startable, LifecycleNode):
                 runtime,
                 settings,
                 self._publish,
-                complain=lambda why: self.get_logger().warning(why, throttle_duration_sec=5.0),
+                complain=self._complain,
                 now_ns=lambda: self.get_clock().now().nanoseconds,
                 frames=self._frames,
             )
@@ -259,8 +259,13 @@ class FusionNode(Startable, LifecycleNode):
         if not self._is_heard():
             return
         period_s = self._pipeline.monitor.output_period_s()
-        self._outputs.publish(result, self._pipeline.settings, period_s)
+        for fault in self._outputs.publish(result, self._pipeline.settings, period_s):
+            self._pipeline.monitor.failed(fault)
+            self._complain(fault)
         self._note_mode(result.prediction.mode[0])
+
+    def _complain(self, why: str) -> None:
+        self.get_logger().warning(why, throttle_duration_sec=5.0)
 
     def _is_heard(self) -> bool:
         # Not context.ok(): shutting down holds its lock, and waits for the thread that predicts.

@@ -16,7 +16,7 @@ Values = Mapping[str, str]
 # What becomes of messages after they were paired, which only the node does with them.
 LOST_BY_THE_NODE = ('inference_error', 'no_transform')
 # How faults begin that cost no pair after it was let go.
-OF_ANOTHER_KIND = ('camera: ', 'lidar: ', 'The sensors cannot be compared')
+OF_ANOTHER_KIND = ('camera: ', 'lidar: ', 'The sensors cannot be compared', '~/')
 
 
 def values_of(status: DiagnosticStatus | None) -> dict[str, str]:

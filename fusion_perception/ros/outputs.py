@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 import threading
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -90,9 +91,10 @@ class Outputs:
         self._stamps = Pace()
         self._lock = threading.RLock()
 
-    def publish(self, result: Result, settings: NodeSettings, period_s: float) -> None:
+    def publish(self, result: Result, settings: NodeSettings, period_s: float) -> list[str]:
         """Publish a prediction; one usually comes every `period_s` by the wall clock (0: unknown).
 
+        Returns a sentence for each message that could not be made, once the centres had left.
         Raises NoTransform, before anything has left.
         """
         frame_id = result.frame_id or settings.lidar_frame
@@ -114,25 +116,31 @@ class Outputs:
         # First, so that whoever hears the centres knows already what they were made of.
         self._say(mode)
         self._publishers['centers'].publish(messages.centers_message(header, placed))
-        classes = prediction.classes
+        classes, faults = prediction.classes, list[str]()
         if self._heard('detections'):
-            self._publishers['detections'].publish(
-                messages.detections_message(header, placed, classes, spread)
-            )
+            with _left_out('detections', faults):
+                self._publishers['detections'].publish(
+                    messages.detections_message(header, placed, classes, spread)
+                )
         if self._heard('markers'):
             lidar_at = np.zeros(3) if T_target_lidar is None else T_target_lidar[:3, 3]
             # Whoever shows them may count by the one clock or by the other.
             usual_s = max(period_s, self._stamps.period_s())
             lifetime_s = marker_lifetime_s(settings.marker_lifetime_s, usual_s)
             shown = (placed, classes, spread, lifetime_s, mode, lidar_at)
-            self._show(messages.markers_message(header, *shown))
+            with _left_out('markers', faults):
+                self._show(messages.markers_message(header, *shown))
         if result.ranges is not None and self._heard('points'):
-            xyza = result.lidar.xyza(torch.tensor(result.ranges)).numpy()
-            self._publishers['points'].publish(cloud_message(header, _moved(xyza, T_target_lidar)))
+            with _left_out('points', faults):
+                xyza = result.lidar.xyza(torch.tensor(result.ranges)).numpy()
+                moved = _moved(xyza, T_target_lidar)
+                self._publishers['points'].publish(cloud_message(header, moved))
         if result.image is not None and self._heard('image_annotated'):
-            drawn = annotated(result.image, result.camera, centers, classes, covariance, mode)
-            header = messages.header_message(result.stamp_ns, result.camera_frame)
-            self._publishers['image_annotated'].publish(messages.image_message(header, drawn))
+            with _left_out('image_annotated', faults):
+                drawn = annotated(result.image, result.camera, centers, classes, covariance, mode)
+                header = messages.header_message(result.stamp_ns, result.camera_frame)
+                self._publishers['image_annotated'].publish(messages.image_message(header, drawn))
+        return faults
 
     def clear(self, silent_s: float = 0.0) -> bool:
         """Say that nothing is predicted any more, and delete the markers that are shown.
@@ -190,6 +198,15 @@ def marker_lifetime_s(least_s: float, period_s: float) -> float:
     Those of slow sensors would vanish between two outputs.
     """
     return patience(period_s, least_s) if least_s > 0 else 0.0
+
+
+@contextmanager
+def _left_out(name: str, faults: list[str]) -> Iterator[None]:
+    """Note why a message cannot be made: the centres of its pair have left, and count."""
+    try:
+        yield
+    except Exception as fault:
+        faults.append(f'~/{name} is left out: {type(fault).__name__}: {fault}')
 
 
 def _end(marker: Marker) -> Marker:
