@@ -87,6 +87,23 @@ def test_what_no_camera_can_be_is_refused_with_a_next_step(k, size, words):
     )
 
 
+@pytest.mark.parametrize(
+    ('roi', 'binning', 'd', 'words'),
+    [
+        ((0, 0, 0, 0), 481, (), 'images of 1x0 pixels: of 640x480 by a roi of 0x0'),
+        ((0, 0, 2**32 - 1, 10), 1, (), 'images of 4294967295x10 pixels'),
+        ((2**32 - 1, 0, 32, 32), 1, (), 'a roi of 32x32 at (4294967295, 0)'),
+        ((0, 0, 0, 0), 1, (0.1, float('nan'), float('inf')), 'distortion (D) are not all finite'),
+    ],
+)
+def test_images_and_lenses_that_cannot_be_are_refused_with_a_next_step(roi, binning, d, words):
+    with pytest.raises(ValueError) as caught:
+        camera_from_info(camera_info(CALIBRATED, roi, binning, d), Camera())
+    fault, _, remedy = str(caught.value).partition('. ')
+    assert words in fault
+    assert remedy.startswith(('Look at its driver', 'Calibrate the camera'))
+
+
 @pytest.mark.parametrize('focal', [200.0, 100.0])
 def test_a_wide_lens_is_a_camera(focal):
     wide = camera_info([focal, 0, 320, 0, focal, 240, 0, 0, 1])

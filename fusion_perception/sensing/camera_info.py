@@ -10,7 +10,7 @@ from typing import Annotated, Literal, Protocol
 from pydantic import Field
 
 from fusion_perception.sensing.lens import Distortion, distortion
-from fusion_perception.sensing.observation import Camera, Lens
+from fusion_perception.sensing.observation import LARGEST_SIDE, Camera, Lens
 
 CameraMatrix = Annotated[
     Literal['k', 'p'],
@@ -77,10 +77,20 @@ def camera_from_info(
     _check_principal_point(message, cx, cy, matrix)
     region = message.roi
     wide, high = max(1, message.binning_x), max(1, message.binning_y)
+    width = int(region.width or message.width) // wide
+    height = int(region.height or message.height) // high
+    sides = (width, height, 1 + region.x_offset, 1 + region.y_offset)
+    if not 0 < min(sides) <= max(sides) <= LARGEST_SIDE:
+        raise ValueError(
+            f'camera_info describes images of {width}x{height} pixels: of '
+            f'{message.width}x{message.height} by a roi of {region.width}x{region.height} at '
+            f'({region.x_offset}, {region.y_offset}) and a binning of {wide}x{high}. Look at its '
+            'driver.'
+        )
     return Camera.read(
         {
-            'width': int(region.width or message.width) // wide,
-            'height': int(region.height or message.height) // high,
+            'width': width,
+            'height': height,
             'fx': fx / wide,
             'fy': fy / high,
             # A binned pixel's centre lies amid those of its own pixels.
@@ -145,6 +155,11 @@ def _check_principal_point(
 
 def _lens(message: CameraInfoMessage) -> Lens:
     told = {'model': message.distortion_model, 'coefficients': tuple(map(float, message.d))}
+    if not all(map(math.isfinite, message.d)):
+        raise ValueError(
+            'camera_info: the coefficients of the distortion (D) are not all finite. Calibrate '
+            'the camera (camera_calibration), and let its driver load the result.'
+        )
     lens = Lens.read(told, 'camera_info')
     # A model without coefficients, or with zeros alone, is none.
     return lens if lens.bends else Lens()
