@@ -58,6 +58,23 @@ def test_latency_is_put_down_to_what_takes_most_of_it(stamps_s, publishing_ms, t
     assert level == b'\1' and 'p95 latency 2010 ms, above 100 ms' in sentence and word in sentence
 
 
+@pytest.mark.parametrize(
+    ('mode', 'moved_s', 'words'),
+    [
+        ('camera_only', -2.0, 'pairing.lidar_offset_s move by -2.000 s'),
+        ('lidar_only', -2.0, 'pairing.lidar_offset_s move by -2.000 s'),  # By turns.
+        ('fusion', -2.0, 'in the node'),
+        ('camera_only', -0.5, 'in the node'),
+        ('camera_only', 2.0, 'in the node'),
+    ],
+)
+def test_latency_by_offsets_that_move_the_stamps_of_images_is_put_down_to_them(
+    mode, moved_s, words
+):
+    _, sentence = said(mode=mode, camera_to_lidar_s=moved_s, latency_ms={'p95': 2010.0})
+    assert words in sentence
+
+
 @pytest.mark.parametrize('listening_s', [19.9, 20.1])
 @pytest.mark.parametrize('pairing_ms', [60.0, 59.0])
 def test_the_wait_for_a_closer_partner_is_named_and_no_fault_at_first(listening_s, pairing_ms):

@@ -257,3 +257,14 @@ def test_a_sensor_that_was_late_for_a_while_is_named_until_that_is_forgotten(pro
     sentence = feed(0.0, lambda: said(probe, 'p95 latency'))
     assert 's old when they arrive' in sentence
     assert 'in the node' not in sentence
+
+
+def test_images_alone_are_not_late_by_the_node_where_an_offset_makes_their_stamps_old(probe):
+    assert probe.set('pairing.lidar_offset_s', 1.0).successful
+
+    def told():
+        probe.publish(probe.get_clock().now().nanoseconds, lidar=False)
+        return said(probe, 'p95 latency')
+
+    sentence = wait_until(told, 'a word of the latency')
+    assert 'pairing.camera_offset_s and pairing.lidar_offset_s move by -1.000 s' in sentence

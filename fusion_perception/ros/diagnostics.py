@@ -64,8 +64,9 @@ class NodeState:
     """What is known about the node at one moment.
 
     `ended` says that this is its last word, `fault` why it could not be configured, `listening_s`
-    for how long it has listened, `output_period_s` the usual time between the last outputs, `able`
-    what its model can do, `last_fault` what last cost a message or an output.
+    for how long it has listened, `output_period_s` the usual time between the last outputs,
+    `camera_to_lidar_s` what moves a camera stamp onto the LiDAR's clock, `able` what its model can
+    do, `last_fault` what last cost a message or an output.
     """
 
     lifecycle: str
@@ -78,6 +79,7 @@ class NodeState:
     output_age_s: float | None = None
     output_period_s: float = 0.0
     dropout_after_s: float = 0.5
+    camera_to_lidar_s: float = 0.0
     target_frame: str = ''
     streams: Mapping[str, StreamState] = field(default_factory=dict)
     latency_ms: Mapping[str, float] = field(default_factory=dict)
@@ -151,6 +153,14 @@ def _what_takes_long(state: NodeState, latency_ms: float) -> str:
         return (
             f'the stamps on {oldest} are {late[oldest]:.3f} s old when they arrive. Look at the '
             'clock of that sensor (chrony, PTP), and at what lies between it and the node'
+        )
+    camera, moved_s = state.streams.get('camera'), state.camera_to_lidar_s
+    age_s = (0.0 if camera is None else camera.stamp_age_s) - moved_s
+    if moved_s < 0 and state.mode != 'fusion' and 1000 * age_s >= latency_ms / 2:
+        return (
+            'of the camera alone the output has its stamps, which pairing.camera_offset_s and '
+            f'pairing.lidar_offset_s move by {moved_s:.3f} s. Correct these where they are wrong; '
+            "where they are right, the LiDAR's clock is behind (chrony, PTP)"
         )
     if _is_pairing(state, latency_ms):
         return (

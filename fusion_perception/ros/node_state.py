@@ -41,6 +41,7 @@ def state_of(
         output_age_s=output_age_s,
         output_period_s=monitor.output_period_s(),
         dropout_after_s=pipeline.settings.pairing.dropout_after_s,
+        camera_to_lidar_s=pipeline.settings.pairing.camera_to_lidar_s,
         streams={
             stream: StreamState(
                 topic=topics[stream],
