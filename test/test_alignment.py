@@ -97,6 +97,41 @@ def test_of_a_camera_that_is_elsewhere_the_centres_are_as_close_as_ever(
     assert found.disagreement < DISAGREEMENT_MAX / 2
 
 
+def compared(runtime, camera, told, count=COUNT):
+    """Return what frames of a camera say of where it is, told where it is not."""
+    made = frames(runtime, camera, count)
+    comparison = Comparison(runtime)
+    for image, ranges in zip(made.images.numpy(), made.ranges.numpy(), strict=True):
+        comparison.add(image, ranges, told)
+    return comparison.alignment()
+
+
+@pytest.mark.parametrize('roll_deg', [90, 180, -90])
+def test_a_camera_that_does_not_hang_upright_is_found_whether_that_was_told_or_not(
+    runtime, roll_deg
+):
+    mounted = runtime.bundle.rig.camera
+    rolled = moved(mounted, (0, 0, roll_deg), (0, 0, 0))
+    camera = moved(rolled, (0, 3, 0), (0, 0, 0))
+    for told, turned_deg in ((None, abs(roll_deg)), (rolled, 3)):
+        found = compared(runtime, camera, told)
+        assert apart_deg(camera_at(found.camera_pose, mounted), camera) < 0.8
+        assert found.turned_deg == pytest.approx(turned_deg, abs=1)
+        assert found.disagreement < DISAGREEMENT_MAX / 2
+
+
+def test_of_a_camera_whose_body_was_told_for_its_optical_frame_that_frame_is_found(runtime):
+    mounted = runtime.bundle.rig.camera
+    # Of its body: x forward, y left, z up.
+    body = np.eye(4)
+    body[:3, :3] = [[0, 0, 1], [-1, 0, 0], [0, -1, 0]]
+    pose = (body @ np.array(mounted.T_camera_lidar)).tolist()
+    told = mounted.model_copy(update={'T_camera_lidar': tuple(map(tuple, pose))})
+    found = compared(runtime, mounted, told)
+    assert apart_deg(camera_at(found.camera_pose, mounted), mounted) < 0.8
+    assert found.turned_deg == pytest.approx(120, abs=1)
+
+
 def test_a_camera_that_is_where_it_is_taken_to_be_stays(runtime):
     assert align(runtime, seen(runtime, frames(runtime, runtime.bundle.rig.camera))) is None
 

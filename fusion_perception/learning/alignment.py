@@ -66,14 +66,13 @@ def align(runtime: Runtime, seen: Observation, camera: Camera | None = None) -> 
     if before <= DISAGREEMENT_MAX or (found and found.disagreement <= HONEST):
         return found
     as_taken = turned(seen, -quarters)
-    others = [_mounted(as_taken, mounting @ told, trained) for mounting in _MOUNTINGS.double()]
-    # A model takes images of its own size only.
-    fit = [other for other in others if other.seen.rgba.shape == seen.rgba.shape]
-    apart = [median_of(runtime.disagreements(other.seen)) or math.inf for other in fit]
-    limit = before / 2 if found is None else found.disagreement
-    if found and limit <= min(DISAGREEMENT_MAX, *apart):
-        return found  # It explains what is seen, and another mounting does not better.
-    return _found(runtime, told, fit[apart.index(min(apart))], limit) or found
+    for mounting in _MOUNTINGS.double():
+        other = _mounted(as_taken, mounting @ told, trained)
+        # A model takes images of its own size only.
+        if other.seen.rgba.shape == seen.rgba.shape:
+            limit = found.disagreement if found else before / 2
+            found = _found(runtime, told, other, limit) or found
+    return found
 
 
 class _Turned(NamedTuple):
