@@ -231,6 +231,8 @@ def test_a_pose_that_is_said_as_a_setting_is_read_back_to_the_millimetre():
     T[:3, 3] = 0.123, -0.456, 0.789
     back = camera_at(as_camera_pose(T), told).T_camera_lidar
     assert np.allclose(back, T, atol=0.001)
+    T[:3, 3] = 0.0, 1e-9, -1e-9
+    assert as_camera_pose(T).startswith('0.000 0.000 0.000 ')
 
 
 @pytest.mark.parametrize(('length', 'is_one'), [(0.989, False), (0.991, True), (1.012, False)])

@@ -100,7 +100,8 @@ def camera_at(camera_pose: str, camera: Camera) -> Camera:
 def as_camera_pose(T_camera_lidar: NDArray[np.float64]) -> str:
     """Return the setting `camera_pose` that says T_camera_lidar, (4, 4), of the package's axes."""
     T = T_lidar_camera(T_camera_lidar)
-    shift = ' '.join(f'{metres:.3f}' for metres in T[:3, 3])
+    # Adding zero takes the sign off it.
+    shift = ' '.join(f'{round(metres, 3) + 0.0:.3f}' for metres in T[:3, 3])
     return ' '.join((shift, *(f'{part:.5f}' for part in quaternion_of(T[:3, :3]))))
 
 
