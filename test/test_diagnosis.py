@@ -49,9 +49,22 @@ def test_one_message_in_ten_may_come_twice_and_where_most_do_it_is_an_error(repe
     ],
 )
 def test_what_was_lost_in_inference_is_an_error_with_its_fault(fault, cause, remedy):
-    found = only(node(stream('camera', dropped={'inference_error': 2}, fault=fault)))
+    found = only(node(stream('camera', dropped={'inference_error': 2}, lost_fault=fault)))
     assert (found.level, found.symptom) == ('ERROR', '2 camera messages were lost in inference')
     assert (found.cause, found.remedy) == (cause, remedy)
+
+
+def test_what_was_refused_is_not_said_of_what_was_lost_later_nor_the_other_way_round():
+    dropped = {'bad_encoding': 3, 'inference_error': 2}
+    why = {'fault': 'Encoding x. Publish rgb8.', 'lost_fault': 'Out of memory. Free some.'}
+    told = {
+        f.symptom: (f.cause, f.remedy)
+        for f in diagnose(node(stream('camera', dropped=dropped, **why)))
+    }
+    assert told == {
+        '3 of 20 camera messages are refused (bad_encoding)': ('encoding x', 'Publish rgb8.'),
+        '2 camera messages were lost in inference': ('out of memory', 'Free some.'),
+    }
 
 
 def test_an_offset_alone_makes_no_stamp_one_of_a_clock_that_is_ahead():

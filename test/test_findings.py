@@ -60,7 +60,7 @@ def test_predictions_without_a_transform_are_told_of_once():
 
 
 def test_of_a_camera_alone_they_are_told_of_as_well():
-    lost = stream('camera', dropped={'no_transform': 5}, fault='No way to it. Give another.')
+    lost = stream('camera', dropped={'no_transform': 5}, lost_fault='No way to it. Give another.')
     found = only(node(lost, stream('lidar')))
     assert (found.symptom, found.cause) == ('5 predictions were lost', 'no way to it')
 

@@ -63,7 +63,7 @@ def test_what_the_node_lost_of_its_pairs_is_known_from_it_alone():
     after = {**before, 'lidar.dropped.no_transform': '10', 'last_fault': 'no way to map. Publish.'}
     found = as_the_node_hears(heard, before, after)
     assert found.dropped == {'no_partner': 2, 'no_transform': 7}
-    assert found.fault == 'no way to map. Publish.'
+    assert (found.fault, found.lost_fault) == ('', 'no way to map. Publish.')
     assert as_the_node_hears(heard, after, after) == heard
     # A node that began anew meanwhile counts from zero.
     assert as_the_node_hears(heard, after, before) == heard
@@ -75,13 +75,14 @@ def test_what_the_node_lost_of_its_pairs_is_known_from_it_alone():
         'camera: Encoding x. Publish rgb8.',
         'lidar: Encoding x. Publish 32FC1.',
         'The sensors cannot be compared: no memory',
+        '~/markers is left out: LinAlgError',
     ],
 )
 def test_what_cost_no_pair_is_not_why_one_was_lost(told):
     heard = InputFacts('lidar', [], received=12, silent_s=0.1)
     after = {'lidar.dropped.inference_error': '2', 'last_fault': told}
     found = as_the_node_hears(heard, {}, after)
-    assert (found.dropped, found.fault) == ({'inference_error': 2}, '')
+    assert (found.dropped, found.lost_fault) == ({'inference_error': 2}, '')
 
 
 def test_messages_that_were_announced_are_missed_unless_the_node_heard_most_of_them():

@@ -190,9 +190,10 @@ def test_a_pair_without_transform_is_lost_and_why_is_said(begun):
     way = begun(publish=publish)
     way.pair()
     way.become({'no_transform': 1})
-    wait_until(lambda: way.pipeline.monitor.faults, 'the fault')
-    assert set(way.pipeline.monitor.faults.values()) == {'No transform from here to there.'}
-    assert set(way.pipeline.monitor.faults) == {'camera', 'lidar'}
+    wait_until(lambda: way.pipeline.monitor.lost_by, 'the fault')
+    assert set(way.pipeline.monitor.lost_by.values()) == {'No transform from here to there.'}
+    assert set(way.pipeline.monitor.lost_by) == {'camera', 'lidar'}
+    assert not way.pipeline.monitor.faults  # No message was refused.
     assert way.pipeline.monitor.output()[0] is None
 
 

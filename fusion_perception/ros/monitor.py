@@ -141,7 +141,9 @@ class Monitor:
         self._disagreements = Window(size=2 * FEWEST_COMPARISONS, now=self._now)
         self._clock_ns, self._went_on_at = 0, self._now()
         self._fault, self._fault_at = '', self._now()
+        # Why the last message was refused, and why the last pair was lost.
         self.faults: dict[Stream, str] = {}
+        self.lost_by: dict[Stream, str] = {}
 
     def began_to_listen(self) -> None:
         """Note that subscriptions begin now."""

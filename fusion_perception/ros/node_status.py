@@ -44,8 +44,8 @@ def as_the_node_hears(facts: InputFacts, before: Values, after: Values) -> Input
     }
     if lost:
         told = after.get('last_fault', '')
-        fault = facts.fault or ('' if told.startswith(OF_ANOTHER_KIND) else told)
-        facts = replace(facts, dropped={**facts.dropped, **lost}, fault=fault)
+        fault = '' if told.startswith(OF_ANOTHER_KIND) else told
+        facts = replace(facts, dropped={**facts.dropped, **lost}, lost_fault=fault)
     age_s = float(after.get(f'{facts.stream}.age_s', 'nan'))
     if facts.silent_s is None and math.isfinite(age_s):
         facts = replace(facts, silent_s=age_s)

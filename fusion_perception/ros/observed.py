@@ -186,6 +186,7 @@ def _inputs(pipeline: Pipeline, sources: Mapping[Stream, Source]) -> Sequence[In
             received=lately[stream]['received'],
             dropped=lately[stream]['dropped'],
             fault=monitor.faults.get(stream, ''),
+            lost_fault=monitor.lost_by.get(stream, ''),
             silent_s=monitor.age_s(stream),
             period_s=monitor.period_s(stream),
             arrivals=monitor.arrivals(stream),

@@ -228,5 +228,5 @@ class Pipeline:
 
     def _fault(self, sentence: str, *streams: Stream) -> None:
         self.monitor.failed(sentence)
-        self.monitor.faults.update(dict.fromkeys(streams, sentence))
+        self.monitor.lost_by.update(dict.fromkeys(streams, sentence))
         self._complain(sentence)

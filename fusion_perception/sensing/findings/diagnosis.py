@@ -119,7 +119,7 @@ def _of_drops(facts: InputFacts) -> Iterator[Finding]:
         yield Finding(
             'ERROR',
             f'{failed} {NAMES[facts.stream]} messages were lost in inference',
-            *parted(facts.fault, 'the model failed', 'See `fusion doctor --bundle`.'),
+            *parted(facts.lost_fault, 'the model failed', 'See `fusion doctor --bundle`.'),
         )
 
 
@@ -132,7 +132,7 @@ def _of_transforms(inputs: Sequence[InputFacts]) -> Iterator[Finding]:
                 'ERROR',
                 f'{unplaced} predictions were lost',
                 *parted(
-                    facts.fault,
+                    facts.lost_fault,
                     'tf2 does not know how the frames of the LiDAR, of the images or target_frame '
                     'lie to each other',
                     'Publish it on /tf or /tf_static, or correct target_frame or camera_pose.',

@@ -66,11 +66,11 @@ class Source:
 class InputFacts:
     """One stream as it was lately: what became of its messages, and when the last ones came.
 
-    `sources` are alternatives. `fault` is why the last refused message was refused, `silent_s`
-    the time since the last one, `message_bytes` what one message takes (0: unknown), `announced`
-    how many messages there were by what came beside them (camera_info; 0: unknown). `period_s` is
-    the usual time between two of the last messages, by the clock of `silent_s`, `frame_id` that of
-    the last one.
+    `sources` are alternatives. `fault` is why the last refused message was refused, `lost_fault`
+    why the last pair was lost after it was let go, `silent_s` the time since the last message,
+    `message_bytes` what one takes (0: unknown), `announced` how many there were by what came
+    beside them (camera_info; 0: unknown). `period_s` is the usual time between two of the last
+    messages, by the clock of `silent_s`, `frame_id` that of the last one.
     """
 
     stream: Stream
@@ -78,6 +78,7 @@ class InputFacts:
     received: int = 0
     dropped: Mapping[str, int] = field(default_factory=dict)
     fault: str = ''
+    lost_fault: str = ''
     silent_s: float | None = None
     period_s: float = 0.0
     arrivals: Sequence[Arrival] = ()
