@@ -79,7 +79,8 @@ class Runtime:
         """Return the observation of one image (H, W, C) uint8 and one range image (R, C) metres.
 
         `camera` describes the camera at its real resolution, as camera_info does; its images are
-        resized to the bundle's and its intrinsics with them. Without it, the bundle's is assumed.
+        resized to the bundle's, turned by quarters where it does not hang as the bundle's did,
+        and its intrinsics and pose with them. Without it, the bundle's is assumed.
         Raises ValueError when the range image has another shape than the bundle's LiDAR, and for
         what is no array.
         """

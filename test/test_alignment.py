@@ -20,6 +20,7 @@ from fusion_perception.sensing.findings.agreement import (
 )
 from fusion_perception.sensing.mounting import camera_at
 from fusion_perception.sensing.observation import Camera
+from fusion_perception.sensing.upright import turned_camera
 from fusion_perception.simulation.render import render
 from fusion_perception.simulation.scene import SceneSettings, sample_scenes
 
@@ -120,6 +121,20 @@ def test_a_camera_that_does_not_hang_upright_is_found_whether_that_was_told_or_n
         assert found.disagreement < DISAGREEMENT_MAX / 2
 
 
+def test_a_camera_on_its_side_is_found_where_the_images_of_the_training_were_no_squares(runtime):
+    bundle = runtime.bundle
+    mounted = bundle.rig.camera.model_copy(update={'height': 48, 'cy': 23.5})
+    rig = bundle.rig.model_copy(update={'camera': mounted})
+    manifest = bundle.manifest.model_copy(update={'rig': rig})
+    wide = Runtime(replace(bundle, manifest=manifest), 'cpu')
+    camera = turned_camera(mounted, 1)
+    told = camera.model_copy(update={'T_camera_lidar': mounted.T_camera_lidar})
+    found = compared(wide, camera, told)
+    # It never learned from such images.
+    assert apart_deg(camera_at(found.camera_pose, mounted), camera) < 1.5
+    assert found.turned_deg == pytest.approx(90, abs=1)
+
+
 def test_of_a_camera_whose_body_was_told_for_its_optical_frame_that_frame_is_found(runtime):
     mounted = runtime.bundle.rig.camera
     # Of its body: x forward, y left, z up.
@@ -136,9 +151,11 @@ def test_a_camera_that_is_where_it_is_taken_to_be_stays(runtime):
     assert align(runtime, seen(runtime, frames(runtime, runtime.bundle.rig.camera))) is None
 
 
-def test_no_place_of_the_camera_is_named_for_images_of_other_scenes(runtime):
+@pytest.mark.parametrize('wrong', ['of other scenes', 'mirrored'])
+def test_no_place_of_the_camera_is_named_for_images_that_are_wrong(runtime, wrong):
     made = frames(runtime, runtime.bundle.rig.camera)
-    others = seen(runtime, replace(made, images=made.images.roll(1, 0)))
+    images = made.images.flip(2) if wrong == 'mirrored' else made.images.roll(1, 0)
+    others = seen(runtime, replace(made, images=images))
     apart = float(np.median(runtime.disagreements(others)))
     (finding,) = of_disagreement(apart, DISAGREEMENT_MAX, align(runtime, others))
     assert 'All that they see fits' not in finding.remedy

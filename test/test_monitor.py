@@ -59,19 +59,22 @@ def test_latency_is_put_down_to_what_takes_most_of_it(stamps_s, publishing_ms, t
 
 
 @pytest.mark.parametrize(
-    ('mode', 'moved_s', 'words'),
+    ('mode', 'moved_s', 'words', 'more'),
     [
-        ('camera_only', -2.0, 'pairing.lidar_offset_s move by -2.000 s'),
-        ('lidar_only', -2.0, 'pairing.lidar_offset_s move by -2.000 s'),  # By turns.
-        ('fusion', -2.0, 'in the node'),
-        ('camera_only', -0.5, 'in the node'),
-        ('camera_only', 2.0, 'in the node'),
+        ('camera_only', -2.0, 'pairing.lidar_offset_s move by -2.000 s', {}),
+        ('lidar_only', -2.0, 'pairing.lidar_offset_s move by -2.000 s', {}),  # By turns.
+        ('lidar_only', -2.0, 'in the node', {'modes': {'lidar_only': 20}}),
+        ('camera_only', -2.0, 'in the node', {'inference_ms': {'p95': 1200.0}}),
+        ('fusion', -2.0, 'in the node', {}),
+        ('camera_only', -0.5, 'in the node', {}),
+        ('camera_only', 2.0, 'in the node', {}),
     ],
 )
 def test_latency_by_offsets_that_move_the_stamps_of_images_is_put_down_to_them(
-    mode, moved_s, words
+    mode, moved_s, words, more
 ):
-    _, sentence = said(mode=mode, camera_to_lidar_s=moved_s, latency_ms={'p95': 2010.0})
+    state = {'modes': {'camera_only': 9, 'lidar_only': 9}, 'latency_ms': {'p95': 2010.0}, **more}
+    _, sentence = said(mode=mode, camera_to_lidar_s=moved_s, **state)
     assert words in sentence
 
 

@@ -15,21 +15,28 @@ from fusion_perception.sensing.assembly import observe
 from fusion_perception.sensing.geometry import cross_matrices
 from fusion_perception.sensing.observation import Camera
 from fusion_perception.sensing.rig import Rig
-from fusion_perception.sensing.upright import quarters_upright, turn_of, turned, turned_camera
+from fusion_perception.sensing.upright import (
+    quarters_upright,
+    resized,
+    turn_of,
+    turned,
+    turned_camera,
+)
 
 WIDE = Camera(width=48, height=32, fx=50.0, fy=60.0, cx=20.0, cy=17.5)
 QUARTERS = [1, 2, 3]
 
 
-def rotated(yaw, pitch, roll):
-    """Return WIDE's pose (4, 4) turned about its own y, then x, then z axis, degrees."""
+def hung(pitch, yaw, roll):
+    """Return WIDE at a heading, then an elevation, then turned about its own axis, degrees."""
     pose = WIDE.extrinsics().double()
+    # Of the camera's axes: x right, y down, z forward.
     for axis, angle in ((1, yaw), (0, pitch), (2, roll)):
         turn = torch.eye(4).double()
         around = torch.eye(3).double()[axis] * math.radians(angle)
         turn[:3, :3] = torch.linalg.matrix_exp(cross_matrices(around))
         pose = turn @ pose
-    return pose
+    return WIDE.model_copy(update={'T_camera_lidar': tuple(map(tuple, pose.tolist()))})
 
 
 def sensed(count, camera, seed=0):
@@ -53,6 +60,15 @@ def test_what_is_at_a_pixel_is_there_in_the_turned_image(quarters):
     np.testing.assert_allclose(back, before, atol=1e-4)
 
 
+@pytest.mark.parametrize(('height', 'width'), [(64, 24), (32, 48)])
+def test_an_observation_is_resized_as_its_camera_is(height, width):
+    images, ranges = map(torch.from_numpy, sensed(2, WIDE))
+    expected = observe(images, ranges, WIDE.resized(width, height), GRID)
+    found = resized(observe(images, ranges, WIDE, GRID), height, width)
+    torch.testing.assert_close(found.rgba, expected.rgba, atol=1.01 / 255, rtol=0)
+    torch.testing.assert_close(found.intrinsics, expected.intrinsics)
+
+
 @pytest.mark.parametrize('quarters', [*QUARTERS, 0, 4, -1])
 def test_an_observation_is_turned_as_its_images_and_its_camera_are(quarters):
     images, ranges = map(torch.from_numpy, sensed(2, WIDE))
@@ -69,16 +85,30 @@ def test_four_quarters_are_none():
     assert torch.equal(turn_of(-1) @ turn_of(1), torch.eye(4).double())
 
 
-@given(roll=st.floats(-180, 180), yaw=st.floats(-180, 180), pitch=st.floats(-50, 50))
-def test_images_come_to_stand_upright_wherever_the_camera_looks(roll, yaw, pitch):
-    needed = quarters_upright(rotated(yaw, pitch, roll), WIDE.extrinsics())
-    left = (roll - 90 * needed + 180) % 360 - 180
+@given(
+    roll=st.floats(-180, 180),
+    yaw=st.floats(-180, 180),
+    pitch=st.floats(-55, 55),
+    trained_pitch=st.floats(-55, 55),
+    trained_roll=st.floats(-180, 180),
+)
+def test_images_come_to_stand_as_in_the_training_wherever_both_cameras_look(
+    roll, yaw, pitch, trained_pitch, trained_roll
+):
+    trained = hung(trained_pitch, 30, trained_roll)
+    needed = quarters_upright(hung(pitch, yaw, roll), trained)
+    left = (roll - trained_roll - 90 * needed + 180) % 360 - 180
     assert abs(left) <= 45 + 1e-4
 
 
 @pytest.mark.parametrize('roll', [0, 90, 180])
 def test_a_camera_that_looks_almost_straight_down_is_left_as_it_is(roll):
-    assert quarters_upright(rotated(0, -80, roll), WIDE.extrinsics()) == 0
+    assert quarters_upright(hung(-80, 0, roll), WIDE) == 0
+
+
+@pytest.mark.parametrize('roll', [0, 90, 180, -90])
+def test_of_cameras_that_look_straight_down_the_one_is_turned_as_the_other(roll):
+    assert quarters_upright(hung(-90, 0, roll), hung(-90, 0, 0)) == roll // 90 % 4
 
 
 @pytest.mark.parametrize('quarters', QUARTERS)

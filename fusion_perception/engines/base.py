@@ -8,7 +8,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from functools import lru_cache
-from typing import Annotated, ClassVar, Literal, NamedTuple, TypeVar
+from typing import Annotated, ClassVar, Literal, TypeVar
 
 import numpy as np
 import torch
@@ -17,11 +17,11 @@ from pydantic import Field
 from torch import Tensor
 from typing_extensions import Self
 
+from fusion_perception.engines.views import View, as_in_training
 from fusion_perception.models.base import Estimate
 from fusion_perception.models.bundle import Bundle
-from fusion_perception.sensing.assembly import CameraMatrices, observe, resize
+from fusion_perception.sensing.assembly import CameraMatrices, observe
 from fusion_perception.sensing.observation import Camera, Observation
-from fusion_perception.sensing.upright import quarters_upright, turned_camera
 
 EngineName = Literal['torch', 'onnxruntime', 'cuda_graph', 'tensorrt']
 # For signatures and for the settings of whoever computes, as `Device` is.
@@ -88,18 +88,6 @@ def kept_by_size(make: Callable[[int], Graph]) -> Callable[[int], Graph]:
     return lru_cache(_MOST_SIZES)(make)
 
 
-class View(NamedTuple):
-    """A camera as it was given, and at the bundle's resolution.
-
-    Its images are turned by so many quarters, counter-clockwise, to stand as in the training.
-    """
-
-    given: Camera | None
-    camera: Camera
-    matrices: CameraMatrices
-    quarters: int = 0
-
-
 class Engine(ABC):
     """One way to compute a bundle's model on a device. One thread calls it at a time.
 
@@ -137,7 +125,8 @@ class Engine(ABC):
     ) -> Observation:
         """Return the observation of images (B, H, W, C) uint8 and ranges (B, R, C) metres.
 
-        Raises ValueError when range images have another shape than the bundle's LiDAR.
+        Its images are upright and of the bundle's size, and its camera is theirs. Raises
+        ValueError when range images have another shape than the bundle's LiDAR.
         """
         view = self._view_of(camera)
         return self._observed(self._as_trained(images, view), ranges, view)
@@ -151,22 +140,10 @@ class Engine(ABC):
         return observe(pixels, measured, view.camera, self.lidar, view.matrices)
 
     def _view_of(self, camera: Camera | None) -> View:
-        """Return a camera as the bundle's images are; without one, the bundle's own.
-
-        Mostly it is the one of the frame before.
-        """
-        view = self._view
-        if camera is not view.given:
-            trained, quarters = self.bundle.rig.camera, 0
-            if camera is None:
-                sized = trained
-            else:
-                quarters = quarters_upright(camera.extrinsics(), trained.extrinsics())
-                sized = camera.resized(*_lying(trained.width, trained.height, quarters))
-                sized = turned_camera(sized, quarters) if quarters else sized
-            view = View(camera, sized, CameraMatrices.of(sized, self.device), quarters)
-            self._view = view
-        return view
+        """Return a camera as the bundle's images are. Mostly it is that of the frame before."""
+        if camera is not self._view.given:
+            self._view = View.of(camera, self.bundle.rig.camera, self.device)
+        return self._view
 
     def _as_trained(
         self, images: NDArray[np.uint8] | None, view: View
@@ -177,14 +154,7 @@ class Engine(ABC):
         """
         if images is None or not _are_images(images):
             return images
-        size = _lying(*self._image_size, view.quarters)
-        if images.shape[1:3] != size:
-            # BGR that is read backwards as RGB is turned round when it is small.
-            backwards = images.strides[3] < 0
-            whole = np.require(images[..., ::-1] if backwards else images, requirements=['C', 'W'])
-            images = resize(torch.from_numpy(whole), *size).numpy()
-            images = images[..., ::-1] if backwards and images.shape[3] > 1 else images
-        return np.rot90(images, view.quarters, (1, 2)) if view.quarters else images
+        return as_in_training(images, self._image_size, view.quarters)
 
     def _fitting(
         self, images: NDArray[np.uint8] | None, ranges: NDArray[np.float32] | None
@@ -214,11 +184,6 @@ class Engine(ABC):
         # torch takes neither reversed (BGR) nor read-only memory: those are copied here, once.
         whole = np.require(array, requirements=['C', 'W'])
         return torch.from_numpy(whole).to(self.device, non_blocking=True)
-
-
-def _lying(one: int, other: int, quarters: int) -> tuple[int, int]:
-    """Return two sides of an image as they are before so many quarter turns."""
-    return (other, one) if quarters % 2 else (one, other)
 
 
 def _are_images(images: NDArray[np.uint8]) -> bool:

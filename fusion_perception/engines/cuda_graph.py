@@ -19,10 +19,10 @@ from fusion_perception.engines.base import (
     Engine,
     FrameArrays,
     UnavailableError,
-    View,
     kept_by_size,
     whole_float32,
 )
+from fusion_perception.engines.views import View
 from fusion_perception.models.base import Estimate
 from fusion_perception.models.bundle import Bundle
 from fusion_perception.models.dense_fusion import DenseFusion

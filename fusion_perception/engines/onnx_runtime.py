@@ -16,10 +16,10 @@ from fusion_perception.engines.base import (
     EngineName,
     FrameArrays,
     UnavailableError,
-    View,
     kept_by_size,
 )
 from fusion_perception.engines.onnx_graph import export, graph_of
+from fusion_perception.engines.views import View
 from fusion_perception.models.base import Estimate
 from fusion_perception.models.bundle import Bundle
 from fusion_perception.sensing.observation import Camera, Observation

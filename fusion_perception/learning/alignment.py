@@ -23,7 +23,7 @@ from fusion_perception.sensing.geometry import (
 )
 from fusion_perception.sensing.mounting import as_camera_pose
 from fusion_perception.sensing.observation import Camera, Observation
-from fusion_perception.sensing.upright import quarters_upright, turn_of, turned
+from fusion_perception.sensing.upright import quarters_upright, resized, turn_of, turned
 
 # The median of honest sensors, of `DISAGREEMENT_MAX`.
 HONEST = 0.8
@@ -59,19 +59,18 @@ def align(runtime: Runtime, seen: Observation, camera: Camera | None = None) -> 
     before = median_of(runtime.disagreements(seen))
     if before is None:
         return None
-    trained = runtime.bundle.rig.camera.extrinsics().double()
-    told = trained if camera is None else camera.extrinsics().double()
+    trained = runtime.bundle.rig.camera
+    told = camera or trained
     quarters = quarters_upright(told, trained)
-    found = _found(runtime, told, _Turned(seen, quarters), before / 2)
+    T_told = told.extrinsics().double()
+    found = _found(runtime, T_told, _Turned(seen, quarters), before / 2)
     if before <= DISAGREEMENT_MAX or (found and found.disagreement <= HONEST):
         return found
     as_taken = turned(seen, -quarters)
     for mounting in _MOUNTINGS.double():
-        other = _mounted(as_taken, mounting @ told, trained)
-        # A model takes images of its own size only.
-        if other.seen.rgba.shape == seen.rgba.shape:
-            limit = found.disagreement if found else before / 2
-            found = _found(runtime, told, other, limit) or found
+        limit = min(found.disagreement if found else before / 2, DISAGREEMENT_MAX)
+        other = _mounted(as_taken, told, mounting @ T_told, trained)
+        found = _found(runtime, T_told, other, limit) or found
     return found
 
 
@@ -87,9 +86,11 @@ class _Turned(NamedTuple):
         return turn_of(-self.quarters) @ self.seen.T_camera_lidar[0].double()
 
 
-def _mounted(as_taken: Observation, T_camera_lidar: Tensor, trained: Tensor) -> _Turned:
-    quarters = quarters_upright(T_camera_lidar, trained)
-    return _Turned(turned(_placed(as_taken, T_camera_lidar), quarters), quarters)
+def _mounted(as_taken: Observation, told: Camera, T_camera_lidar: Tensor, to: Camera) -> _Turned:
+    pose = tuple(map(tuple, T_camera_lidar.tolist()))
+    quarters = quarters_upright(told.model_copy(update={'T_camera_lidar': pose}), to)
+    upright = turned(_placed(as_taken, T_camera_lidar), quarters)
+    return _Turned(resized(upright, to.height, to.width), quarters)
 
 
 def _found(runtime: Runtime, told: Tensor, start: _Turned, limit: float) -> Alignment | None:

@@ -145,6 +145,16 @@ def _is_pairing(state: NodeState, latency_ms: float) -> bool:
     return state.pairing_ms.get('p95', 0.0) >= latency_ms / 2
 
 
+def _is_by_offsets(state: NodeState, latency_ms: float) -> bool:
+    """Say whether outputs of the camera alone look old by the offsets that move its stamps."""
+    camera, moved_s = state.streams.get('camera'), state.camera_to_lidar_s
+    age_s = (0.0 if camera is None else camera.stamp_age_s) - moved_s
+    spent = (state.pairing_ms, state.inference_ms, state.publishing_ms)
+    within_ms = sum(part.get('p95', 0.0) for part in spent)
+    alone = state.mode != 'fusion' and state.modes.get('camera_only', 0) > 0
+    return alone and moved_s < 0 and 1000 * age_s >= latency_ms / 2 > within_ms
+
+
 def _what_takes_long(state: NodeState, latency_ms: float) -> str:
     """Say where most of the latency comes from, and where to look."""
     late = {stream.topic: stream.stamp_age_s for stream in state.streams.values()}
@@ -154,9 +164,8 @@ def _what_takes_long(state: NodeState, latency_ms: float) -> str:
             f'the stamps on {oldest} are {late[oldest]:.3f} s old when they arrive. Look at the '
             'clock of that sensor (chrony, PTP), and at what lies between it and the node'
         )
-    camera, moved_s = state.streams.get('camera'), state.camera_to_lidar_s
-    age_s = (0.0 if camera is None else camera.stamp_age_s) - moved_s
-    if moved_s < 0 and state.mode != 'fusion' and 1000 * age_s >= latency_ms / 2:
+    if _is_by_offsets(state, latency_ms):
+        moved_s = state.camera_to_lidar_s
         return (
             'of the camera alone the output has its stamps, which pairing.camera_offset_s and '
             f'pairing.lidar_offset_s move by {moved_s:.3f} s. Correct these where they are wrong; '

@@ -11,28 +11,44 @@ from dataclasses import replace
 
 import torch
 from torch import Tensor
+from torch.nn.functional import interpolate
 
 from fusion_perception.sensing.observation import Camera, Observation
 
 # What a quarter turn of images, counter-clockwise, does to x (right), y (down), z (forward).
 _QUARTER = ((0.0, 1.0, 0.0), (-1.0, 0.0, 0.0), (0.0, 0.0, 1.0))
+_DOWNWARDS = (0.0, 0.0, -1.0)
 # Of a direction, length 1, less than this across the view does not tell how a camera is turned.
 _LEAST_ACROSS = 0.5
 
 
-def quarters_upright(T_camera_lidar: Tensor, trained: Tensor) -> int:
+def quarters_upright(camera: Camera, trained: Camera) -> int:
     """Return by how many quarter turns, counter-clockwise, images stand as in the training.
 
-    Both are poses (4, 4), p_camera = T @ p_lidar, of the camera that took the images and of the
-    one that took those of the training. What was downwards in these is to be so again, wherever
-    the camera looks; 0 where it looks along that direction.
+    What is down in the LiDAR's frame is to lie in the image as it did in the training, wherever
+    the camera looks. Of a training camera that looked up or down, what was down in its images
+    takes that place. 0 where the camera looks along that direction, to within 30 degrees.
     """
-    downwards = T_camera_lidar[:3, :3].double() @ trained[1, :3].double()
-    right, down, _ = downwards.tolist()
+    downwards = _DOWNWARDS
+    right_then, down_then = _across(trained, downwards)
+    if math.hypot(right_then, down_then) < _LEAST_ACROSS:
+        x, y, z, _ = trained.T_camera_lidar[1]
+        downwards, right_then, down_then = (x, y, z), 0.0, 1.0
+    right, down = _across(camera, downwards)
     if math.hypot(right, down) < _LEAST_ACROSS:
         return 0
-    after = (down, -right, -down, right)
-    return max(range(4), key=lambda quarters: after[quarters])
+    along, across = right * right_then + down * down_then, down * right_then - right * down_then
+    alike = (along, across, -along, -across)
+    return max(range(4), key=alike.__getitem__)
+
+
+def _across(camera: Camera, direction: tuple[float, float, float]) -> tuple[float, float]:
+    """Return how far a direction in the LiDAR's frame leads right and down in the image."""
+    right, down = (
+        sum(a * b for a, b in zip(row, direction, strict=False))
+        for row in camera.T_camera_lidar[:2]
+    )
+    return right, down
 
 
 def turn_of(quarters: int) -> Tensor:
@@ -75,4 +91,21 @@ def turned(seen: Observation, quarters: int) -> Observation:
         rgba=seen.rgba.rot90(quarters, (2, 3)),
         intrinsics=intrinsics,
         T_camera_lidar=turn @ seen.T_camera_lidar,
+    )
+
+
+def resized(seen: Observation, height: int, width: int) -> Observation:
+    """Return a batch with its images and intrinsics at another size, as `Camera.resized`."""
+    before = seen.rgba.shape[2:]
+    if before == (height, width):
+        return seen
+    scale = torch.tensor([width / before[1], height / before[0], 1.0]).to(seen.intrinsics)
+    half = torch.zeros(3, 3).to(seen.intrinsics)
+    half[:2, 2] = 0.5  # Whole numbers are the centres of pixels.
+    return replace(
+        seen,
+        rgba=interpolate(
+            seen.rgba, (height, width), mode='bilinear', antialias=True, align_corners=False
+        ),
+        intrinsics=(seen.intrinsics + half) * scale[:, None] - half,
     )

@@ -18,7 +18,7 @@ from fusion_perception.learning.reports.html import drawing, facts, listed, tabl
 from fusion_perception.learning.reports.marks import key_to_marks
 from fusion_perception.learning.reports.timeline import drops_over_time, modes_over_time
 from fusion_perception.models.bundle import Bundle
-from fusion_perception.sensing.findings.agreement import Alignment
+from fusion_perception.sensing.findings.agreement import DISAGREEMENT_MAX, Alignment
 from fusion_perception.sensing.observation import Mode
 
 Report = Mapping[str, object]
@@ -159,8 +159,9 @@ def modes(report: Report, evidence: Evidence, axis: Axis) -> Iterator[str]:
             f'apart as they say they err (d²/3 {apart:.2f} in the median; about 1 or less where '
             'both are where they are taken to be).</p>'
         )
-    if report['alignment'] is not None:
-        alignment = Alignment.read(cast('Report', report['alignment']))
+    said = cast('Report | None', report['alignment'])
+    alignment = None if said is None else Alignment.read(said)
+    if alignment is not None and alignment.disagreement <= DISAGREEMENT_MAX:
         yield (
             f'<p>What they see fits a camera that is {alignment.away} from where it is taken to '
             f'be: <code>camera_pose: "{alignment.camera_pose}"</code>. They would then put the '
