@@ -53,8 +53,8 @@ def align(runtime: Runtime, seen: Observation, camera: Camera | None = None) -> 
     `seen` is of `Runtime.observe`, `camera` what that was told, or it was the bundle's.
     The camera is taken to be turned alone as long as that explains what is seen, else to be moved
     as well. Where that does not, it may lie on its side or hang upside down, or its pose be that
-    of its body. None where the model does not tell the sensors apart, too little is seen by both,
-    or no place makes them disagree by less than half of what they do.
+    of its body, if the sensors then agree. None where the model does not tell the sensors apart,
+    too little is seen by both, or no place makes them disagree by less than half of what they do.
     """
     before = median_of(runtime.disagreements(seen))
     if before is None:
