@@ -77,14 +77,11 @@ def turned_camera(camera: Camera, quarters: int) -> Camera:
 
 def turned(seen: Observation, quarters: int) -> Observation:
     """Return a batch with its images, intrinsics and poses turned counter-clockwise."""
-    intrinsics = seen.intrinsics
+    intrinsics, quarter = seen.intrinsics, torch.tensor(_QUARTER).to(seen.intrinsics)
     for done in range(quarters % 4):
-        width = seen.rgba.shape[3 - done % 2]
-        focal, middle = intrinsics.diagonal(dim1=-2, dim2=-1), intrinsics[..., 2]
-        intrinsics = torch.zeros_like(intrinsics)
-        intrinsics[..., 0, 0], intrinsics[..., 1, 1] = focal[..., 1], focal[..., 0]
-        intrinsics[..., 0, 2], intrinsics[..., 1, 2] = middle[..., 1], width - 1 - middle[..., 0]
-        intrinsics[..., 2, 2] = 1
+        pixels = quarter.clone()
+        pixels[1, 2] = seen.rgba.shape[3 - done % 2] - 1
+        intrinsics = pixels @ intrinsics @ quarter.T
     turn = turn_of(quarters).to(seen.T_camera_lidar)
     return replace(
         seen,

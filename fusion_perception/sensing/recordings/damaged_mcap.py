@@ -62,14 +62,14 @@ class DamagedMcap:
             if file.read(len(MAGIC)) != MAGIC:
                 self._fault('it does not begin as an .mcap file does')
                 return
-            whole, torn_chunk = file.tell(), False
+            whole, lacking = file.tell(), 0
             for opcode, content, missing in _records(file, self._size):
                 if opcode == CHUNK:
                     yield from self._within(*self._unpacked(content, missing))
                 elif not missing:
                     yield from self._take(opcode, content)
                 if missing:
-                    torn_chunk = opcode == CHUNK
+                    lacking = missing if opcode == CHUNK else 0
                     break
                 whole = file.tell()
                 if opcode in (FOOTER, DATA_END):
@@ -77,10 +77,10 @@ class DamagedMcap:
         torn = self._size - whole
         if not torn:
             self._fault('its end is torn')
-        elif torn_chunk:
+        elif lacking:
             self._fault(
                 f'the last {torn:,} of its {self._size:,} bytes are a chunk that is cut off '
-                f'{missing:,} bytes before its end: it is read up to there'
+                f'{lacking:,} bytes before its end: it is read up to there'
             )
         else:
             self._fault(f'the last {torn:,} of its {self._size:,} bytes hold no whole record')
