@@ -110,6 +110,7 @@ def test_the_time_counts_only_once_the_truth_is_heard_too(tmp_path, monkeypatch,
 
 
 @pytest.mark.slow
+@pytest.mark.alone
 def test_at_60_hz_no_message_is_lost(tmp_path):
     # The best of five: what else the machine does must not count as a fault of the node.
     lost, sent, taken, enough = [], [], [], 0.8 * 4 * 60

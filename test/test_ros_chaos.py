@@ -20,7 +20,7 @@ from fusion_perception.ros.faults import Scenario
 from fusion_perception.sensing.decode import stamp_ns
 from fusion_perception.sensing.pairing import PairingSettings
 
-pytestmark = [pytest.mark.ros, pytest.mark.slow]
+pytestmark = [pytest.mark.ros, pytest.mark.slow, pytest.mark.alone]
 SCENARIO = Path(__file__).parents[1] / 'config' / 'chaos.yaml'
 LINKS = (
     *('-r', 'image:=camera/image_raw'),

@@ -22,7 +22,7 @@ from fusion_perception.sensing.decode import stamp_ns
 from fusion_perception.sensing.lidars import UniformGrid
 from fusion_perception.sensing.rig import Rig
 
-pytestmark = [pytest.mark.ros, pytest.mark.slow]
+pytestmark = [pytest.mark.ros, pytest.mark.slow, pytest.mark.alone]
 OVERLOAD_S = 6.0
 WINDOW_S, WINDOWS, TRIES = 2.5, 3, 3
 
