@@ -75,6 +75,11 @@ class Probe(Node):
         request = SetParameters.Request(parameters=[parameter])
         return self.call(SetParameters, 'set_parameters', request).results[0]
 
+    def withdraw(self, publisher):
+        """Destroy a publisher on the thread that spins: a wait beside it may fail on Jazzy."""
+        gone = self.executor.create_task(self.destroy_publisher, publisher)
+        wait_until(gone.done, 'the publisher to be destroyed')
+
     def wait_for_node(self):
         wait_until(
             lambda: self.images.get_subscription_count() and self.ranges.get_subscription_count(),

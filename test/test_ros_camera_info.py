@@ -46,10 +46,12 @@ def listening(probe):
     """Run a fusion node, and spin it and the probe."""
     node = FusionNode()
     node.start()
-    with spinning(node, probe):
-        yield node
-    node.finish()
-    node.destroy_node()
+    try:
+        with spinning(node, probe):
+            yield node
+        node.finish()
+    finally:
+        node.destroy_node()
 
 
 def info(camera=CAMERA, number=1):
@@ -108,7 +110,7 @@ def test_a_driver_that_does_not_latch_is_not_told_of_a_qos_that_does_not_match(p
         assert durabilities() == ['VOLATILE'] and not clashes
         latching = probe.create_publisher(CameraInfo, 'camera_info', LATCHED)
         wait_until(lambda: durabilities() == ['TRANSIENT_LOCAL', 'VOLATILE'], 'it to hear that')
-        probe.destroy_publisher(latching)
+        probe.withdraw(latching)
         wait_until(lambda: durabilities() == ['VOLATILE'], 'it to stop listening to that')
 
 
@@ -117,7 +119,7 @@ def test_the_doctor_knows_a_camera_info_that_the_node_alone_has_heard(probe):
     infos.publish(info())
     with listening(probe) as node:
         wait_until(lambda: sees(node), 'the camera')
-        probe.destroy_publisher(infos)
+        probe.withdraw(infos)
         wait_until(probe.images.get_subscription_count, 'the node to subscribe')
         probe.create_timer(0.05, lambda: probe.publish(probe.get_clock().now().nanoseconds))
         wait_until(

@@ -130,7 +130,7 @@ def test_clouds_and_compressed_images_are_expected_where_the_node_is_set_to_them
 def test_a_node_whose_model_needs_one_sensor_misses_no_other(tmp_path):
     with probed(small_bundle(tmp_path, 'rgb')) as probe:
         wait_until(probe.images.get_subscription_count, 'the node to subscribe')
-        probe.destroy_publisher(probe.ranges)
+        probe.withdraw(probe.ranges)
         with Sensors(probe, camera=True):
             wait_until(lambda: len(probe.centers) > 30, 'two seconds of output')
             text, code = examined()
@@ -167,7 +167,7 @@ def test_another_name_than_the_nodes_is_bad_usage(graph):
 
 
 def test_topics_on_which_nobody_publishes_are_named(graph):
-    graph.destroy_publisher(graph.images)
+    graph.withdraw(graph.images)
     text, code = examined(node='fusion_node')
     assert code == 1, text
     assert 'Nothing arrives on /image: nobody publishes' in text

@@ -78,8 +78,8 @@ def driver_of_compressed_images():
 
 
 def test_a_topic_without_publisher_and_one_of_another_type_are_named(probe):
-    probe.destroy_publisher(probe.images)
-    probe.destroy_publisher(probe.ranges)
+    probe.withdraw(probe.images)
+    probe.withdraw(probe.ranges)
     with driver_of_compressed_images():
         wait_until(
             lambda: said(probe, 'nobody publishes', '/range_image', '/driver', 'CompressedImage'),
@@ -93,7 +93,7 @@ def test_a_driver_that_comes_back_with_another_type_is_named(probe):
         return probe.streams().get('camera', {}).get('received')
 
     wait_until(heard, 'the first images')
-    probe.destroy_publisher(probe.images)
+    probe.withdraw(probe.images)
     with driver_of_compressed_images():
         words = ('/image has been silent', '/driver', 'CompressedImage')
         wait_until(lambda: said(probe, *words), 'the reason')
