@@ -1,11 +1,13 @@
 """Start a simulated camera and LiDAR, the fusion node on their topics, and RViz where wanted."""
 
 import os
+from pathlib import Path
 
-from launch import LaunchDescription
+from launch import LaunchContext, LaunchDescription
 from launch.actions import (
     DeclareLaunchArgument,
     IncludeLaunchDescription,
+    OpaqueFunction,
     SetEnvironmentVariable,
 )
 from launch.conditions import IfCondition
@@ -28,6 +30,13 @@ TOPICS = {
     'camera_info': 'camera/camera_info',
     'range_image': 'lidar/range_image',
 }
+
+
+def parameter_file(context: LaunchContext) -> None:
+    """Refuse a parameter file that is not there: launch would leave behind what runs by then."""
+    file = LaunchConfiguration('params_file').perform(context)
+    if not Path(file).is_file():
+        raise FileNotFoundError(f'No parameter file at {file!r}. Check params_file:=PATH.')
 
 
 def generate_launch_description() -> LaunchDescription:
@@ -92,6 +101,7 @@ def generate_launch_description() -> LaunchDescription:
                 PathJoinSubstitution([SHARE, 'config', 'fastdds_large_images.xml']),
                 condition=IfCondition(LaunchConfiguration('large_images')),
             ),
+            OpaqueFunction(function=parameter_file),
             Node(
                 package='fusion_perception',
                 executable='sensor_sim',

@@ -1,6 +1,7 @@
 """Start the fusion node on a robot's camera and LiDAR topics."""
 
 import os
+from pathlib import Path
 from typing import Any
 
 from ament_index_python.packages import PackageNotFoundError, get_package_prefix
@@ -43,12 +44,16 @@ PARAMETERS = {
 
 def parameters(context: LaunchContext, *names: str) -> list[Any]:
     """Return the parameter file, and these parameters as far as they are given as arguments."""
+    file = LaunchConfiguration('params_file').perform(context)
+    # launch_ros only warns, and starts the node with the defaults.
+    if not Path(file).is_file():
+        raise FileNotFoundError(f'No parameter file at {file!r}. Check params_file:=PATH.')
     given = {
         name: ParameterValue(LaunchConfiguration(name), value_type=PARAMETERS[name])
         for name in names
         if LaunchConfiguration(name).perform(context)
     }
-    return [LaunchConfiguration('params_file'), *([given] if given else [])]
+    return [file, *([given] if given else [])]
 
 
 def fusion_node(context: LaunchContext) -> list[Action]:

@@ -1,6 +1,7 @@
 """Play a recording to the fusion node: with `ros2 bag play`, or `fusion replay` without it."""
 
 import shutil
+from pathlib import Path
 
 from launch import LaunchContext, LaunchDescription
 from launch.action import Action
@@ -48,6 +49,13 @@ def has_ros2_bag(context: LaunchContext) -> bool:
     except LookupError:
         return False
     return shutil.which('ros2') is not None
+
+
+def recording(context: LaunchContext) -> None:
+    """Refuse a recording that is not there, before anything starts."""
+    bag = LaunchConfiguration('bag').perform(context)
+    if not Path(bag).exists():
+        raise FileNotFoundError(f'No recording at {bag!r}. Check bag:=PATH.')
 
 
 def player(context: LaunchContext) -> list[Action]:
@@ -157,6 +165,7 @@ def generate_launch_description() -> LaunchDescription:
                 description='Give Fast DDS the room that images above 0.5 MB need',
             ),
             *topics,
+            OpaqueFunction(function=recording),
             IncludeLaunchDescription(
                 PythonLaunchDescriptionSource(
                     PathJoinSubstitution([SHARE, 'launch', 'fusion.launch.py'])

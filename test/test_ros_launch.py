@@ -93,11 +93,16 @@ def launch(prefix, tmp_path):
     yield launch
     for process in started:
         if process.poll() is None:
-            process.send_signal(signal.SIGINT)
+            press_ctrl_c(process)
             with suppress(subprocess.TimeoutExpired):
                 process.wait(PATIENCE_S)
         with suppress(ProcessLookupError):  # Nothing of it may live on, whatever failed.
             os.killpg(process.pid, signal.SIGKILL)
+
+
+def press_ctrl_c(process):
+    """Interrupt the whole group, as a terminal does: launch counts on it, and tells no process."""
+    os.killpg(process.pid, signal.SIGINT)
 
 
 def descriptions(name):
@@ -136,9 +141,29 @@ def test_the_demo_runs_in_a_namespace_and_ends_cleanly(tmp_path, launch):
         probe = Probe('/robot/fusion_node')
         with spinning(probe):
             wait_until(lambda: probe.centers, 'centres', 2 * PATIENCE_S)
-    process.send_signal(signal.SIGINT)
+    press_ctrl_c(process)
     assert process.wait(PATIENCE_S) == 0
-    assert 'process has died' not in (tmp_path / 'launch.log').read_text()
+    log = (tmp_path / 'launch.log').read_text()
+    # After 5 s launch would try SIGTERM.
+    assert 'process has died' not in log and 'escalating' not in log
+
+
+@pytest.mark.parametrize(
+    ('name', 'arguments'),
+    [
+        ('fusion.launch.py', ('params_file:={}',)),
+        ('demo.launch.py', ('params_file:={}',)),
+        ('replay.launch.py', ('bag:={}',)),
+    ],
+)
+def test_a_file_that_is_missing_ends_the_launch_before_it_begins(
+    tmp_path, launch, name, arguments
+):
+    missing = str(tmp_path / 'missing')
+    process = launch(name, *[argument.format(missing) for argument in arguments])
+    assert process.wait(PATIENCE_S) == 1
+    log = (tmp_path / 'launch.log').read_text()
+    assert missing in log and 'process started' not in log
 
 
 def test_without_autostart_the_node_waits_to_be_configured(tmp_path, launch):
