@@ -40,6 +40,15 @@ def test_large_messages_whose_stamps_have_gaps_get_lost(kept, size, named):
         assert len(said) == 1 and 'large_images:=true' in said[0]
 
 
+def test_with_a_profile_of_fast_dds_nobody_is_told_to_set_one_here():
+    few = stream('camera', announced=100, has_profile=True, **LARGE)
+    found = only(node(few))
+    assert '6.0 MB' in found.cause and 'default transports' not in found.cause
+    assert 'large_images:=true' not in found.remedy and 'the driver' in found.remedy
+    silent = stream('camera', silent_s=3.0, has_profile=True, **LARGE)
+    assert 'the cable' in only(node(silent)).remedy
+
+
 def test_large_messages_in_disorder_are_not_taken_for_lost():
     came = arrivals(count=40)
     for at in range(0, 40, 5):

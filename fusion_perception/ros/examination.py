@@ -37,6 +37,7 @@ from fusion_perception.ros.node_status import (
 from fusion_perception.ros.observed import (
     TYPES,
     clash,
+    has_profile,
     image_bytes,
     sources_of,
     stream_of,
@@ -166,7 +167,12 @@ class Examiner(Node):
         size = camera.told if camera is not None and camera.told is not None else (0, 0)
         camera_bytes = image_bytes(sources['camera'], *size)
         streams = watch.inputs(
-            sources, silent_s, period_s, {'camera': camera_bytes}, {'camera': self._infos}
+            sources,
+            silent_s,
+            period_s,
+            {'camera': camera_bytes},
+            {'camera': self._infos},
+            has_profile(),
         )
         lifecycle = '' if state is None else state.current_state.label
         output = next(iter(self._published(name, PoseArray)), '')

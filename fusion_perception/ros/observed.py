@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
@@ -42,6 +43,15 @@ def type_name(message_type: type) -> str:
 
 # What a stream may come as.
 TYPES: dict[str, Any] = {type_name(kind): kind for kind in (Image, CompressedImage, PointCloud2)}
+
+
+# That of Kilted, and that of Jazzy.
+PROFILES = ('FASTDDS_DEFAULT_PROFILES_FILE', 'FASTRTPS_DEFAULT_PROFILES_FILE')
+
+
+def has_profile() -> bool:
+    """Say whether Fast DDS was given a profile in this process."""
+    return any(os.environ.get(name) for name in PROFILES)
 
 
 def clash(offered: QoSProfile, asked: QoSProfile) -> str:
@@ -192,6 +202,7 @@ def _inputs(pipeline: Pipeline, sources: Mapping[Stream, Source]) -> Sequence[In
             arrivals=monitor.arrivals(stream),
             message_bytes=monitor.message_bytes(stream) or size[stream],
             frame_id=pipeline.frame_ids[stream],
+            has_profile=has_profile(),
         )
         for stream in sources
     ]

@@ -67,7 +67,8 @@ def _of_input(facts: InputFacts, waits_for_clock: bool) -> Iterator[Finding]:
 
 def _of_silence(facts: InputFacts, symptom: str) -> Iterator[Finding]:
     unheard = [] if facts.fitting else list(_of_unheard(facts, symptom))
-    if facts.fitting and facts.message_bytes >= LARGE_BYTES:
+    # With a profile they came before, and would again.
+    if facts.fitting and facts.message_bytes >= LARGE_BYTES and not facts.has_profile:
         unheard = [Finding('ERROR', symptom, *_too_large(facts))]
     yield from unheard or [
         Finding(
@@ -224,17 +225,23 @@ def _of_unheard(facts: InputFacts, symptom: str) -> Iterator[Finding]:
 
 def _too_large(facts: InputFacts) -> tuple[str, str]:
     publishers = [p for source in facts.sources for p in source.publishers]
-    takes = (
-        f'one message takes {facts.message_bytes / 1e6:.1f} MB, which the default transports of '
-        'Fast DDS lose'
-    )
+    size = f'one message takes {facts.message_bytes / 1e6:.1f} MB'
+    takes = f'{size}, which the default transports of Fast DDS lose'
     if not publishers:  # A recording.
         return takes, (
             'Record with FASTDDS_DEFAULT_PROFILES_FILE (on Jazzy FASTRTPS_DEFAULT_PROFILES_FILE) '
             'naming config/fastdds_large_images.xml, for the driver and for the recorder.'
         )
+    fits = f'{_names(publishers)} publishes there with matching type and QoS, but'
+    if facts.has_profile:
+        return (
+            f'{fits} {size}: the driver lacks the Fast DDS profile that is set here, it is not '
+            'one for large messages, or the machine is too busy',
+            'Let it be config/fastdds_large_images.xml, and start the driver with it too. If that '
+            'is so, send smaller messages, or fewer.',
+        )
     return (
-        f'{_names(publishers)} publishes there with matching type and QoS, but {takes}',
+        f'{fits} {takes}',
         'Start the driver and the node with FASTDDS_DEFAULT_PROFILES_FILE (on Jazzy '
         'FASTRTPS_DEFAULT_PROFILES_FILE) naming config/fastdds_large_images.xml; the launch '
         'files do so with large_images:=true.',

@@ -70,7 +70,8 @@ class InputFacts:
     why the last pair was lost after it was let go, `silent_s` the time since the last message,
     `message_bytes` what one takes (0: unknown), `announced` how many there were by what came
     beside them (camera_info; 0: unknown). `period_s` is the usual time between two of the last
-    messages, by the clock of `silent_s`, `frame_id` that of the last one.
+    messages, by the clock of `silent_s`, `frame_id` that of the last one. `has_profile` says
+    whether Fast DDS has a profile on this side.
     """
 
     stream: Stream
@@ -85,6 +86,7 @@ class InputFacts:
     message_bytes: int = 0
     announced: int = 0
     frame_id: str = ''
+    has_profile: bool = False
 
     @property
     def topics(self) -> str:

@@ -129,6 +129,7 @@ class Watch:
         period_s: Mapping[Stream, float],
         usual_bytes: Mapping[Stream, int],
         announced: Mapping[Stream, int],
+        has_profile: bool = False,
     ) -> list[InputFacts]:
         """Return the facts of the streams that have sources.
 
@@ -149,6 +150,7 @@ class Watch:
                 message_bytes=self._bytes.get(stream) or usual_bytes.get(stream, 0),
                 announced=announced.get(stream, 0),
                 frame_id=self._frame_ids.get(stream, ''),
+                has_profile=has_profile,
             )
             for stream in STREAMS
             if sources.get(stream)
