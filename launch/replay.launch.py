@@ -52,10 +52,12 @@ def has_ros2_bag(context: LaunchContext) -> bool:
 
 
 def recording(context: LaunchContext) -> None:
-    """Refuse a recording that is not there, before anything starts."""
+    """Refuse a recording that is not there, and a delay that is none, before anything starts."""
     bag = LaunchConfiguration('bag').perform(context)
     if not Path(bag).exists():
         raise FileNotFoundError(f'No recording at {bag!r}. Check bag:=PATH.')
+    # TimerAction fails over it where nobody hears of it, and launch then never ends.
+    float(LaunchConfiguration('delay').perform(context))
 
 
 def player(context: LaunchContext) -> list[Action]:

@@ -106,11 +106,14 @@ def press_ctrl_c(process):
 
 
 def descriptions(name):
+    from launch.actions import DeclareLaunchArgument
     from launch.launch_description_sources import AnyLaunchDescriptionSource
 
     source = AnyLaunchDescriptionSource(str(ROOT / 'launch' / name))
     description = source.try_get_launch_description_without_context()
-    return {a.name: a.description for a in description.get_launch_arguments()}
+    # get_launch_arguments() adds those of included files where a workspace is sourced.
+    declared = [a for a in description.entities if isinstance(a, DeclareLaunchArgument)]
+    return {argument.name: argument.description for argument in declared}
 
 
 @pytest.mark.parametrize('name', ['fusion.launch.py', 'demo.launch.py', 'replay.launch.py'])
