@@ -51,13 +51,18 @@ def has_ros2_bag(context: LaunchContext) -> bool:
     return shutil.which('ros2') is not None
 
 
-def recording(context: LaunchContext) -> None:
-    """Refuse a recording that is not there, and a delay that is none, before anything starts."""
+def check(context: LaunchContext) -> None:
+    """Refuse what the player would, before anything starts."""
     bag = LaunchConfiguration('bag').perform(context)
     if not Path(bag).exists():
         raise FileNotFoundError(f'No recording at {bag!r}. Check bag:=PATH.')
-    # TimerAction fails over it where nobody hears of it, and launch then never ends.
-    float(LaunchConfiguration('delay').perform(context))
+    # Over a delay that is no number TimerAction fails unheard, and launch then never ends.
+    for name in ('rate', 'delay'):
+        value = LaunchConfiguration(name).perform(context)
+        try:
+            float(value)
+        except ValueError:
+            raise ValueError(f'{name}:={value} is no number.') from None
 
 
 def player(context: LaunchContext) -> list[Action]:
@@ -167,7 +172,7 @@ def generate_launch_description() -> LaunchDescription:
                 description='Give Fast DDS the room that images above 0.5 MB need',
             ),
             *topics,
-            OpaqueFunction(function=recording),
+            OpaqueFunction(function=check),
             IncludeLaunchDescription(
                 PythonLaunchDescriptionSource(
                     PathJoinSubstitution([SHARE, 'launch', 'fusion.launch.py'])

@@ -152,21 +152,24 @@ def test_the_demo_runs_in_a_namespace_and_ends_cleanly(tmp_path, launch):
 
 
 @pytest.mark.parametrize(
-    ('name', 'arguments'),
+    ('name', 'argument'),
     [
-        ('fusion.launch.py', ('params_file:={}',)),
-        ('demo.launch.py', ('params_file:={}',)),
-        ('replay.launch.py', ('bag:={}',)),
+        ('fusion.launch.py', 'params_file:=missing'),
+        ('demo.launch.py', 'params_file:=missing'),
+        ('demo.launch.py', 'seed:=abc'),
+        ('replay.launch.py', 'bag:=missing'),
+        ('replay.launch.py', 'delay:=soon'),
+        ('replay.launch.py', 'rate:=fast'),
     ],
 )
-def test_a_file_that_is_missing_ends_the_launch_before_it_begins(
-    tmp_path, launch, name, arguments
+def test_an_argument_that_cannot_be_ends_the_launch_before_it_begins(
+    tmp_path, launch, name, argument
 ):
-    missing = str(tmp_path / 'missing')
-    process = launch(name, *[argument.format(missing) for argument in arguments])
+    bag = () if argument.startswith('bag') else (f'bag:={tmp_path}',)
+    process = launch(name, argument, *bag)
     assert process.wait(PATIENCE_S) == 1
     log = (tmp_path / 'launch.log').read_text()
-    assert missing in log and 'process started' not in log
+    assert argument.split(':=')[1] in log and 'process started' not in log
 
 
 def test_without_autostart_the_node_waits_to_be_configured(tmp_path, launch):
