@@ -105,7 +105,8 @@ class Player(Node):
     def play(self) -> None:
         """Publish everything once, at the times of the recording divided by the rate.
 
-        Where these go back, as in files that were recorded side by side, the clock does too.
+        Where these go back, as in files that were recorded side by side, the clock does too, but
+        not for a message that is merely out of order.
         """
         began = time.monotonic()
         first_ns: int | None = None
@@ -114,7 +115,7 @@ class Player(Node):
             if first_ns is None or last_ns - recorded.log_ns > BACK_S * NANOSECONDS:
                 began, first_ns, last_ns = time.monotonic(), recorded.log_ns, recorded.log_ns
             last_ns = max(last_ns, recorded.log_ns)
-            self._wait_until(began, first_ns, recorded.log_ns)
+            self._wait_until(began, first_ns, last_ns)
             self._publishers_of[recorded.topic].publish(bytes(recorded.data))
             self.sent += 1
         if self._settings.loop and first_ns is not None:
