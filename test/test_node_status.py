@@ -5,7 +5,7 @@ import pytest
 pytest.importorskip('rclpy', reason='needs rclpy: pip install .[ros]')
 
 from rclpy.duration import Duration
-from rclpy.qos import QoSProfile
+from rclpy.qos import LivelinessPolicy, QoSProfile
 
 from fusion_perception.ros.node_status import (
     as_the_node_hears,
@@ -95,6 +95,18 @@ def test_a_deadline_that_is_not_kept_is_named():
     offered, asked = (QoSProfile(depth=1, deadline=Duration(seconds=s)) for s in (2, 1))
     assert clash(offered, asked).startswith('DEADLINE: ')
     assert clash(asked, offered) == ''
+
+
+def test_how_long_a_publisher_counts_as_alive_is_not_taken_for_how_it_shows_it():
+    slow, fast = (
+        QoSProfile(depth=1, liveliness_lease_duration=Duration(seconds=s)) for s in (2, 1)
+    )
+    assert clash(slow, fast).startswith('LIVELINESS LEASE DURATION: ')
+    by_itself, by_topic = (
+        QoSProfile(depth=1, liveliness=getattr(LivelinessPolicy, kind))
+        for kind in ('AUTOMATIC', 'MANUAL_BY_TOPIC')
+    )
+    assert clash(by_itself, by_topic).startswith('LIVELINESS: ')
 
 
 @pytest.mark.parametrize(

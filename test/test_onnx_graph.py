@@ -4,13 +4,16 @@ import os
 import resource
 import shutil
 import stat
+import sys
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
 import torch
 from small_bundles import small_bundle
 
+import fusion_perception
 from fusion_perception.engines import onnx_graph
 from fusion_perception.engines.onnx_graph import KINDS, graph_of, keep, kept_graph
 from fusion_perception.models.bundle import load_bundle
@@ -67,7 +70,20 @@ def test_other_code_makes_another_graph(bundle, tmp_path, monkeypatch):
     assert kept_graph(bundle, 'frame') is None
 
 
-def test_stale_graphs_go_and_files_of_other_names_stay(bundle):
+@pytest.mark.parametrize('export', [partial(onnx_graph.export, batch=1), onnx_graph.export_frame])
+def test_all_code_that_becomes_part_of_a_graph_is_what_its_name_depends_on(bundle, export):
+    ran = set()
+    sys.setprofile(lambda frame, *_: ran.add(frame.f_code.co_filename))
+    try:
+        export(bundle)
+    finally:
+        sys.setprofile(None)
+    package = Path(fusion_perception.__file__).parent
+    ours = {Path(name) for name in ran if Path(name).is_relative_to(package)}
+    assert ours - {Path(onnx_graph.__file__)} <= set(onnx_graph._SOURCES)
+
+
+def test_stale_graphs_go_and_files_of_other_names_and_what_cannot_go_stay(bundle):
     stem, digits = bundle.path.stem, 16 * 'a'
     stale = bundle.path.with_name(f'{stem}.{digits}.{digits}.onnx')
     others = [
@@ -75,8 +91,10 @@ def test_stale_graphs_go_and_files_of_other_names_stay(bundle):
     ]
     for file in (stale, *others):
         file.touch()
-    keep(bundle, 'frame', b'graph')
-    assert not stale.exists() and all(file.exists() for file in others)
+    # As one of another user in a folder like /tmp.
+    (lasting := stale.with_name(f'{stem}.{16 * "b"}.{digits}.onnx')).mkdir()
+    assert keep(bundle, 'frame', b'graph') == kept_graph(bundle, 'frame')
+    assert not stale.exists() and all(file.exists() for file in (*others, lasting))
 
 
 @pytest.mark.parametrize('relative', [True, False])

@@ -228,4 +228,5 @@ def _remove_stale(folder: Path, bundle: Bundle) -> None:
     for file in folder.iterdir():
         match = ours.fullmatch(file.name)
         if match and match[1] not in current:
-            file.unlink(missing_ok=True)
+            with suppress(OSError):  # In a folder like /tmp those of other users stay.
+                file.unlink()

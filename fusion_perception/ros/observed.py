@@ -26,13 +26,14 @@ from fusion_perception.sensing.findings.facts import (
 )
 from fusion_perception.sensing.ledger import Stream
 
-# As rclpy words what does not match, by the policy's name in `ros2 topic info -v`.
+# As rclpy words what does not match, by the policy's name in `ros2 topic info -v`. The first that
+# fits counts: a lease is worded as one of liveliness.
 POLICIES = {
     'reliable': 'RELIABILITY',
     'local': 'DURABILITY',
     'deadline': 'DEADLINE',
-    'liveliness': 'LIVELINESS',
     'lease': 'LIVELINESS LEASE DURATION',
+    'liveliness': 'LIVELINESS',
 }
 
 
