@@ -35,7 +35,15 @@ def told(tmp_path, text, namespace='/robot1'):
 
 @pytest.mark.parametrize(
     'section',
-    ['fusion_nod', 'fusion_node', '/robot2/fusion_node', '/robot2:\n  fusion_node', '/*/other'],
+    [
+        'fusion_nod',
+        'fusion_node',
+        '/robot2/fusion_node',
+        '/robot2:\n  fusion_node',
+        '/*/other',
+        '/*',
+        '/*/*/*',
+    ],
 )
 def test_a_file_about_other_nodes_is_told_of_with_its_sections(tmp_path, section):
     (sentence,) = told(tmp_path, f'{section}:\n    {SLOP}\n')
@@ -62,6 +70,11 @@ def test_of_a_file_that_is_about_others_as_well_nothing_is_said(tmp_path, sectio
 
 def test_a_section_that_sets_nothing_is_about_the_node_all_the_same(tmp_path):
     assert told(tmp_path, '/**:\n    ros__parameters: {}\n') == []
+
+
+@pytest.mark.parametrize('more', ['{a: !mine 1}', '{a: 1}\n/camera:\n    ros__parameters: {b: 1}'])
+def test_a_file_that_ros_alone_can_read_is_not_judged(tmp_path, more):
+    assert told(tmp_path, f'/camera:\n    ros__parameters: {more}\n') == []
 
 
 def test_of_a_file_that_can_be_read_once_nothing_is_said(tmp_path):

@@ -121,6 +121,13 @@ def test_a_torn_graph_is_made_again(bundle, left):
     assert graph_of(bundle, 'frame') == kept_graph(bundle, 'frame').read_bytes()
 
 
+def test_a_graph_that_another_start_has_just_removed_is_made_again(bundle):
+    listed = keep(bundle, 'frame', b'graph')
+    listed.unlink()
+    listed.symlink_to('nowhere')
+    assert graph_of(bundle, 'frame') != b'graph'
+
+
 def test_where_the_folder_is_read_only_the_users_cache_serves(bundle, tmp_path, monkeypatch):
     elsewhere = tmp_path / 'sys'
     elsewhere.mkdir()
@@ -144,6 +151,16 @@ def test_in_the_users_cache_two_bundles_of_one_name_keep_their_graphs(tmp_path):
     kept = [keep(bundle, 'frame', b'graph') for bundle in bundles]
     assert [kept_graph(bundle, 'frame') for bundle in bundles] == kept
     assert len(set(kept)) == 2
+
+
+def test_bundles_behind_links_of_one_name_keep_their_graphs(tmp_path):
+    kept = []
+    for name in ('left', 'right'):
+        (folder := tmp_path / name).mkdir()
+        file = small_bundle(folder, seed=len(kept)).rename(tmp_path / f'{name}.safetensors')
+        (link := folder / 'newest.safetensors').symlink_to(file)
+        kept.append(keep(load_bundle(link), 'frame', b'graph'))
+    assert [file.exists() for file in kept] == [True, True] and len(set(kept)) == 2
 
 
 def test_where_there_is_no_room_for_a_graph_nothing_is_left_of_it(bundle, tmp_path):

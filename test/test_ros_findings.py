@@ -31,6 +31,7 @@ from fusion_perception.ros.messages import (
 from fusion_perception.ros.node_status import values_of
 from fusion_perception.ros.observed import clash
 from fusion_perception.sensing.observation import Camera
+from fusion_perception.sensing.rig import Rig
 
 pytestmark = pytest.mark.ros
 BEST_EFFORT = QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT)
@@ -62,6 +63,11 @@ def probe(tmp_path):
 def said(probe, *words):
     message = probe.diagnostics[-1].message if probe.diagnostics else ''
     return message if all(word in message for word in words) else ''
+
+
+def text_of(probe):
+    """Return all that the node said last."""
+    return ' '.join(value.value for status in probe.diagnostics[-1:] for value in status.values)
 
 
 @contextlib.contextmanager
@@ -117,6 +123,20 @@ def test_a_frame_that_tf2_refuses_is_named_by_node_and_doctor(probe):
     assert "Let /probe name it 'velodyne'." in text
 
 
+def test_images_unlike_those_of_the_training_are_named_with_both_sizes(tmp_path):
+    rig = Rig(camera=Camera().resized(96, 32))
+    with graph(small_bundle(tmp_path, rig=rig)) as probe:
+        probe.wait_for_node()
+        image = np.random.default_rng(0).integers(0, 256, (48, 128, 3), np.uint8)
+
+        def told():
+            header = header_message(probe.get_clock().now().nanoseconds, 'camera')
+            probe.images.publish(image_message(header, image))
+            return 'have 128x48 pixels' in text_of(probe) and text_of(probe)
+
+        assert 'intrinsics, of 96x32, are assumed' in wait_until(told, 'the sizes')
+
+
 def test_a_camera_that_shows_nothing_is_named_by_node_and_doctor(probe):
     def publish():
         stamp = probe.get_clock().now().nanoseconds
@@ -160,6 +180,24 @@ def test_a_camera_that_contradicts_the_lidar_is_named_by_node_and_doctor(monkeyp
         wait_until(lambda: words not in probe.diagnostics[-1].message, 'the limit to count')
         text, code = doctor(DoctorSettings(live=True, seconds=1.0))
     assert code == 0, text
+
+
+def test_two_clocks_are_named(tmp_path):
+    with graph(small_bundle(tmp_path), '-p', 'use_sim_time:=true') as probe:
+        for _ in range(2):
+            probe.create_publisher(Clock, '/clock', 1)
+        wait_until(lambda: '2 publish on /clock' in text_of(probe), 'the clocks')
+
+
+def test_what_is_older_than_it_may_be_is_told_of_with_the_limit(tmp_path):
+    with graph(small_bundle(tmp_path), '-p', 'max_age_s:=0.5') as probe:
+        probe.wait_for_node()
+
+        def told():
+            probe.publish(probe.get_clock().now().nanoseconds - 10**9)
+            return 'max_age_s drops what is older than 0.5 s' in text_of(probe)
+
+        wait_until(told, 'the limit')
 
 
 @pytest.mark.parametrize('paused', [False, True], ids=['ended', 'paused'])

@@ -5,14 +5,16 @@ import pytest
 pytest.importorskip('rclpy', reason='needs rclpy: pip install .[ros]')
 
 from geometry_msgs.msg import PoseArray
+from rclpy.lifecycle import LifecycleNode
 from rclpy.node import Node
 from rclpy.topic_endpoint_info import TopicEndpointInfo
 from ros_graph import probed, ros, wait_until
 from small_bundles import small_bundle
+from std_srvs.srv import SetBool
 
 from fusion_perception.ros import others
 from fusion_perception.ros.fusion_node import FusionNode
-from fusion_perception.ros.others import Others, other_names
+from fusion_perception.ros.others import Others, fusion_nodes, other_names
 
 pytestmark = pytest.mark.ros
 
@@ -65,3 +67,30 @@ def test_what_a_killed_node_leaves_for_a_while_is_no_namesake():
         assert watching.namesakes() == 0
         node.destroy_node()
         ghost.destroy_node()
+
+
+def test_a_namesake_counts_once_it_has_been_there_for_long(monkeypatch):
+    monkeypatch.setattr(others, 'GHOST_S', 0.2)
+    with ros():
+        nodes = [Node(name) for name in ('robot', 'robot', 'camera')]
+        for each in nodes:
+            each.create_publisher(PoseArray, '/diagnostics', 1)
+        watching = Others(nodes[0], '/diagnostics')
+        wait_until(lambda: nodes[0].count_publishers('/diagnostics') == 3, 'the publishers')
+        assert watching.namesakes() == 0
+        assert wait_until(watching.namesakes, 'the namesake to count') == 1
+        for each in nodes:
+            each.destroy_node()
+
+
+def test_a_fusion_node_has_a_lifecycle_and_can_be_enabled():
+    with ros():
+        nodes = Node('motors'), LifecycleNode('driver'), LifecycleNode('fusion', namespace='/left')
+        for each in nodes:
+            if each.get_name() != 'driver':
+                each.create_service(SetBool, '~/enable', lambda request, response: response)
+        names = {'/motors/enable', '/driver/change_state', '/left/fusion/change_state'}
+        wait_until(lambda: names <= dict(nodes[0].get_service_names_and_types()).keys(), 'all')
+        assert wait_until(lambda: fusion_nodes(nodes[0]), 'the node') == ['/left/fusion']
+        for each in nodes:
+            each.destroy_node()

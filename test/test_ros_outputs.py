@@ -186,7 +186,10 @@ def test_a_target_frame_without_tf2_fails_to_configure_and_heals(graph):
     probe = graph('-p', 'target_frame:=base_link', '-p', 'autostart:=false')
     assert not probe.change_state('configure')
     assert probe.state() == 'unconfigured'
-    wait_until(lambda: any('tf2_ros' in s.message for s in probe.diagnostics), 'the reason')
+    words = "target_frame 'base_link' needs tf2_ros", "or set target_frame to ''"
+    wait_until(
+        lambda: any(all(w in s.message for w in words) for s in probe.diagnostics), 'the reason'
+    )
     assert probe.set('target_frame', '').successful
     assert probe.change_state('configure')
 

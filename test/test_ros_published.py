@@ -10,6 +10,7 @@ import torch
 
 pytest.importorskip('rclpy', reason='needs rclpy: pip install .[ros]')
 
+import rclpy
 from geometry_msgs.msg import PoseArray
 from rclpy.lifecycle import LifecycleNode
 from rclpy.node import Node
@@ -120,6 +121,39 @@ def test_a_message_that_cannot_be_made_costs_neither_the_centres_nor_the_others(
         (fault,) = wait_until(heard, 'the rest, and that the markers are left out')
     listener.destroy_node()
     assert fault.startswith('~/markers is left out: LinAlgError: ')
+
+
+def test_of_sensors_that_are_silent_nothing_is_shown_and_nothing_is_missed(published):
+    clouds, pictures = [], []
+    with spinning(listener := Node('another')):
+        listener.create_subscription(PointCloud2, '/node/points', clouds.append, 10)
+        listener.create_subscription(Image, '/node/image_annotated', pictures.append, 10)
+        seen = replace(result(0), image=np.zeros((64, 64, 3), np.uint8))
+
+        def heard():
+            published.outputs.publish(seen, NodeSettings(), 0.0)
+            return clouds and pictures
+
+        wait_until(heard, 'points and picture')
+        unseen = replace(result(1), ranges=None)
+        faults = published.outputs.publish(unseen, NodeSettings(), 0.0)
+        wait_until(lambda: stamp_ns(published.markers[-1].markers[-1]) == unseen.stamp_ns, 'it')
+    listener.destroy_node()
+    assert faults == []
+    assert {stamp_ns(message) for message in (*clouds, *pictures)} == {seen.stamp_ns}
+
+
+def test_after_its_context_the_end_of_the_output_is_said_to_nobody():
+    with ros():
+        node = LifecycleNode('node')
+        outputs = Outputs(node, ('cube',))
+        node.trigger_configure()
+        node.trigger_activate()
+        outputs.publish(result(0), NodeSettings(), 0.0)
+        # On Jazzy, whose nodes outlive it, rclpy.shutdown() does no more.
+        rclpy.get_default_context().handle.shutdown()
+        assert outputs.clear()
+        node.destroy_node()
 
 
 def test_images_of_one_column_cost_no_prediction_where_somebody_looks_at_them(tmp_path):

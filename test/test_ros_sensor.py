@@ -5,6 +5,7 @@ from contextlib import contextmanager
 
 import numpy as np
 import pytest
+import torch
 
 pytest.importorskip('rclpy', reason='needs rclpy: pip install .[ros]')
 
@@ -21,7 +22,10 @@ from fusion_perception.ros.messages import stamp_message
 from fusion_perception.ros.sensor_sim import SensorSim
 from fusion_perception.sensing.camera_info import camera_from_info
 from fusion_perception.sensing.decode import decode_image, decode_range, stamp_ns
-from fusion_perception.sensing.rig import Rig
+from fusion_perception.sensing.lidars import UniformGrid
+from fusion_perception.sensing.rig import TASK_CLASSES, Rig
+from fusion_perception.simulation.motion import MovingScene
+from fusion_perception.simulation.render import render
 from fusion_perception.simulation.topics import CAMERA_INFO, IMAGE, RANGES, TRUTH
 
 pytestmark = [pytest.mark.ros, pytest.mark.usefixtures('one_thread')]
@@ -83,6 +87,15 @@ def stamps(heard, topic):
 def test_each_message_is_in_the_frame_of_its_sensor(heard):
     frames = {topic: {m.header.frame_id for m in heard.messages[topic]} for topic in KINDS}
     assert frames == {IMAGE: {'eye'}, CAMERA_INFO: {'eye'}, RANGES: {'roof'}, TRUTH: {'roof'}}
+
+
+def test_a_sensor_in_a_namespace_publishes_there():
+    with ros():
+        sensor = SensorSim(namespace='/left')
+        topics = {publisher.topic_name for publisher in sensor.publishers}
+        sensor.finish()
+        sensor.destroy_node()
+    assert topics >= {f'/left{topic}' for topic in KINDS}
 
 
 def test_images_and_their_camera_info_are_of_one_size_and_time(heard):
@@ -219,3 +232,23 @@ def test_delayed_messages_come_as_late_and_in_the_order_in_which_they_were_measu
     assert stamps(heard, RANGES) == sorted(stamps(heard, RANGES))
     # The truth does not suffer.
     assert max(stamps(heard, TRUTH)) > max(stamps(heard, RANGES))
+
+
+@pytest.mark.parametrize('noise_m', [0.0, 0.2])
+def test_a_scan_is_of_the_scene_of_its_seed_at_its_stamp_and_as_noisy_as_was_asked_for(noise_m):
+    with working(seed=5, task='cubes', range_noise=noise_m, lidar_hz=50.0) as (sensor, heard):
+
+        def scans():
+            # A busy machine may have made it begin anew.
+            begin_ns, messages = sensor._trigger.begin_ns, list(heard.messages[RANGES])
+            return begin_ns, [m for m in messages if stamp_ns(m) >= begin_ns]
+
+        begin_ns, messages = wait_until(lambda: len(scans()[1]) > 5 and scans(), 'the scans')
+    times_s = [(stamp_ns(message) - begin_ns) / SECOND for message in messages]
+    rig = Rig(classes=TASK_CLASSES['cubes'])
+    scenes = MovingScene('cubes', 5, rig=rig).at(torch.tensor(times_s, dtype=torch.float64))
+    expected = render(scenes, rig, UniformGrid().lidar()).ranges.numpy()
+    found = np.stack([decode_range(message) for message in messages])
+    met = (expected > 0) & (expected < 50)
+    assert (found - expected)[met].std() == pytest.approx(noise_m, rel=0.1, abs=1e-4)
+    assert np.array_equal(found[~met], expected[~met])

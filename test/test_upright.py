@@ -137,6 +137,8 @@ def test_images_of_another_size_are_turned_as_well(bundles, quarters):
     image = np.ascontiguousarray(images[0, ..., 2::-1])[..., ::-1]
     lying = np.ascontiguousarray(np.rot90(image, quarters)[..., ::-1])[..., ::-1]
     seen = runtime.observe(image, ranges[0], large)
+    whole = runtime.observe(np.ascontiguousarray(image), ranges[0], large)
+    assert torch.equal(seen.rgba, whole.rgba)
     found = runtime.observe(lying, ranges[0], turned_camera(large, quarters))
     # They are resized before they are turned, which rounds the one or other pixel elsewhere.
     torch.testing.assert_close(found.rgba, seen.rgba, atol=1.01 / 255, rtol=0)

@@ -89,7 +89,7 @@ def test_scans_without_prediction_are_missed_between_the_first_and_the_last_that
     watching,
 ):
     assert watching.witness.missed() == 0
-    for second in range(1, 9):
+    for second in (2, 1, 3, 8, 5, 4, 7, 6):
         watching.centers(TRUTH, second * SECOND)
     for second in (2, 3, 6):
         watching.centers(CENTERS, second * SECOND)
