@@ -206,6 +206,8 @@ def test_a_recorded_clock_gives_way_to_the_one_of_the_replay(tmp_path):
         player.destroy_node()
     assert sent == 6
     assert {*topics} >= {'/clock', IMAGE, CAMERA_INFO, RANGES} and topics.count('/clock') == 1
+    with pytest.raises(ValueError, match='but those of /clock, which is made anew'):
+        timed(bag, Player.play, topics=('clock',))
 
 
 def test_a_loop_goes_on_until_it_is_stopped(tmp_path):

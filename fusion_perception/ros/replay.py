@@ -81,7 +81,10 @@ class Player(Node):
                     message_type, topic.name, _qos(topic)
                 )
         if not self._publishers_of:
-            raise ValueError(f'{recording.path} holds no message of a type installed here.')
+            raise ValueError(
+                f'{recording.path} holds no message of a type installed here'
+                f'{" but those of /clock, which is made anew" if "/clock" in wanted else ""}.'
+            )
         self.sent = 0
 
     def wait_for_subscribers(self) -> None:
