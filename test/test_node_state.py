@@ -51,6 +51,15 @@ def test_the_mode_is_none_before_the_first_output_and_when_the_next_is_overdue(w
     assert (told.mode, told.modes, told.output_age_s) == ('none', {'fusion': 1}, 9.0)
 
 
+@pytest.mark.parametrize('switched_off', [{'active': False}, {'enabled': False}])
+def test_the_mode_of_a_node_that_is_switched_off_is_none_at_once(watched, switched_off):
+    way, _ = watched(pairing={'dropout_after_s': 60.0})
+    way.pair()
+    way.published()
+    assert state(way).mode == 'fusion'
+    assert state(way, **switched_off).mode == 'none'
+
+
 def test_each_stream_is_told_of_by_itself(watched):
     way, clock = watched()
     for ms in (0, 250):

@@ -24,7 +24,8 @@ def state_of(
 ) -> NodeState:
     """Return the state of a node with this pipeline. Call it once per second.
 
-    `facts` is None while it does not listen. The mode is 'none' once the output is overdue.
+    `facts` is None while it does not listen. The mode is 'none' then, as on `~/mode`, and once the
+    output is overdue.
     """
     monitor, counters = pipeline.monitor, pipeline.intake.ledger.counters()
     rates, lost_share = monitor.since_last_tick(counters)
@@ -32,11 +33,12 @@ def state_of(
     last_fault, last_fault_age_s = monitor.last_fault()
     overdue = monitor.overdue(pipeline.settings.pairing.dropout_after_s)
     bundle, apart = pipeline.runtime.bundle, monitor.disagreement()
+    predicting = active and enabled and mode is not None and not overdue
     return NodeState(
         lifecycle='active' if active else 'inactive',
         enabled=enabled,
         listening_s=monitor.listening_s(),
-        mode='none' if overdue or mode is None else mode,
+        mode=mode if predicting else 'none',
         modes=modes,
         output_age_s=output_age_s,
         output_period_s=monitor.output_period_s(),
