@@ -80,6 +80,17 @@ def test_a_missing_bundle_says_how_to_get_one(tmp_path):
         load_bundle(tmp_path / 'nowhere.safetensors')
 
 
+def test_a_bundle_in_the_home_of_nobody_is_missing_as_any_other():
+    with pytest.raises(FileNotFoundError, match=r'No bundle at ~nobody-of-that-name/x\. Train'):
+        load_bundle('~nobody-of-that-name/x')
+
+
+def test_an_empty_name_is_no_bundle_even_in_a_folder_that_holds_one(saved, monkeypatch):
+    monkeypatch.chdir(saved[0].parent)
+    with pytest.raises(FileNotFoundError, match=r'No bundle is named\. Train'):
+        load_bundle('')
+
+
 def test_saving_leaves_no_draft_behind(saved):
     assert [file.name for file in saved[0].parent.iterdir()] == ['bundle.safetensors']
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +29,7 @@ FORMAT = 1
 _AZIMUTH, _ZENITH, _OFFSETS = 'lidar.azimuth', 'lidar.zenith', 'lidar.offsets'
 _WEIGHTS = 'model.'
 _REMEDY = 'Copy it again, or train one with `fusion train`.'
+_ANOTHER = 'Train one with `fusion train`, or name an existing file or one that ships'
 
 
 class Normalisation(Settings):
@@ -160,23 +162,30 @@ def save_bundle(
 
 def find_bundle(name: str | Path) -> Path:
     """Return the path of a bundle given as a path or as the name of one that ships."""
-    path = Path(name).expanduser()
+    if not str(name):
+        raise FileNotFoundError(f'No bundle is named. {_ANOTHER} ({_shipped()}).')
+    path = _from_home(name)
     if (file := _file_at(path)) is not None:
         return file
     shipped = SHIPPED / f'{name}.safetensors'
     if path.name == str(name) and shipped.is_file():
         return shipped
-    names = ', '.join(sorted(file.stem for file in SHIPPED.glob('*.safetensors'))) or 'none'
-    raise FileNotFoundError(
-        f'No bundle at {path}. Train one with `fusion train`, or name an existing file '
-        f'or one that ships ({names}).'
-    )
+    raise FileNotFoundError(f'No bundle at {path}. {_ANOTHER} ({_shipped()}).')
 
 
 def name_anywhere(name: str) -> str:
     """Return a name that finds a bundle from any folder: an absolute path, or one that ships."""
-    path = Path(name).expanduser()
+    path = _from_home(name)
     return name if _file_at(path) is None else str(path.resolve())
+
+
+def _shipped() -> str:
+    return ', '.join(sorted(file.stem for file in SHIPPED.glob('*.safetensors'))) or 'none'
+
+
+def _from_home(name: str | Path) -> Path:
+    # pathlib raises where there is no such user; the path will then be said not to exist.
+    return Path(os.path.expanduser(name))  # noqa: PTH111
 
 
 def _file_at(path: Path) -> Path | None:
