@@ -135,6 +135,14 @@ def test_what_a_sensor_cannot_start_with_is_said_in_one_sentence(tmp_path, given
     assert 'Traceback' not in process.output()
 
 
+@pytest.mark.parametrize('name', ['fusion_node', 'sensor_sim'])
+def test_a_wrong_type_of_what_ros_declares_itself_is_said_in_one_sentence(tmp_path, name):
+    with RosProcess(name, tmp_path / 'log', '-p', 'use_sim_time:=1') as process:
+        assert process.process.wait(PATIENCE_S) == 2
+    assert "'use_sim_time' to '1' of type 'INTEGER', expecting type 'BOOL'" in process.output()
+    assert 'Traceback' not in process.output()
+
+
 @pytest.mark.parametrize('flag', ['-h', '--help'])
 @pytest.mark.parametrize(
     ('name', 'topics'),
@@ -159,6 +167,8 @@ def test_who_asks_for_help_gets_the_topics_and_an_example(capfd, name, topics, f
         (('-p', 'task:=cubes'), '--ros-args -p NAME:=VALUE'),
         (('--ros-args', '-p', 'task=cubes'), '-p NAME:=VALUE'),
         (('--ros-args', '-r', 'image=camera'), '-r FROM:=TO'),
+        (('--ros-args', '-r', '__ns:=robot'), 'A namespace begins with a slash'),
+        (('--ros-args', '-r', '__node:=my-node'), 'letters, digits and underscores'),
         (('--ros-args', '--params-file', 'nowhere.yaml'), 'Check the path'),
         (('--ros-args', '--log-level', 'loud'), 'debug, info'),
         (('--ros-args', '--parameters', 'nowhere.yaml'), 'Leave it out'),

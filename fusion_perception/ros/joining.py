@@ -15,7 +15,8 @@ from rclpy.utilities import remove_ros_args
 # The next step, by a part of what ROS says.
 REMEDIES = {
     'parameter override rule': 'Give parameters as -p NAME:=VALUE.',
-    'remap rule': 'Give other names as -r FROM:=TO.',
+    'remap rule': 'Give other names as -r FROM:=TO. A namespace begins with a slash; names have '
+    'letters, digits and underscores, and begin with no digit.',
     'params file': 'Check the path. In the file stand `/**:`, below it `ros__parameters:`, and '
     'below that a line for each parameter, as in config/fusion.yaml.',
     'log level': 'Known: debug, info, warn, error, fatal.',

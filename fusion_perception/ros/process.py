@@ -77,6 +77,7 @@ def run(name: str, args: list[str] | None = None) -> int:
     module, create = NODES[name]
     node_class = getattr(importlib.import_module(module), create)
     import rclpy
+    from rclpy.exceptions import ParameterException
     from rclpy.executors import SingleThreadedExecutor
     from rclpy.logging import get_logger
 
@@ -90,7 +91,8 @@ def run(name: str, args: list[str] | None = None) -> int:
         node.owns_process = True
         for sentence in passed_over(given, node.get_fully_qualified_name()):
             node.get_logger().warning(sentence)
-    except (ValueError, OSError) as fault:
+    except (ValueError, OSError, ParameterException) as fault:
+        # The last is of what ROS declares itself, as `use_sim_time`, before ours can be patient.
         get_logger(name).fatal(str(fault))
         rclpy.try_shutdown()
         return 2
