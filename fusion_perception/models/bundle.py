@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -184,8 +184,10 @@ def _shipped() -> str:
 
 
 def _from_home(name: str | Path) -> Path:
-    # pathlib raises where there is no such user; the path will then be said not to exist.
-    return Path(os.path.expanduser(name))  # noqa: PTH111
+    path = Path(name)
+    with suppress(RuntimeError):  # No such user: the path will be said not to exist.
+        path = path.expanduser()
+    return path
 
 
 def _file_at(path: Path) -> Path | None:
