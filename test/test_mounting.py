@@ -175,7 +175,7 @@ def test_two_frames_are_joined_by_what_both_hang_on():
     transforms = known(
         link('base', 'mast', (0.0, 0.0, 2.0)),
         link('mast', 'lidar', (0.0, 0.0, 1.0)),
-        link('base', '/camera', (1.0, 0.0, 0.0)),
+        link('/base', '/camera', (1.0, 0.0, 0.0)),
         link('odom', 'base', (100.0, 0.0, 0.0)),
     )
     assert transforms.between('camera', 'lidar')[:3, 3] == pytest.approx([-1, 0, 3])

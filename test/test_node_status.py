@@ -14,7 +14,7 @@ from fusion_perception.ros.node_status import (
     scan_facts,
     scan_values,
 )
-from fusion_perception.ros.observed import clash, image_bytes, stream_of
+from fusion_perception.ros.observed import PROFILES, clash, has_profile, image_bytes, stream_of
 from fusion_perception.sensing.findings.facts import CameraFacts, InputFacts, ScanFacts, Source
 from fusion_perception.sensing.lens import Distortion
 
@@ -127,3 +127,12 @@ def test_only_of_raw_images_the_bytes_are_known_beforehand():
     raw, compressed = Source('/image', IMAGE), Source('/image/compressed', COMPRESSED)
     assert image_bytes([raw], 1920, 1080) == 3 * 1920 * 1080
     assert image_bytes([raw, compressed], 1920, 1080) == 0
+
+
+@pytest.mark.parametrize('given', PROFILES)
+def test_a_profile_of_fast_dds_may_be_given_by_the_name_of_either_release(monkeypatch, given):
+    for name in PROFILES:
+        monkeypatch.delenv(name, raising=False)
+    assert not has_profile()
+    monkeypatch.setenv(given, 'profiles.xml')
+    assert has_profile()

@@ -3,7 +3,15 @@
 import pytest
 from small_facts import SECOND, arrivals
 
-from fusion_perception.sensing.offsets import Arrival, age_s, apart, fit, oldest_s, rate_hz
+from fusion_perception.sensing.offsets import (
+    Arrival,
+    age_s,
+    apart,
+    fit,
+    oldest_s,
+    period_s,
+    rate_hz,
+)
 
 
 @pytest.mark.parametrize('shift_s', [-7.03, -0.4, 0.03, 1.5, 3600.02])
@@ -28,6 +36,7 @@ def test_scans_after_the_last_image_and_images_in_disorder_spread_nothing():
 
 def test_too_few_messages_measure_nothing():
     assert apart(arrivals(count=2), arrivals()) is None
+    assert apart(arrivals(), arrivals(count=2)) is None
     assert age_s([]) is None
     assert rate_hz(arrivals(count=1)) == 0.0
     assert rate_hz(arrivals(0.05)) == pytest.approx(20.0)
@@ -63,3 +72,18 @@ def test_stamps_fit_where_more_than_half_of_those_of_the_rarer_sensor_have_a_par
 ):
     lidar = arrivals(jitter_s=[0.03] * (16 - fitting), count=16)
     assert fit(arrivals(count=40), lidar, 0, SECOND // 50) is fits
+
+
+def test_scans_that_came_after_the_last_image_measure_nothing():
+    assert apart(arrivals(), arrivals(begin_s=110.0)) is None
+
+
+def test_the_rarer_images_find_their_partners_among_many_scans():
+    assert fit(arrivals(0.4, count=10), arrivals(0.05, count=80), 0, SECOND // 100)
+
+
+def test_a_pause_and_a_straggler_change_neither_the_period_nor_the_age():
+    paused = [*arrivals(), *arrivals(begin_s=200.0)]
+    assert period_s(paused) == pytest.approx(0.1)
+    straggler = Arrival(paused[-1].stamp_ns, paused[-1].arrived_ns + 60 * SECOND)
+    assert age_s([*paused, straggler]) == pytest.approx(0.004)

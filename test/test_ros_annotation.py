@@ -37,10 +37,50 @@ def test_the_ellipse_is_as_wide_as_the_centre_is_unsure():
     assert np.ptp(y) == pytest.approx(2 * 2.146 * 3, abs=2)
 
 
+def at(x, y):
+    """Return the centre (1, 3), 20 m ahead, that projects to a pixel."""
+    return np.array([[20 * (x - 319.5) / 600, 20.0, -20 * (y - 239.5) / 600]])
+
+
 # Behind the camera, beyond the right edge, and two pixels below the lower one.
 @pytest.mark.parametrize('center', [[0.0, -20.0, 0.0], [30.0, 20.0, 0.0], [0.0, 20.0, -8.05]])
 def test_what_the_camera_cannot_see_is_left_out(center):
     assert not annotated(BLACK, CAMERA, np.array([center]), ['cube'], None).any()
+
+
+@pytest.mark.parametrize(
+    ('inside', 'outside'),
+    [
+        ((-0.4, 200.0), (-0.6, 200.0)),
+        ((639.4, 200.0), (639.6, 200.0)),
+        ((300.0, -0.4), (300.0, -0.6)),
+        ((300.0, 479.4), (300.0, 479.6)),
+    ],
+    ids=['left', 'right', 'top', 'bottom'],
+)
+def test_the_image_ends_half_a_pixel_beyond_its_outermost_ones(inside, outside):
+    assert annotated(BLACK, CAMERA, at(*inside), ['cube'], None).any()
+    assert not annotated(BLACK, CAMERA, at(*outside), ['cube'], None).any()
+
+
+def test_a_centre_that_is_out_of_sight_hides_none_of_the_others():
+    centers = np.array([[0.0, -20.0, 0.0], [3.0, 20.0, 0.0]])
+    drawn = annotated(BLACK, CAMERA, centers, ['', ''], None)
+    assert pixels_of(drawn, 1)[0].size and not pixels_of(drawn, 0)[0].size
+
+
+def test_more_classes_than_colours_begin_with_the_first_one_again():
+    centers = np.concatenate([at(100 * (i + 1), 200.0) for i in range(len(COLORS) + 1)])
+    drawn = annotated(BLACK, CAMERA, centers, [''] * len(centers), None)
+    x, _ = pixels_of(drawn, 0)
+    assert x.min() < 110 and x.max() > 100 * len(COLORS) + 90
+
+
+@pytest.mark.parametrize('channels', [3, 4])
+def test_beside_what_is_drawn_the_image_is_as_it_came(channels):
+    pixels = np.random.default_rng(0).integers(0, 256, (480, 640, channels), np.uint8)
+    drawn = annotated(pixels, CAMERA, at(600.0, 400.0), [''], None)
+    assert np.array_equal(drawn[:300], pixels[:300, :, :3])
 
 
 @pytest.mark.parametrize('channels', [1, 3, 4])
@@ -76,6 +116,21 @@ def test_another_resolution_shows_the_same_scene():
     x, y = pixels_of(annotated(BLACK, camera, CENTER, [''], None), 0)
     assert abs(x.mean() - (319.5 + 60)) <= 2
     assert abs(y.mean() - (239.5 - 30)) <= 2
+
+
+def test_another_resolution_shows_an_ellipse_of_its_own_pixels():
+    covariance = np.diag([0.25, 0.0, 0.01])[None]
+    x, _ = pixels_of(annotated(BLACK, CAMERA.resized(64, 48), CENTER, [''], covariance), 0)
+    assert np.ptp(x) == pytest.approx(2 * 2.146 * 15, abs=2)
+
+
+@pytest.mark.parametrize('seed', range(8))
+def test_a_centre_that_is_unsure_along_one_line_alone_has_a_line_for_its_ellipse(seed):
+    # By rounding, one of its variances across the line may be below zero.
+    along = np.random.default_rng(seed).normal(size=3)
+    covariance = np.outer(along, along)[None]
+    x, _ = pixels_of(annotated(BLACK, CAMERA, np.array([[0.0, 20, 0]]), [''], covariance), 0)
+    assert np.ptp(x) == pytest.approx(max(8, 2 * 2.146 * 30 * abs(along[0])), abs=3)
 
 
 def test_each_centre_is_drawn_in_the_colour_of_its_class():

@@ -1,6 +1,7 @@
 """Outputs in the frame that is asked for, of a camera where it is said to be."""
 
 import importlib.util
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ pytest.importorskip('rclpy', reason='needs rclpy: pip install .[ros]')
 
 import torch
 from geometry_msgs.msg import PoseArray
+from rclpy.node import Node
 from ros_graph import RANGES, Probe, probed, ros, spinning, wait_until
 from sensor_msgs.msg import Image, PointCloud2
 from small_bundles import small_bundle
@@ -16,6 +18,7 @@ from visualization_msgs.msg import MarkerArray
 
 from fusion_perception.models.bundle import load_bundle
 from fusion_perception.ros.annotation import annotated
+from fusion_perception.ros.frames import Frames
 from fusion_perception.ros.fusion_node import FusionNode
 from fusion_perception.ros.node_settings import NodeSettings
 from fusion_perception.ros.outputs import Result
@@ -23,8 +26,13 @@ from fusion_perception.runtime import Runtime
 from fusion_perception.sensing.cloud import decode_points, to_lidar_axes
 from fusion_perception.sensing.decode import decode_image, stamp_ns
 from fusion_perception.sensing.observation import Camera, Prediction
-from fusion_perception.sensing.rep103 import centers_of, covariance_to_rep103
-from fusion_perception.sensing.transforms import rigid
+from fusion_perception.sensing.rep103 import (
+    centers_of,
+    covariance_to_rep103,
+    from_rep103,
+    to_rep103,
+)
+from fusion_perception.sensing.transforms import NoTransform, rigid
 
 STAMP_NS = 12_000_000_034
 TOPICS = {
@@ -70,7 +78,7 @@ Turned.T[:3, :3] = _rotation(
 Turned.T[:3, 3] = 5.0, -7.0, 1.0
 
 
-def published(tmp_path, frame_id='velodyne', frames=None, **settings):
+def published(tmp_path, frame_id='velodyne', frames=None, topics=TOPICS, **settings):
     """Return what an active node publishes of a result, by topic."""
     heard = {}
     with ros('-p', f'bundle:={small_bundle(tmp_path)}', '-p', 'engine:=torch'):
@@ -78,7 +86,7 @@ def published(tmp_path, frame_id='velodyne', frames=None, **settings):
         node.start()
         lidar = node._pipeline.runtime.bundle.lidar
         node._outputs._frames = frames
-        for topic, kind in TOPICS.items():
+        for topic, kind in topics.items():
             take = lambda message, topic=topic: heard.setdefault(topic, message)  # noqa: E731
             probe.create_subscription(kind, f'/fusion_node/{topic}', take, 10)
         prediction = Prediction(
@@ -89,13 +97,13 @@ def published(tmp_path, frame_id='velodyne', frames=None, **settings):
         )
         seen = (prediction, RANGES, lidar, PIXELS, CAMERA, 'camera')
         with spinning(probe):
-            wait_until(lambda: all(map(node._outputs._heard, TOPICS)), 'the listeners')
+            wait_until(lambda: all(map(node._outputs._heard, topics)), 'the listeners')
             wait_until(lambda: probe.count_publishers('/fusion_node/centers'), 'the node')
             result = Result(STAMP_NS, frame_id, *seen)
 
             def all_heard():
                 node._outputs.publish(result, NodeSettings(**settings), 0.0)
-                return set(heard) == set(TOPICS)
+                return set(heard) == set(topics)
 
             wait_until(all_heard, 'the outputs')
         node.destroy_node()
@@ -130,6 +138,22 @@ def test_output_in_another_frame_is_moved_there_but_for_the_picture(tmp_path):
     drawn = annotated(PIXELS, CAMERA, CENTERS, classes, COVARIANCE, 'fusion')
     assert np.array_equal(decode_image(picture), drawn)
     assert picture.header.frame_id == 'camera'
+
+
+@pytest.mark.ros
+def test_detections_in_another_frame_are_moved_there_with_their_covariance(tmp_path):
+    vision_msgs = pytest.importorskip('vision_msgs.msg', reason='needs vision_msgs')
+    topics = {'detections': vision_msgs.Detection3DArray}
+    heard, _ = published(tmp_path, frames=Turned(), topics=topics, target_frame='map')
+    rotation, shift = Turned.T[:3, :3], Turned.T[:3, 3]
+    message = heard['detections']
+    assert (message.header.frame_id, stamp_ns(message)) == ('map', STAMP_NS)
+    poses = [detection.results[0].pose for detection in message.detections]
+    at = [[part.pose.position.x, part.pose.position.y, part.pose.position.z] for part in poses]
+    np.testing.assert_allclose(at, to_rep103(CENTERS @ rotation.T + shift), atol=1e-6)
+    spread = [part.covariance.reshape(6, 6)[:3, :3] for part in poses]
+    expected = covariance_to_rep103(rotation @ COVARIANCE @ rotation.T)
+    np.testing.assert_allclose(spread, expected, atol=1e-4)
 
 
 @pytest.mark.ros
@@ -219,6 +243,69 @@ def test_with_tf2_a_camera_is_where_tf_has_it_once_it_does(tmp_path):
         broadcaster.sendTransform(mounted)
         found, expected = predicted(probe, tmp_path)
     np.testing.assert_allclose(found, expected, atol=1e-4)
+
+
+@pytest.fixture
+def joined():
+    """Give what tf2 knows, and a way to tell it that the LiDAR is in a frame and where."""
+    pytest.importorskip('tf2_ros', reason='needs tf2_ros, of a ROS installation')
+    from geometry_msgs.msg import TransformStamped
+    from tf2_ros import StaticTransformBroadcaster
+
+    def tell(frame, x, y, z):
+        link = TransformStamped(child_frame_id='lidar')
+        link.header.frame_id, link.transform.rotation.w = frame, 1.0
+        shift = link.transform.translation
+        shift.x, shift.y, shift.z = x, y, z
+        broadcaster.sendTransform(link)
+
+    with ros():
+        node = Node('node')
+        known, broadcaster = Frames(node, 'a test', 'skip it'), StaticTransformBroadcaster(node)
+        with spinning(node):
+            yield known, tell
+        known.close()
+        node.destroy_node()
+
+
+@pytest.mark.ros
+def test_with_tf2_a_transform_that_comes_a_little_late_is_waited_for(joined, monkeypatch):
+    known, tell = joined
+    monkeypatch.setattr('fusion_perception.ros.frames.PATIENCE_S', 30.0)
+    with ThreadPoolExecutor(1) as pool:
+        asked = pool.submit(known.T_target_lidar, 'map', 'lidar', STAMP_NS)
+        wait_until(asked.running, 'the question')
+        tell('map', 1.0, 2.0, 3.0)
+        T = asked.result()
+    np.testing.assert_allclose(T[:3, 3], from_rep103(np.array([1.0, 2.0, 3.0])))
+
+
+@pytest.mark.ros
+def test_with_tf2_a_frame_that_is_missing_is_named_with_both_ends_of_the_way(joined, monkeypatch):
+    known, _ = joined
+    monkeypatch.setattr('fusion_perception.ros.frames.PATIENCE_S', 0.0)
+    with pytest.raises(NoTransform) as lacking:
+        known.T_target_lidar('map', 'lidar', STAMP_NS)
+    assert str(lacking.value).startswith("No transform from 'lidar' to target_frame 'map': ")
+    with pytest.raises(NoTransform) as lacking:
+        known.T_camera_lidar('eye', 'lidar', STAMP_NS)
+    assert str(lacking.value).startswith("No transform from 'lidar' to the images' frame 'eye': ")
+    assert str(lacking.value).endswith('or give camera_pose in numbers.')
+
+
+@pytest.mark.ros
+def test_with_tf2_a_node_that_is_cleaned_up_listens_to_no_transforms_any_more(tmp_path):
+    pytest.importorskip('tf2_ros', reason='needs tf2_ros, of a ROS installation')
+
+    def left():
+        services = dict(probe.get_service_names_and_types())
+        return probe.count_subscribers('/tf'), '/tf2_frames' in services
+
+    with probed(small_bundle(tmp_path), '-p', 'target_frame:=map') as probe:
+        wait_until(lambda: left() == (1, True), 'the node to listen')
+        for transition in ('deactivate', 'cleanup'):
+            assert probe.change_state(transition), transition
+        wait_until(lambda: left() == (0, False), 'the node to listen no more')
 
 
 @pytest.mark.parametrize(

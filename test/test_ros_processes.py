@@ -12,6 +12,7 @@ import rclpy
 from diagnostic_msgs.msg import DiagnosticStatus
 from geometry_msgs.msg import PoseArray
 from rclpy.context import Context
+from rclpy.node import Node
 from rclpy.parameter_client import AsyncParameterClient
 from ros_graph import PATIENCE_S, Probe, RosProcess, ros, spinning, wait_until
 from small_bundles import small_bundle
@@ -194,6 +195,24 @@ def test_a_wrong_environment_is_named_with_a_remedy(monkeypatch, variable, value
     monkeypatch.setenv(variable, value)
     with pytest.raises(ValueError, match=remedy):
         join(context=Context())
+
+
+def test_the_first_argument_that_is_not_ros_s_is_the_one_that_is_named():
+    with pytest.raises(ValueError, match="Unknown argument '--task'"):
+        join(('--task', 'cubes'), Context())
+
+
+def test_who_joins_does_so_in_the_context_and_with_the_arguments_that_are_given(monkeypatch):
+    # The last domain whose ports there are.
+    monkeypatch.setenv('ROS_DOMAIN_ID', '232')
+    context = Context()
+    join(('--ros-args', '-r', '__ns:=/left'), context)
+    assert context.ok() and not rclpy.ok()
+    assert context.get_domain_id() == 232
+    node = Node('node', context=context)
+    assert node.get_fully_qualified_name() == '/left/node'
+    node.destroy_node()
+    context.shutdown()
 
 
 def handles(pid, number):

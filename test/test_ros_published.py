@@ -22,7 +22,7 @@ from visualization_msgs.msg import MarkerArray
 
 from fusion_perception.ros.messages import header_message, image_message
 from fusion_perception.ros.node_settings import NodeSettings
-from fusion_perception.ros.outputs import Outputs, Result
+from fusion_perception.ros.outputs import TOPICS, Outputs, Result
 from fusion_perception.sensing.decode import stamp_ns
 from fusion_perception.sensing.observation import Camera, Prediction
 
@@ -176,3 +176,16 @@ def test_images_of_one_column_cost_no_prediction_where_somebody_looks_at_them(tm
             lambda: probe.streams().get('camera', {}).get('used') and probe.streams(), 'word'
         )
     assert {s['dropped']['inference_error'] for s in told.values()} == {0}
+
+
+def test_a_node_that_is_cleaned_up_takes_its_topics_back(tmp_path):
+    names = (*TOPICS, 'detections', 'label_info')
+
+    def there():
+        return {name for name in names if probe.count_publishers(f'/fusion_node/{name}')}
+
+    with probed(small_bundle(tmp_path)) as probe:
+        wait_until(lambda: there() >= set(TOPICS), 'the topics')
+        for transition in ('deactivate', 'cleanup'):
+            assert probe.change_state(transition), transition
+        wait_until(lambda: not there(), 'the topics to go')
