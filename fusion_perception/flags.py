@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
 from pydantic import TypeAdapter, ValidationError
 
+from fusion_perception.sensing.home import from_home
 from fusion_perception.sensing.settings import Settings, explain, load_yaml_mapping
 
 # What a run keeps of its settings, in its folder.
@@ -77,17 +77,16 @@ def defaults_from_yaml(cls: type[Settings], path: Path) -> dict[str, object]:
         if faults := explain(cls, error, leave_out='missing'):
             raise ValueError(f'{path}: {faults}') from None
     return {
-        name: _from_home(
+        name: _resolved(
             TypeAdapter[object](cls.model_fields[name].annotation or object).validate_python(value)
         )
         for name, value in values.items()
     }
 
 
-def _from_home(value: object) -> object:
+def _resolved(value: object) -> object:
     """Return a path with ~ resolved, as a shell does for flags; other values as they are."""
-    # pathlib raises where there is no such user; the path will then be said not to exist.
-    return Path(os.path.expanduser(value)) if isinstance(value, Path) else value  # noqa: PTH111
+    return from_home(value) if isinstance(value, Path) else value
 
 
 def _config_path(args: Sequence[str]) -> Path | None:

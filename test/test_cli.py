@@ -179,6 +179,22 @@ def test_a_folder_that_cannot_be_made_is_named_with_what_to_do(tmp_path, out, sa
     assert capsys.readouterr().err.startswith(f'{tmp_path / out}: {said}')
 
 
+@pytest.mark.parametrize(
+    'flags',
+    [
+        ('evaluate', '--bundle', 'shapes', '--bag', '~nobody-at-all/x'),
+        ('evaluate', '--bundle', 'shapes', '--data', '~nobody-at-all/x'),
+        ('evaluate', '--bundle', '~nobody-at-all/x', '--data', 'x'),
+        ('simulate', 'x', '--tables', '~nobody-at-all/x'),
+    ],
+    ids=lambda flags: flags[-2],
+)
+def test_what_is_in_the_home_of_nobody_is_missing_as_anything_else(flags, capsys, tmp_path):
+    out = () if flags[0] == 'simulate' else ('--out', str(tmp_path))
+    assert cli.main([*flags, *out]) == 2
+    assert '~nobody-at-all/x' in capsys.readouterr().err
+
+
 @pytest.mark.parametrize('code', [errno.EACCES, errno.EPERM, errno.EROFS, errno.EISDIR])
 def test_what_the_system_refuses_is_named_with_what_to_do(code):
     # Whether it refuses anything hangs on who runs the test.

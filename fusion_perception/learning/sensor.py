@@ -9,6 +9,7 @@ from pydantic import Field
 from fusion_perception.learning.data.folder import LABELS, RIG
 from fusion_perception.learning.data.labels import read_positions
 from fusion_perception.models.bundle import load_bundle
+from fusion_perception.sensing.home import from_home
 from fusion_perception.sensing.lidars import (
     DESCRIPTIONS,
     UniformGrid,
@@ -55,7 +56,7 @@ def sensor_of(settings: SensorSettings) -> tuple[Rig, Lidar]:
 def _described(settings: SensorSettings) -> tuple[Rig, Lidar]:
     if settings.tables is None:
         return Rig(), UniformGrid().lidar()
-    path = settings.tables.expanduser()
+    path = from_home(settings.tables)
     if path.suffix in DESCRIPTIONS:
         return mounted(path, settings.ouster_frame)
     if not (path / 'azimuth.npy').is_file():

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,6 +17,7 @@ import fusion_perception
 from fusion_perception.models import FusionModel, build
 from fusion_perception.models.examples import Examples, take_examples
 from fusion_perception.models.tensor_file import write_tensors
+from fusion_perception.sensing.home import from_home
 from fusion_perception.sensing.json_text import read_json
 from fusion_perception.sensing.observation import Lidar
 from fusion_perception.sensing.quoting import quoted, reason
@@ -164,7 +164,7 @@ def find_bundle(name: str | Path) -> Path:
     """Return the path of a bundle given as a path or as the name of one that ships."""
     if not str(name):
         raise FileNotFoundError(f'No bundle is named. {_ANOTHER} ({_shipped()}).')
-    path = _from_home(name)
+    path = from_home(name)
     if (file := _file_at(path)) is not None:
         return file
     shipped = SHIPPED / f'{name}.safetensors'
@@ -175,19 +175,12 @@ def find_bundle(name: str | Path) -> Path:
 
 def name_anywhere(name: str) -> str:
     """Return a name that finds a bundle from any folder: an absolute path, or one that ships."""
-    path = _from_home(name)
+    path = from_home(name)
     return name if _file_at(path) is None else str(path.resolve())
 
 
 def _shipped() -> str:
     return ', '.join(sorted(file.stem for file in SHIPPED.glob('*.safetensors'))) or 'none'
-
-
-def _from_home(name: str | Path) -> Path:
-    path = Path(name)
-    with suppress(RuntimeError):  # No such user: the path will be said not to exist.
-        path = path.expanduser()
-    return path
 
 
 def _file_at(path: Path) -> Path | None:

@@ -10,6 +10,7 @@ from tyro.conf import Suppress
 
 from fusion_perception.learning.simulate import MOST_SCENES
 from fusion_perception.runtime import Device, Precision
+from fusion_perception.sensing.home import from_home
 from fusion_perception.sensing.settings import Settings
 from fusion_perception.simulation.noise import NoiseSettings
 from fusion_perception.simulation.scene import SceneSettings
@@ -135,4 +136,4 @@ def _is_same_place(one: object, other: object) -> bool:
     """Say whether two paths, if they are any, lead to one place."""
     if not (isinstance(one, str) and isinstance(other, str)):
         return False
-    return Path(one).expanduser().resolve() == Path(other).expanduser().resolve()
+    return from_home(one).resolve() == from_home(other).resolve()

@@ -17,6 +17,7 @@ from tempfile import TemporaryDirectory
 
 import yaml
 
+from fusion_perception.sensing.home import from_home
 from fusion_perception.sensing.recordings.recorded import unpack
 from fusion_perception.sensing.settings import YAML_FAULTS
 
@@ -48,7 +49,7 @@ def find_recordings(given: Iterable[str | Path]) -> list[Path]:
     """
     found: dict[Path, Path] = {}
     for name in map(str, given):
-        path = Path(name).expanduser()
+        path = from_home(name)
         recordings = [one for place in _places(path) for one in _recordings_in(place, set())]
         if not recordings:
             refuse_data_folder(path)
@@ -63,7 +64,7 @@ def find_recordings(given: Iterable[str | Path]) -> list[Path]:
 
 def check_is_outside(path: Path, recordings: Iterable[Path]) -> None:
     """Raise ValueError for a path to write to that is, or lies in, a recording that is read."""
-    target = path.expanduser().resolve()
+    target = from_home(path).resolve()
     for recording in recordings:
         place = recording.resolve()
         if place.is_file() and (place.parent / METADATA).exists():
