@@ -5,6 +5,7 @@ import gc
 import threading
 import weakref
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -125,3 +126,10 @@ def test_rows_and_columns_of_images_that_are_no_squares_are_told_apart(tmp_path)
     for image in (upright, np.ascontiguousarray(upright.transpose(1, 0, 2))):
         found, expected = (each.predict_frame(image, scan, given) for each in (ready, eager))
         torch.testing.assert_close(found.centers, expected.centers, atol=1e-3, rtol=0)
+
+
+def test_an_observation_of_other_sizes_is_refused_with_both(bundle):
+    larger = replace(seen(bundle, 1), rgba=torch.zeros(1, 4, 96, 32))
+    engine = OnnxEngine(bundle, CPU)
+    with pytest.raises(ValueError, match=r'of \(96, 32\) pixels and .* takes \(64, 64\) and'):
+        engine.estimate(larger)
