@@ -1,5 +1,6 @@
 """`fusion demo`: sensor, node and judge in three processes, and what they leave behind."""
 
+import contextlib
 import json
 import math
 import os
@@ -7,6 +8,7 @@ import resource
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -113,11 +115,12 @@ def test_the_time_counts_only_once_the_truth_is_heard_too(tmp_path, monkeypatch,
 @pytest.mark.alone
 def test_at_60_hz_no_message_is_lost(tmp_path):
     # The best of five: what else the machine does must not count as a fault of the node.
-    lost, sent, taken, enough = [], [], [], 0.8 * 4 * 60
+    lost, sent, taken, pauses_s, enough = [], [], [], [], 0.8 * 4 * 60
     for attempt in range(5):
         out = tmp_path / str(attempt)
         began, busy = time.monotonic(), busy_with_others_s()
-        ran = fusion_demo('--seconds', 4, '--rate', 60, '--out', out)
+        with longest_pause_s(pauses_s):
+            ran = fusion_demo('--seconds', 4, '--rate', 60, '--out', out)
         taken.append((busy_with_others_s() - busy) / (time.monotonic() - began))
         assert ran.returncode == 0, ran.stderr
         summary = json.loads((out / 'summary.json').read_text())
@@ -137,7 +140,34 @@ def test_at_60_hz_no_message_is_lost(tmp_path):
         pytest.skip(f'the simulated sensor has no time for 60 Hz here: {sent} scans in 4 s')
     if min(taken) > 0.5:
         pytest.skip(f'others held {min(taken):.1f} cores or more of this machine all the time')
+    if min(pauses_s) > 0.5 / 60:
+        pytest.skip(f'this machine pauses for half a period and more: {pauses_s} s')
     pytest.fail(f'lost in each attempt: {lost}, while others held so many cores: {taken}')
+
+
+@contextlib.contextmanager
+def longest_pause_s(found, last_s=5.0):
+    """Add how much too late a thread woke, that slept for a millisecond at a time, at the end.
+
+    What holds a whole virtual machine does not count as busy in it. Before, processes start.
+    """
+    ended, woke = threading.Event(), []
+
+    def watch():
+        before = time.monotonic()
+        while not ended.wait(0.001):
+            woke.append((time.monotonic(), time.monotonic() - before - 0.001))
+            before = time.monotonic()
+
+    thread = threading.Thread(target=watch)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
+    since = time.monotonic() - last_s
+    found.append(round(max((late_s for at, late_s in woke if at > since), default=last_s), 4))
 
 
 def busy_with_others_s():
