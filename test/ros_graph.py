@@ -107,23 +107,33 @@ RANGES[20:40, 20:40] = 24.0
 
 
 @contextlib.contextmanager
-def spinning(*nodes):
-    """Spin nodes on a thread of their own while the test talks to them."""
-    executor, ended = SingleThreadedExecutor(), threading.Event()
-    for node in nodes:
-        executor.add_node(node)
+def meanwhile(act):
+    """Act again and again on a thread of its own."""
+    ended = threading.Event()
 
-    def spin():
+    def go_on():
         while not ended.is_set():
-            executor.spin_once(timeout_sec=0.1)
+            act()
 
-    thread = threading.Thread(target=spin)
+    thread = threading.Thread(target=go_on)
     thread.start()
     try:
         yield
     finally:
         ended.set()
         thread.join()
+
+
+@contextlib.contextmanager
+def spinning(*nodes):
+    """Spin nodes on a thread of their own while the test talks to them."""
+    executor = SingleThreadedExecutor()
+    for node in nodes:
+        executor.add_node(node)
+    try:
+        with meanwhile(lambda: executor.spin_once(timeout_sec=0.1)):
+            yield
+    finally:
         executor.shutdown()
 
 

@@ -84,7 +84,7 @@ def seen_by(task, camera_turned):
     """Return images and ranges of a moving scene, of a camera that is not where it should be."""
     rig = Rig()
     pose = camera_turned @ np.array(rig.camera.T_camera_lidar)
-    camera = rig.camera.model_copy(update={'T_camera_lidar': tuple(map(tuple, pose.tolist()))})
+    camera = rig.camera.placed(pose)
     scene = MovingScene(task, 4)
     made = render(
         scene.at(3.0 * torch.arange(COUNT)), rig.model_copy(update={'camera': camera}), LIDAR
@@ -112,8 +112,7 @@ def test_a_camera_that_is_turned_disagrees_with_the_lidar(name, axis, degrees):
 
 def test_a_camera_that_is_turned_as_it_says_agrees_with_the_lidar():
     runtime, pose = Runtime(load_bundle('shapes'), 'cpu'), turned(1, 5)
-    told = (pose @ np.array(Rig().camera.T_camera_lidar)).tolist()
-    camera = Rig().camera.model_copy(update={'T_camera_lidar': tuple(map(tuple, told))})
+    camera = Rig().camera.placed(pose @ np.array(Rig().camera.T_camera_lidar))
     assert lately(runtime, *seen_by('shapes', pose), camera) < DISAGREEMENT_MAX / 2
 
 

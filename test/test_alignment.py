@@ -41,8 +41,7 @@ def moved(camera, turned_deg, metres):
     cross = torch.tensor([[0, -z, y], [z, 0, -x], [-y, x, 0]], dtype=torch.float64)
     step[:3, :3] = torch.linalg.matrix_exp(cross)
     step[:3, 3] = torch.tensor(metres)
-    pose = (step @ torch.tensor(camera.T_camera_lidar, dtype=torch.float64)).tolist()
-    return camera.model_copy(update={'T_camera_lidar': tuple(map(tuple, pose))})
+    return camera.placed(step @ torch.tensor(camera.T_camera_lidar, dtype=torch.float64))
 
 
 def frames(runtime, camera, count=COUNT, seed=3):
@@ -140,8 +139,7 @@ def test_of_a_camera_whose_body_was_told_for_its_optical_frame_that_frame_is_fou
     # Of its body: x forward, y left, z up.
     body = np.eye(4)
     body[:3, :3] = [[0, 0, 1], [-1, 0, 0], [0, -1, 0]]
-    pose = (body @ np.array(mounted.T_camera_lidar)).tolist()
-    told = mounted.model_copy(update={'T_camera_lidar': tuple(map(tuple, pose))})
+    told = mounted.placed(body @ np.array(mounted.T_camera_lidar))
     found = compared(runtime, mounted, told)
     assert apart_deg(camera_at(found.camera_pose, mounted), mounted) < 0.8
     assert found.turned_deg == pytest.approx(120, abs=1)

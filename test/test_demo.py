@@ -8,7 +8,6 @@ import resource
 import signal
 import subprocess
 import sys
-import threading
 import time
 from pathlib import Path
 
@@ -19,7 +18,7 @@ pytest.importorskip('rclpy', reason='needs rclpy: pip install .[ros]')
 
 from geometry_msgs.msg import PoseArray
 from rclpy.node import Node
-from ros_graph import ros, spinning, wait_until
+from ros_graph import meanwhile, ros, spinning, wait_until
 from rosbags.highlevel import AnyReader
 from small_bundles import small_bundle
 
@@ -151,21 +150,16 @@ def longest_pause_s(found, last_s=5.0):
 
     What holds a whole virtual machine does not count as busy in it. Before, processes start.
     """
-    ended, woke = threading.Event(), []
+    woke = []
 
     def watch():
         before = time.monotonic()
-        while not ended.wait(0.001):
-            woke.append((time.monotonic(), time.monotonic() - before - 0.001))
-            before = time.monotonic()
+        time.sleep(0.001)
+        now = time.monotonic()
+        woke.append((now, now - before - 0.001))
 
-    thread = threading.Thread(target=watch)
-    thread.start()
-    try:
+    with meanwhile(watch):
         yield
-    finally:
-        ended.set()
-        thread.join()
     since = time.monotonic() - last_s
     found.append(round(max((late_s for at, late_s in woke if at > since), default=last_s), 4))
 

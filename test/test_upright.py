@@ -36,7 +36,7 @@ def hung(pitch, yaw, roll):
         around = torch.eye(3).double()[axis] * math.radians(angle)
         turn[:3, :3] = torch.linalg.matrix_exp(cross_matrices(around))
         pose = turn @ pose
-    return WIDE.model_copy(update={'T_camera_lidar': tuple(map(tuple, pose.tolist()))})
+    return WIDE.placed(pose)
 
 
 def sensed(count, camera, seed=0):

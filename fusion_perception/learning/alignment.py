@@ -87,8 +87,7 @@ class _Turned(NamedTuple):
 
 
 def _mounted(as_taken: Observation, told: Camera, T_camera_lidar: Tensor, to: Camera) -> _Turned:
-    pose = tuple(map(tuple, T_camera_lidar.tolist()))
-    quarters = quarters_upright(told.model_copy(update={'T_camera_lidar': pose}), to)
+    quarters = quarters_upright(told.placed(T_camera_lidar), to)
     upright = turned(_placed(as_taken, T_camera_lidar), quarters)
     return _Turned(resized(upright, to.height, to.width), quarters)
 

@@ -29,7 +29,6 @@ FORMAT = 1
 _AZIMUTH, _ZENITH, _OFFSETS = 'lidar.azimuth', 'lidar.zenith', 'lidar.offsets'
 _WEIGHTS = 'model.'
 _REMEDY = 'Copy it again, or train one with `fusion train`.'
-_ANOTHER = 'Train one with `fusion train`, or name an existing file or one that ships'
 
 
 class Normalisation(Settings):
@@ -163,14 +162,14 @@ def save_bundle(
 def find_bundle(name: str | Path) -> Path:
     """Return the path of a bundle given as a path or as the name of one that ships."""
     if not str(name):
-        raise FileNotFoundError(f'No bundle is named. {_ANOTHER} ({_shipped()}).')
+        raise _missing('is named')
     path = from_home(name)
     if (file := _file_at(path)) is not None:
         return file
     shipped = SHIPPED / f'{name}.safetensors'
     if path.name == str(name) and shipped.is_file():
         return shipped
-    raise FileNotFoundError(f'No bundle at {path}. {_ANOTHER} ({_shipped()}).')
+    raise _missing(f'at {path}')
 
 
 def name_anywhere(name: str) -> str:
@@ -179,8 +178,12 @@ def name_anywhere(name: str) -> str:
     return name if _file_at(path) is None else str(path.resolve())
 
 
-def _shipped() -> str:
-    return ', '.join(sorted(file.stem for file in SHIPPED.glob('*.safetensors'))) or 'none'
+def _missing(asked: str) -> FileNotFoundError:
+    names = ', '.join(sorted(file.stem for file in SHIPPED.glob('*.safetensors'))) or 'none'
+    return FileNotFoundError(
+        f'No bundle {asked}. Train one with `fusion train`, or name an existing file '
+        f'or one that ships ({names}).'
+    )
 
 
 def _file_at(path: Path) -> Path | None:

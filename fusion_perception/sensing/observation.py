@@ -109,6 +109,11 @@ class Camera(Settings):
         pixels, in_front = project(placed[None], self.intrinsics().double()[None])
         return pixels[0].numpy(), in_front[0].numpy()
 
+    def placed(self, T_camera_lidar: Tensor | NDArray[np.float64]) -> Camera:
+        """Return this camera at another pose, (4, 4)."""
+        pose = tuple(map(tuple, T_camera_lidar.tolist()))
+        return self.model_copy(update={'T_camera_lidar': pose})
+
     def resized(self, width: int, height: int) -> Camera:
         """Return the camera whose images are this one's, resized."""
         if (width, height) == (self.width, self.height):

@@ -95,7 +95,7 @@ class Rig(Settings):
         """
         camera = np.array(self.camera.T_camera_lidar) @ T_lidar_other
         label = np.array(self.T_label_lidar) @ T_lidar_other
-        moved = self.camera.model_copy(update={'T_camera_lidar': _as_pose(camera)})
+        moved = self.camera.placed(camera)
         return self.model_copy(update={'camera': moved, 'T_label_lidar': _as_pose(label)})
 
     def through_a_pinhole(self) -> Rig:

@@ -71,8 +71,7 @@ def turned_camera(camera: Camera, quarters: int) -> Camera:
                 'cy': camera.width - 1 - camera.cx,
             }
         )
-    pose = (turn_of(quarters) @ torch.tensor(camera.T_camera_lidar).double()).tolist()
-    return camera.model_copy(update={'T_camera_lidar': tuple(map(tuple, pose))})
+    return camera.placed(turn_of(quarters) @ torch.tensor(camera.T_camera_lidar).double())
 
 
 def turned(seen: Observation, quarters: int) -> Observation:
