@@ -136,6 +136,18 @@ def test_latency_is_from_the_stamp_to_the_end_and_the_pair_s_stamps_lie_apart(be
     assert times['apart_ms']['max'] == 5.0
 
 
+def test_another_clock_makes_no_stamp_leap(begun):
+    way = begun()
+    way.pair(0)
+    way.result()
+    way.now_ns -= 10**15
+    way.pipeline.change_clock()
+    way.pair(50)
+    way.result(2)
+    way.become({'used': 2})
+    assert len(way.pipeline.monitor.arrivals('camera')) == 1
+
+
 def test_how_long_the_pairing_held_a_pair_is_told_from_when_it_was_complete(begun):
     way = begun(pairing=PairingSettings(wait='certain'))
     for ms, take in ((0, way.scan), (5, way.image), (50, way.scan), (55, way.image)):

@@ -219,6 +219,25 @@ def test_simulated_time_that_stops_is_named_by_node_and_doctor(tmp_path, paused)
         assert 'The time stands still' in text
 
 
+def test_simulated_time_that_is_set_late_is_no_fault_of_the_sensors(probe):
+    clock = probe.create_publisher(Clock, '/clock', 1)
+    stamps_ns = count(1000 * 10**9, 100_000_000)
+
+    def tick():
+        stamp_ns = next(stamps_ns)
+        clock.publish(Clock(clock=header_message(stamp_ns, '').stamp))
+        probe.publish(stamp_ns)
+
+    probe.create_timer(0.1, tick)
+    wait_until(lambda: said(probe, 'behind'), 'what the stamps are before')
+    assert probe.set('use_sim_time', True).successful
+    before = len(probe.diagnostics)
+    wait_until(lambda: len(probe.diagnostics) >= before + 5, 'what is said since')
+    since = [status.message for status in probe.diagnostics[before + 1 :]]  # One is under way.
+    assert not [text for text in since if 'behind' in text or 'ahead' in text], since
+    assert not [s for s in probe.streams().values() if s['dropped']['clock_jump']]
+
+
 def test_stamps_too_far_apart_are_measured(probe):
     stamp = probe.get_clock().now().nanoseconds
 

@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 import torch
 from diagnostic_msgs.msg import DiagnosticArray
-from rclpy.clock import Clock, ClockType
+from rclpy.clock import Clock, ClockType, JumpThreshold, TimeJump
 from rclpy.duration import Duration
 from rclpy.impl.implementation_singleton import rclpy_implementation
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
@@ -73,6 +73,10 @@ class FusionNode(Startable, LifecycleNode):
         steady = Clock(clock_type=ClockType.STEADY_TIME)
         self._every_second = self.create_timer(1.0, self._on_second, clock=steady)
         self.create_service(SetBool, '~/enable', self._on_enable)
+        other = JumpThreshold(min_forward=None, min_backward=None, on_clock_change=True)
+        self._other_clock = self.get_clock().create_jump_callback(
+            other, post_callback=self._on_other_clock
+        )
 
     def start(self) -> None:
         """Configure and activate without being asked, unless `autostart` is off."""
@@ -96,6 +100,7 @@ class FusionNode(Startable, LifecycleNode):
         self._deactivate()
         if self._pipeline is not None:
             self._release()
+        self._other_clock.unregister()
         super().destroy_node()
 
     # The lifecycle.
@@ -250,6 +255,11 @@ class FusionNode(Startable, LifecycleNode):
     def _on_changed(self, settings: NodeSettings) -> None:
         if self._pipeline is not None:
             self._pipeline.change(settings)
+
+    def _on_other_clock(self, jump: TimeJump) -> None:
+        """Heed that `use_sim_time` was set while messages come."""
+        if self._pipeline is not None:
+            self._pipeline.change_clock()
 
     # Output; _publish runs on the thread that predicts.
 

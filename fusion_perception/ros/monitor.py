@@ -154,11 +154,21 @@ class Monitor:
         return self._now() - self._listening_since
 
     def heard(self, stream: Stream, stamp_ns: int, now_ns: int, size: int = 0) -> None:
-        """Note that a message came, its stamp, the time by the same clock, and its bytes."""
+        """Note that a message came, its stamp, the time by the same clock, and its bytes.
+
+        A clock at 0 has not begun, and says nothing of the stamp.
+        """
         with self._lock:
             self._bytes[stream] = size
             self._heard[stream].note(self._now())
-            self._arrivals[stream].append(Arrival(stamp_ns, now_ns))
+            if now_ns:
+                self._arrivals[stream].append(Arrival(stamp_ns, now_ns))
+
+    def change_clock(self) -> None:
+        """Forget when messages arrived: from now on another clock tells."""
+        with self._lock:
+            for arrivals in self._arrivals.values():
+                arrivals.clear()
 
     def message_bytes(self, stream: Stream) -> int:
         """Return what the last message of a stream took, 0 before the first."""

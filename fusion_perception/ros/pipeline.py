@@ -107,6 +107,11 @@ class Pipeline:
         )
         self._submit(self.intake.change(settings.pairing, self._decoder))
 
+    def change_clock(self) -> None:
+        """Note that `now_ns` tells the time of another clock from now on."""
+        self.monitor.change_clock()
+        self.intake.change_clock()
+
     def take(self, stream: Stream, message: Message) -> None:
         """Take in a message of a stream. What cannot be decoded is dropped, counted and said."""
         if self._worker is None:

@@ -151,8 +151,9 @@ class Intake:
     comes. So is everything of a stream whose last message could not be decoded: the other stream
     must not wait for what cannot be used.
 
-    `take`, `change` and `flush` run one at a time; `decode` and `lose` may be called from another
-    thread meanwhile. `ledger` counts every message, `leaps` the stamps that leapt.
+    `take`, `change`, `change_clock` and `flush` run one at a time; `decode` and `lose` may be
+    called from another thread meanwhile. `ledger` counts every message, `leaps` the stamps that
+    leapt.
     """
 
     def __init__(self, needs: Needs, pairing: PairingSettings, decoder: Decoder) -> None:
@@ -235,6 +236,10 @@ class Intake:
         self._given, self._jumps_before = pairing, self.clock_jumps
         self._pairer = Pairer(self._served(pairing), self.ledger)
         return pairs
+
+    def change_clock(self) -> None:
+        """Take the times of arrival by another clock from now on."""
+        self.leaps.forget()
 
     def lose(self, pair: Pair[Frame], cause: Cause) -> None:
         """Count the messages of a pair that came out, and then came to nothing, as dropped."""

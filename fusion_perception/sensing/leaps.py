@@ -28,6 +28,10 @@ class Leaps:
         self.counts[stream] += leapt
         return leapt
 
+    def forget(self) -> None:
+        """Compare with no arrival from before: it was by another clock."""
+        self._before.clear()
+
 
 def leaps_s(arrivals: Sequence[Arrival]) -> list[float]:
     """Return how far the stamps that leap lie ahead of the times of their arrival, seconds."""
