@@ -24,6 +24,8 @@ PROFILES_FILE = (
     if os.environ.get('ROS_DISTRO') == 'jazzy'
     else 'FASTDDS_DEFAULT_PROFILES_FILE'
 )
+# Both are common in launch files that include this one.
+BOOLEAN = ['true', 'false', 'True', 'False']
 # Topics of the simulated sensor, by the fusion node's names for them.
 TOPICS = {
     'image': 'camera/image_raw',
@@ -74,7 +76,7 @@ def generate_launch_description() -> LaunchDescription:
             DeclareLaunchArgument(
                 'rviz',
                 default_value='true',
-                choices=['true', 'false'],
+                choices=BOOLEAN,
                 description='Start RViz with image, ranges, centres, names and the truth',
             ),
             DeclareLaunchArgument(
@@ -92,7 +94,7 @@ def generate_launch_description() -> LaunchDescription:
             DeclareLaunchArgument(
                 'large_images',
                 default_value='false',
-                choices=['true', 'false'],
+                choices=BOOLEAN,
                 description='Give Fast DDS the room that images above 0.5 MB need'
                 '; for sensor and node alike',
             ),

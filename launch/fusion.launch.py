@@ -26,7 +26,8 @@ PROFILES_FILE = (
     if os.environ.get('ROS_DISTRO') == 'jazzy'
     else 'FASTDDS_DEFAULT_PROFILES_FILE'
 )
-BOOLEAN = ['true', 'false']
+# Both are common in launch files that include this one.
+BOOLEAN = ['true', 'false', 'True', 'False']
 LEVELS = ['debug', 'info', 'warn', 'error', 'fatal']
 # The node and RViz find the sensors under these names.
 TOPICS = ('image', 'camera_info', 'range_image', 'points')

@@ -1,6 +1,7 @@
 """Play a recording to the fusion node: with `ros2 bag play`, or `fusion replay` without it."""
 
 import shutil
+import signal
 from pathlib import Path
 
 from launch import LaunchContext, LaunchDescription
@@ -13,11 +14,16 @@ from launch.actions import (
     Shutdown,
     TimerAction,
 )
+from launch.events.process import ProcessExited
 from launch.launch_description_sources import PythonLaunchDescriptionSource
 from launch.substitutions import LaunchConfiguration, PathJoinSubstitution
 from launch_ros.substitutions import FindPackagePrefix, FindPackageShare
 
 SHARE = FindPackageShare('fusion_perception')
+# Both are common in launch files that include this one.
+BOOLEAN = ['true', 'false', 'True', 'False']
+# Exit codes of a player that came to the end, or that Ctrl-C reached before launch.
+FINE = (0, 130, -signal.SIGINT)
 # By the fusion node's names: topics of `fusion to-bag`, and where drivers publish clouds.
 TOPICS = {
     'image': '/camera/image_raw',
@@ -65,21 +71,27 @@ def check(context: LaunchContext) -> None:
             raise ValueError(f'{name}:={value} is no number.') from None
 
 
+def ended(event: ProcessExited, context: LaunchContext) -> list[Action]:
+    """End the launch with the player, and as a failure where it failed."""
+    if event.returncode not in FINE and not context.is_shutdown:
+        raise RuntimeError(f'The recording was not played: exit code {event.returncode}.')
+    return [Shutdown(reason='The recording has ended')]
+
+
 def player(context: LaunchContext) -> list[Action]:
     """Return the process that plays the recording; the launch ends with it."""
     bag = LaunchConfiguration('bag').perform(context)
     rate = LaunchConfiguration('rate').perform(context)
-    loop = ['--loop'] if LaunchConfiguration('loop').perform(context) == 'true' else []
-    done = Shutdown(reason='The recording has ended')
+    loop = ['--loop'] if LaunchConfiguration('loop').perform(context).lower() == 'true' else []
     if has_ros2_bag(context):
         command = ['ros2', 'bag', 'play', bag, '--clock', '100', '--rate', rate, *loop]
-        play = ExecuteProcess(cmd=command, output='screen', emulate_tty=True, on_exit=done)
+        play = ExecuteProcess(cmd=command, output='screen', emulate_tty=True, on_exit=ended)
         return [TimerAction(period=LaunchConfiguration('delay'), actions=[play])]
     prefix = FindPackagePrefix('fusion_perception').perform(context)
     fusion = f'{prefix}/lib/fusion_perception/fusion'
     # It begins when somebody listens.
     command = [fusion, 'replay', bag, '--rate', rate, '--wait-s', '60', *loop]
-    return [ExecuteProcess(cmd=command, output='screen', emulate_tty=True, on_exit=done)]
+    return [ExecuteProcess(cmd=command, output='screen', emulate_tty=True, on_exit=ended)]
 
 
 def generate_launch_description() -> LaunchDescription:
@@ -98,7 +110,7 @@ def generate_launch_description() -> LaunchDescription:
             DeclareLaunchArgument(
                 'loop',
                 default_value='false',
-                choices=['true', 'false'],
+                choices=BOOLEAN,
                 description='Begin anew at the end',
             ),
             DeclareLaunchArgument(
@@ -143,14 +155,14 @@ def generate_launch_description() -> LaunchDescription:
             DeclareLaunchArgument(
                 'autostart',
                 default_value='',
-                choices=['', 'true', 'false'],
+                choices=['', *BOOLEAN],
                 description='Configure and activate at the start; false waits for lifecycle '
                 'calls; empty: as params_file says',
             ),
             DeclareLaunchArgument(
                 'rviz',
                 default_value='false',
-                choices=['true', 'false'],
+                choices=BOOLEAN,
                 description='Start RViz with image, ranges, centres and names',
             ),
             DeclareLaunchArgument(
@@ -168,7 +180,7 @@ def generate_launch_description() -> LaunchDescription:
             DeclareLaunchArgument(
                 'large_images',
                 default_value='false',
-                choices=['true', 'false'],
+                choices=BOOLEAN,
                 description='Give Fast DDS the room that images above 0.5 MB need',
             ),
             *topics,

@@ -187,8 +187,12 @@ def test_without_autostart_the_node_waits_to_be_configured(tmp_path, launch):
 
 @pytest.mark.parametrize(
     ('arguments', 'autostart', 'use_sim_time'),
-    [((), False, True), (('autostart:=true', 'use_sim_time:=false'), True, False)],
-    ids=['the file alone', 'arguments as well'],
+    [
+        ((), False, True),
+        (('autostart:=true', 'use_sim_time:=false'), True, False),
+        (('autostart:=True', 'use_sim_time:=False'), True, False),
+    ],
+    ids=['the file alone', 'arguments as well', "arguments in Python's words"],
 )
 def test_the_parameter_file_counts_where_no_argument_says_otherwise(
     tmp_path, launch, arguments, autostart, use_sim_time
@@ -238,6 +242,26 @@ def test_a_recording_is_played_to_the_node_and_ends_the_launch(tmp_path, launch)
     log = (tmp_path / 'launch.log').read_text()
     assert '80 messages' in log and 'process has died' not in log
     assert probe.centers
+
+
+def test_a_recording_that_cannot_be_played_is_a_failure_of_the_launch(tmp_path, launch):
+    (tmp_path / 'bag').mkdir()
+    process = launch('replay.launch.py', f'bag:={tmp_path / "bag"}', 'autostart:=False')
+    assert process.wait(PATIENCE_S) == 1
+    log = (tmp_path / 'launch.log').read_text()
+    assert 'The recording was not played: exit code 2.' in log
+
+
+def test_a_replay_that_is_interrupted_has_not_failed(tmp_path, launch):
+    bag = record(tmp_path / 'bag', 20)
+    bundle = f'bundle:={small_bundle(tmp_path)}'
+    process = launch('replay.launch.py', f'bag:={bag}', bundle, 'loop:=True')
+    with ros():
+        probe = Probe()
+        with spinning(probe):
+            wait_until(lambda: probe.centers, 'centres', 2 * PATIENCE_S)
+    press_ctrl_c(process)
+    assert process.wait(PATIENCE_S) == 0, (tmp_path / 'launch.log').read_text()
 
 
 def test_a_recording_of_clouds_and_compressed_images_is_played_to_the_node(tmp_path, launch):
