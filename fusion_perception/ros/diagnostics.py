@@ -11,7 +11,7 @@ from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 from pydantic import Field
 from std_msgs.msg import Header
 
-from fusion_perception.ros.monitor import LATEST_S
+from fusion_perception.ros.pace import LATEST_S
 from fusion_perception.sensing.findings.finding import Finding
 from fusion_perception.sensing.observation import Mode
 from fusion_perception.sensing.pairing import has_stopped

@@ -25,7 +25,7 @@ from sensor_msgs.msg import CameraInfo
 from fusion_perception.ros.bridge import decoder_of
 from fusion_perception.ros.joining import join
 from fusion_perception.ros.listening import source_of
-from fusion_perception.ros.monitor import STILL_S, Pace
+from fusion_perception.ros.monitor import STILL_S
 from fusion_perception.ros.node_settings import NodeSettings
 from fusion_perception.ros.node_status import (
     as_the_node_hears,
@@ -44,6 +44,7 @@ from fusion_perception.ros.observed import (
     type_name,
 )
 from fusion_perception.ros.others import full_name, fusion_nodes, rivals
+from fusion_perception.ros.pace import Pace
 from fusion_perception.ros.parameters import leaves, nested
 from fusion_perception.sensing.findings.facts import Facts, Source, heeded
 from fusion_perception.sensing.findings.finding import Finding

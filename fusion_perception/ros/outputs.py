@@ -26,8 +26,8 @@ from fusion_perception.ros.annotation import annotated
 from fusion_perception.ros.clouds import cloud_message
 from fusion_perception.ros.frames import Frames
 from fusion_perception.ros.messages import NANOSECONDS
-from fusion_perception.ros.monitor import Pace
 from fusion_perception.ros.node_settings import NodeSettings
+from fusion_perception.ros.pace import Pace
 from fusion_perception.sensing.observation import Camera, Lidar, Mode, Prediction
 from fusion_perception.sensing.pairing import patience
 

@@ -30,8 +30,9 @@ from fusion_perception.ros.child import Child, links, parameters
 from fusion_perception.ros.domain import Domain
 from fusion_perception.ros.fusion_node import FusionNode
 from fusion_perception.ros.joining import join
-from fusion_perception.ros.monitor import Times, Window
+from fusion_perception.ros.monitor import Times
 from fusion_perception.ros.node_settings import NodeSettings, Threads
+from fusion_perception.ros.pace import Window
 from fusion_perception.ros.pipeline import Pipeline
 from fusion_perception.runtime import Device, EngineChoice
 from fusion_perception.sensing.ledger import Stream, fates_of
