@@ -15,6 +15,7 @@ from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from geometry_msgs.msg import PoseArray
 from lifecycle_msgs.srv import GetState
 from rcl_interfaces.srv import GetParameters
+from rclpy.client import Client
 from rclpy.context import Context
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
@@ -233,9 +234,9 @@ class Examiner(Node):
                 found.append(Input(stream, topic, kind, qos))
         if not found:  # It does not listen now; these are what it will listen to.
             found = [
-                Input(stream, topic, type_name(source_of(stream, settings)[0]), HEARS_ALL)
+                Input(stream, will_be, type_name(source_of(stream, settings)[0]), HEARS_ALL)
                 for stream in STREAMS
-                if (topic := values.get(f'{stream}.topic')) is not None
+                if (will_be := values.get(f'{stream}.topic')) is not None
             ]
         return found
 
@@ -299,7 +300,7 @@ class Examiner(Node):
     def _ask(self, kind: Any, service: str, request: Any) -> Any:
         # Without waiting for the client to be ready: where the discovery lost one end of the
         # service it never is, and gets its answer all the same.
-        client = self.create_client(kind, service)
+        client: Client = self.create_client(kind, service)
         answers: list[Any] = []
         end = time.monotonic() + ANSWER_S
         try:

@@ -7,7 +7,7 @@ import traceback
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import torch
 from diagnostic_msgs.msg import DiagnosticArray
@@ -185,7 +185,8 @@ class FusionNode(Startable, LifecycleNode):
     def _LifecycleNodeMixin__change_state(self, transition_id: int) -> TransitionCallbackReturn:
         # An impossible transition would end the node on Jazzy; Kilted answers that it failed.
         try:
-            return super()._LifecycleNodeMixin__change_state(transition_id)
+            done = super()._LifecycleNodeMixin__change_state(transition_id)  # type: ignore[misc]
+            return cast('TransitionCallbackReturn', done)
         except RCLError as fault:
             self.get_logger().error(f'No such transition from here: {fault}')
             return ERROR

@@ -208,7 +208,7 @@ def as_data(values: NDArray[Any]) -> array.array[int]:
     """Return the bytes of an array, as the data of a message."""
     # An array('B') is the one type that message setters take without looking at every byte.
     data = array.array('B')
-    data.frombytes(memoryview(np.ascontiguousarray(values)).cast('B'))
+    data.frombytes(np.ascontiguousarray(values).data.cast('B'))
     return data
 
 

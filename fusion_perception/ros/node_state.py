@@ -33,12 +33,12 @@ def state_of(
     last_fault, last_fault_age_s = monitor.last_fault()
     overdue = monitor.overdue(pipeline.settings.pairing.dropout_after_s)
     bundle, apart = pipeline.runtime.bundle, monitor.disagreement()
-    predicting = active and enabled and mode is not None and not overdue
+    silent, times = overdue or not (active and enabled), monitor.times()
     return NodeState(
         lifecycle='active' if active else 'inactive',
         enabled=enabled,
         listening_s=monitor.listening_s(),
-        mode=mode if predicting else 'none',
+        mode='none' if mode is None or silent else mode,
         modes=modes,
         output_age_s=output_age_s,
         output_period_s=monitor.output_period_s(),
@@ -57,7 +57,11 @@ def state_of(
             for stream in STREAMS
         },
         target_frame=pipeline.settings.target_frame,
-        **monitor.times(),
+        latency_ms=times['latency_ms'],
+        pairing_ms=times['pairing_ms'],
+        inference_ms=times['inference_ms'],
+        publishing_ms=times['publishing_ms'],
+        apart_ms=times['apart_ms'],
         lost_share=lost_share,
         last_fault=last_fault,
         last_fault_age_s=last_fault_age_s,

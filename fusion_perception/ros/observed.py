@@ -37,7 +37,7 @@ POLICIES = {
 }
 
 
-def type_name(message_type: type) -> str:
+def type_name(message_type: Any) -> str:
     """Return the name of a message class as the graph has it: 'sensor_msgs/msg/Image'."""
     return f'{message_type.__module__.split(".")[0]}/msg/{message_type.__name__}'
 

@@ -150,12 +150,12 @@ class Parameters(Generic[S]):
     def _read(self, values: Mapping[str, object]) -> S:
         return self._model.read(nested(values))
 
-    def _coerce(self, parameters: list[Parameter[Any]]) -> list[Parameter[Any]]:
+    def _coerce(self, parameters: list[Parameter]) -> list[Parameter]:
         return [
             _as_meant(p, self._leaves[p.name]) if p.name in self._leaves else p for p in parameters
         ]
 
-    def _validate(self, parameters: list[Parameter[Any]]) -> SetParametersResult:
+    def _validate(self, parameters: list[Parameter]) -> SetParametersResult:
         ours = {p.name: p.value for p in parameters if p.name in self._leaves}
         current = self._current()
         fixed = sorted(
@@ -197,7 +197,7 @@ class Parameters(Generic[S]):
             )
         return False
 
-    def _accept(self, parameters: list[Parameter[Any]]) -> None:
+    def _accept(self, parameters: list[Parameter]) -> None:
         for parameter in parameters:
             self._faults.pop(parameter.name, None)
         healthy = not self._faults and not self._fault_of(self._current())
@@ -275,7 +275,7 @@ def _coerced(value: Any, default: Any) -> Any:
     return value
 
 
-def _as_meant(parameter: Parameter[Any], leaf: Leaf) -> Parameter[Any]:
+def _as_meant(parameter: Parameter, leaf: Leaf) -> Parameter:
     # `ros2 param set NODE slop 1` sends an integer; 1 is a fine value for a float. An empty list
     # comes as one of bytes or of truth values, whatever the parameter holds.
     if isinstance(leaf.default, float) and parameter.type_ == Parameter.Type.INTEGER:
@@ -285,7 +285,7 @@ def _as_meant(parameter: Parameter[Any], leaf: Leaf) -> Parameter[Any]:
     return parameter
 
 
-def _empty(leaf: Leaf) -> Parameter[Any]:
+def _empty(leaf: Leaf) -> Parameter:
     return Parameter(leaf.name, Parameter.Type.from_parameter_value(leaf.default), [])
 
 
@@ -303,7 +303,7 @@ def _is_of_type(value: Any, leaf: Leaf) -> bool:
     if isinstance(leaf.default, list) and _is_empty(value):
         return True
     kind = Parameter.Type.from_parameter_value
-    return kind(value) == kind(leaf.default)
+    return bool(kind(value) == kind(leaf.default))
 
 
 def _needed(default: Any) -> str:

@@ -61,7 +61,7 @@ class Player(Node):
     def __init__(self, recording: Recording, settings: ReplaySettings) -> None:
         super().__init__('replay')
         self._recording, self._settings = recording, settings
-        self._clock = self.create_publisher(Clock, '/clock', QOS)
+        self._ticks = self.create_publisher(Clock, '/clock', QOS)
         self._publishers_of: dict[str, Publisher] = {}
         for name in settings.topics:
             if _absolute(name) not in recording.topics:
@@ -141,9 +141,9 @@ class Player(Node):
         due = began + (log_ns - first_ns) / NANOSECONDS / self._settings.rate
         while (left := due - time.monotonic()) > 0:
             now_ns = log_ns - round(left * self._settings.rate * NANOSECONDS)
-            self._clock.publish(Clock(clock=stamp_message(now_ns)))
+            self._ticks.publish(Clock(clock=stamp_message(now_ns)))
             time.sleep(min(left, CLOCK_PERIOD_S))
-        self._clock.publish(Clock(clock=stamp_message(log_ns)))
+        self._ticks.publish(Clock(clock=stamp_message(log_ns)))
 
 
 def replay(settings: ReplaySettings) -> str:

@@ -75,11 +75,11 @@ class _Due(NamedTuple):
 
     instant: Instant
     rendered: Future[Frames]
-    index: int
+    place: int
 
     def frame(self) -> Frames:
         """Return the frame once it is there."""
-        return self.rendered.result()[self.index : self.index + 1]
+        return self.rendered.result()[self.place : self.place + 1]
 
 
 class SensorSim(Startable, Node):
