@@ -28,6 +28,8 @@ PROFILES_FILE = (
 )
 # Both are common in launch files that include this one.
 BOOLEAN = ['true', 'false', 'True', 'False']
+# So a node that cannot start leaves the machine some peace.
+RESPAWN_DELAY_S = 2.0
 LEVELS = ['debug', 'info', 'warn', 'error', 'fatal']
 # The node and RViz find the sensors under these names.
 TOPICS = ('image', 'camera_info', 'range_image', 'points')
@@ -69,6 +71,8 @@ def fusion_node(context: LaunchContext) -> list[Action]:
             arguments=['--ros-args', '--log-level', LaunchConfiguration('log_level')],
             output='screen',
             emulate_tty=True,
+            respawn=LaunchConfiguration('respawn').perform(context).lower() == 'true',
+            respawn_delay=RESPAWN_DELAY_S,
         )
     ]
 
@@ -167,6 +171,12 @@ def generate_launch_description() -> LaunchDescription:
                 choices=['', *BOOLEAN],
                 description='Configure and activate at the start; false waits for lifecycle '
                 'calls; empty: as params_file says',
+            ),
+            DeclareLaunchArgument(
+                'respawn',
+                default_value='false',
+                choices=BOOLEAN,
+                description='Start the node again, two seconds later, whenever its process ends',
             ),
             DeclareLaunchArgument(
                 'log_level',

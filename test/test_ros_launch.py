@@ -2,6 +2,7 @@
 
 import io
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -127,13 +128,13 @@ def test_the_robot_s_launch_file_has_the_arguments_of_the_documentation():
     assert set(descriptions('fusion.launch.py')) == {
         'bundle', 'params_file', 'namespace', 'image', 'camera_info', 'range_image',
         'points', 'image_type', 'lidar_type', 'camera_pose', 'use_sim_time', 'log_level',
-        'autostart', 'rviz', 'rviz_frame', 'large_images',
+        'autostart', 'respawn', 'rviz', 'rviz_frame', 'large_images',
     }  # fmt: skip
 
 
 def test_a_replay_takes_what_the_robot_s_launch_file_takes():
-    # The time is always that of the recording.
-    wanted = set(descriptions('fusion.launch.py')) - {'use_sim_time'}
+    # The time is always that of the recording, and a node that fails there is to be seen.
+    wanted = set(descriptions('fusion.launch.py')) - {'use_sim_time', 'respawn'}
     assert set(descriptions('replay.launch.py')) == wanted | {'bag', 'rate', 'loop', 'delay'}
 
 
@@ -183,6 +184,26 @@ def test_without_autostart_the_node_waits_to_be_configured(tmp_path, launch):
             assert probe.change_state('configure')
             assert probe.change_state('activate')
             probe.wait_for_node()
+
+
+def test_a_node_that_was_killed_comes_back_where_it_shall(tmp_path, launch):
+    launch('fusion.launch.py', f'bundle:={small_bundle(tmp_path)}', 'respawn:=true')
+    with ros():
+        probe = Probe()
+        with spinning(probe):
+            wait_until(lambda: probe.diagnostics, 'the node', 2 * PATIENCE_S)
+            (node,) = started(tmp_path)
+            os.kill(node, signal.SIGKILL)
+            wait_until(lambda: started(tmp_path)[1:], 'another process')
+            probe.diagnostics.clear()
+            wait_until(lambda: probe.diagnostics, 'the node again', 2 * PATIENCE_S)
+            probe.wait_for_node()
+
+
+def started(tmp_path):
+    """Return the process ids that launch has told of."""
+    log = (tmp_path / 'launch.log').read_text()
+    return [int(pid) for pid in re.findall(r'process started with pid \[(\d+)]', log)]
 
 
 @pytest.mark.parametrize(
