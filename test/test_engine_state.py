@@ -2,6 +2,7 @@
 
 import copy
 import gc
+import sys
 import threading
 import weakref
 from concurrent.futures import ThreadPoolExecutor
@@ -12,7 +13,7 @@ import pytest
 import torch
 from small_bundles import small_bundle
 
-from fusion_perception.engines.base import TorchEngine, whole_float32
+from fusion_perception.engines.base import Engine, TorchEngine, whole_float32
 from fusion_perception.engines.onnx_graph import export, keep, kept_graph
 from fusion_perception.engines.onnx_runtime import OnnxEngine
 from fusion_perception.models.bundle import load_bundle
@@ -70,6 +71,29 @@ def test_whole_float32_within_whole_float32_and_after_a_fault_leaves_the_switch_
     with pytest.raises(KeyError), whole_float32(), whole_float32():
         raise KeyError
     assert torch.backends.cudnn.allow_tf32
+
+
+@pytest.mark.parametrize('known', [True, False], ids=['known', 'new'])
+def test_a_thread_has_the_camera_that_it_gave_whatever_another_gives_meanwhile(bundle, known):
+    engine, own, other = TorchEngine(bundle, CPU), Camera(fx=80.0), Camera(fx=90.0)
+    scan = np.full((1, *bundle.lidar.shape), 24.0, np.float32)
+    if known:
+        engine.observe(None, scan, own)
+
+    def trace(frame, event, _):
+        # Before each line of what looks a camera up, another thread asks for another one.
+        if frame.f_code is Engine._view_of.__code__ and event == 'line':
+            pool.submit(engine.observe, None, scan, other).result()
+        return trace
+
+    with ThreadPoolExecutor(1) as pool:
+        before = sys.gettrace()
+        sys.settrace(trace)
+        try:
+            seen = engine.observe(None, scan, own)
+        finally:
+            sys.settrace(before)
+    assert float(seen.intrinsics[0, 0, 0]) == own.fx
 
 
 def test_an_engine_that_is_let_go_is_freed_at_once(bundle):

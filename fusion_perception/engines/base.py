@@ -141,9 +141,10 @@ class Engine(ABC):
 
     def _view_of(self, camera: Camera | None) -> View:
         """Return a camera as the bundle's images are. Mostly it is that of the frame before."""
-        if camera is not self._view.given:
-            self._view = View.of(camera, self.bundle.rig.camera, self.device)
-        return self._view
+        view = self._view  # Once: another thread that calls meanwhile may bring its own camera.
+        if camera is not view.given:
+            view = self._view = View.of(camera, self.bundle.rig.camera, self.device)
+        return view
 
     def _as_trained(
         self, images: NDArray[np.uint8] | None, view: View
