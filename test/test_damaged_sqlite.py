@@ -71,3 +71,17 @@ def test_a_sound_database_without_an_index_is_not_damaged(tmp_path):
     with Recording(bag) as recording:
         assert len(list(recording.messages(TOPICS))) == 20
         assert recording.unread == []
+
+
+def test_a_message_on_a_broken_page_costs_none_of_the_same_time(tmp_path):
+    file = record(tmp_path / 'bag', 5, storage='sqlite3') / 'bag.db3'
+    whole = file.read_bytes()
+    places = range(4096, len(whole), 4096)
+    # Where a large message goes on, a page begins with the number of the next one.
+    chained = [at for at in places if 0 < int.from_bytes(whole[at : at + 4], 'big') <= len(places)]
+    assert chained
+    for at in chained[::3]:
+        file.write_bytes(whole[:at] + b'\xff\xff\xff\xff' + whole[at + 4 :])
+        with Recording(tmp_path / 'bag') as recording:
+            read = [(m.topic, m.log_ns) for m in recording.messages(TOPICS)]
+        assert len(read) == len(set(read)) == 19

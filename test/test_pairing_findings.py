@@ -145,6 +145,13 @@ def test_a_slow_sensor_may_be_as_late_as_it_costs_no_pair(hz, late_s):
     assert diagnose(facts) == []
 
 
+def test_where_none_passes_alone_the_last_message_may_be_older_than_a_sensor_that_is_gone():
+    came = streams(camera_hz=5, camera_s=0.45)
+    facts = as_seen(came, TOGETHER)
+    assert facts.pairs >= 36
+    assert diagnose(facts) == []
+
+
 def test_a_sensor_that_was_off_for_a_while_is_not_late():
     came = streams(seconds=20)
     del came['camera'][30:100]

@@ -74,6 +74,17 @@ def test_a_topic_that_cannot_be_read_is_not_passed_over_in_silence(garbled, tmp_
         evaluate(EvaluateSettings.read({**values, 'out': tmp_path / 'report'}))
 
 
+@pytest.mark.parametrize(('messages', 'said'), [('id = 1', []), ('id > 0', ['5 messages unread'])])
+def test_what_is_damaged_is_told_where_nothing_of_a_topic_can_be_read(tmp_path, messages, said):
+    bag = record(tmp_path / 'bag', 5, storage='sqlite3')
+    with sqlite3.connect(bag / 'bag.db3') as database:
+        database.execute(f'UPDATE messages SET data = ? WHERE {messages}', (b'\0\1' * 25,))
+    database.close()
+    with Recording(bag) as recording:
+        assert recording.first(IMAGE, lambda image: False) is None
+        assert [line.split(': ')[1] for line in recording.unread] == said
+
+
 @pytest.mark.parametrize('indexed', [True, False])
 def test_a_record_that_is_too_long_ends_its_chunk_and_it_is_said(overlong, indexed):
     if not indexed:

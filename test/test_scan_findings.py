@@ -254,6 +254,12 @@ def test_clouds_of_one_row_are_told_of_from_the_smallest_to_the_largest():
     assert watched([(3, 4, 0)] * 9).kind('lidar') == 'cloud of 9 points'
 
 
+def test_a_cloud_of_two_rows_is_told_of_by_its_rows_and_columns():
+    watch, flat = Watch(PairingSettings(), BagSettings().decoder()), cloud(at(0), np.ones((8, 3)))
+    watch.take('lidar', replace(flat, height=2, width=4, row_step=4 * flat.point_step), at(0))
+    assert watch.kind('lidar') == 'cloud of 2x4 points'
+
+
 def test_what_an_image_takes_and_how_wide_it_is_are_its_own_once_one_came():
     watch = Watch(PairingSettings(), BagSettings().decoder())
     sources = {'camera': [Source('/image', 'sensor_msgs/msg/Image')]}
