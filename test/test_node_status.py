@@ -134,5 +134,7 @@ def test_a_profile_of_fast_dds_may_be_given_by_the_name_of_either_release(monkey
     for name in PROFILES:
         monkeypatch.delenv(name, raising=False)
     assert not has_profile()
+    monkeypatch.setenv(given, '')
+    assert not has_profile()
     monkeypatch.setenv(given, 'profiles.xml')
     assert has_profile()

@@ -8,7 +8,7 @@ import pytest
 
 pytest.importorskip('rclpy', reason='needs rclpy: pip install .[ros]')
 
-from diagnostic_msgs.msg import DiagnosticStatus
+from diagnostic_msgs.msg import DiagnosticStatus, KeyValue
 from geometry_msgs.msg import PoseArray
 from live_sensors import PERIOD_S, Sensors, examined, examined_beside
 from rclpy.lifecycle import LifecycleNode
@@ -102,6 +102,13 @@ def test_range_images_are_read_as_the_node_was_told_to(graph, name, value):
     assert code == 1, text
     assert 'The scene is empty' in text
     assert '16UC1 64x64' in text
+
+
+def test_scans_are_looked_into_though_the_node_does_not_listen_yet(graph):
+    assert graph.change_state('deactivate')
+    with Sensors(graph, count=65_535):  # No return.
+        text, _ = examined()
+    assert 'The node is inactive' in text and 'The scene is empty' in text, text
 
 
 def test_clouds_and_compressed_images_are_expected_where_the_node_is_set_to_them(tmp_path):
@@ -299,6 +306,17 @@ def test_what_the_node_says_is_added_where_it_is_worse_than_what_was_found(level
     text = report(_of_live(Examined('/n', facts, WATCH, findings, status)), terminal=False)
     wrong = [line for line in text.splitlines() if line.startswith(('WARN', 'ERROR'))]
     assert wrong == [*added, 'WARN   The camera shows nothing.']
+
+
+@pytest.mark.parametrize('level', ['OK', 'WARN'])
+def test_how_long_outputs_take_is_said_of_a_node_that_has_nothing_wrong(level):
+    told = {'mode': 'fusion', 'pairs': '30', 'latency_ms.p50': '12.3', 'latency_ms.p95': '56.8'}
+    status = DiagnosticStatus(values=[KeyValue(key=key, value=told[key]) for key in told])
+    findings = [Finding(level, 'The camera is new')]
+    examined = Examined('/n', Facts([], lifecycle='active'), WATCH, findings, status)
+    said = 'OK     Output: fusion, 30 so far, from stamp to output p50 12.3 ms, p95 56.8 ms.'
+    lines = report(_of_live(examined), terminal=False).splitlines()
+    assert (said in lines) == (level == 'OK')
 
 
 def test_settings_that_contradict_each_other_are_what_the_node_says_of_them(tmp_path):

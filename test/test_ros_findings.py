@@ -10,6 +10,8 @@ pytest.importorskip('rclpy', reason='needs rclpy: pip install .[ros]')
 
 import rclpy
 from builtin_interfaces.msg import Time
+from rclpy.clock import Clock as Timepiece
+from rclpy.clock import ClockType
 from rclpy.context import Context
 from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
@@ -30,12 +32,15 @@ from fusion_perception.ros.messages import (
 )
 from fusion_perception.ros.node_status import values_of
 from fusion_perception.ros.observed import clash
+from fusion_perception.sensing.lidars import UniformGrid
 from fusion_perception.sensing.observation import Camera
 from fusion_perception.sensing.rig import Rig
 
 pytestmark = pytest.mark.ros
 BEST_EFFORT = QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT)
 RELIABLE = QoSProfile(depth=1)
+# That of the probe stands still with /clock.
+STEADY = Timepiece(clock_type=ClockType.STEADY_TIME)
 LATCHED = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 
 
@@ -137,6 +142,23 @@ def test_images_unlike_those_of_the_training_are_named_with_both_sizes(tmp_path)
         assert 'intrinsics, of 96x32, are assumed' in wait_until(told, 'the sizes')
 
 
+def test_where_the_model_sees_by_the_lidar_alone_nothing_is_said_of_its_camera(tmp_path):
+    image = np.random.default_rng(0).integers(0, 256, (48, 128, 3), np.uint8)
+    with graph(small_bundle(tmp_path, 'lidar')) as probe:
+        probe.wait_for_node()
+
+        def predicts():
+            stamp = probe.get_clock().now().nanoseconds
+            probe.images.publish(image_message(header_message(stamp, 'camera'), image))
+            probe.publish(stamp, camera=False)
+            return len(probe.centers) >= 5
+
+        wait_until(predicts, 'predictions')
+        probe.diagnostics.clear()
+        wait_until(lambda: predicts() and probe.diagnostics, 'news')
+        assert 'intrinsics' not in text_of(probe)
+
+
 def test_a_camera_that_shows_nothing_is_named_by_node_and_doctor(probe):
     def publish():
         stamp = probe.get_clock().now().nanoseconds
@@ -213,7 +235,7 @@ def test_simulated_time_that_stops_is_named_by_node_and_doctor(tmp_path, paused)
 
         assert wait_until(tick, 'the time to go on')
         if paused:  # The same time again and again.
-            probe.create_timer(0.05, lambda: clock.publish(Clock(clock=now)))
+            probe.create_timer(0.05, lambda: clock.publish(Clock(clock=now)), clock=STEADY)
         wait_until(lambda: said(probe, 'The time stands still', 'is paused'), 'the reason')
         text, _ = doctor(DoctorSettings(live=True, seconds=3.5))
         assert 'The time stands still' in text
@@ -236,6 +258,19 @@ def test_simulated_time_that_is_set_late_is_no_fault_of_the_sensors(probe):
     since = [status.message for status in probe.diagnostics[before + 1 :]]  # One is under way.
     assert not [text for text in since if 'behind' in text or 'ahead' in text], since
     assert not [s for s in probe.streams().values() if s['dropped']['clock_jump']]
+
+
+def test_a_clock_that_seldom_ticks_does_not_stand_still_for_who_listens_shortly(tmp_path):
+    with graph(small_bundle(tmp_path), '-p', 'use_sim_time:=true') as probe:
+        clock, seconds = probe.create_publisher(Clock, '/clock', 1), count(1000)
+
+        def tick():
+            clock.publish(Clock(clock=Time(sec=next(seconds))))
+
+        probe.create_timer(0.9, tick, clock=STEADY)
+        wait_until(lambda: len(probe.diagnostics) > 1, 'the time to go on')
+        text, _ = doctor(DoctorSettings(live=True, seconds=0.1))
+    assert '/fusion_node is there: active' in text and 'stands still' not in text, text
 
 
 def test_stamps_too_far_apart_are_measured(probe):
@@ -272,6 +307,13 @@ def test_only_a_raw_image_is_known_to_be_too_large_by_its_camera_info(tmp_path, 
         text, _ = doctor(DoctorSettings(live=True, seconds=1.0))  # It brings news of the node too.
         told = said(probe, 'Nothing arrives on /image')
     assert ('one message takes 6.2 MB' in told) == ('one message takes 6.2 MB' in text) == known
+
+
+def test_scans_of_many_beams_are_known_to_be_large_before_the_first_came(tmp_path, monkeypatch):
+    monkeypatch.setattr('small_bundles.GRID', UniformGrid(rows=360, columns=360).lidar())
+    with graph(small_bundle(tmp_path)) as probe:
+        words = 'Nothing arrives on /range_image', 'one message takes 0.5 MB'
+        wait_until(lambda: said(probe, *words), 'what a message takes')
 
 
 def test_where_nobody_publishes_what_comes_elsewhere_is_offered(tmp_path):
