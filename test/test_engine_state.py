@@ -13,7 +13,7 @@ import pytest
 import torch
 from small_bundles import small_bundle
 
-from fusion_perception.engines.base import Engine, TorchEngine, whole_float32
+from fusion_perception.engines.base import Engine, TorchEngine, kept_by_size, whole_float32
 from fusion_perception.engines.onnx_graph import export, keep, kept_graph
 from fusion_perception.engines.onnx_runtime import OnnxEngine
 from fusion_perception.models.bundle import load_bundle
@@ -157,3 +157,10 @@ def test_an_observation_of_other_sizes_is_refused_with_both(bundle):
     engine = OnnxEngine(bundle, CPU)
     with pytest.raises(ValueError, match=r'of \(96, 32\) pixels and .* takes \(64, 64\) and'):
         engine.estimate(larger)
+
+
+def test_the_graphs_of_eight_sizes_stay_in_memory_and_no_more():
+    made = []
+    graph_for = kept_by_size(lambda count: made.append(count) or count)
+    assert [graph_for(count) for count in (*range(8), 0, 8, 0, 1)][-3:] == [8, 0, 1]
+    assert made == [*range(8), 8, 1]

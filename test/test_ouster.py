@@ -228,3 +228,11 @@ def test_what_is_no_metadata_is_refused(tmp_path, text):
 def test_missing_metadata_are_named(tmp_path):
     with pytest.raises(FileNotFoundError, match=r'No Ouster metadata at .*nothing\.json'):
         OusterMetadata.read_json(tmp_path / 'nothing.json')
+
+
+def test_azimuths_of_a_degree_are_in_the_unit_of_the_altitudes():
+    told = OusterMetadata(
+        beam_altitude_angles=(10.0, -10.0), beam_azimuth_angles=(1.0, -1.0), columns_per_frame=4
+    )
+    azimuth = told.lidar('staggered', frame='lidar').azimuth[:, 0]
+    torch.testing.assert_close(azimuth, torch.tensor([-1.0, 1.0]).deg2rad())
