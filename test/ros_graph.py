@@ -161,6 +161,22 @@ def probed(bundle, *arguments):
             probe.destroy_node()
 
 
+def impatient(bundle, *arguments):
+    """Start them with a node that says at once why nothing comes out."""
+    return probed(bundle, '-p', 'diagnostics.error_silence_s:=0.1', *arguments)
+
+
+def said(probe, *words):
+    """Return what the node said last, if it has these words."""
+    message = probe.diagnostics[-1].message if probe.diagnostics else ''
+    return message if all(word in message for word in words) else ''
+
+
+def text_of(probe):
+    """Return all that the node said last."""
+    return ' '.join(value.value for status in probe.diagnostics[-1:] for value in status.values)
+
+
 class RosProcess:
     """One of the package's nodes in a process, as its executable starts it."""
 

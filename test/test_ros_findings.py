@@ -9,15 +9,11 @@ import pytest
 pytest.importorskip('rclpy', reason='needs rclpy: pip install .[ros]')
 
 import rclpy
-from builtin_interfaces.msg import Time
-from rclpy.clock import Clock as Timepiece
-from rclpy.clock import ClockType
 from rclpy.context import Context
 from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from recordings import frames
-from ros_graph import probed, wait_until
-from rosgraph_msgs.msg import Clock
+from ros_graph import impatient, said, text_of, wait_until
 from sensor_msgs.msg import CameraInfo, CompressedImage
 from small_bundles import small_bundle
 
@@ -39,8 +35,6 @@ from fusion_perception.sensing.rig import Rig
 pytestmark = pytest.mark.ros
 BEST_EFFORT = QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT)
 RELIABLE = QoSProfile(depth=1)
-# That of the probe stands still with /clock.
-STEADY = Timepiece(clock_type=ClockType.STEADY_TIME)
 LATCHED = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 
 
@@ -53,26 +47,11 @@ def test_a_clash_names_each_policy_and_what_fits_has_none():
     assert clash(LATCHED, BEST_EFFORT) == clash(RELIABLE, RELIABLE) == ''
 
 
-def graph(bundle, *arguments):
-    # At once: the tests ask why, not how patient the node is.
-    return probed(bundle, '-p', 'diagnostics.error_silence_s:=0.1', *arguments)
-
-
 @pytest.fixture
 def probe(tmp_path):
-    with graph(small_bundle(tmp_path)) as probe:
+    with impatient(small_bundle(tmp_path)) as probe:
         probe.wait_for_node()
         yield probe
-
-
-def said(probe, *words):
-    message = probe.diagnostics[-1].message if probe.diagnostics else ''
-    return message if all(word in message for word in words) else ''
-
-
-def text_of(probe):
-    """Return all that the node said last."""
-    return ' '.join(value.value for status in probe.diagnostics[-1:] for value in status.values)
 
 
 @contextlib.contextmanager
@@ -130,7 +109,7 @@ def test_a_frame_that_tf2_refuses_is_named_by_node_and_doctor(probe):
 
 def test_images_unlike_those_of_the_training_are_named_with_both_sizes(tmp_path):
     rig = Rig(camera=Camera().resized(96, 32))
-    with graph(small_bundle(tmp_path, rig=rig)) as probe:
+    with impatient(small_bundle(tmp_path, rig=rig)) as probe:
         probe.wait_for_node()
         image = np.random.default_rng(0).integers(0, 256, (48, 128, 3), np.uint8)
 
@@ -144,7 +123,7 @@ def test_images_unlike_those_of_the_training_are_named_with_both_sizes(tmp_path)
 
 def test_where_the_model_sees_by_the_lidar_alone_nothing_is_said_of_its_camera(tmp_path):
     image = np.random.default_rng(0).integers(0, 256, (48, 128, 3), np.uint8)
-    with graph(small_bundle(tmp_path, 'lidar')) as probe:
+    with impatient(small_bundle(tmp_path, 'lidar')) as probe:
         probe.wait_for_node()
 
         def predicts():
@@ -177,7 +156,7 @@ def test_a_camera_that_contradicts_the_lidar_is_named_by_node_and_doctor(monkeyp
     monkeypatch.setattr(monitor, 'COMPARE_S', 0.1)
     seen = frames(10, 1)
     images = seen.images.numpy()[:, :, :: -1 if mirrored else 1]
-    with graph('shapes') as probe:
+    with impatient('shapes') as probe:
         probe.wait_for_node()
         ticks = count()
 
@@ -204,15 +183,8 @@ def test_a_camera_that_contradicts_the_lidar_is_named_by_node_and_doctor(monkeyp
     assert code == 0, text
 
 
-def test_two_clocks_are_named(tmp_path):
-    with graph(small_bundle(tmp_path), '-p', 'use_sim_time:=true') as probe:
-        for _ in range(2):
-            probe.create_publisher(Clock, '/clock', 1)
-        wait_until(lambda: '2 publish on /clock' in text_of(probe), 'the clocks')
-
-
 def test_what_is_older_than_it_may_be_is_told_of_with_the_limit(tmp_path):
-    with graph(small_bundle(tmp_path), '-p', 'max_age_s:=0.5') as probe:
+    with impatient(small_bundle(tmp_path), '-p', 'max_age_s:=0.5') as probe:
         probe.wait_for_node()
 
         def told():
@@ -220,57 +192,6 @@ def test_what_is_older_than_it_may_be_is_told_of_with_the_limit(tmp_path):
             return 'max_age_s drops what is older than 0.5 s' in text_of(probe)
 
         wait_until(told, 'the limit')
-
-
-@pytest.mark.parametrize('paused', [False, True], ids=['ended', 'paused'])
-def test_simulated_time_that_stops_is_named_by_node_and_doctor(tmp_path, paused):
-    with graph(small_bundle(tmp_path), '-p', 'use_sim_time:=true') as probe:
-        clock = probe.create_publisher(Clock, '/clock', 1)
-        now = Time(sec=1000)
-
-        def tick():
-            now.sec += 1
-            clock.publish(Clock(clock=now))
-            return said(probe, 'Nothing arrives') and not said(probe, 'The time stands still')
-
-        assert wait_until(tick, 'the time to go on')
-        if paused:  # The same time again and again.
-            probe.create_timer(0.05, lambda: clock.publish(Clock(clock=now)), clock=STEADY)
-        wait_until(lambda: said(probe, 'The time stands still', 'is paused'), 'the reason')
-        text, _ = doctor(DoctorSettings(live=True, seconds=3.5))
-        assert 'The time stands still' in text
-
-
-def test_simulated_time_that_is_set_late_is_no_fault_of_the_sensors(probe):
-    clock = probe.create_publisher(Clock, '/clock', 1)
-    stamps_ns = count(1000 * 10**9, 100_000_000)
-
-    def tick():
-        stamp_ns = next(stamps_ns)
-        clock.publish(Clock(clock=header_message(stamp_ns, '').stamp))
-        probe.publish(stamp_ns)
-
-    probe.create_timer(0.1, tick)
-    wait_until(lambda: said(probe, 'behind'), 'what the stamps are before')
-    assert probe.set('use_sim_time', True).successful
-    before = len(probe.diagnostics)
-    wait_until(lambda: len(probe.diagnostics) >= before + 5, 'what is said since')
-    since = [status.message for status in probe.diagnostics[before + 1 :]]  # One is under way.
-    assert not [text for text in since if 'behind' in text or 'ahead' in text], since
-    assert not [s for s in probe.streams().values() if s['dropped']['clock_jump']]
-
-
-def test_a_clock_that_seldom_ticks_does_not_stand_still_for_who_listens_shortly(tmp_path):
-    with graph(small_bundle(tmp_path), '-p', 'use_sim_time:=true') as probe:
-        clock, seconds = probe.create_publisher(Clock, '/clock', 1), count(1000)
-
-        def tick():
-            clock.publish(Clock(clock=Time(sec=next(seconds))))
-
-        probe.create_timer(0.9, tick, clock=STEADY)
-        wait_until(lambda: len(probe.diagnostics) > 1, 'the time to go on')
-        text, _ = doctor(DoctorSettings(live=True, seconds=0.1))
-    assert '/fusion_node is there: active' in text and 'stands still' not in text, text
 
 
 def test_stamps_too_far_apart_are_measured(probe):
@@ -299,7 +220,7 @@ def test_sensors_slower_than_a_second_are_not_called_silent(probe):
 def test_only_a_raw_image_is_known_to_be_too_large_by_its_camera_info(tmp_path, image_type, known):
     camera = Camera(width=1920, height=1080, fx=900.0, fy=900.0, cx=960.0, cy=540.0)
     info = camera_info_message(header_message(1, 'camera'), camera)
-    with graph(small_bundle(tmp_path), '-p', f'image_type:={image_type}') as probe:
+    with impatient(small_bundle(tmp_path), '-p', f'image_type:={image_type}') as probe:
         probe.create_publisher(CompressedImage, 'image/compressed', 1)
         infos = probe.create_publisher(CameraInfo, 'camera_info', 1)
         probe.create_timer(0.05, lambda: infos.publish(info))
@@ -311,7 +232,7 @@ def test_only_a_raw_image_is_known_to_be_too_large_by_its_camera_info(tmp_path, 
 
 def test_scans_of_many_beams_are_known_to_be_large_before_the_first_came(tmp_path, monkeypatch):
     monkeypatch.setattr('small_bundles.GRID', UniformGrid(rows=360, columns=360).lidar())
-    with graph(small_bundle(tmp_path)) as probe:
+    with impatient(small_bundle(tmp_path)) as probe:
         words = 'Nothing arrives on /range_image', 'one message takes 0.5 MB'
         wait_until(lambda: said(probe, *words), 'what a message takes')
 
@@ -319,7 +240,7 @@ def test_scans_of_many_beams_are_known_to_be_large_before_the_first_came(tmp_pat
 def test_where_nobody_publishes_what_comes_elsewhere_is_offered(tmp_path):
     offered = 'sensor_msgs/msg/Image comes on /image (remap with `-r image:=TOPIC`'
     # Of the node alone.
-    with graph(small_bundle(tmp_path), '-r', 'fusion_node:image:=camera') as probe:
+    with impatient(small_bundle(tmp_path), '-r', 'fusion_node:image:=camera') as probe:
         probe.create_publisher(CompressedImage, 'front/compressed', 1)
         compressed = '/front/compressed (set image_type to compressed'
         words = 'Nothing arrives on /camera: nobody publishes there', offered, compressed
