@@ -201,7 +201,7 @@ def examine_live(settings: DoctorSettings) -> list[Finding]:
     """Join the graph and examine the node, its inputs and who hears its outputs."""
     from fusion_perception.ros.examination import examiner
 
-    domain = os.environ.get('ROS_DOMAIN_ID', '0')
+    domain = os.environ.get('ROS_DOMAIN_ID') or '0'
     wanted = settings.node
     if wanted is not None and not wanted.startswith('/'):
         wanted = f'/{wanted}'
