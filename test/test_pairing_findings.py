@@ -7,6 +7,7 @@ from small_facts import COMPRESSED, DRIVER, IMAGE, arrivals, node, only, stream
 
 from fusion_perception.sensing.findings.diagnosis import diagnose
 from fusion_perception.sensing.findings.facts import Publisher
+from fusion_perception.sensing.offsets import Arrival
 from fusion_perception.sensing.pairing import Pairer, PairingSettings
 
 
@@ -59,6 +60,18 @@ def test_a_few_stamps_that_fit_do_not_hide_that_most_do_not():
     camera = stream('camera', arrivals=arrivals(shift_s=0.04, jitter_s=[0.04] * 3))
     found = only(node(camera, pairs=3))
     assert 'Of 20 images and 20 scans only 3 form a pair' in found.symptom
+
+
+@pytest.mark.parametrize('pauses', [slice(100, 240), slice(0, 140), slice(60, 200)])
+def test_no_setting_is_advised_for_the_time_in_which_one_sensor_pauses(pauses):
+    images = arrivals(0.05, count=240)
+    del images[pauses]
+    scans = arrivals(0.1, count=120)
+    camera = stream('camera', arrivals=images, received=len(images))
+    lidar = stream('lidar', arrivals=scans, received=len(scans))
+    assert diagnose(node(camera, lidar, pairs=49)) == []
+    late = stream('camera', arrivals=[Arrival(a.stamp_ns - 25_000_000, a[1]) for a in images])
+    assert 'camera_offset_s to 0.025' in only(node(late, lidar, pairs=0)).remedy
 
 
 def test_the_exact_policy_says_so_itself():

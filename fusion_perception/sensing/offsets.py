@@ -11,6 +11,8 @@ from typing import NamedTuple
 
 # Fewer messages of a stream than this say nothing about a constant offset.
 ENOUGH = 3
+# A sensor pauses that is not heard for longer than this many periods of the slower one.
+_PAUSE = 3
 
 
 class Arrival(NamedTuple):
@@ -92,11 +94,7 @@ def apart(camera: Sequence[Arrival], lidar: Sequence[Arrival]) -> Apart | None:
     if len(camera) < ENOUGH or len(lidar) < ENOUGH:
         return None
     coarse_ns = round(1e9 * ((age_s(camera) or 0.0) - (age_s(lidar) or 0.0)))
-    # Each message of the rarer sensor has a partner.
-    if len(camera) < len(lidar):
-        gaps = [-gap for gap in _gaps(lidar, camera, -coarse_ns)]
-    else:
-        gaps = _gaps(camera, lidar, coarse_ns)
+    gaps = _gaps(camera, lidar, coarse_ns)
     if not gaps:
         return None
     return Apart(statistics.median(gaps) / 1e9, min(gaps) / 1e9, max(gaps) / 1e9)
@@ -113,14 +111,34 @@ def together(
     return both[0], both[1]
 
 
-def _gaps(often: Sequence[Arrival], seldom: Sequence[Arrival], coarse_ns: int) -> list[int]:
-    """Return how far each stamp of one stream lies after its partner's in the other.
+def _gaps(camera: Sequence[Arrival], lidar: Sequence[Arrival], coarse_ns: int) -> list[int]:
+    """Return how far the LiDAR's stamps lie after those of their images: about `coarse_ns`."""
+    images, scans = (sorted(a.stamp_ns for a in stream) for stream in (camera, lidar))
+    rest_images = _accompanied(images, scans, coarse_ns)
+    rest_scans = _accompanied(scans, images, -coarse_ns)
+    # Each message of the rarer sensor has a partner.
+    if len(rest_images) < len(rest_scans):
+        return [_nearest(scans, stamp + coarse_ns) - stamp for stamp in rest_images]
+    return [stamp - _nearest(images, stamp - coarse_ns) for stamp in rest_scans]
 
-    One from before the first of those or after the last has lost its partner.
+
+def _accompanied(these: Sequence[int], others: Sequence[int], shift_ns: int) -> list[int]:
+    """Return those of sorted stamps that, moved, do not lie where the others pause.
+
+    They pause before their first and after their last message, too.
     """
-    stamps = sorted(arrival.stamp_ns for arrival in often)
-    inside = [a.stamp_ns for a in seldom if stamps[0] <= a.stamp_ns - coarse_ns <= stamps[-1]]
-    return [stamp - _nearest(stamps, stamp - coarse_ns) for stamp in inside]
+    longest = _PAUSE * max(_step_ns(these), _step_ns(others))
+    found = []
+    for stamp in these:
+        after = bisect_left(others, stamp + shift_ns)
+        since, until = others[max(0, after - 1)], others[min(after, len(others) - 1)]
+        if since <= stamp + shift_ns <= until and until - since <= longest:
+            found.append(stamp)
+    return found
+
+
+def _step_ns(stamps: Sequence[int]) -> float:
+    return statistics.median(after - before for before, after in pairwise(stamps))
 
 
 def fit(camera: Sequence[Arrival], lidar: Sequence[Arrival], offset_ns: int, slop_ns: int) -> bool:
@@ -129,11 +147,9 @@ def fit(camera: Sequence[Arrival], lidar: Sequence[Arrival], offset_ns: int, slo
     The camera's are moved by an offset. However late either of them arrives: no other offset
     helps such streams to pairs.
     """
-    if not camera or not lidar:
+    if len(camera) < ENOUGH or len(lidar) < ENOUGH:
         return False
-    moved = [Arrival(a.stamp_ns + offset_ns, a.arrived_ns) for a in camera]
-    often, seldom = (lidar, moved) if len(moved) < len(lidar) else (moved, lidar)
-    gaps = _gaps(often, seldom, 0)
+    gaps = [gap - offset_ns for gap in _gaps(camera, lidar, offset_ns)]
     return 2 * sum(abs(gap) <= slop_ns for gap in gaps) > len(gaps)
 
 
