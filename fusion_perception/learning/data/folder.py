@@ -86,8 +86,8 @@ class DataFolder:
         """
         if not (path / LABELS).is_file() and _is_recording(path):
             raise FileNotFoundError(
-                f'{path} is a recording: give it as --bag, or make a data folder of it with '
-                f'`fusion from-bag {quote(str(path))} --out DATA`.'
+                f'{path} is a recording. Make a data folder of it with `fusion from-bag '
+                f'{quote(str(path))} --out DATA`; `fusion evaluate` and `doctor` take it as --bag.'
             )
         if not path.is_dir():
             kind, out = ('a file', 'OUT') if path.exists() else ('missing', quote(str(path)))

@@ -101,8 +101,8 @@ def refuse_data_folder(path: Path) -> None:
     """Raise ValueError where a data folder was given for a recording."""
     if (path / _LABELS).is_file():
         raise ValueError(
-            f'{path} is a data folder: give it as --data, or make a recording of it with `fusion '
-            f'to-bag {quote(str(path))} --out BAG`.'
+            f'{path} is a data folder. Make a recording of it with `fusion to-bag '
+            f'{quote(str(path))} --out BAG`; `fusion evaluate` and `doctor` take it as --data.'
         )
 
 
