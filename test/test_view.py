@@ -148,6 +148,8 @@ def test_a_scene_is_drawn_with_predicted_and_true_centres(
     assert 'centres, mean error 0.50 m' in [axes.get_title() for axes in figure.axes]
     write_png(figure, tmp_path / 'scene.png')
     assert (tmp_path / 'scene.png').stat().st_size > 10_000
+    image, ranges = (axes.get_position().bounds for axes in figure.axes[:2])
+    assert image[1:] == pytest.approx(ranges[1:], abs=0.002)  # equally high and wide
 
 
 @pytest.mark.parametrize('place', ['rgb', 'lidar/pictures', 'distance'])

@@ -141,7 +141,7 @@ def scene_figure(
     `truth` (K, 3) metres in the LiDAR frame.
     """
     figure = Figure(figsize=(14, 4.8), layout='constrained')
-    grid = figure.add_gridspec(1, 3, width_ratios=(1, 1.12, 1.35))
+    grid = figure.add_gridspec(1, 3, width_ratios=(1, 1, 1.25))
     camera, lidar_axes = figure.add_subplot(grid[0]), figure.add_subplot(grid[1])
     if image is None:
         _draw_image(camera, np.zeros((1, 1, 3), np.uint8), 'camera image (silent)')
