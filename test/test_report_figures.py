@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from small_runs import run
 
 from fusion_perception.learning.evidence.evidence import Evidence
@@ -89,6 +90,17 @@ def test_how_often_errors_occur_adds_up_to_all_centres():
         assert values.sum() == pytest.approx(100)
         middle = edges[np.searchsorted(np.cumsum(values), 50)]
         assert middle == pytest.approx(np.median(away), rel=0.3)
+
+
+@pytest.mark.parametrize('most', [0.01, 5.0])
+def test_the_names_of_the_objects_leave_the_most_frequent_errors_to_be_seen(most):
+    away = np.geomspace(0.01, 5.0, 1000)[:, None].repeat(2, axis=1)
+    away[np.arange(1000) % 10 > 0] = most
+    figure = error_distribution(replace(errors(), away=away))
+    often = figure.axes[0]
+    FigureCanvasAgg(figure).draw()
+    names = often.get_legend().get_window_extent().transformed(often.transData.inverted())
+    assert not names.x0 / 1.1 < most < names.x1 * 1.1
 
 
 def test_the_radii_of_the_hit_rates_stand_where_they_are_named():

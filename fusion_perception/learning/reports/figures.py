@@ -129,7 +129,7 @@ def error_distribution(errors: Errors) -> Figure:
         )  # fmt: skip
     histogram.set(ylabel='centres with this error [%]', title='How often')
     nearer.set(ylabel='centres nearer than this [%]', ylim=(0, 101))
-    histogram.legend(loc='upper left')
+    histogram.legend(loc='best')
     nearer.legend(loc='upper left')
     for axes in (histogram, nearer):
         _log_metres(axes, 'x')

@@ -95,7 +95,7 @@ def errors(report: Report, errors: Errors, axis: Axis) -> Iterator[str]:
         f'Left a histogram of the errors, right the share of centres nearer than a distance: '
         f'{listed(dict(zip(WITHIN, _hits(report), strict=True)))}.',
         'Left: which share of the centres has which error. Right: the share of centres nearer '
-        'than a distance; dashed lines mark the radii of the hit rates.',
+        'than a distance; dotted lines mark the radii of the hit rates.',
     )
 
 
