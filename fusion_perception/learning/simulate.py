@@ -41,7 +41,7 @@ class SimulateSettings(SensorSettings):
         1000,
         ge=1,
         le=MOST_SCENES,
-        description='Scenes to write, up to a million; the original data has 9,999',
+        description='Scenes to write, up to a million; the original data has 9999',
     )
     seed: int = Field(0, ge=0, lt=2**63, description='The same seed writes the same bytes')
     range_noise: float = Field(
