@@ -116,8 +116,8 @@ def _gaps(camera: Sequence[Arrival], lidar: Sequence[Arrival], coarse_ns: int) -
     images, scans = (sorted(a.stamp_ns for a in stream) for stream in (camera, lidar))
     rest_images = _accompanied(images, scans, coarse_ns)
     rest_scans = _accompanied(scans, images, -coarse_ns)
-    # Each message of the rarer sensor has a partner.
-    if len(rest_images) < len(rest_scans):
+    # Each message of the rarer sensor has a partner. Of two alike one may have lost one at an end.
+    if len(rest_images) + 1 < len(rest_scans):
         return [_nearest(scans, stamp + coarse_ns) - stamp for stamp in rest_images]
     return [stamp - _nearest(images, stamp - coarse_ns) for stamp in rest_scans]
 
