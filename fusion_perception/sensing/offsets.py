@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import accumulate, pairwise
 from typing import NamedTuple
 
 # Fewer messages of a stream than this say nothing about a constant offset.
@@ -93,11 +94,20 @@ def apart(camera: Sequence[Arrival], lidar: Sequence[Arrival]) -> Apart | None:
     """
     if len(camera) < ENOUGH or len(lidar) < ENOUGH:
         return None
-    coarse_ns = round(1e9 * ((age_s(camera) or 0.0) - (age_s(lidar) or 0.0)))
+    # What came after a later one came late.
+    camera_age_s, lidar_age_s = (age_s(_in_order(stream)) or 0.0 for stream in (camera, lidar))
+    coarse_ns = round(1e9 * (camera_age_s - lidar_age_s))
     gaps = _gaps(camera, lidar, coarse_ns)
     if not gaps:
         return None
     return Apart(statistics.median(gaps) / 1e9, min(gaps) / 1e9, max(gaps) / 1e9)
+
+
+def _in_order(arrivals: Sequence[Arrival]) -> list[Arrival]:
+    """Return those whose stamps are later than all that came before."""
+    stamps = [arrival.stamp_ns for arrival in arrivals]
+    newest = [-math.inf, *accumulate(stamps, max)][: len(stamps)]
+    return [a for a, before in zip(arrivals, newest, strict=True) if a.stamp_ns > before]
 
 
 def together(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 from fusion_perception.sensing.findings.facts import Facts, InputFacts
 from fusion_perception.sensing.findings.finding import Finding
@@ -28,7 +28,7 @@ from fusion_perception.sensing.pairing import (
     patience,
 )
 
-# With fewer jumps a clock was set back, or a recording began anew.
+# With fewer jumps a clock was set back, or a recording began anew; fewer out of order do no harm.
 _FEW_JUMPS = 3
 _RARE_JUMPS = 0.1
 # A sensor that seems to lag the other by more than this more likely has a wrong clock.
@@ -49,6 +49,7 @@ def of_pairing(facts: Facts) -> Iterator[Finding]:
     # No offset can be measured while the time stands still or messages get lost.
     if facts.waits_for_clock or any(map(loses_large, facts.inputs)):
         return
+    yield from (finding for stream in facts.inputs for finding in _of_order(stream, facts))
     camera, lidar = together(by_stream['camera'].usable, by_stream['lidar'].usable)
     measured = apart(camera, lidar)
     if measured is None:
@@ -61,6 +62,9 @@ def of_pairing(facts: Facts) -> Iterator[Finding]:
         yield from _of_lateness(facts, by_stream, camera_late_s, measured)
         return
     left_s = measured.median_s - known_s
+    # Where order is lost so are messages, and what is left seems to lie apart by as much.
+    if any(abs(left_s) <= max(_steps_back(s, facts), default=-1.0) for s in facts.inputs):
+        return
     if max(abs(measured.least_s - known_s), abs(measured.most_s - known_s)) <= slop_s:
         return
     yield Finding(
@@ -86,17 +90,54 @@ def _few(facts: Facts) -> str:
 def _of_jumps(stream: InputFacts, facts: Facts) -> Iterator[Finding]:
     """Yield that stamps jump back again and again: the pairing begins anew with each jump."""
     jumps_s = jumps_back(stream.arrivals, facts.pairing.jump_back_s)
-    if len(jumps_s) < max(_FEW_JUMPS, _RARE_JUMPS * len(stream.arrivals)):
+    if _is_rare(jumps_s, stream):
         return
-    nodes = sorted({p.node for s in stream.sources for p in s.publishers if p.type == s.type})
-    several = f'{" and ".join(nodes)} publish there' if len(nodes) > 1 else ''
     yield Finding(
         'ERROR',
         f'The stamps on {stream.topics} jump back again and again, {len(jumps_s)} times among '
         f'the last {len(stream.arrivals)} messages, by up to {max(jumps_s):.3f} s',
-        several or 'two sources publish there, or its clock is set back all the time',
+        _several(stream) or 'two sources publish there, or its clock is set back all the time',
+        _let_one_publish(stream),
+    )
+
+
+def _of_order(stream: InputFacts, facts: Facts) -> Iterator[Finding]:
+    """Yield that messages come out of order: the partner of a late one may have been let go."""
+    steps_s, several = _steps_back(stream, facts), _several(stream)
+    if not steps_s or not (several or facts.pairs_are_few):
+        return
+    yield Finding(
+        'ERROR' if facts.pairs_are_few else 'WARN',
+        f'{len(steps_s)} of the last {len(stream.arrivals)} messages on {stream.topics} come '
+        f'after one with a later stamp, which is up to {max(steps_s):.3f} s later',
+        several or 'the driver or the way from it mixes their order, or two sources publish there',
+        _let_one_publish(stream)
+        if several
+        else 'Let the driver send in the order of its stamps; look at how evenly it does '
+        f'(`ros2 topic delay {stream.sources[0].topic}`).',
+    )
+
+
+def _steps_back(stream: InputFacts, facts: Facts) -> list[float]:
+    """Return by how many seconds stamps step back that do not jump, [] where that is rare."""
+    least_s = facts.pairing.jump_back_s
+    steps_s = [by_s for by_s in jumps_back(stream.usable, 0.0) if by_s <= least_s]
+    return [] if _is_rare(steps_s, stream) else steps_s
+
+
+def _is_rare(jumps_s: Sequence[float], stream: InputFacts) -> bool:
+    return len(jumps_s) < max(_FEW_JUMPS, _RARE_JUMPS * len(stream.arrivals))
+
+
+def _several(stream: InputFacts) -> str:
+    nodes = sorted({p.node for s in stream.sources for p in s.publishers if p.type == s.type})
+    return f'{" and ".join(nodes)} publish there' if len(nodes) > 1 else ''
+
+
+def _let_one_publish(stream: InputFacts) -> str:
+    return (
         'Let one alone publish there: end the other, or give it a topic of its own. '
-        f'`ros2 topic info -v {stream.sources[0].topic}` names them.',
+        f'`ros2 topic info -v {stream.sources[0].topic}` names them.'
     )
 
 
