@@ -133,6 +133,16 @@ def test_a_mirrored_image_disagrees_with_the_lidar_in_every_resolution():
     assert min(small, large) > DISAGREEMENT_MAX
 
 
+@pytest.mark.parametrize('name', ['shapes', 'cubes'])
+@pytest.mark.parametrize('scale', [0.25, 0.5])
+def test_counts_of_a_wrong_scale_disagree_with_the_camera_and_lead_to_the_setting(name, scale):
+    runtime = Runtime(load_bundle(name), 'cpu')
+    images, ranges = seen_by(name, np.eye(4))
+    scaled = np.where(ranges < LIDAR.max_range, scale * ranges, ranges)
+    (found,) = of_disagreement(lately(runtime, images, scaled), DISAGREEMENT_MAX)
+    assert 'range_scale' in found.remedy
+
+
 def test_a_sensor_that_sees_nothing_neither_agrees_nor_disagrees():
     runtime = Runtime(load_bundle('shapes'), 'cpu')
     seen = frames(2, 10)

@@ -33,9 +33,10 @@ _LOOK = (
     "Say with camera_pose where the camera's optical frame (z forward) is, unless that is as "
     'T_camera_lidar of the bundle has it; `fusion evaluate --bag` of a minute finds it out where '
     'that alone is wrong. Look whether the images are neither turned nor mirrored, at camera_info '
-    'and camera_matrix, and, where things move, at the clocks, camera_offset_s, and whether a '
-    'driver repeats an old image or scan with new stamps. Where nothing is wrong, the bundle is '
-    'too sure of these sensors: train it on data of theirs, or raise disagreement_max.'
+    'and camera_matrix, at range_scale where ranges come as counts, and, where things move, at '
+    'the clocks, camera_offset_s, and whether a driver repeats an old image or scan with new '
+    'stamps. Where nothing is wrong, the bundle is too sure of these sensors: train it on data of '
+    'theirs, or raise disagreement_max.'
 )
 # The median of fewer comparisons tells nothing.
 FEWEST_COMPARISONS = 5
