@@ -3,10 +3,9 @@
 import re
 
 import pytest
-from small_facts import COMPRESSED, DRIVER, IMAGE, arrivals, node, only, stream
+from small_facts import arrivals, node, only, stream
 
 from fusion_perception.sensing.findings.diagnosis import diagnose
-from fusion_perception.sensing.findings.facts import Publisher
 from fusion_perception.sensing.offsets import Arrival
 from fusion_perception.sensing.pairing import Pairer, PairingSettings
 
@@ -265,75 +264,6 @@ def test_a_sensor_that_is_silent_is_all_that_is_said_of_the_pairs():
     assert 'silent' in found.symptom
     apart_before = stream('camera', silent_s=18.0, arrivals=arrivals(shift_s=0.125))
     assert 'silent' in only(node(apart_before, pairs=0)).symptom
-
-
-def twofold(behind_s):
-    """Two that publish on one topic in turn, one of them so far behind."""
-    ours, late = arrivals(), arrivals(delay_s=0.05, shift_s=behind_s)
-    return sorted([*ours, *late], key=lambda arrival: arrival.arrived_ns)
-
-
-def test_two_publishers_of_different_clocks_are_named():
-    publishers = [DRIVER, Publisher('/replay', IMAGE), Publisher('/other', COMPRESSED)]
-    facts = {'arrivals': twofold(2.0), 'dropped': {'clock_jump': 19}, 'received': 40}
-    found = only(node(stream('camera', publishers, **facts), pairs=0))
-    assert found.level == 'ERROR'
-    assert 'jump back again and again, 20 times among the last 40' in found.symptom
-    assert 'by up to 2.000 s' in found.symptom
-    assert found.cause == '/driver and /replay publish there'
-    assert 'two sources' in only(node(stream('camera', **facts))).cause
-
-
-def swapped(came):
-    """Let each two messages arrive together, the later one first."""
-    pairs = zip(came[::2], came[1::2], strict=True)
-    return [Arrival(a.stamp_ns, late.arrived_ns) for first, late in pairs for a in (late, first)]
-
-
-@pytest.mark.parametrize('camera_s', [0.0, 0.03])
-def test_messages_out_of_order_are_named_and_no_offset_is_advised_for_them(camera_s):
-    camera = stream('camera', arrivals=swapped(arrivals(0.05, shift_s=camera_s, count=40)))
-    lidar = stream('lidar', arrivals=swapped(arrivals()))
-    found = diagnose(node(camera, lidar, pairs=3))
-    assert [each.level for each in found] == ['ERROR', 'ERROR']
-    assert '20 of the last 40 messages on /image come after one with a later' in found[0].symptom
-    assert 'up to 0.100 s later' in found[1].symptom
-    assert all('in the order of its stamps' in each.remedy for each in found)
-
-
-def test_an_offset_that_the_order_cannot_explain_is_measured_all_the_same():
-    camera = stream('camera', arrivals=swapped(arrivals(shift_s=0.34)))
-    *_, found = diagnose(node(camera, pairs=0))
-    assert 'pairing.camera_offset_s to 0.340' in found.remedy
-
-
-def test_two_publishers_with_one_a_little_behind_are_named_although_pairs_come_of_it():
-    publishers = [DRIVER, Publisher('/second', IMAGE)]
-    facts = {'arrivals': twofold(0.08), 'received': 40}
-    found = only(node(stream('camera', publishers, **facts)))
-    assert (found.level, found.cause) == ('WARN', '/driver and /second publish there')
-    assert 'end the other' in found.remedy
-    assert diagnose(node(stream('camera', **facts))) == []  # A lone driver's do no harm as yet.
-
-
-@pytest.mark.parametrize(
-    ('passes', 'period_s', 'count'), [(3, 0.1, 20), (3, 0.3, 5), (5, 0.1, 20)]
-)
-def test_a_recording_that_begins_anew_is_no_fault(passes, period_s, count):
-    came = [
-        arrival
-        for by_s in range(0, 2 * passes, 2)
-        for arrival in arrivals(period_s, begin_s=100 + by_s, shift_s=by_s, count=count)
-    ]
-    looped = {'arrivals': came, 'received': len(came)}
-    facts = node(stream('camera', **looped), stream('lidar', **looped), pairs=len(came))
-    assert diagnose(facts) == []
-
-
-def test_three_jumps_back_are_no_recording_that_begins_anew():
-    came = [a for by_s in range(0, 8, 2) for a in arrivals(0.3, 100 + by_s, shift_s=by_s, count=5)]
-    found, *_ = diagnose(node(stream('camera', arrivals=came, received=20), pairs=20))
-    assert 'again and again, 3 times among the last 20' in found.symptom
 
 
 @pytest.mark.parametrize(('queue_size', 'enough'), [(5, True), (4, False)])
