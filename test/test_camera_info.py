@@ -40,6 +40,8 @@ def test_what_a_driver_cuts_out_and_bins_is_the_camera_of_its_images():
     whole = camera_from_info(camera_info(CALIBRATED), Camera())
     cut = camera_from_info(camera_info(CALIBRATED, (100, 40, 400, 200)), Camera())
     assert (cut.width, cut.height, cut.cx, cut.cy, cut.fx) == (400, 200, 220, 200, 500)
+    corner = camera_from_info(camera_info(CALIBRATED, (240, 280, 400, 200)), Camera())
+    assert (corner.width, corner.height, corner.cx, corner.cy) == (400, 200, 80, -40)
     binned = camera_from_info(camera_info(CALIBRATED, binning=2), Camera())
     assert binned == whole.resized(320, 240)
     by_row = camera_info(CALIBRATED)
@@ -93,6 +95,10 @@ def test_what_no_camera_can_be_is_refused_with_a_next_step(k, size, words):
         ((0, 0, 0, 0), 481, (), 'images of 1x0 pixels: of 640x480 by a roi of 0x0'),
         ((0, 0, 2**32 - 1, 10), 1, (), 'images of 4294967295x10 pixels'),
         ((2**32 - 1, 0, 32, 32), 1, (), 'a roi of 32x32 at (4294967295, 0)'),
+        # Where width is that of what was cut out, K may be too.
+        ((241, 0, 400, 200), 1, (), 'a roi of 400x200 at (241, 0)'),
+        ((0, 281, 400, 200), 2, (), 'a roi of 400x200 at (0, 281) and a binning of 2x2'),
+        ((1, 0, 0, 0), 1, (), 'a roi of 0x0 at (1, 0)'),
         ((0, 0, 0, 0), 1, (0.1, float('nan'), float('inf')), 'distortion (D) are not all finite'),
     ],
 )

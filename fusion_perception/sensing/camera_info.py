@@ -76,16 +76,16 @@ def camera_from_info(
     _check(message, fx, fy)
     _check_principal_point(message, cx, cy, matrix)
     region = message.roi
+    across, down = region.width or message.width, region.height or message.height
     wide, high = max(1, message.binning_x), max(1, message.binning_y)
-    width = int(region.width or message.width) // wide
-    height = int(region.height or message.height) // high
-    sides = (width, height, 1 + region.x_offset, 1 + region.y_offset)
-    if not 0 < min(sides) <= max(sides) <= LARGEST_SIDE:
+    width, height = int(across) // wide, int(down) // high
+    within = region.x_offset + across <= message.width and region.y_offset + down <= message.height
+    if not (within and 0 < min(width, height) <= max(width, height) <= LARGEST_SIDE):
         raise ValueError(
             f'camera_info describes images of {width}x{height} pixels: of '
             f'{message.width}x{message.height} by a roi of {region.width}x{region.height} at '
             f'({region.x_offset}, {region.y_offset}) and a binning of {wide}x{high}. Look at its '
-            'driver.'
+            'driver: width and height count all pixels of the sensor, of which roi is a part.'
         )
     return Camera.read(
         {
