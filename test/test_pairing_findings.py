@@ -172,6 +172,16 @@ def test_a_sensor_that_was_off_for_a_while_is_not_late():
     assert [found for found in diagnose(facts) if 'late' in found.symptom] == []
 
 
+@pytest.mark.parametrize('late_s', [0.0, 0.007])
+def test_no_clock_is_held_against_a_sensor_that_comes_at_uneven_intervals(late_s):
+    came = streams(lidar_s=late_s, seconds=20)
+    came['lidar'] = [scan for i, scan in enumerate(came['lidar']) if i % 12 in (0, 2, 4)]
+    found = only(as_seen(came, ALONE))
+    assert found.level == 'WARN' and 'scans come at uneven intervals' in found.symptom
+    assert 'offset' not in str(found) and 'clock' not in str(found)
+    assert diagnose(as_seen(came, follow(found.remedy, ALONE))) == []
+
+
 def test_the_slop_that_is_advised_can_be_set_with_what_it_takes():
     # 0.9 images and 0.8 scans a second.
     camera, lidar = (stream(s, arrivals=arrivals(p)) for s, p in (('camera', 1.1), ('lidar', 1.2)))

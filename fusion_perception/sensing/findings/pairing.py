@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 
 from fusion_perception.sensing.findings.facts import Facts, InputFacts
-from fusion_perception.sensing.findings.finding import Finding
+from fusion_perception.sensing.findings.finding import Finding, Level
 from fusion_perception.sensing.findings.losses import loses_large
 from fusion_perception.sensing.ledger import Stream
 from fusion_perception.sensing.offsets import (
@@ -185,8 +185,20 @@ def _of_lateness(
     left_s = late_s + early_age_s
     is_clock = early_age_s <= -facts.ahead_s < late_age_s and left_s < held_s / 2
     can_wait = _ROOM * waiting <= MOST_WAITING and not is_clock
+    level: Level = 'ERROR' if few else 'WARN'
+    # Where it is no way and no clock, but the gaps between its own messages, no offset helps.
+    beside_s = abs(measured.median_s - settings.camera_to_lidar_s)
+    by_itself = beside_s <= settings.slop_s and last_s - beside_s > held_s
+    if by_itself and settings.allow_single and can_wait:
+        yield Finding(
+            level,
+            _few(facts) if few else f'The {those} come at uneven intervals',
+            ', and '.join(causes),
+            f'Set {" and ".join(needed)}, or let their driver send at a steady rate.',
+        )
+        return
     yield Finding(
-        'ERROR' if few else 'WARN',
+        level,
         _few(facts) if few else f'The {those} come late for the {these} of their time',
         f'the {those} arrive {late_s:.3f} s later than the {these} with the same stamps, and '
         + ', and '.join(causes),
