@@ -75,6 +75,15 @@ def test_mirrored_images_are_a_warning_of_the_evaluation(told, mirrored, which):
     assert 'disagree' not in said and 'disagree' not in page.replace('disagreement_max', '')
 
 
+def test_a_folder_is_advised_what_a_folder_can_have(told, mirrored):
+    of_folder, of_recording = sources(mirrored)
+    said, _, _ = told('shapes', **of_folder)
+    assert 'sensor.yaml of the folder' in said and '--disagreement-max' in said
+    assert 'camera_pose' not in said and 'camera_info' not in said
+    said, _, _ = told('shapes', **of_recording)
+    assert 'Say with camera_pose' in said and 'sensor.yaml' not in said
+
+
 def test_every_recording_is_compared_by_itself(told, straight, mirrored):
     folders = (straight, mirrored)
     said, report, _ = told('shapes', bag=tuple(str(folder / 'drive') for folder in folders))

@@ -86,7 +86,7 @@ def from_folder(
                 alone = predict(runtime, scenes, mode, batch_size)
             by_mode[mode] = score_of(alone, scenes.centers, first)
     apart, alignment = compared(runtime, scenes)
-    warnings += map(str, of_disagreement(apart, disagreement_max, alignment))
+    warnings += map(str, of_disagreement(apart, disagreement_max, alignment, in_folder=True))
     count = len(scenes)
     nothing_dropped = {str(cause): 0 for cause in CAUSES}
     all_used: StreamCounts = {

@@ -38,6 +38,21 @@ _LOOK = (
     'stamps. Where nothing is wrong, the bundle is too sure of these sensors: train it on data of '
     'theirs, or raise disagreement_max.'
 )
+# A data folder says itself where its camera is, and its pairs are what they are.
+_ELSEWHERE_IN_FOLDER = (
+    'All that they see fits a camera that is {away} from where it is taken to be, and the '
+    "disagreement is {left:.1f} with it at '{pose}' (x y z qx qy qz qw of its optical frame in "
+    "the LiDAR's). Make the folder again with that as --camera-pose of `fusion from-bag`, or "
+    'correct T_camera_lidar in its sensor.yaml. Where it cannot be there, look at fx, fy, cx and '
+    'cy in that file.'
+)
+_LOOK_IN_FOLDER = (
+    'Look whether T_camera_lidar, fx, fy, cx and cy in the sensor.yaml of the folder are those '
+    'of its camera, whether its images are neither turned nor mirrored, whether its ranges are '
+    'metres, and whether images and scans of one number belong together. Where nothing is wrong, '
+    'the bundle is too sure of these sensors: train it on data of theirs, or raise '
+    '--disagreement-max.'
+)
 # The median of fewer comparisons tells nothing.
 FEWEST_COMPARISONS = 5
 
@@ -69,23 +84,30 @@ class Alignment(Settings):
 
 
 def of_disagreement(
-    disagreement: float | None, disagreement_max: float, alignment: Alignment | None = None
+    disagreement: float | None,
+    disagreement_max: float,
+    alignment: Alignment | None = None,
+    in_folder: bool = False,
 ) -> Iterator[Finding]:
     """Yield that the sensors contradict each other; nothing where they were not compared.
 
-    With the place of the camera by which they would not, where that was found.
+    With the place of the camera by which they would not, where that was found; what to do about
+    it is another thing in a data folder.
     """
     if disagreement is None or disagreement <= disagreement_max:
         return
+    look, elsewhere = _LOOK, _ELSEWHERE
+    if in_folder:
+        look, elsewhere = _LOOK_IN_FOLDER, _ELSEWHERE_IN_FOLDER
     yield Finding(
         'WARN',
         'Camera and LiDAR disagree about where the objects are',
         f'each by itself they put them {disagreement**0.5:.1f} times as far apart as they say '
         f'they err (a disagreement of {disagreement:.1f}, above {disagreement_max:g}), so that '
         'the covariance cannot be trusted',
-        _LOOK
+        look
         if alignment is None or alignment.disagreement > disagreement_max
-        else _ELSEWHERE.format(
+        else elsewhere.format(
             away=alignment.away, pose=alignment.camera_pose, left=alignment.disagreement
         ),
     )
