@@ -130,6 +130,24 @@ def test_too_few_values_are_named_with_how_many_are_needed(values, said):
     assert str(caught.value) == said
 
 
+class Choir(Settings):
+    voices: tuple[str, ...] = Field(('alto',), min_length=1, description='Who sings')
+
+
+@pytest.mark.parametrize(
+    ('voices', 'said'),
+    [
+        ([], 'voices is empty. Give one at least.'),
+        ({'alto': 2}, "voices = {'alto': 2}: input should be a list."),
+        ('alto', "voices = 'alto': input should be a list."),
+    ],
+)
+def test_a_list_that_is_empty_or_none_is_named_in_words_of_yaml(voices, said):
+    with pytest.raises(ValueError) as caught:
+        Choir.read({'voices': voices})
+    assert str(caught.value) == said
+
+
 def test_a_value_out_of_bounds_is_named_with_its_bound():
     with pytest.raises(
         ValueError, match=r'^speed = 7: input should be less than or equal to 5\.$'

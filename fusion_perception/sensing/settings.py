@@ -172,6 +172,11 @@ def _sentence(cls: type[BaseModel], fault: dict[str, Any]) -> str:
         needed = int(fault['loc'][-1]) + 1
         here = '.'.join(keys[:-1])
         return f'{here} = {quoted(fault["input"])}: it needs {needed} values. Give all of them.'
+    if fault['type'] == 'too_short' and fault['ctx']['actual_length'] == 0:
+        fewest = fault['ctx']['min_length']
+        return f'{".".join(keys)} is empty. Give {"one" if fewest == 1 else fewest} at least.'
+    if fault['type'] == 'tuple_type':
+        return f'{".".join(keys)} = {quoted(fault["input"])}: input should be a list.'
     if fault['type'] == 'missing':
         return f"{where}{owner.__name__} needs '{keys[-1]}'. Add it."
     message = str(fault['msg']).removeprefix('Value error, ').rstrip('.')
