@@ -1,5 +1,6 @@
 """The whole data folder lies on one device, and its packed file never holds anything stale."""
 
+import resource
 import threading
 from pathlib import Path
 
@@ -176,6 +177,18 @@ def test_data_is_read_where_nothing_can_be_written(
     (folder.parent / 'file').touch()
     monkeypatch.setenv('XDG_CACHE_HOME', str(folder.parent / 'file'))
     assert len(read_folder(folder)) == COUNT
+
+
+def test_what_a_full_disk_keeps_from_being_packed_is_said_with_its_cause(
+    folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, before[1]))
+    try:
+        assert len(read_folder(folder)) == COUNT
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert 'File too large' in caplog.text and 'writable' not in caplog.text
 
 
 def test_readers_that_start_at_once_all_get_the_whole_set(folder: Path) -> None:

@@ -26,6 +26,7 @@ from fusion_perception.learning.data.plain_packing import Places
 from fusion_perception.learning.data.transfer import to_device
 from fusion_perception.sensing.assembly import CameraMatrices, observe_flagged
 from fusion_perception.sensing.observation import Lidar, Observation
+from fusion_perception.sensing.quoting import reason
 from fusion_perception.sensing.rig import Rig
 from fusion_perception.user_cache import user_cache
 
@@ -160,12 +161,17 @@ def read_folder(path: Path, device: torch.device | str = 'cpu') -> SceneSet:
             return scenes.to(device)
     state = state or folder_state(path)
     folder = DataFolder.open(path)
+    why = ''
     for packed in packed_paths(path):
         try:
             return _pack(folder, packed, state).to(device)
         except (OSError, SafetensorError) as error:
             log.debug('%s cannot be written: %s', packed, error)
-    log.warning('%s cannot be packed: neither it nor the cache is writable.', path)
+            why = f' ({reason(error)})'
+    log.warning(
+        '%s cannot be packed, neither there nor in the cache%s: each start reads it anew.',
+        *(path, why),
+    )
     images, ranges = folder.read()
     return SceneSet(
         images=torch.from_numpy(images),
