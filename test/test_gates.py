@@ -18,6 +18,7 @@ from fusion_perception.learning.gates import (
     as_fraction,
     as_hits,
     broken_limits,
+    check_takes_baseline,
     read_baseline,
 )
 from fusion_perception.learning.simulate import SimulateSettings, simulate
@@ -209,6 +210,13 @@ def test_a_baseline_overwrites_nothing_but_a_baseline(evaluate, folder, capsys):
         assert evaluate('--write-baseline', path) == 2
         assert f'{path} is no baseline, and would be overwritten.' in capsys.readouterr().err
         assert path.read_bytes() == before
+
+
+def test_a_baseline_behind_a_link_needs_room_where_that_leads(tmp_path):
+    (tmp_path / 'baseline.json').write_text('{"error_m": null}')
+    with (tmp_path / 'baseline.json').open() as file:
+        # A link in a folder that takes no other file.
+        check_takes_baseline(Path(f'/proc/self/fd/{file.fileno()}'), ())
 
 
 @pytest.mark.parametrize('name', ['report.json', 'report.html', 'predictions.csv'])

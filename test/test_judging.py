@@ -29,8 +29,11 @@ def dazzled(tmp_path):
     return Runtime(bundle, 'cpu')
 
 
-def record_flashes(path, white, count=8):
-    """Write black images, but for some that are white, with the scans of a scene."""
+def record_flashes(path, white, count=8, still=False):
+    """Write black images, but for some that are white, with the scans of a scene.
+
+    In a `still` one nothing moves, and the truth is the same throughout.
+    """
     seen = frames(count, 10)
     with BagWriter(path) as bag:
         for index in range(count):
@@ -39,7 +42,8 @@ def record_flashes(path, white, count=8):
             bag.image(IMAGE, at(index), image)
             bag.camera_info(CAMERA_INFO, at(index), Rig().camera)
             bag.ranges(RANGES, at(index), seen.ranges[index].numpy())
-            bag.centers(TRUTH, at(index), seen.centers[index].double().numpy())
+            truth = seen.centers[0 if still else index]
+            bag.centers(TRUTH, at(index), truth.double().numpy())
     return path
 
 
@@ -117,3 +121,11 @@ def test_the_ten_frames_furthest_off_are_kept_the_worst_first(tmp_path, runtime)
     away = np.linalg.norm(done.judged.centers - done.judged.truth, axis=-1).mean(axis=1)
     kept = [frame.error_m for frame in done.worst]
     np.testing.assert_allclose(kept, np.sort(away)[:-11:-1], rtol=1e-5)
+
+
+def test_of_frames_that_are_equally_far_off_the_first_are_kept_in_their_order(tmp_path, dazzled):
+    bag = record_flashes(tmp_path / 'bag', white=(), count=12, still=True)
+    done = run_bag(dazzled, bag, BagSettings(), 4)
+    assert len({frame.error_m for frame in done.worst}) == 1
+    kept = [f'stamp {at(index)} ' in frame.place for index, frame in enumerate(done.worst)]
+    assert kept == [True] * 10

@@ -10,6 +10,7 @@ pytest.importorskip('rclpy', reason='needs rclpy: pip install .[ros]')
 from fusion_perception.ros.diagnostics import NodeState, StreamState, Thresholds, verdict
 from fusion_perception.ros.monitor import COMPARE_S, Monitor, Times
 from fusion_perception.ros.node_state import memory_values
+from fusion_perception.sensing.offsets import Arrival
 
 
 def said(age_s=0.1, period_s=0.1, lidar_age_s=0.1, stamps_s=0.0, **values):
@@ -151,6 +152,13 @@ def test_a_clock_stands_still_before_it_begins_and_when_it_does_not_go_on():
     assert not stands_still(3)  # A recording that begins anew.
 
 
+def test_a_clock_that_has_not_begun_says_nothing_of_when_stamps_arrive():
+    watched = Watched()
+    for now_ns in (0, 7):
+        watched.monitor.heard('lidar', 5, now_ns)
+    assert watched.monitor.arrivals('lidar') == [Arrival(5, 7)]
+
+
 def test_percentiles_forget_what_was_slow_half_a_minute_ago():
     watched = Watched()
     for latency_ms, count in ((2000.0, 50), (5.0, 250)):
@@ -210,6 +218,12 @@ def test_a_rate_that_falls_is_known_after_two_intervals():
     assert watched.overdue(0.9)
     watched.outputs(0.1)
     assert not watched.overdue(0.9)
+
+
+def test_an_interval_that_takes_twice_as_long_as_the_next_is_not_usual():
+    watched = Watched()
+    watched.outputs(0.0, 4.0, 2.0, 1.5)
+    assert watched.monitor.output_period_s() == 1.5
 
 
 def test_a_rate_that_rises_is_known_once_the_slow_intervals_are_forgotten():

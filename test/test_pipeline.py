@@ -148,13 +148,16 @@ def test_another_clock_makes_no_stamp_leap(begun):
     assert len(way.pipeline.monitor.arrivals('camera')) == 1
 
 
-def test_how_long_the_pairing_held_a_pair_is_told_from_when_it_was_complete(begun):
+@pytest.mark.parametrize(('jump_ms', 'held_ms'), [(0, 45.0), (-100, 0.0)])
+def test_how_long_the_pairing_held_a_pair_is_told_from_when_it_was_complete(
+    begun, jump_ms, held_ms
+):
     way = begun(pairing=PairingSettings(wait='certain'))
     for ms, take in ((0, way.scan), (5, way.image), (50, way.scan), (55, way.image)):
-        way.now_ns = BEGIN + ms * MS
+        way.now_ns = BEGIN + (ms + jump_ms * (ms >= 50)) * MS
         take(ms)
     # The scan came first, and the next one showed that none is closer to the image.
-    assert way.published().times()['pairing_ms']['max'] == 45.0
+    assert way.published().times()['pairing_ms']['max'] == held_ms
 
 
 def test_inference_and_publishing_are_timed_one_after_the_other(begun, bundle):
