@@ -37,16 +37,21 @@ pytestmark = [pytest.mark.slow, pytest.mark.usefixtures('one_thread')]
 COUNT = 20
 CAMERA = Rig().camera.model_copy(update={'fx': 1.2 * 73.3})
 UNCALIBRATED = CAMERA.model_copy(update={'fx': 0.0})
+OF_OTHER_IMAGES = CAMERA.model_copy(update={'cx': 500.0})
 OF_THE_BUNDLE = Rig().camera
 
 
-def record(path, cameras):
-    """Write each scan, then its image, then what camera_info says of it (None: nothing)."""
+def record(path, cameras, images=COUNT):
+    """Write each scan, then its image, then what camera_info says of it (None: nothing).
+
+    After so many images the camera is silent.
+    """
     seen = frames(COUNT, 10)
     with BagWriter(path) as bag:
         for index in range(COUNT):
             bag.ranges(RANGES, at(index), seen.ranges[index].numpy())
-            bag.image(IMAGE, at(index), seen.images[index].numpy())
+            if index < images:
+                bag.image(IMAGE, at(index), seen.images[index].numpy())
             if cameras[index] is not None:
                 bag.camera_info(CAMERA_INFO, at(index), cameras[index])
             bag.centers(TRUTH, at(index), seen.centers[index].double().numpy())
@@ -105,11 +110,21 @@ def test_a_camera_that_is_never_calibrated_is_counted_and_the_bundle_s_is_said(t
 
 
 def test_after_a_camera_info_that_cannot_be_used_the_one_before_counts_on(tmp_path, runtime):
-    cameras = [CAMERA] * 10 + [UNCALIBRATED] * 10
+    cameras = [CAMERA] * 10 + [UNCALIBRATED] * 5 + [OF_OTHER_IMAGES] * 5
     done = run_bag(runtime, record(tmp_path / 'bag', cameras), BagSettings(), 8)
     assert_predicted_with([CAMERA] * COUNT, done.judged, runtime)
     (sentence,) = done.unread
-    assert sentence.startswith('10 camera_info messages cannot be used: ')
+    # Of several faults the first.
+    said = '10 camera_info messages cannot be used: camera_info holds no calibration'
+    assert sentence.startswith(said)
+
+
+def test_what_the_lidar_saw_alone_does_not_lack_a_camera_info(tmp_path, runtime):
+    bag = record(tmp_path / 'bag', [None] * COUNT, images=8)
+    done = run_bag(runtime, bag, BagSettings(), 8)
+    assert len(done.judged) > 8
+    said = '8 pairs have no camera_info: the intrinsics of the bundle were used.'
+    assert said in done.unread
 
 
 def test_cameras_by_turns_are_told_of_though_a_single_one_remains_in_the_end(tmp_path, runtime):
