@@ -80,6 +80,12 @@ def test_a_missing_bundle_says_how_to_get_one(tmp_path):
         load_bundle(tmp_path / 'nowhere.safetensors')
 
 
+def test_only_a_bare_name_is_that_of_a_bundle_that_ships():
+    assert load_bundle('shapes').path.parent.name == 'bundles'
+    with pytest.raises(FileNotFoundError, match=r'No bundle at \.\./bundles/shapes'):
+        load_bundle('../bundles/shapes')
+
+
 def test_a_bundle_in_the_home_of_nobody_is_missing_as_any_other():
     with pytest.raises(FileNotFoundError, match=r'No bundle at ~nobody-of-that-name/x\. Train'):
         load_bundle('~nobody-of-that-name/x')
@@ -217,6 +223,7 @@ def test_a_manifest_that_is_none_is_refused_by_its_path(saved, text):
     ('change', 'said'),
     [
         ({'rig': {'classes': ['cube', 'sphere']}}, 'predicts 3 objects and names 2 classes'),
+        ({'rig': {'classes': [*'abcd']}}, 'predicts 3 objects and names 4 classes'),
         ({'config': {'covariance_scale': [-1, 1, 1]}}, r'covariance_scale\.0 = -1'),
         ({'config': {'covariance_scale': [1, 0, 1]}}, r'covariance_scale\.1 = 0'),
         ({'config': {'covariance_scale': [1, 1, 1e300]}}, r'covariance_scale\.2 = 1e\+300'),

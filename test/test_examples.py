@@ -95,7 +95,10 @@ def test_a_bundle_keeps_a_few_of_many_scenes_and_fewer_of_large_ones(tmp_path):
     many = Examples(small.images.repeat(3, 1, 1, 1), small.ranges.repeat(3, 1, 1))
     assert len(saved(tmp_path / 'b.safetensors', many)[0].examples) == COUNT
     assert len(small.few()) == COUNT
-    assert len(Examples(torch.zeros(9, 240, 320, 4, dtype=torch.uint8), small.ranges).few()) == 1
+    # One is kept even where it alone is larger than a bundle is to be.
+    for size in ((240, 320), (480, 640)):
+        large = torch.zeros(9, *size, 4, dtype=torch.uint8)
+        assert len(Examples(large, small.ranges).few()) == 1
     assert len(replace(small, images=small.images[:2], ranges=small.ranges[:2]).few()) == 2
 
 
