@@ -19,7 +19,7 @@ from fusion_perception.learning.reports.figures import (
     look_of,
     reliability,
 )
-from fusion_perception.learning.reports.timeline import drops_over_time, modes_over_time
+from fusion_perception.learning.reports.timeline import drops_over_time, modes_over_time, rates
 from fusion_perception.sensing.observation import Prediction
 
 SECONDS = Axis('time [s]', (0.0,), 100.0)
@@ -52,6 +52,13 @@ def test_times_of_a_recording_count_from_the_end_of_the_one_before():
     assert errors_of(evidence, axis).at.tolist() == [1.0, 23.0]
     assert axis.label == 'time (recordings one after another) [s]'
     assert Axis.of(replace(evidence, runs=runs[1:])).label == 'time [s]'
+
+
+def test_a_recording_of_a_single_moment_takes_a_second():
+    prediction = Prediction(torch.ones(0, 1, 3), None, ('ball',), ())
+    runs = [run(0.0), run(0.0)]
+    evidence = Evidence('bags', prediction, prediction.centers, {}, {}, {}, 0, (), runs=runs)
+    assert Axis.of(evidence).ends() == (1.0, 2.0)
 
 
 @pytest.mark.parametrize('count', [20, 1000])
@@ -140,6 +147,9 @@ def test_what_lies_inside_is_held_against_what_was_promised_by_sensors_and_by_ob
     assert observed(by_sensors, 'camera alone (1,000)', 90) == 0
     assert observed(by_object, 'near (1,000)', 90) == pytest.approx(50, abs=1)
     assert observed(by_object, 'far (1,000)', 40) == pytest.approx(20, abs=1)
+    # What lies on an ellipsoid lies inside, as it does in the scores.
+    assert observed(by_object, 'near (1,000)', 0) == pytest.approx(50)
+    assert observed(by_sensors, 'camera alone (1,000)', 100) == 100
 
 
 def test_a_latency_is_named_by_the_share_of_frames_that_take_no_longer():
@@ -177,6 +187,12 @@ def test_recordings_of_one_rate_are_drawn_at_that_rate_however_many_seconds_a_bi
     (values, _, _) = axes.patches[0].get_data()
     assert len(values) <= 240
     assert np.allclose(values[:-1], 1.0)
+
+
+def test_what_came_in_the_last_second_lies_before_the_end_of_its_recording():
+    runs = [run(2.5, (0.5, 'modes.fusion'), (2.2, 'modes.fusion'))] * 2
+    edges, found = rates(runs, Axis('time [s]', (0.0, 2.5), 5.0))
+    assert found['modes.fusion'] * np.diff(edges) == pytest.approx([1, 0, 1.5, 0.5, 1])
 
 
 def test_no_two_of_many_objects_look_the_same():
