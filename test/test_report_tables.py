@@ -242,6 +242,27 @@ def test_what_is_near_is_bright_and_where_nothing_returned_is_dark():
     assert counts[colours.sum(axis=1).argsort()].tolist() == [64 * 14, 64 * 30, 64 * 20]
 
 
+def test_from_above_what_returned_is_where_its_object_is():
+    ranges = np.full((64, 64), np.inf, np.float32)
+    ranges[32, 32] = 20
+    (above,) = re.findall('<svg[^>]*From above.*?</svg>', views(centred(ranges=ranges)))
+    dot = re.search('"M([0-9.]+) ([0-9.]+)h0"', above).groups()
+    truth = re.search('<circle cx="([0-9.]+)" cy="([0-9.]+)"', above).groups()
+    assert [*map(float, dot)] == pytest.approx([*map(float, truth)], abs=0.1)
+
+
+def test_marks_are_as_high_in_a_range_image_of_few_rows_as_what_returned():
+    lidar = UniformGrid(columns=8, zenith_first_deg=-4.0, zenith_step_deg=1.0).lidar()
+    level = np.array([[0.0, 20.0, 0.0]], np.float32)
+    frame = centred(ranges=np.full((64, 8), 20, np.float32), truth=level)
+    page = frame_views(1, frame, ('ball',), lidar, Camera())
+    (seen,) = re.findall('<svg[^>]*Range image.*?</svg>', page)
+    height = float(re.search('viewBox="0 0 64 ([0-9.]+)"', seen)[1])
+    at = float(re.search('<circle cx="[0-9.]+" cy="([0-9.]+)"', seen)[1])
+    # One of the two middle rows.
+    assert at / height == pytest.approx(0.5, abs=0.07)
+
+
 @pytest.mark.parametrize('degrees', [30, -60])
 def test_an_ellipse_leans_as_its_covariance_does(degrees):
     turn = np.radians(degrees)
