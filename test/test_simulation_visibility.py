@@ -58,7 +58,7 @@ def test_an_object_beyond_the_maximum_range_meets_no_beam():
 
 
 def test_many_scenes_are_counted_as_some_of_them():
-    scenes = sample_scenes(600, SceneSettings(), torch.Generator().manual_seed(5))
+    scenes = sample_scenes(600, SceneSettings.robust(), torch.Generator().manual_seed(5))
     together = visible_beams(scenes, LIDAR, 16)
     assert torch.equal(together[200:400], visible_beams(scenes[200:400], LIDAR, 16))
     assert len(together) == 600

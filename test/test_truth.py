@@ -96,9 +96,11 @@ def read_centers(tmp_path, *messages):
     notes = []
     with BagWriter(tmp_path / 'bag') as bag:
         for number, (stamp_ns, x) in enumerate(messages):
-            bag.centers(TRUTH, stamp_ns, np.array([[x, 9.0, 0.0]]), log_ns=at(number))
+            # One object stays.
+            centers = np.array([[x, 9.0, 0.0], [0.0, 9.0, 0.0]])
+            bag.centers(TRUTH, stamp_ns, centers, log_ns=at(number))
     with Recording(tmp_path / 'bag') as recording:
-        return read_truth(recording, TRUTH, ('ball',), 50.0, notes.append), notes
+        return read_truth(recording, TRUTH, ('ball', 'cone'), 50.0, notes.append), notes
 
 
 def test_truths_out_of_order_are_found_by_their_stamps(tmp_path):
