@@ -246,6 +246,20 @@ def test_a_latched_topic_brings_late_subscribers_what_was_kept_of_it(tmp_path, v
     assert [message.data for message in latched] == ['1', '2']
 
 
+def test_a_topic_that_was_latched_without_end_is_replayed_all_the_same(tmp_path):
+    bag = record_latched(tmp_path / 'bag', depths=(2**40,))
+    with ros(), Recording(bag) as recording:
+        node, latched = Node('listener'), []
+        node.create_subscription(String, LATCHED, latched.append, KEPT)
+        player = Player(recording, ReplaySettings(bag=bag, rate=20.0))
+        with spinning(node):
+            player.wait_for_subscribers()
+            player.play()
+            wait_until(lambda: len(latched) == 3, 'what was kept')
+        player.destroy_node()
+        node.destroy_node()
+
+
 def test_a_latched_topic_in_a_loop_goes_on_from_what_was_kept_of_it(tmp_path):
     bag = record_latched(tmp_path / 'bag', spoken=10)
     with ros():
