@@ -18,7 +18,7 @@ from ros_graph import probed, ros, spinning, wait_until
 from sensor_msgs.msg import Image, PointCloud2
 from small_bundles import GRID, small_bundle
 from std_msgs.msg import String
-from visualization_msgs.msg import MarkerArray
+from visualization_msgs.msg import Marker, MarkerArray
 
 from fusion_perception.ros.messages import header_message, image_message
 from fusion_perception.ros.node_settings import NodeSettings
@@ -102,6 +102,23 @@ def test_markers_outlast_the_steps_of_simulated_time_and_those_of_the_wall_clock
     assert lifetime_s(published, (1, 2, 3), period_s=0.1) == pytest.approx(2.0)
     assert lifetime_s(published, (3.5, 4.0, 4.5), period_s=5.0) == pytest.approx(10.0)
     assert lifetime_s(published, (0.1, 0.2, 0.3), period_s=0.1) == pytest.approx(0.5)
+
+
+def test_an_ellipsoid_that_is_told_no_more_is_taken_back_alone(published):
+    sure = Prediction(torch.zeros(1, 1, 3), torch.eye(3)[None, None], ('cube',), ('fusion',))
+
+    def heard():
+        published.outputs.publish(replace(result(0), prediction=sure), NodeSettings(), 0.0)
+        return published.markers
+
+    wait_until(heard, 'markers')
+    publish(published, 1)
+
+    def ended():
+        last = published.markers[-1].markers
+        return [(marker.ns, marker.id) for marker in last if marker.action == Marker.DELETE]
+
+    assert wait_until(ended, 'the end of the ellipsoid') == [('covariance', 0)]
 
 
 def test_a_message_that_cannot_be_made_costs_neither_the_centres_nor_the_others(published):
