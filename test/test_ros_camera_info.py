@@ -17,6 +17,7 @@ from small_bundles import small_bundle
 
 from fusion_perception.doctor import DoctorSettings, doctor
 from fusion_perception.ros.fusion_node import FusionNode
+from fusion_perception.ros.listening import CameraInfoInput
 from fusion_perception.ros.messages import camera_info_message, header_message
 from fusion_perception.sensing.observation import Camera, Lens
 from fusion_perception.sensing.rig import Rig
@@ -78,6 +79,25 @@ def test_a_camera_info_that_is_latched_once_after_the_node_began_is_heard(probe)
         probe.wait_for_node()
         probe.create_publisher(CameraInfo, 'camera_info', LATCHED).publish(info())
         wait_until(lambda: sees(node), 'the camera')
+
+
+def test_a_camera_info_is_taken_when_it_differs_and_not_for_its_stamp_alone():
+    with ros():
+        node, numbers, came, taken = Node('node'), count(1), [], []
+        infos = node.create_publisher(CameraInfo, 'camera_info', RELIABLE)
+        heard = CameraInfoInput(node, 'camera_info', taken.append)
+        node.create_subscription(CameraInfo, 'camera_info', came.append, RELIABLE)
+
+        def told(camera, times):
+            infos.publish(info(camera, next(numbers)))
+            return len(came) > times and taken and taken[-1].k[0] == camera.fx
+
+        with spinning(node):
+            wait_until(lambda: told(CAMERA, times=5), 'the same camera again and again')
+            wait_until(lambda: told(Camera(), times=0), 'another one')
+        heard.close()
+        node.destroy_node()
+    assert [message.k[0] for message in taken] == [CAMERA.fx, Camera().fx]
 
 
 @pytest.mark.parametrize('qos', [RELIABLE, qos_profile_sensor_data], ids=['reliable', 'sensor'])
