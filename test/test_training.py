@@ -204,6 +204,14 @@ def test_one_cycle_rises_to_the_learning_rate_and_falls_to_nothing():
     assert rates[0] == pytest.approx(0.1) and rates[-1] < 1e-3
 
 
+def test_an_epoch_tells_the_learning_rate_of_its_last_step(settings):
+    run = settings('run', epochs=2, schedule='one_cycle')
+    train(run)
+    steps = 2 * TrainingData(run).steps
+    last = [learning_rate(run, step, steps) for step in (steps // 2 - 1, steps - 1)]
+    assert [row['learning_rate'] for row in rows_of(run.out)] == last
+
+
 def test_too_few_scenes_for_a_batch_are_refused(settings):
     with pytest.raises(ValueError, match='36 scenes for training do not fill one batch of 64'):
         train(settings('run', batch_size=64))
