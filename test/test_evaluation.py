@@ -7,12 +7,13 @@ from dataclasses import replace
 import pytest
 import torch
 from odd_files import no_file_larger_than
+from small_bundles import small_bundle
 from training_runs import tiny_recipe
 
 from fusion_perception import cli
 from fusion_perception.learning.dataset import read_folder
 from fusion_perception.learning.evaluation import EvaluateSettings, evaluate
-from fusion_perception.learning.evidence.of_folder import learned_from
+from fusion_perception.learning.evidence.of_folder import as_seen_by, learned_from
 from fusion_perception.learning.metrics import score
 from fusion_perception.learning.simulate import SimulateSettings, simulate
 from fusion_perception.learning.training import train
@@ -108,6 +109,12 @@ def test_where_the_page_finds_no_room_no_report_passes_for_a_complete_one(
 def test_only_the_last_scenes_are_evaluated_when_asked(bundle, report):
     for last in (5, 12):
         assert report(bundle(), last=last)['scenes'] == last
+
+
+def test_scenes_are_seen_at_the_size_of_the_images_that_the_bundle_learned_from(scenes, tmp_path):
+    wide = load_bundle(small_bundle(tmp_path, rig=Rig(camera=Rig().camera.resized(48, 32))))
+    seen = as_seen_by(wide, read_folder(scenes), scenes).rig.camera
+    assert (seen.width, seen.height) == (48, 32)
 
 
 @pytest.mark.parametrize('data', [5, None, 'x', [1]])
