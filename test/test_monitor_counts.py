@@ -140,10 +140,3 @@ def test_an_arrival_is_a_stamp_and_the_time_it_came():
     (arrival,) = watched.monitor.arrivals('lidar')
     assert (arrival.stamp_ns, arrival.arrived_ns) == (5, 9)
     assert watched.monitor.arrivals('camera') == []
-
-
-def test_a_clock_that_has_not_begun_says_nothing_of_stamps():
-    watched = Watched()
-    watched.monitor.heard('lidar', 1_000_000_000, 0)
-    assert watched.monitor.arrivals('lidar') == []
-    assert watched.monitor.age_s('lidar') == 0.0
