@@ -105,6 +105,8 @@ def train(settings: TrainSettings) -> str:
                         # Not a copy of the run's bundle: it may be the next stage's already.
                         path = run.path / f'{stage.name}.safetensors'
                         save_best(run, stage.model, stage.name, data, checkpoint, path)
+            if model.config.fitted and fabric.is_global_zero:
+                log.info('%s: its covariances are calibrated.', settings.model)
             model.calibrate(data.unseen())
             save_best(run, model, settings.model, data, checkpoint)
         except KeyboardInterrupt:
