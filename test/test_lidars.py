@@ -241,7 +241,7 @@ def test_rings_have_offsets_where_any_of_them_sits_beside_the_origin(heights, of
     ('values', 'fault'),
     [
         ({'elevations_deg': (90.0, 1.0)}, 'no ring lies at 90'),
-        ({'elevations_deg': ()}, 'at least 1 item'),
+        ({'elevations_deg': ()}, 'elevations_deg is empty. Give one at least.'),
         ({'elevations_deg': (1.0, 2.0, 3.0), 'heights_m': (0.1, 0.2)}, '3 elevations_deg and 2'),
         ({'elevations_deg': (1.0, -95.0)}, 'no ring lies at -95'),
         ({'elevation_deg': (1.0,)}, 'Did you mean'),

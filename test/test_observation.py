@@ -203,7 +203,7 @@ def test_a_rig_names_the_misspelt_key_of_its_camera(tmp_path):
 def test_a_rig_needs_a_name_for_every_object():
     with pytest.raises(ValueError, match='a name twice'):
         Rig.read({'classes': ['cube', 'cube']})
-    with pytest.raises(ValueError, match='classes = '):
+    with pytest.raises(ValueError, match='classes is empty'):
         Rig.read({'classes': []})
 
 

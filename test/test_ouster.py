@@ -184,7 +184,7 @@ def test_the_points_of_a_scan_find_their_pixels_again(tmp_path):
 @pytest.mark.parametrize(
     ('change', 'fault'),
     [
-        ({'beam_altitude_angles': []}, 'at least 1 item'),
+        ({'beam_altitude_angles': []}, 'beam_altitude_angles is empty'),
         ({'beam_azimuth_angles': [1.0]}, '4 beam_altitude_angles, 1 beam_azimuth_angles'),
         ({'lidar_to_sensor_transform': [1.0]}, 'at least 16 items'),
         ({'lidar_mode': 'UNKNOWN', 'data_format': None}, 'columns_per_frame = .UNKNOWN.'),
