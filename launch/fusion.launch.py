@@ -71,7 +71,7 @@ def fusion_node(context: LaunchContext) -> list[Action]:
             arguments=['--ros-args', '--log-level', LaunchConfiguration('log_level')],
             output='screen',
             emulate_tty=True,
-            respawn=LaunchConfiguration('respawn').perform(context).lower() == 'true',
+            respawn=LaunchConfiguration('respawn'),
             respawn_delay=RESPAWN_DELAY_S,
         )
     ]

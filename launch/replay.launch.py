@@ -14,6 +14,7 @@ from launch.actions import (
     Shutdown,
     TimerAction,
 )
+from launch.conditions import IfCondition
 from launch.events.process import ProcessExited
 from launch.launch_description_sources import PythonLaunchDescriptionSource
 from launch.substitutions import LaunchConfiguration, PathJoinSubstitution
@@ -82,16 +83,17 @@ def player(context: LaunchContext) -> list[Action]:
     """Return the process that plays the recording; the launch ends with it."""
     bag = LaunchConfiguration('bag').perform(context)
     rate = LaunchConfiguration('rate').perform(context)
-    loop = ['--loop'] if LaunchConfiguration('loop').perform(context).lower() == 'true' else []
-    if has_ros2_bag(context):
+    loop = ['--loop'] if IfCondition(LaunchConfiguration('loop')).evaluate(context) else []
+    by_ros2 = has_ros2_bag(context)
+    if by_ros2:
         command = ['ros2', 'bag', 'play', bag, '--clock', '100', '--rate', rate, *loop]
-        play = ExecuteProcess(cmd=command, output='screen', emulate_tty=True, on_exit=ended)
-        return [TimerAction(period=LaunchConfiguration('delay'), actions=[play])]
-    prefix = FindPackagePrefix('fusion_perception').perform(context)
-    fusion = f'{prefix}/lib/fusion_perception/fusion'
-    # It begins when somebody listens.
-    command = [fusion, 'replay', bag, '--rate', rate, '--wait-s', '60', *loop]
-    return [ExecuteProcess(cmd=command, output='screen', emulate_tty=True, on_exit=ended)]
+    else:
+        prefix = FindPackagePrefix('fusion_perception').perform(context)
+        fusion = f'{prefix}/lib/fusion_perception/fusion'
+        # It begins when somebody listens.
+        command = [fusion, 'replay', bag, '--rate', rate, '--wait-s', '60', *loop]
+    play = ExecuteProcess(cmd=command, output='screen', emulate_tty=True, on_exit=ended)
+    return [TimerAction(period=LaunchConfiguration('delay'), actions=[play]) if by_ros2 else play]
 
 
 def generate_launch_description() -> LaunchDescription:

@@ -24,10 +24,14 @@ DisagreementMax = Annotated[
 # median of chi-squared with three degrees of freedom, over three), those of ten comparisons below
 # 1.4. A camera that is turned by a degree makes it 2 to 10.
 DISAGREEMENT_MAX: DisagreementMax = 2.5
+_FITS = 'All that they see fits a camera that is {away} from where it is taken to be'
+_TOO_SURE = (
+    'Where nothing is wrong, the bundle is too sure of these sensors: train it on data of theirs, '
+    'or raise'
+)
 _ELSEWHERE = (
-    'All that they see fits a camera that is {away} from where it is taken to be: set '
-    "camera_pose to '{pose}', and the disagreement is {left:.1f}. Where it cannot be there, look "
-    'at camera_info and camera_matrix.'
+    f"{_FITS}: set camera_pose to '{{pose}}', and the disagreement is {{left:.1f}}. Where it "
+    'cannot be there, look at camera_info and camera_matrix.'
 )
 _LOOK = (
     "Say with camera_pose where the camera's optical frame (z forward) is, unless that is as "
@@ -35,23 +39,20 @@ _LOOK = (
     'that alone is wrong. Look whether the images are neither turned nor mirrored, at camera_info '
     'and camera_matrix, at range_scale where ranges come as counts, and, where things move, at '
     'the clocks, camera_offset_s, and whether a driver repeats an old image or scan with new '
-    'stamps. Where nothing is wrong, the bundle is too sure of these sensors: train it on data of '
-    'theirs, or raise disagreement_max.'
+    f'stamps. {_TOO_SURE} disagreement_max.'
 )
 # A data folder says itself where its camera is, and its pairs are what they are.
 _ELSEWHERE_IN_FOLDER = (
-    'All that they see fits a camera that is {away} from where it is taken to be, and the '
-    "disagreement is {left:.1f} with it at '{pose}' (x y z qx qy qz qw of its optical frame in "
-    "the LiDAR's). Make the folder again with that as --camera-pose of `fusion from-bag`, or "
-    'correct T_camera_lidar in its sensor.yaml. Where it cannot be there, look at fx, fy, cx and '
-    'cy in that file.'
+    f"{_FITS}, and the disagreement is {{left:.1f}} with it at '{{pose}}' (x y z qx qy qz qw of "
+    "its optical frame in the LiDAR's). Make the folder again with that as --camera-pose of "
+    '`fusion from-bag`, or correct T_camera_lidar in its sensor.yaml. Where it cannot be there, '
+    'look at fx, fy, cx and cy in that file.'
 )
 _LOOK_IN_FOLDER = (
     'Look whether T_camera_lidar, fx, fy, cx and cy in the sensor.yaml of the folder are those '
     'of its camera, whether its images are neither turned nor mirrored, whether its ranges are '
-    'metres, and whether images and scans of one number belong together. Where nothing is wrong, '
-    'the bundle is too sure of these sensors: train it on data of theirs, or raise '
-    '--disagreement-max.'
+    'metres, and whether images and scans of one number belong together. '
+    f'{_TOO_SURE} --disagreement-max.'
 )
 # The median of fewer comparisons tells nothing.
 FEWEST_COMPARISONS = 5

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from fusion_perception.sensing.findings.facts import CameraFacts, Facts, Source
+from fusion_perception.sensing.findings.facts import CameraFacts, Facts, Source, several
 from fusion_perception.sensing.findings.finding import Finding, parted
 from fusion_perception.sensing.findings.images import of_blank
 from fusion_perception.sensing.findings.topics import remap
@@ -55,13 +55,10 @@ def of_turns(camera: CameraFacts) -> Iterator[Finding]:
     """Yield that camera_info tells of two cameras by turns."""
     if camera.returns < _OFTEN:
         return
-    names = sorted({p.node for p in camera.info.publishers if p.type == camera.info.type})
     yield Finding(
         'WARN',
         f'{camera.info.topic} tells of two cameras by turns',
-        f'{" and ".join(names)} publish there'
-        if len(names) > 1
-        else 'two sources publish there, or its driver goes to and fro',
+        several([camera.info]) or 'two sources publish there, or its driver goes to and fro',
         'Let the driver of the images alone publish there: end the other, or give it a topic of '
         'its own.',
     )

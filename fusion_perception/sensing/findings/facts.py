@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -60,6 +60,12 @@ class Source:
     type: str
     publishers: Sequence[Publisher] = ()
     elsewhere: Mapping[str, Sequence[str]] = field(default_factory=dict)
+
+
+def several(sources: Iterable[Source]) -> str:
+    """Say which nodes publish on these topics, '' unless there are several of them."""
+    nodes = sorted({p.node for s in sources for p in s.publishers if p.type == s.type})
+    return f'{" and ".join(nodes)} publish there' if len(nodes) > 1 else ''
 
 
 @dataclass(frozen=True)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 
-from fusion_perception.sensing.findings.facts import Facts, InputFacts
-from fusion_perception.sensing.findings.finding import Finding, Level
+from fusion_perception.sensing.findings.facts import Facts, InputFacts, several
+from fusion_perception.sensing.findings.finding import Finding
 from fusion_perception.sensing.findings.losses import loses_large
 from fusion_perception.sensing.ledger import Stream
 from fusion_perception.sensing.offsets import (
@@ -49,7 +49,9 @@ def of_pairing(facts: Facts) -> Iterator[Finding]:
     # No offset can be measured while the time stands still or messages get lost.
     if facts.waits_for_clock or any(map(loses_large, facts.inputs)):
         return
-    yield from (finding for stream in facts.inputs for finding in _of_order(stream, facts))
+    back_s = [_steps_back(stream, facts) for stream in facts.inputs]
+    for stream, steps_s in zip(facts.inputs, back_s, strict=True):
+        yield from _of_order(stream, steps_s, facts)
     camera, lidar = together(by_stream['camera'].usable, by_stream['lidar'].usable)
     measured = apart(camera, lidar)
     if measured is None:
@@ -63,7 +65,7 @@ def of_pairing(facts: Facts) -> Iterator[Finding]:
         return
     left_s = measured.median_s - known_s
     # Where order is lost so are messages, and what is left seems to lie apart by as much.
-    if any(abs(left_s) <= max(_steps_back(s, facts), default=-1.0) for s in facts.inputs):
+    if any(abs(left_s) <= by_s for steps_s in back_s for by_s in steps_s):
         return
     if max(abs(measured.least_s - known_s), abs(measured.most_s - known_s)) <= slop_s:
         return
@@ -96,23 +98,24 @@ def _of_jumps(stream: InputFacts, facts: Facts) -> Iterator[Finding]:
         'ERROR',
         f'The stamps on {stream.topics} jump back again and again, {len(jumps_s)} times among '
         f'the last {len(stream.arrivals)} messages, by up to {max(jumps_s):.3f} s',
-        _several(stream) or 'two sources publish there, or its clock is set back all the time',
+        several(stream.sources)
+        or 'two sources publish there, or its clock is set back all the time',
         _let_one_publish(stream),
     )
 
 
-def _of_order(stream: InputFacts, facts: Facts) -> Iterator[Finding]:
+def _of_order(stream: InputFacts, steps_s: Sequence[float], facts: Facts) -> Iterator[Finding]:
     """Yield that messages come out of order: the partner of a late one may have been let go."""
-    steps_s, several = _steps_back(stream, facts), _several(stream)
-    if not steps_s or not (several or facts.pairs_are_few):
+    both = several(stream.sources)
+    if not steps_s or not (both or facts.pairs_are_few):
         return
     yield Finding(
         'ERROR' if facts.pairs_are_few else 'WARN',
         f'{len(steps_s)} of the last {len(stream.arrivals)} messages on {stream.topics} come '
         f'after one with a later stamp, which is up to {max(steps_s):.3f} s later',
-        several or 'the driver or the way from it mixes their order, or two sources publish there',
+        both or 'the driver or the way from it mixes their order, or two sources publish there',
         _let_one_publish(stream)
-        if several
+        if both
         else 'Let the driver send in the order of its stamps; look at how evenly it does '
         f'(`ros2 topic delay {stream.sources[0].topic}`).',
     )
@@ -127,11 +130,6 @@ def _steps_back(stream: InputFacts, facts: Facts) -> list[float]:
 
 def _is_rare(jumps_s: Sequence[float], stream: InputFacts) -> bool:
     return len(jumps_s) < max(_FEW_JUMPS, _RARE_JUMPS * len(stream.arrivals))
-
-
-def _several(stream: InputFacts) -> str:
-    nodes = sorted({p.node for s in stream.sources for p in s.publishers if p.type == s.type})
-    return f'{" and ".join(nodes)} publish there' if len(nodes) > 1 else ''
 
 
 def _let_one_publish(stream: InputFacts) -> str:
@@ -185,28 +183,24 @@ def _of_lateness(
     left_s = late_s + early_age_s
     is_clock = early_age_s <= -facts.ahead_s < late_age_s and left_s < held_s / 2
     can_wait = _ROOM * waiting <= MOST_WAITING and not is_clock
-    level: Level = 'ERROR' if few else 'WARN'
     # Where it is no way and no clock, but the gaps between its own messages, no offset helps.
     beside_s = abs(measured.median_s - settings.camera_to_lidar_s)
     by_itself = beside_s <= settings.slop_s and last_s - beside_s > held_s
     if by_itself and settings.allow_single and can_wait:
-        yield Finding(
-            level,
-            _few(facts) if few else f'The {those} come at uneven intervals',
-            ', and '.join(causes),
-            f'Set {" and ".join(needed)}, or let their driver send at a steady rate.',
+        symptom = f'The {those} come at uneven intervals'
+        remedy = f'Set {" and ".join(needed)}, or let their driver send at a steady rate.'
+    else:
+        symptom = f'The {those} come late for the {these} of their time'
+        causes.insert(
+            0, f'the {those} arrive {late_s:.3f} s later than the {these} with the same stamps'
         )
-        return
-    yield Finding(
-        level,
-        _few(facts) if few else f'The {those} come late for the {these} of their time',
-        f'the {those} arrive {late_s:.3f} s later than the {these} with the same stamps, and '
-        + ', and '.join(causes),
-        _lateness_remedy(
+        remedy = _lateness_remedy(
             f'set {" and ".join(needed)}' if can_wait else '',
             measured.median_s + settings.lidar_offset_s,
             late_s,
-        ),
+        )
+    yield Finding(
+        'ERROR' if few else 'WARN', _few(facts) if few else symptom, ', and '.join(causes), remedy
     )
 
 
