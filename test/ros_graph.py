@@ -147,6 +147,18 @@ def ros(*arguments):
 
 
 @contextlib.contextmanager
+def probing(node='/fusion_node'):
+    """Give a probe, which spins, for a node that runs elsewhere."""
+    with ros():
+        probe = Probe(node)
+        try:
+            with spinning(probe):
+                yield probe
+        finally:
+            probe.destroy_node()
+
+
+@contextlib.contextmanager
 def probed(bundle, *arguments):
     """Start a fusion node with that bundle beside a probe, which is given; both spin."""
     with ros('-p', f'bundle:={bundle}', *arguments):

@@ -2,7 +2,6 @@
 
 import copy
 import gc
-import sys
 import threading
 import weakref
 from concurrent.futures import ThreadPoolExecutor
@@ -11,6 +10,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from interleaving import before_each_line
 from small_bundles import small_bundle
 
 from fusion_perception.engines.base import Engine, TorchEngine, kept_by_size, whole_float32
@@ -80,19 +80,11 @@ def test_a_thread_has_the_camera_that_it_gave_whatever_another_gives_meanwhile(b
     if known:
         engine.observe(None, scan, own)
 
-    def trace(frame, event, _):
-        # Before each line of what looks a camera up, another thread asks for another one.
-        if frame.f_code is Engine._view_of.__code__ and event == 'line':
-            pool.submit(engine.observe, None, scan, other).result()
-        return trace
+    def ask_for_another():
+        pool.submit(engine.observe, None, scan, other).result()
 
-    with ThreadPoolExecutor(1) as pool:
-        before = sys.gettrace()
-        sys.settrace(trace)
-        try:
-            seen = engine.observe(None, scan, own)
-        finally:
-            sys.settrace(before)
+    with ThreadPoolExecutor(1) as pool, before_each_line(Engine._view_of, ask_for_another):
+        seen = engine.observe(None, scan, own)
     assert float(seen.intrinsics[0, 0, 0]) == own.fx
 
 

@@ -16,7 +16,7 @@ pytest.importorskip('rclpy', reason='needs rclpy: pip install .[ros]')
 from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, QoSProfile
 from recordings import LATCHED, SPOKEN, at, joined, record, record_latched
-from ros_graph import PATIENCE_S, Probe, RosProcess, ros, spinning, wait_until
+from ros_graph import PATIENCE_S, RosProcess, probing, ros, spinning, wait_until
 from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import Image
 from small_bundles import small_bundle
@@ -109,19 +109,17 @@ def test_the_live_node_and_the_evaluation_predict_the_same(tmp_path, engine):
     parameters = ('-p', f'bundle:={bundle}', '-p', f'engine:={engine}')
     with (
         RosProcess('fusion_node', tmp_path / 'node.log', *parameters, *LINKS) as node,
-        ros(),
+        probing() as probe,
     ):
-        probe = Probe()
-        with spinning(probe):
-            wait_until(lambda: probe.count_subscribers(RANGES), 'the node', 2 * PATIENCE_S)
-            wait_until(lambda: probe.count_publishers('/fusion_node/centers'), 'its output')
-            with replaying(bag, '--rate', '0.5') as replay:
-                said, complaints = replay.communicate(timeout=3 * PATIENCE_S)
-            assert replay.returncode == 0, complaints
-            assert said.startswith('78 messages')
-            # The last pair waits for a later message that does not come; the end flushes it.
-            assert node.end() == 0, node.output()
-            wait_until(lambda: len(probe.centers) >= 9, 'centres')
+        wait_until(lambda: probe.count_subscribers(RANGES), 'the node', 2 * PATIENCE_S)
+        wait_until(lambda: probe.count_publishers('/fusion_node/centers'), 'its output')
+        with replaying(bag, '--rate', '0.5') as replay:
+            said, complaints = replay.communicate(timeout=3 * PATIENCE_S)
+        assert replay.returncode == 0, complaints
+        assert said.startswith('78 messages')
+        # The last pair waits for a later message that does not come; the end flushes it.
+        assert node.end() == 0, node.output()
+        wait_until(lambda: len(probe.centers) >= 9, 'centres')
     flags = ['--bundle', str(bundle), '--bag', str(bag), '--engine', engine]
     assert cli.main(['evaluate', *flags, '--out', str(tmp_path / 'out')]) == 0
     with (tmp_path / 'out' / 'predictions.csv').open() as file:

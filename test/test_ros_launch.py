@@ -20,7 +20,7 @@ pytest.importorskip('launch_ros.actions', reason='needs launch_ros, of a ROS ins
 from rcl_interfaces.srv import GetParameters
 from rclpy.serialization import serialize_message
 from recordings import at, record
-from ros_graph import PATIENCE_S, Probe, ros, spinning, wait_until
+from ros_graph import PATIENCE_S, probing, wait_until
 from sensor_msgs.msg import CompressedImage
 from small_bundles import small_bundle
 
@@ -141,10 +141,8 @@ def test_a_replay_takes_what_the_robot_s_launch_file_takes():
 def test_the_demo_runs_in_a_namespace_and_ends_cleanly(tmp_path, launch):
     bundle = f'bundle:={small_bundle(tmp_path)}'
     process = launch('demo.launch.py', bundle, 'namespace:=robot', 'rviz:=false')
-    with ros():
-        probe = Probe('/robot/fusion_node')
-        with spinning(probe):
-            wait_until(lambda: probe.centers, 'centres', 2 * PATIENCE_S)
+    with probing('/robot/fusion_node') as probe:
+        wait_until(lambda: probe.centers, 'centres', 2 * PATIENCE_S)
     press_ctrl_c(process)
     assert process.wait(PATIENCE_S) == 0
     log = (tmp_path / 'launch.log').read_text()
@@ -176,28 +174,24 @@ def test_an_argument_that_cannot_be_ends_the_launch_before_it_begins(
 def test_without_autostart_the_node_waits_to_be_configured(tmp_path, launch):
     bundle = f'bundle:={small_bundle(tmp_path)}'
     launch('fusion.launch.py', bundle, 'autostart:=false', 'image:=image')
-    with ros():
-        probe = Probe()
-        with spinning(probe):
-            wait_until(lambda: probe.diagnostics, 'the node', 2 * PATIENCE_S)
-            assert probe.state() == 'unconfigured'
-            assert probe.change_state('configure')
-            assert probe.change_state('activate')
-            probe.wait_for_node()
+    with probing() as probe:
+        wait_until(lambda: probe.diagnostics, 'the node', 2 * PATIENCE_S)
+        assert probe.state() == 'unconfigured'
+        assert probe.change_state('configure')
+        assert probe.change_state('activate')
+        probe.wait_for_node()
 
 
 def test_a_node_that_was_killed_comes_back_where_it_shall(tmp_path, launch):
     launch('fusion.launch.py', f'bundle:={small_bundle(tmp_path)}', 'respawn:=true')
-    with ros():
-        probe = Probe()
-        with spinning(probe):
-            wait_until(lambda: probe.diagnostics, 'the node', 2 * PATIENCE_S)
-            (node,) = started(tmp_path)
-            os.kill(node, signal.SIGKILL)
-            wait_until(lambda: started(tmp_path)[1:], 'another process')
-            probe.diagnostics.clear()
-            wait_until(lambda: probe.diagnostics, 'the node again', 2 * PATIENCE_S)
-            probe.wait_for_node()
+    with probing() as probe:
+        wait_until(lambda: probe.diagnostics, 'the node', 2 * PATIENCE_S)
+        (node,) = started(tmp_path)
+        os.kill(node, signal.SIGKILL)
+        wait_until(lambda: started(tmp_path)[1:], 'another process')
+        probe.diagnostics.clear()
+        wait_until(lambda: probe.diagnostics, 'the node again', 2 * PATIENCE_S)
+        probe.wait_for_node()
 
 
 def started(tmp_path):
@@ -226,40 +220,34 @@ def test_the_parameter_file_counts_where_no_argument_says_otherwise(
         '    use_sim_time: true\n'
     )
     launch('fusion.launch.py', f'params_file:={params}', *arguments)
-    with ros():
-        probe = Probe()
-        with spinning(probe):
-            wait_until(lambda: probe.diagnostics, 'the node', 2 * PATIENCE_S)
-            request = GetParameters.Request(names=['autostart', 'use_sim_time'])
-            told = probe.call(GetParameters, 'get_parameters', request).values
-            assert [value.bool_value for value in told] == [autostart, use_sim_time]
-            if autostart:
-                probe.wait_for_node()
-            assert probe.state() == ('active' if autostart else 'unconfigured')
+    with probing() as probe:
+        wait_until(lambda: probe.diagnostics, 'the node', 2 * PATIENCE_S)
+        request = GetParameters.Request(names=['autostart', 'use_sim_time'])
+        told = probe.call(GetParameters, 'get_parameters', request).values
+        assert [value.bool_value for value in told] == [autostart, use_sim_time]
+        if autostart:
+            probe.wait_for_node()
+        assert probe.state() == ('active' if autostart else 'unconfigured')
 
 
 def test_large_images_reach_the_node_with_the_profile(tmp_path, launch):
     size = ('image_width:=640', 'image_height:=480', 'camera_hz:=5.0', 'lidar_hz:=5.0')
     bundle = f'bundle:={small_bundle(tmp_path)}'
     launch('demo.launch.py', bundle, 'large_images:=true', 'rviz:=false', *size)
-    with ros():
-        probe = Probe()
-        with spinning(probe):
-            wait_until(
-                lambda: probe.streams().get('camera', {}).get('used', 0) > 5,
-                'images in use',
-                2 * PATIENCE_S,
-            )
+    with probing() as probe:
+        wait_until(
+            lambda: probe.streams().get('camera', {}).get('used', 0) > 5,
+            'images in use',
+            2 * PATIENCE_S,
+        )
 
 
 def test_a_recording_is_played_to_the_node_and_ends_the_launch(tmp_path, launch):
     bag = record(tmp_path / 'bag', 20)
     bundle = f'bundle:={small_bundle(tmp_path)}'
     process = launch('replay.launch.py', f'bag:={bag}', bundle, 'rviz:=false')
-    with ros():
-        probe = Probe()
-        with spinning(probe):
-            assert process.wait(3 * PATIENCE_S) == 0, (tmp_path / 'launch.log').read_text()
+    with probing() as probe:
+        assert process.wait(3 * PATIENCE_S) == 0, (tmp_path / 'launch.log').read_text()
     log = (tmp_path / 'launch.log').read_text()
     assert '80 messages' in log and 'process has died' not in log
     assert probe.centers
@@ -277,10 +265,8 @@ def test_a_replay_that_is_interrupted_has_not_failed(tmp_path, launch):
     bag = record(tmp_path / 'bag', 20)
     bundle = f'bundle:={small_bundle(tmp_path)}'
     process = launch('replay.launch.py', f'bag:={bag}', bundle, 'loop:=True')
-    with ros():
-        probe = Probe()
-        with spinning(probe):
-            wait_until(lambda: probe.centers, 'centres', 2 * PATIENCE_S)
+    with probing() as probe:
+        wait_until(lambda: probe.centers, 'centres', 2 * PATIENCE_S)
     press_ctrl_c(process)
     assert process.wait(PATIENCE_S) == 0, (tmp_path / 'launch.log').read_text()
 
@@ -295,10 +281,8 @@ def test_a_recording_of_clouds_and_compressed_images_is_played_to_the_node(tmp_p
     )
     arguments = ('points:=/velodyne_points', 'lidar_type:=points', f'params_file:={params}')
     process = launch('replay.launch.py', f'bag:={bag}', *arguments)
-    with ros():
-        probe = Probe()
-        with spinning(probe):
-            assert process.wait(3 * PATIENCE_S) == 0, (tmp_path / 'launch.log').read_text()
+    with probing() as probe:
+        assert process.wait(3 * PATIENCE_S) == 0, (tmp_path / 'launch.log').read_text()
     assert probe.centers
     assert probe.streams()['lidar']['used'] > 0
 
@@ -308,10 +292,8 @@ def test_a_recording_that_begins_anew_keeps_where_its_camera_is(tmp_path, launch
     bag = record(tmp_path / 'bag', 20, mounted=Camera())
     bundle = f'bundle:={small_bundle(tmp_path)}'
     launch('replay.launch.py', f'bag:={bag}', bundle, 'camera_pose:=tf', 'loop:=true')
-    with ros():
-        probe = Probe()
-        with spinning(probe):
-            wait_until(lambda: ends(probe, at(19)) > 2, 'the third round', 4 * PATIENCE_S)
+    with probing() as probe:
+        wait_until(lambda: ends(probe, at(19)) > 2, 'the third round', 4 * PATIENCE_S)
     # Nothing orders topics: the first images may come before /tf_static.
     assert probe.streams()['camera']['dropped']['no_transform'] < 5
 

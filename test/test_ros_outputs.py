@@ -10,7 +10,7 @@ pytest.importorskip('rclpy', reason='needs rclpy: pip install .[ros]')
 
 from rclpy.duration import Duration
 from rclpy.qos import DurabilityPolicy, QoSProfile
-from ros_graph import RANGES, Probe, RosProcess, ros, spinning, wait_until
+from ros_graph import RANGES, Probe, RosProcess, probing, ros, spinning, wait_until
 from sensor_msgs.msg import Image, PointCloud2
 from small_bundles import small_bundle
 from std_msgs.msg import String
@@ -292,16 +292,14 @@ def test_with_tf2_a_node_that_was_cleaned_up_survives_a_jump_of_the_clock(tmp_pa
     pytest.importorskip('tf2_ros', reason='needs tf2_ros, of a ROS installation')
     monkeypatch.setenv('PYTHONMALLOC', 'debug')  # Who still uses what was freed will not get far.
     parameters = ('-p', f'bundle:={small_bundle(tmp_path)}', '-p', 'target_frame:=map')
-    with RosProcess('fusion_node', tmp_path / 'log', *parameters) as process, ros():
-        probe = Probe()
-        with spinning(probe):
-            probe.wait_for_node()
-            # What the first one leaves behind is collected by the second.
-            for transition in ('deactivate', 'cleanup', 'configure', 'cleanup'):
-                assert probe.change_state(transition), transition
-            assert probe.set('use_sim_time', True).successful
-            assert probe.state() == 'unconfigured'
-            assert process.end() == 0, process.output()
+    with RosProcess('fusion_node', tmp_path / 'log', *parameters) as process, probing() as probe:
+        probe.wait_for_node()
+        # What the first one leaves behind is collected by the second.
+        for transition in ('deactivate', 'cleanup', 'configure', 'cleanup'):
+            assert probe.change_state(transition), transition
+        assert probe.set('use_sim_time', True).successful
+        assert probe.state() == 'unconfigured'
+        assert process.end() == 0, process.output()
 
 
 def test_a_late_listener_learns_the_names_of_the_classes(graph):

@@ -12,7 +12,7 @@ pytest.importorskip('rclpy', reason='needs rclpy: pip install .[ros]')
 
 import torch
 from geometry_msgs.msg import PoseArray
-from ros_graph import Probe, RosProcess, ros, spinning, wait_until
+from ros_graph import Probe, RosProcess, probing, ros, spinning, wait_until
 from small_bundles import small_bundle
 
 from fusion_perception.models import build
@@ -137,22 +137,20 @@ def test_what_is_older_than_max_age_s_is_not_predicted(tmp_path):
 def test_memory_does_not_grow_with_the_frames(tmp_path):
     bundle = small_bundle(tmp_path)
     node = RosProcess('fusion_node', tmp_path / 'node.log', '-p', f'bundle:={bundle}')
-    with node, ros():
-        probe = Probe()
-        with spinning(probe):
-            probe.wait_for_node()
-            feed(probe, 0.005, 3.0)
-            before, kilobytes = len(probe.centers), anonymous_kilobytes(node)
-            received = probe.streams()['lidar']['received']
+    with node, probing() as probe:
+        probe.wait_for_node()
+        feed(probe, 0.005, 3.0)
+        before, kilobytes = len(probe.centers), anonymous_kilobytes(node)
+        received = probe.streams()['lidar']['received']
 
-            def frames():
-                feed(probe, 0.005, 1.0)
-                return probe.streams()['lidar']['received'] - received
+        def frames():
+            feed(probe, 0.005, 1.0)
+            return probe.streams()['lidar']['received'] - received
 
-            wait_until(lambda: frames() >= 4000, '4,000 frames', 240)
-            assert len(probe.centers) > before + 200
-            # Five megabytes in ten thousand frames.
-            assert anonymous_kilobytes(node) - kilobytes < 5 * 1024 * 0.4
+        wait_until(lambda: frames() >= 4000, '4,000 frames', 240)
+        assert len(probe.centers) > before + 200
+        # Five megabytes in ten thousand frames.
+        assert anonymous_kilobytes(node) - kilobytes < 5 * 1024 * 0.4
 
 
 def anonymous_kilobytes(node):
