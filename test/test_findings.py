@@ -257,6 +257,22 @@ def test_where_the_time_stands_still_nobody_is_blamed_for_silence_or_lateness():
         assert found.symptom == 'The node has no time'
 
 
+def test_where_the_time_may_just_have_stopped_nobody_is_blamed_as_yet():
+    silent = stream('camera', silent_s=1.6), stream('lidar', silent_s=1.6)
+    frozen = stream('camera', dropped={'duplicate': 11}), stream('lidar', dropped={'duplicate': 9})
+    ahead = stream('camera', arrivals=arrivals(shift_s=-7.0))
+    leaping = stream('lidar', arrivals=arrivals(jitter_s=[0.0] * 9 + [2.5]))
+    for blamed in (silent, frozen, (ahead,), (stream('camera'), leaping)):
+        assert diagnose(node(*blamed, simulated=True, clock_publishers=1))
+        falters = node(*blamed, simulated=True, clock_publishers=1, clock_falters=True)
+        assert diagnose(falters) == []
+
+
+def test_a_publisher_that_is_gone_is_told_of_whether_the_time_goes_on_or_not():
+    gone = stream('camera', publishers=(), silent_s=1.6)
+    assert 'publisher is gone' in only(node(gone, clock_falters=True)).cause
+
+
 def test_returns_lie_between_nothing_and_the_maximum_range():
     ranges = np.array([[0.0, 5.0], [50.0, np.inf]], np.float32)
     assert ScanFacts.of(ranges, 50.0).returns == 0.25

@@ -138,20 +138,6 @@ def test_the_period_of_a_stream_is_its_shortest_lately():
     assert watched.monitor.period_s('camera') == 0.0
 
 
-def test_a_clock_stands_still_before_it_begins_and_when_it_does_not_go_on():
-    watched = Watched()
-
-    def stands_still(now_ns, in_s=1.0):
-        watched.now_s += in_s
-        return watched.monitor.stands_still(now_ns)
-
-    assert stands_still(0)
-    assert not any(stands_still(now_ns) for now_ns in (5, 6, 6, 6, 6))
-    assert stands_still(6)
-    assert not stands_still(7)
-    assert not stands_still(3)  # A recording that begins anew.
-
-
 def test_a_clock_that_has_not_begun_says_nothing_of_when_stamps_arrive():
     watched = Watched()
     for now_ns in (0, 7):

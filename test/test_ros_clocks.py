@@ -47,6 +47,29 @@ def test_simulated_time_that_stops_is_named_by_node_and_doctor(tmp_path, paused)
         assert 'The time stands still' in text
 
 
+@pytest.mark.parametrize('go_on', [False, True], ids=['silent', 'repeating'])
+def test_sensors_are_not_blamed_while_it_is_not_known_that_the_time_stopped(tmp_path, go_on):
+    with impatient(small_bundle(tmp_path), '-p', 'use_sim_time:=true') as probe:
+        probe.wait_for_node()
+        clock = probe.create_publisher(Clock, '/clock', 1)
+        stamps_ns = list(range(1000 * 10**9, 1008 * 10**9, 100_000_000))
+
+        def tick():
+            if len(stamps_ns) > 1 or go_on:
+                stamp_ns = stamps_ns.pop(0) if len(stamps_ns) > 1 else stamps_ns[0]
+                clock.publish(Clock(clock=header_message(stamp_ns, '').stamp))
+                probe.publish(stamp_ns)
+
+        probe.create_timer(0.1, tick, clock=STEADY)
+        wait_until(lambda: said(probe, 'Predicting'), 'output')
+        wait_until(lambda: len(stamps_ns) == 1, 'the time to stop')
+        before = len(probe.diagnostics)
+        wait_until(lambda: said(probe, 'The time stands still'), 'the reason')
+        since = [status.message for status in probe.diagnostics[before:]]
+        assert len(since) > 2, since
+        assert not [text for text in since if 'silent' in text or 'repeat' in text], since
+
+
 def test_simulated_time_that_is_set_late_is_no_fault_of_the_sensors(tmp_path):
     with impatient(small_bundle(tmp_path)) as probe:
         probe.wait_for_node()

@@ -24,9 +24,9 @@ from rclpy.qos import QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import CameraInfo
 
 from fusion_perception.ros.bridge import decoder_of
+from fusion_perception.ros.clock_watch import STILL_S
 from fusion_perception.ros.joining import join
 from fusion_perception.ros.listening import source_of
-from fusion_perception.ros.monitor import STILL_S
 from fusion_perception.ros.node_settings import NodeSettings
 from fusion_perception.ros.node_status import (
     as_the_node_hears,

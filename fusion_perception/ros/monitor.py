@@ -24,8 +24,6 @@ LATELY = 5
 SAY_S = 2.0
 # The sensors are compared so often, seconds.
 COMPARE_S = 2.0
-# A clock that shows one time for so long has stopped.
-STILL_S = 3.0
 
 
 class Times(NamedTuple):
@@ -67,7 +65,6 @@ class Monitor:
         self._listening_since = self._now()
         self._compared_at = float('-inf')
         self._disagreements = Window(size=2 * FEWEST_COMPARISONS, now=self._now)
-        self._clock_ns, self._went_on_at = 0, self._now()
         self._fault, self._fault_at = '', self._now()
         # Why the last message was refused, and why the last pair was lost.
         self.faults: dict[Stream, str] = {}
@@ -107,13 +104,6 @@ class Monitor:
         """Return the last messages that came of a stream."""
         with self._lock:
             return list(self._arrivals[stream])
-
-    def stands_still(self, now_ns: int) -> bool:
-        """Say whether a clock has not begun or has stopped. Call it once per second."""
-        now = self._now()
-        if now_ns != self._clock_ns:
-            self._clock_ns, self._went_on_at = now_ns, now
-        return now_ns == 0 or now - self._went_on_at > STILL_S
 
     def published(self, mode: Mode, times: Times, stamp_ages_s: Mapping[Stream, float]) -> None:
         """Note an output, and how old the stamps behind it were when their messages came."""

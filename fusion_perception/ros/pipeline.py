@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fusion_perception.ros.bridge import decoder_of
+from fusion_perception.ros.clock_watch import ClockWatch
 from fusion_perception.ros.frames import Frames
 from fusion_perception.ros.inference import NewestWorker
 from fusion_perception.ros.messages import NANOSECONDS
@@ -68,7 +69,7 @@ class Pipeline:
         find = None if frames is None else frames.T_camera_lidar
         self._mounting = Mounting(settings.camera_pose, mounted, find)
         self.image: NDArray[np.uint8] | None = None  # (H, W, C), the last one.
-        self.monitor = Monitor()
+        self.monitor, self.clock = Monitor(), ClockWatch()
         bundle = runtime.bundle
         self._decoder = decoder_of(settings)
         self.intake = Intake(
@@ -110,6 +111,7 @@ class Pipeline:
     def change_clock(self) -> None:
         """Note that `now_ns` tells the time of another clock from now on."""
         self.monitor.change_clock()
+        self.clock.forget()
         self.intake.change_clock()
 
     def take(self, stream: Stream, message: Message) -> None:

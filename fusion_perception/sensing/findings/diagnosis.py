@@ -41,9 +41,9 @@ def diagnose(facts: Facts) -> list[Finding]:
     """Return everything that is wrong, what lies nearest to the source first."""
     return [
         *of_node(facts),
-        *(f for stream in facts.inputs for f in _of_input(stream, facts.waits_for_clock)),
+        *(f for stream in facts.inputs for f in _of_input(stream, facts.time_is_in_doubt)),
         *_of_transforms(facts.inputs),
-        *(finding for stream in facts.inputs for finding in _of_leaps(stream)),
+        *(f for stream in facts.inputs for f in _of_leaps(stream, facts.time_is_in_doubt)),
         *(finding for stream in facts.inputs for finding in _of_frame(stream)),
         *of_camera(facts),
         *of_pairing(facts),
@@ -53,8 +53,8 @@ def diagnose(facts: Facts) -> list[Finding]:
     ]
 
 
-def _of_input(facts: InputFacts, waits_for_clock: bool) -> Iterator[Finding]:
-    if waits_for_clock and facts.silent and facts.fitting:
+def _of_input(facts: InputFacts, time_is_in_doubt: bool) -> Iterator[Finding]:
+    if time_is_in_doubt and facts.silent and facts.fitting:
         return  # With the time everything may stand still.
     if not facts.received and facts.silent_s is None:
         yield from _of_nothing(facts)
@@ -62,7 +62,7 @@ def _of_input(facts: InputFacts, waits_for_clock: bool) -> Iterator[Finding]:
         yield from _of_silence(facts, f'{facts.topics} has been silent for {facts.silent_s:.1f} s')
     else:
         yield from _of_losses(facts)
-        yield from _of_drops(facts)
+        yield from _of_drops(facts, time_is_in_doubt)
 
 
 def _of_silence(facts: InputFacts, symptom: str) -> Iterator[Finding]:
@@ -89,7 +89,7 @@ def _why_silent(facts: InputFacts) -> str:
     return f'{names} is still there and sends nothing'
 
 
-def _of_drops(facts: InputFacts) -> Iterator[Finding]:
+def _of_drops(facts: InputFacts, time_is_in_doubt: bool) -> Iterator[Finding]:
     dropped = facts.dropped
     refused = {cause: n for cause in ('bad_encoding', 'bad_shape') if (n := dropped.get(cause, 0))}
     if refused:
@@ -108,7 +108,8 @@ def _of_drops(facts: InputFacts) -> Iterator[Finding]:
             'Let the driver set header.stamp to the time of measurement.',
         )
     repeated = dropped.get('duplicate', 0)
-    if repeated > MANY_REPEATED * facts.received:
+    # Sensors that a simulator drives have no other stamp while its time stands still.
+    if repeated > MANY_REPEATED * facts.received and not time_is_in_doubt:
         yield Finding(
             'ERROR' if repeated >= MOST * facts.received else 'WARN',
             f'{repeated} of {facts.received} {NAMES[facts.stream]} messages on {facts.topics} '
@@ -154,8 +155,8 @@ def _of_losses(facts: InputFacts) -> Iterator[Finding]:
     yield Finding('WARN', lost, *_too_large(facts))
 
 
-def _of_leaps(facts: InputFacts) -> Iterator[Finding]:
-    if leapt := leaps_s(facts.arrivals):
+def _of_leaps(facts: InputFacts, time_is_in_doubt: bool) -> Iterator[Finding]:
+    if not time_is_in_doubt and (leapt := leaps_s(facts.arrivals)):
         yield Finding(
             'WARN',
             f'{len(leapt)} of the last {len(facts.arrivals)} stamps on {facts.topics} leap into '
@@ -249,7 +250,7 @@ def _too_large(facts: InputFacts) -> tuple[str, str]:
 
 
 def _of_times(facts: Facts) -> Iterator[Finding]:
-    if facts.waits_for_clock:
+    if facts.time_is_in_doubt:
         return
     for stream in facts.inputs:
         age = age_s(stream.usable)

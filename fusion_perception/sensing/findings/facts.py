@@ -183,12 +183,13 @@ class Facts:
     """What is known about a node and its inputs.
 
     `lifecycle` is '' where there is no node (a recording); `pairs` counts those of both sensors
-    lately. `waits_for_clock` says that its time does not go on, `simulated` that it is that of
-    /clock. `scan` is None before the first; `points_outside_max` is the share of a cloud's points
-    that may lie beside every beam; `disagreement` is how far camera and LiDAR put the objects
-    apart (`FusionModel.disagreement`), None where that was not compared, and `disagreement_max`
-    how far they may. `namesakes` counts other nodes of the same full `name`; `rivals`, of other
-    names, publish on the topic of the centres, `output`.
+    lately. `waits_for_clock` says that its time does not go on, `clock_falters` that it may have
+    stopped just now, `simulated` that it is that of /clock. `scan` is None before the first;
+    `points_outside_max` is the share of a cloud's points that may lie beside every beam;
+    `disagreement` is how far camera and LiDAR put the objects apart (`FusionModel.disagreement`),
+    None where that was not compared, and `disagreement_max` how far they may. `namesakes` counts
+    other nodes of the same full `name`; `rivals`, of other names, publish on the topic of the
+    centres, `output`.
     """
 
     inputs: Sequence[InputFacts]
@@ -201,6 +202,7 @@ class Facts:
     enabled: bool = True
     simulated: bool = False
     waits_for_clock: bool = False
+    clock_falters: bool = False
     clock_publishers: int = 0
     pairs: int = 0
     pairing: PairingSettings = field(default_factory=PairingSettings)
@@ -210,6 +212,11 @@ class Facts:
     camera: CameraFacts | None = None
     disagreement: float | None = None
     disagreement_max: float = DISAGREEMENT_MAX
+
+    @property
+    def time_is_in_doubt(self) -> bool:
+        """Say whether a time that does not go on may be all that is wrong with the inputs."""
+        return self.waits_for_clock or self.clock_falters
 
     @property
     def ahead_s(self) -> float:

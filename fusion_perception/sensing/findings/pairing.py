@@ -47,7 +47,7 @@ def of_pairing(facts: Facts) -> Iterator[Finding]:
     if jumping or len(by_stream) < len(_MESSAGES) or any(s.silent for s in facts.inputs):
         return
     # No offset can be measured while the time stands still or messages get lost.
-    if facts.waits_for_clock or any(map(loses_large, facts.inputs)):
+    if facts.time_is_in_doubt or any(map(loses_large, facts.inputs)):
         return
     back_s = [_steps_back(stream, facts) for stream in facts.inputs]
     for stream, steps_s in zip(facts.inputs, back_s, strict=True):
