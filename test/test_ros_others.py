@@ -7,13 +7,16 @@ pytest.importorskip('rclpy', reason='needs rclpy: pip install .[ros]')
 from geometry_msgs.msg import PoseArray
 from rclpy.lifecycle import LifecycleNode
 from rclpy.node import Node
+from rclpy.qos import QoSProfile
 from rclpy.topic_endpoint_info import TopicEndpointInfo
 from ros_graph import probed, ros, wait_until
+from sensor_msgs.msg import CameraInfo, Image, PointCloud2
 from small_bundles import small_bundle
 from std_srvs.srv import SetBool
 
 from fusion_perception.ros import others
 from fusion_perception.ros.fusion_node import FusionNode
+from fusion_perception.ros.observed import sources_of, type_name
 from fusion_perception.ros.others import Others, fusion_nodes, other_names
 
 pytestmark = pytest.mark.ros
@@ -94,3 +97,37 @@ def test_a_fusion_node_has_a_lifecycle_and_can_be_enabled():
         assert wait_until(lambda: fusion_nodes(nodes[0]), 'the node') == ['/left/fusion']
         for each in nodes:
             each.destroy_node()
+
+
+class Counting(Node):
+    """Counts how often it asks the graph who else is there."""
+
+    asked = 0
+
+    def get_node_names_and_namespaces(self):
+        self.asked += 1
+        return super().get_node_names_and_namespaces()
+
+    def get_service_names_and_types(self):
+        self.asked += 1
+        return super().get_service_names_and_types()
+
+
+def test_for_all_inputs_without_a_publisher_the_graph_is_asked_once():
+    wanted = {Image: 'image', PointCloud2: 'points', CameraInfo: 'camera_info'}
+    with ros():
+        node, driver = Counting('fusion_node'), Node('driver')
+        try:
+            for kind, topic in wanted.items():
+                driver.create_publisher(kind, f'/driver/{topic}', 1)
+            there = [f'/driver/{topic}' for topic in wanted.values()]
+            wait_until(lambda: all(map(node.count_publishers, there)), 'the driver')
+            inputs = [
+                (f'/{t}', type_name(kind), QoSProfile(depth=1)) for kind, t in wanted.items()
+            ]
+            sources = sources_of(node, inputs, '/fusion_node')
+        finally:
+            driver.destroy_node()
+            node.destroy_node()
+    assert [source.elsewhere[source.type] for source in sources] == [[topic] for topic in there]
+    assert node.asked == 2

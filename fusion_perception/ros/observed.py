@@ -90,16 +90,25 @@ def sources_of(
         for topic, kind, qos in listening
     ]
     taken = {topic for topic, _, _ in inputs}
+    wanted = {each for _, kind, there in inputs if not there for each in _readable(kind)}
+    found = _elsewhere(node, wanted, taken, name) if wanted else {}
     return [
-        Source(topic, kind, there, {} if there else _elsewhere(node, kind, taken, name))
+        Source(
+            topic, kind, there, {} if there else {each: found[each] for each in _readable(kind)}
+        )
         for topic, kind, there in inputs
     ]
 
 
+def _readable(kind: str) -> Collection[str]:
+    """Return the types that may be meant by one, which is among them."""
+    return TYPES if kind in TYPES else (kind,)
+
+
 def _elsewhere(
-    node: Node, kind: str, taken: Collection[str], name: str
+    node: Node, wanted: Collection[str], taken: Collection[str], name: str
 ) -> dict[str, Sequence[str]]:
-    wanted = TYPES if kind in TYPES else (kind,)
+    """Return the topics that others publish on, but for those taken, by each wanted type."""
     found: dict[str, set[str]] = {each: set() for each in wanted}
     # What these publish is no sensor's.
     passed_over = {name, *fusion_nodes(node)}
@@ -149,6 +158,7 @@ def facts_of(
     *streams, info = sources_of(node, listening, name)
     sources = dict(zip(subscriptions, streams, strict=True))
     simulated = is_simulated(node)
+    pipeline.clock.look(now_ns)
     heeds = heeded(pipeline.runtime.bundle.model.modes)
     return Facts(
         inputs=[found for found in _inputs(pipeline, sources) if found.stream in heeds],
