@@ -85,6 +85,11 @@ def test_what_cost_no_pair_is_not_why_one_was_lost(told):
     assert (found.dropped, found.lost_fault) == ({'inference_error': 2}, '')
 
 
+def test_the_node_alone_knows_who_sends_by_turns():
+    heard = InputFacts('lidar', [], received=12, silent_s=0.1)
+    assert as_the_node_hears(heard, {}, {'lidar.turns': '30', 'camera.turns': '3'}).turns == 30
+
+
 def test_messages_that_were_announced_are_missed_unless_the_node_heard_most_of_them():
     few = InputFacts('lidar', [], received=4, silent_s=0.1, announced=100)
     assert as_the_node_hears(few, *received(0, 99)).announced == 0

@@ -57,6 +57,36 @@ def test_two_publishers_with_one_a_little_behind_are_named_although_pairs_come_o
     assert diagnose(node(stream('camera', **facts))) == []  # A lone driver's do no harm as yet.
 
 
+def in_turn(**facts):
+    """Describe two drivers whose stamps interleave in order."""
+    publishers = [DRIVER, Publisher('/second', IMAGE)]
+    return stream('camera', publishers, arrivals=arrivals(0.05, count=40), received=40, **facts)
+
+
+def test_two_that_send_by_turns_are_named_although_their_stamps_are_in_order():
+    found = only(node(in_turn(turns=32)))
+    assert (found.level, found.cause) == ('WARN', '/driver and /second publish there')
+    assert 'Several send on /image by turns' in found.symptom and 'end the other' in found.remedy
+
+
+def test_one_that_stands_by_and_takes_over_now_and_then_is_no_fault():
+    assert diagnose(node(in_turn())) == diagnose(node(in_turn(turns=2))) == []
+    # One driver with two publishers knows what it does.
+    assert diagnose(node(stream('camera', [DRIVER, DRIVER], turns=32))) == []
+
+
+def test_who_sends_everything_twice_is_named():
+    found = only(node(in_turn(turns=40, dropped={'duplicate': 20})))
+    assert found.cause == '/driver and /second publish there' and 'repeat a stamp' in found.symptom
+
+
+def test_of_stamps_out_of_order_turns_are_no_second_finding():
+    publishers = [DRIVER, Publisher('/second', IMAGE)]
+    for behind_s in (0.08, 2.0):
+        facts = {'arrivals': twofold(behind_s), 'received': 40, 'turns': 32}
+        assert 'by turns' not in only(node(stream('camera', publishers, **facts))).symptom
+
+
 @pytest.mark.parametrize(
     ('passes', 'period_s', 'count'), [(3, 0.1, 20), (3, 0.3, 5), (5, 0.1, 20)]
 )

@@ -1,5 +1,8 @@
 """A node notices who else goes by its name, or publishes on its output."""
 
+from itertools import count
+from threading import Event
+
 import pytest
 
 pytest.importorskip('rclpy', reason='needs rclpy: pip install .[ros]')
@@ -7,13 +10,14 @@ pytest.importorskip('rclpy', reason='needs rclpy: pip install .[ros]')
 from geometry_msgs.msg import PoseArray
 from rclpy.lifecycle import LifecycleNode
 from rclpy.node import Node
-from rclpy.qos import QoSProfile
+from rclpy.qos import QoSProfile, qos_profile_sensor_data
 from rclpy.topic_endpoint_info import TopicEndpointInfo
-from ros_graph import probed, ros, wait_until
+from ros_graph import probed, ros, said, wait_until
 from sensor_msgs.msg import CameraInfo, Image, PointCloud2
 from small_bundles import small_bundle
 from std_srvs.srv import SetBool
 
+from fusion_perception.doctor import DoctorSettings, doctor
 from fusion_perception.ros import others
 from fusion_perception.ros.fusion_node import FusionNode
 from fusion_perception.ros.observed import sources_of, type_name
@@ -58,6 +62,34 @@ def test_a_second_node_of_the_same_name_is_told_of(probe, monkeypatch):
     wait_until(lambda: '2 nodes are called /fusion_node' in findings(probe), 'the namesake')
     namesake.destroy_node()
     wait_until(lambda: 'are called' not in findings(probe), 'the namesake to be forgotten')
+
+
+def test_two_drivers_that_send_by_turns_are_named_and_one_that_stands_by_is_not(probe):
+    second, numbers = Node('second'), count()
+    images = second.create_publisher(Image, '/image', qos_profile_sensor_data)
+    sending = Event()
+
+    def measure():
+        ours = probe.images
+        probe.images = images if sending.is_set() and next(numbers) % 2 else ours
+        probe.publish(probe.get_clock().now().nanoseconds)
+        probe.images = ours
+
+    try:
+        probe.create_timer(0.05, measure)
+        wait_until(lambda: said(probe, 'Predicting, fusion.'), 'output')
+        probe.diagnostics.clear()
+        wait_until(lambda: len(probe.diagnostics) > 2, 'news')
+        assert not [status.message for status in probe.diagnostics if 'turns' in status.message]
+        sending.set()
+        words = 'Several send on /image by turns', '/probe and /second publish there'
+        wait_until(lambda: said(probe, *words), 'both to be named')
+        text, _ = doctor(DoctorSettings(live=True, seconds=1.0))
+    finally:
+        sending.clear()
+        gone = probe.executor.create_task(second.destroy_node)
+        wait_until(gone.done, 'the second to leave')
+    assert words[0] in text and words[1] in text, text
 
 
 def test_what_a_killed_node_leaves_for_a_while_is_no_namesake():

@@ -44,7 +44,8 @@ class StreamState:
     """One input: its topic, how many publish on it, and what the ledger says of it.
 
     `age_s` is the time since its last message, `period_s` the usual one between the last ones,
-    `stamp_age_s` how old the stamps behind the last outputs were on arrival, in the p95.
+    `stamp_age_s` how old the stamps behind the last outputs were on arrival, in the p95, `turns`
+    how many of the last messages followed one of another publisher.
     """
 
     topic: str
@@ -53,6 +54,7 @@ class StreamState:
     rate_hz: float
     period_s: float = 0.0
     stamp_age_s: float = 0.0
+    turns: int = 0
     received: int = 0
     used: int = 0
     pending: int = 0
@@ -262,6 +264,7 @@ def _values(state: NodeState) -> Iterable[tuple[str, str]]:
     for name, stream in state.streams.items():
         yield f'{name}.topic', stream.topic
         yield f'{name}.publishers', str(stream.publishers)
+        yield f'{name}.turns', str(stream.turns)
         yield f'{name}.rate_hz', f'{stream.rate_hz:.2f}'
         yield f'{name}.age_s', _number(stream.age_s)
         yield f'{name}.received', str(stream.received)

@@ -197,7 +197,7 @@ class FusionNode(Startable, LifecycleNode):
         self._camera_info = CameraInfoInput(self, 'camera_info', self._pipeline.calibrate)
         for stream in STREAMS:
             message, topic = self._source(stream, self._pipeline.settings)
-            take = partial(self._pipeline.take, stream)
+            take = partial(self._pipeline.hear, stream)
             self._inputs[stream] = subscribe(self, message, topic, take)
 
     def _source(self, stream: Stream, settings: NodeSettings) -> tuple[Any, str]:

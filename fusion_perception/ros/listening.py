@@ -36,10 +36,11 @@ def source_of(stream: Stream, settings: NodeSettings) -> tuple[Any, str, str]:
 
 
 def subscribe(
-    node: Node, kind: Any, topic: str, take: Callable[[Any], None], qos: QoSProfile = NEWEST
+    node: Node, kind: Any, topic: str, take: Callable[..., None], qos: QoSProfile = NEWEST
 ) -> Subscription:
     """Return a subscription without callbacks on events.
 
+    `take` is given a message, and what the middleware says of it where it has room for both.
     `findings` tells of QoS and types, and every callback costs each message time, because the
     executor asks them all whether something happened. Raises RCLError, with the topic, where there
     can be none, as of a topic that this process knows by another type.

@@ -52,6 +52,7 @@ def state_of(
                 period_s=monitor.period_s(stream),
                 stamp_age_s=monitor.stamp_age_s(stream),
                 rate_hz=rates[stream],
+                turns=pipeline.senders[stream].turns,
                 **counters[stream],
             )
             for stream in STREAMS

@@ -32,7 +32,8 @@ def growth(key: str, before: Values, after: Values) -> int:
 def as_the_node_hears(facts: InputFacts, before: Values, after: Values) -> InputFacts:
     """Believe the node where it hears what does not reach us, or knows what we cannot know.
 
-    That is what it heard before us, and what it lost of the messages that it paired.
+    That is what it heard before us, who sends by turns, and what it lost of the messages that it
+    paired.
     """
     grown = growth(f'{facts.stream}.received', before, after)
     if grown and not facts.received:
@@ -49,6 +50,7 @@ def as_the_node_hears(facts: InputFacts, before: Values, after: Values) -> Input
     age_s = float(after.get(f'{facts.stream}.age_s', 'nan'))
     if facts.silent_s is None and math.isfinite(age_s):
         facts = replace(facts, silent_s=age_s)
+    facts = replace(facts, turns=int(after.get(f'{facts.stream}.turns', '0')))
     return replace(facts, announced=0) if grown >= MOST * facts.announced else facts
 
 

@@ -214,6 +214,7 @@ def _inputs(pipeline: Pipeline, sources: Mapping[Stream, Source]) -> Sequence[In
             arrivals=monitor.arrivals(stream),
             message_bytes=monitor.message_bytes(stream) or size[stream],
             frame_id=pipeline.frame_ids[stream],
+            turns=pipeline.senders[stream].turns,
             has_profile=has_profile(),
         )
         for stream in sources

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
-from typing import NamedTuple, cast
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +18,7 @@ from fusion_perception.ros.messages import NANOSECONDS
 from fusion_perception.ros.monitor import Monitor, Times
 from fusion_perception.ros.node_settings import NodeSettings
 from fusion_perception.ros.outputs import Result
+from fusion_perception.ros.senders import Senders
 from fusion_perception.runtime import Runtime
 from fusion_perception.sensing.camera_info import Calibration, CameraInfoMessage
 from fusion_perception.sensing.decode import message_bytes, stamp_ns
@@ -80,6 +81,7 @@ class Pipeline:
         if settings.lidar_type == 'points':
             self.intake.prepare_for_clouds()
         self._publish, self._complain, self._now_ns = publish, complain, now_ns
+        self.senders: dict[Stream, Senders] = {stream: Senders() for stream in STREAMS}
         self.frame_ids: dict[Stream, str] = dict.fromkeys(STREAMS, '')  # Of the last messages.
         self._scan: Frame | None = None  # The last one, None when it could not be read.
         self._worker: NewestWorker[_Ready] | None = None
@@ -113,6 +115,11 @@ class Pipeline:
         self.monitor.change_clock()
         self.clock.forget()
         self.intake.change_clock()
+
+    def hear(self, stream: Stream, message: Message, info: Mapping[str, Any]) -> None:
+        """Take in a message of a stream, and what the middleware says of who sent it."""
+        self.senders[stream].note(info)
+        self.take(stream, message)
 
     def take(self, stream: Stream, message: Message) -> None:
         """Take in a message of a stream. What cannot be decoded is dropped, counted and said."""

@@ -22,6 +22,7 @@ from fusion_perception.sensing.findings.losses import (
     LARGE_BYTES,
     MOST,
     loses_large,
+    repeats,
     sent_by_stamps,
 )
 from fusion_perception.sensing.findings.nodes import of_node
@@ -33,8 +34,6 @@ from fusion_perception.sensing.ledger import Stream
 from fusion_perception.sensing.offsets import age_s
 
 NAMES: dict[Stream, str] = {'camera': 'camera', 'lidar': 'LiDAR'}
-# A message that comes twice now and then does no harm.
-MANY_REPEATED = 0.1
 
 
 def diagnose(facts: Facts) -> list[Finding]:
@@ -107,14 +106,14 @@ def _of_drops(facts: InputFacts, time_is_in_doubt: bool) -> Iterator[Finding]:
             'their stamp is zero or negative',
             'Let the driver set header.stamp to the time of measurement.',
         )
-    repeated = dropped.get('duplicate', 0)
     # Sensors that a simulator drives have no other stamp while its time stands still.
-    if repeated > MANY_REPEATED * facts.received and not time_is_in_doubt:
+    if repeats(facts) and not time_is_in_doubt:
+        repeated = dropped['duplicate']
         yield Finding(
             'ERROR' if repeated >= MOST * facts.received else 'WARN',
             f'{repeated} of {facts.received} {NAMES[facts.stream]} messages on {facts.topics} '
             'repeat a stamp that came before',
-            'the driver froze, or everything is sent twice',
+            facts.by_turns or 'the driver froze, or everything is sent twice',
             'Look at its log, and at `ros2 topic info -v` for a second publisher.',
         )
     if failed := dropped.get('inference_error', 0):

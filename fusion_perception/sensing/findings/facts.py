@@ -26,6 +26,10 @@ GHOST_S = 25.0
 FAR_FROM_CLOCK_S, AHEAD_OF_CLOCK_S = 5.0, 0.1
 
 
+# One that takes over from another, as of a pair of which one stands by, does so more seldom.
+_MANY_TURNS = 6
+
+
 def heeded(modes: Collection[str]) -> tuple[Stream, ...]:
     """Return the streams that a model needs which serves these modes."""
     alone: dict[Stream, str] = {'camera': 'camera_only', 'lidar': 'lidar_only'}
@@ -76,8 +80,9 @@ class InputFacts:
     why the last pair was lost after it was let go, `silent_s` the time since the last message,
     `message_bytes` what one takes (0: unknown), `announced` how many there were by what came
     beside them (camera_info; 0: unknown). `period_s` is the usual time between two of the last
-    messages, by the clock of `silent_s`, `frame_id` that of the last one. `has_profile` says
-    whether Fast DDS has a profile on this side.
+    messages, by the clock of `silent_s`, `frame_id` that of the last one, `turns`
+    counts those of the last ones that are known to follow one of another publisher. `has_profile`
+    says whether Fast DDS has a profile on this side.
     """
 
     stream: Stream
@@ -92,6 +97,7 @@ class InputFacts:
     message_bytes: int = 0
     announced: int = 0
     frame_id: str = ''
+    turns: int = 0
     has_profile: bool = False
 
     @property
@@ -103,6 +109,11 @@ class InputFacts:
     def fitting(self) -> list[Publisher]:
         """Return who publishes there what can be heard."""
         return [p for s in self.sources for p in s.publishers if p.type == s.type and not p.clash]
+
+    @property
+    def by_turns(self) -> str:
+        """Say which nodes send there by turns, '' unless several do, and not just one alone."""
+        return several(self.sources) if self.turns >= _MANY_TURNS else ''
 
     @property
     def silent(self) -> bool:

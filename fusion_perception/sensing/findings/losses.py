@@ -1,4 +1,4 @@
-"""Estimate from stamps and sizes whether messages get lost on the way."""
+"""Estimate from stamps and sizes whether messages get lost on the way, or come again."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from fusion_perception.sensing.findings.facts import InputFacts
 from fusion_perception.sensing.offsets import Arrival, steps_ns
 
+# A message that comes twice now and then does no harm.
+_MANY_REPEATED = 0.1
 # On the default transports of Fast DDS messages from about this size on may vanish.
 LARGE_BYTES = 500_000
 # Some of the first may be lost while the ends find each other.
@@ -20,6 +22,11 @@ _SHORTEST = 0.05
 _ASIDE, _MOST_STEPS = 0.3, 0.75
 # What is lost leaves gaps all over: of rarer ones somebody paused, or switched the sensor off.
 _LONG, _RARE = 1.5, 0.05
+
+
+def repeats(facts: InputFacts) -> bool:
+    """Say whether messages repeat stamps more often than does no harm."""
+    return facts.dropped.get('duplicate', 0) > _MANY_REPEATED * facts.received
 
 
 def loses_large(facts: InputFacts) -> bool:

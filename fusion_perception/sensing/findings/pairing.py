@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from fusion_perception.sensing.findings.facts import Facts, InputFacts, several
 from fusion_perception.sensing.findings.finding import Finding
-from fusion_perception.sensing.findings.losses import loses_large
+from fusion_perception.sensing.findings.losses import loses_large, repeats
 from fusion_perception.sensing.ledger import Stream
 from fusion_perception.sensing.offsets import (
     Apart,
@@ -43,6 +43,7 @@ def of_pairing(facts: Facts) -> Iterator[Finding]:
     """Yield what keeps the two streams apart, as far as stamps and arrivals tell."""
     jumping = [finding for stream in facts.inputs for finding in _of_jumps(stream, facts)]
     yield from jumping
+    yield from (finding for stream in facts.inputs for finding in _of_turns(stream))
     by_stream = {stream.stream: stream for stream in facts.inputs}
     if jumping or len(by_stream) < len(_MESSAGES) or any(s.silent for s in facts.inputs):
         return
@@ -102,6 +103,18 @@ def _of_jumps(stream: InputFacts, facts: Facts) -> Iterator[Finding]:
         or 'two sources publish there, or its clock is set back all the time',
         _let_one_publish(stream),
     )
+
+
+def _of_turns(stream: InputFacts) -> Iterator[Finding]:
+    """Yield that several send by turns, where nothing is said of what their stamps do by that."""
+    steps_s = jumps_back(stream.arrivals, 0.0)
+    if stream.by_turns and _is_rare(steps_s, stream) and not repeats(stream):
+        yield Finding(
+            'WARN',
+            f'Several send on {stream.topics} by turns, each in the order of its stamps',
+            stream.by_turns,
+            _let_one_publish(stream),
+        )
 
 
 def _of_order(stream: InputFacts, steps_s: Sequence[float], facts: Facts) -> Iterator[Finding]:
