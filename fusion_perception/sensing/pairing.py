@@ -23,6 +23,7 @@ from typing import Generic, Literal, TypeVar
 from pydantic import Field, model_validator
 from typing_extensions import Self
 
+from fusion_perception.sensing.jump_back import JumpBack
 from fusion_perception.sensing.ledger import STREAMS, Cause, Ledger, Stream, StreamCounts
 from fusion_perception.sensing.observation import Mode
 from fusion_perception.sensing.settings import Settings
@@ -128,6 +129,7 @@ class Pairer(Generic[M]):
         self._slop_ns = 0 if self.settings.policy == 'exact' else _ns(self.settings.slop_s)
         self._started: float = math.inf
         self._newest_out: float = -math.inf  # Time of the newest pair, which is its LiDAR's.
+        self._jump: JumpBack | None = None  # As long as the other stream has not followed.
         self._lines = self._new_lines()
 
     def add(self, stream: Stream, stamp_ns: int, message: M) -> list[Pair[M]]:
@@ -139,10 +141,17 @@ class Pairer(Generic[M]):
         pairs: list[Pair[M]] = []
         line = self._lines[stream]
         time_ns = stamp_ns + line.offset_ns
+        if self._is_from_before(stream, time_ns):
+            # Now it would pass alone, and all that the other stream goes on with be older.
+            self.ledger.drop(stream, 'clock_jump')
+            return []
         if line.last - time_ns > _ns(self.settings.jump_back_s):
             # Nothing older can come any more, so what was only waiting to be sure leaves first.
             pairs += self._settle(ending='clock_jump')
+            other_ns = self._lines[PARTNER[stream]].last
             self._start_anew()
+            least_ns, delay_ns = _ns(self.settings.jump_back_s), _ns(self.settings.dropout_after_s)
+            self._jump = JumpBack(stream, time_ns, other_ns, least_ns, delay_ns)
             self.clock_jumps += 1
             line = self._lines[stream]
         elif line.knows(time_ns):
@@ -179,7 +188,17 @@ class Pairer(Generic[M]):
     def _start_anew(self) -> None:
         self._started = math.inf
         self._newest_out = -math.inf
+        self._jump = None
         self._lines = self._new_lines()
+
+    def _is_from_before(self, stream: Stream, time_ns: int) -> bool:
+        """Say whether a message was on its way when the clock of the other stream went back."""
+        if self._jump is None or stream == self._jump.stream:
+            return False
+        if self._jump.precedes(time_ns, self._lines[self._jump.stream].last):
+            return True
+        self._jump = None
+        return False
 
     def _new_lines(self) -> dict[Stream, WaitingLine[M]]:
         return {
