@@ -1,5 +1,7 @@
 """What is said of stamps that come out of order or jump back."""
 
+import random
+
 import pytest
 from small_facts import COMPRESSED, DRIVER, IMAGE, arrivals, node, only, stream
 
@@ -55,6 +57,42 @@ def test_two_publishers_with_one_a_little_behind_are_named_although_pairs_come_o
     assert (found.level, found.cause) == ('WARN', '/driver and /second publish there')
     assert 'end the other' in found.remedy
     assert diagnose(node(stream('camera', **facts))) == []  # A lone driver's do no harm as yet.
+
+
+def delayed(least_s, most_s):
+    """Let messages of 20 Hz be on their way for some time, none as long as the next."""
+    chance = random.Random(0)
+    sent = arrivals(0.05, count=64, delay_s=0.0)
+    came = [
+        Arrival(each.stamp_ns, each.arrived_ns + round(1e9 * chance.uniform(least_s, most_s)))
+        for each in sent
+    ]
+    return {'arrivals': sorted(came, key=lambda each: each.arrived_ns), 'received': 64}
+
+
+@pytest.mark.parametrize('name', ['camera', 'lidar'])
+def test_lateness_that_the_order_explains_is_not_told_beside_it(name):
+    other = 'lidar' if name == 'camera' else 'camera'
+    facts = {other: stream(other, arrivals=arrivals(0.05, count=64), received=64), 'pairs': 5}
+    mixed = stream(name, **delayed(0.0, 0.8))
+    assert 'come after one with a later stamp' in only(node(**facts, **{name: mixed})).symptom
+
+
+@pytest.mark.parametrize('name', ['camera', 'lidar'])
+def test_an_order_that_lateness_explains_is_not_told_beside_it(name):
+    other = 'lidar' if name == 'camera' else 'camera'
+    facts = {other: stream(other, arrivals=arrivals(0.05, count=64), received=64), 'pairs': 5}
+    late = stream(name, **delayed(0.9, 1.2))
+    found = only(node(**facts, **{name: late}))
+    assert 'arrive 1.0' in found.cause and 'pairing.dropout_after_s' in found.remedy
+
+
+def test_of_two_publishers_none_is_told_how_late_it_comes():
+    publishers = [DRIVER, Publisher('/second', IMAGE)]
+    mixed = stream('camera', publishers, **delayed(0.9, 1.2))
+    lidar = stream('lidar', arrivals=arrivals(0.05, count=64), received=64)
+    for pairs in (5, 60):
+        assert only(node(mixed, lidar, pairs=pairs)).cause == '/driver and /second publish there'
 
 
 def in_turn(**facts):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import chain
 
 from fusion_perception.sensing.findings.facts import Facts, InputFacts, several
 from fusion_perception.sensing.findings.finding import Finding
@@ -51,18 +52,23 @@ def of_pairing(facts: Facts) -> Iterator[Finding]:
     if facts.time_is_in_doubt or any(map(loses_large, facts.inputs)):
         return
     back_s = [_steps_back(stream, facts) for stream in facts.inputs]
-    for stream, steps_s in zip(facts.inputs, back_s, strict=True):
-        yield from _of_order(stream, steps_s, facts)
+    orders = {
+        stream.stream: list(_of_order(stream, steps_s, facts))
+        for stream, steps_s in zip(facts.inputs, back_s, strict=True)
+    }
     camera, lidar = together(by_stream['camera'].usable, by_stream['lidar'].usable)
     measured = apart(camera, lidar)
-    if measured is None:
-        return
     settings = facts.pairing
     known_s = settings.camera_to_lidar_s
     slop_s = 0.0 if settings.policy == 'exact' else settings.slop_s
-    if not facts.pairs_are_few or fit(camera, lidar, round(1e9 * known_s), round(1e9 * slop_s)):
+    if measured is not None and (
+        not facts.pairs_are_few or fit(camera, lidar, round(1e9 * known_s), round(1e9 * slop_s))
+    ):
         camera_late_s = (age_s(camera) or 0.0) - (age_s(lidar) or 0.0) - known_s
-        yield from _of_lateness(facts, by_stream, camera_late_s, measured)
+        yield from _of_order_or_lateness(facts, by_stream, orders, camera_late_s, measured)
+        return
+    yield from chain.from_iterable(orders.values())
+    if measured is None:
         return
     left_s = measured.median_s - known_s
     # Where order is lost so are messages, and what is left seems to lie apart by as much.
@@ -88,6 +94,35 @@ def _few(facts: Facts) -> str:
         return 'Camera and LiDAR never form a pair'
     heard = {stream.stream: stream.received for stream in facts.inputs}
     return f'Of {heard["camera"]} images and {heard["lidar"]} scans only {facts.pairs} form a pair'
+
+
+def _of_order_or_lateness(
+    facts: Facts,
+    by_stream: Mapping[Stream, InputFacts],
+    orders: Mapping[Stream, Sequence[Finding]],
+    camera_late_s: float,
+    measured: Apart,
+) -> Iterator[Finding]:
+    """Yield what is wrong with the order of each stream, and how late one is of which it is not.
+
+    `orders` are the findings of the former.
+    """
+    late: Stream = 'camera' if camera_late_s > 0 else 'lidar'
+    mixed_s = _most_late_by_order(by_stream[late], facts) if orders[late] else 0.0
+    lateness = list(_of_lateness(facts, by_stream, camera_late_s, measured, mixed_s))
+    for stream, findings in orders.items():
+        # What takes long now and then is overtaken.
+        if not (lateness and stream == late):
+            yield from findings
+    yield from lateness
+
+
+def _most_late_by_order(stream: InputFacts, facts: Facts) -> float:
+    """Return how late messages may seem because of their order, seconds.
+
+    Of what two publish nothing can be said that is true of one.
+    """
+    return math.inf if several(stream.sources) else max(_steps_back(stream, facts))
 
 
 def _of_jumps(stream: InputFacts, facts: Facts) -> Iterator[Finding]:
@@ -153,11 +188,16 @@ def _let_one_publish(stream: InputFacts) -> str:
 
 
 def _of_lateness(
-    facts: Facts, by_stream: Mapping[Stream, InputFacts], camera_late_s: float, measured: Apart
+    facts: Facts,
+    by_stream: Mapping[Stream, InputFacts],
+    camera_late_s: float,
+    measured: Apart,
+    mixed_s: float,
 ) -> Iterator[Finding]:
     """Yield that one sensor's messages come too late for those of the other, which wait.
 
-    `camera_late_s` is how much later images arrive than scans of their time, or earlier (< 0).
+    `camera_late_s` is how much later images arrive than scans of their time, or earlier (< 0), and
+    `mixed_s` what their order explains of that, where that is told.
     """
     settings = facts.pairing
     late: Stream = 'camera' if camera_late_s > 0 else 'lidar'
@@ -187,7 +227,7 @@ def _of_lateness(
         )
         enough_s = math.ceil(100 * _ROOM * max(late_s, last_s)) / 100
         needed.append(f'pairing.dropout_after_s to {enough_s:.2f}')
-    if not causes:
+    if not causes or (mixed_s and max(late_s, last_s) - mixed_s <= held_s):
         return
     few = facts.pairs_are_few
     # No way is so short that what was measured arrives before. Once that clock is right, the late
