@@ -34,6 +34,8 @@ M = TypeVar('M')
 # Seconds; a larger distance of two clocks is no offset but a fault.
 MOST_OFFSET_S = 100
 MOST_WAITING = 1000
+# The seconds of a stamp have 32 bits, and end in 2038.
+END_OF_STAMPS_NS = 2**31 * 1_000_000_000
 # What comes slowly has not stopped before so many of its periods have passed.
 MISSED = 2
 
@@ -135,7 +137,9 @@ class Pairer(Generic[M]):
     def add(self, stream: Stream, stamp_ns: int, message: M) -> list[Pair[M]]:
         """Take one message and return the pairs that are certain now, in stamp order."""
         self.ledger.receive(stream)
-        if stamp_ns <= 0:
+        # What passes alone is stamped by the LiDAR's clock.
+        moved_ns = stamp_ns + self._lines[stream].offset_ns - self._lines['lidar'].offset_ns
+        if stamp_ns <= 0 or not can_be_stamp(moved_ns):
             self.ledger.drop(stream, 'unstamped')
             return []
         pairs: list[Pair[M]] = []
@@ -314,6 +318,11 @@ class Pairer(Generic[M]):
     def _drop(self, stream: Stream, cause: Cause) -> None:
         self._lines[stream].pop()
         self.ledger.drop(stream, cause)
+
+
+def can_be_stamp(time_ns: int) -> bool:
+    """Say whether a message can be stamped with a time: 0 is that of none."""
+    return 0 < time_ns < END_OF_STAMPS_NS
 
 
 def has_stopped(age: float, period: float, least: float) -> bool:

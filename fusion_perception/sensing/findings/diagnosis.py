@@ -32,6 +32,7 @@ from fusion_perception.sensing.findings.topics import as_another, offers
 from fusion_perception.sensing.leaps import leaps_s
 from fusion_perception.sensing.ledger import Stream
 from fusion_perception.sensing.offsets import age_s
+from fusion_perception.sensing.pairing import can_be_stamp
 
 NAMES: dict[Stream, str] = {'camera': 'camera', 'lidar': 'LiDAR'}
 
@@ -40,7 +41,7 @@ def diagnose(facts: Facts) -> list[Finding]:
     """Return everything that is wrong, what lies nearest to the source first."""
     return [
         *of_node(facts),
-        *(f for stream in facts.inputs for f in _of_input(stream, facts.time_is_in_doubt)),
+        *(f for stream in facts.inputs for f in _of_input(stream, facts)),
         *_of_transforms(facts.inputs),
         *(f for stream in facts.inputs for f in _of_leaps(stream, facts.time_is_in_doubt)),
         *(finding for stream in facts.inputs for finding in _of_frame(stream)),
@@ -52,8 +53,8 @@ def diagnose(facts: Facts) -> list[Finding]:
     ]
 
 
-def _of_input(facts: InputFacts, time_is_in_doubt: bool) -> Iterator[Finding]:
-    if time_is_in_doubt and facts.silent and facts.fitting:
+def _of_input(facts: InputFacts, node: Facts) -> Iterator[Finding]:
+    if node.time_is_in_doubt and facts.silent and facts.fitting:
         return  # With the time everything may stand still.
     if not facts.received and facts.silent_s is None:
         yield from _of_nothing(facts)
@@ -61,7 +62,7 @@ def _of_input(facts: InputFacts, time_is_in_doubt: bool) -> Iterator[Finding]:
         yield from _of_silence(facts, f'{facts.topics} has been silent for {facts.silent_s:.1f} s')
     else:
         yield from _of_losses(facts)
-        yield from _of_drops(facts, time_is_in_doubt)
+        yield from _of_drops(facts, node)
 
 
 def _of_silence(facts: InputFacts, symptom: str) -> Iterator[Finding]:
@@ -88,7 +89,7 @@ def _why_silent(facts: InputFacts) -> str:
     return f'{names} is still there and sends nothing'
 
 
-def _of_drops(facts: InputFacts, time_is_in_doubt: bool) -> Iterator[Finding]:
+def _of_drops(facts: InputFacts, node: Facts) -> Iterator[Finding]:
     dropped = facts.dropped
     refused = {cause: n for cause in ('bad_encoding', 'bad_shape') if (n := dropped.get(cause, 0))}
     if refused:
@@ -103,11 +104,10 @@ def _of_drops(facts: InputFacts, time_is_in_doubt: bool) -> Iterator[Finding]:
             'ERROR' if unstamped >= facts.received else 'WARN',
             f'{unstamped} of {facts.received} {NAMES[facts.stream]} messages on {facts.topics} '
             'cannot be paired',
-            'their stamp is zero or negative',
-            'Let the driver set header.stamp to the time of measurement.',
+            *_why_unstamped(facts, node.pairing.camera_to_lidar_s),
         )
     # Sensors that a simulator drives have no other stamp while its time stands still.
-    if repeats(facts) and not time_is_in_doubt:
+    if repeats(facts) and not node.time_is_in_doubt:
         repeated = dropped['duplicate']
         yield Finding(
             'ERROR' if repeated >= MOST * facts.received else 'WARN',
@@ -122,6 +122,22 @@ def _of_drops(facts: InputFacts, time_is_in_doubt: bool) -> Iterator[Finding]:
             f'{failed} {NAMES[facts.stream]} messages were lost in inference',
             *parted(facts.lost_fault, 'the model failed', 'See `fusion doctor --bundle`.'),
         )
+
+
+def _why_unstamped(facts: InputFacts, camera_to_lidar_s: float) -> tuple[str, str]:
+    moved_ns = round(1e9 * camera_to_lidar_s) if facts.stream == 'camera' else 0
+    stamps = [arrival.stamp_ns for arrival in facts.arrivals if arrival.stamp_ns > 0]
+    if all(can_be_stamp(stamp + moved_ns) for stamp in stamps):
+        return (
+            'their stamp is zero or negative',
+            'Let the driver set header.stamp to the time of measurement.',
+        )
+    return (
+        f'the offsets that are set move their stamps by {camera_to_lidar_s:.3f} s, before the '
+        'first or beyond the last time that there is (2038)',
+        'Correct pairing.camera_offset_s and pairing.lidar_offset_s; where a simulated time has '
+        'only begun, wait until it is later.',
+    )
 
 
 def _of_transforms(inputs: Sequence[InputFacts]) -> Iterator[Finding]:
