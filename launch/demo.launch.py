@@ -34,8 +34,25 @@ TOPICS = {
 }
 
 
-def parameter_file(context: LaunchContext) -> None:
-    """Refuse a parameter file that is not there: launch would leave behind what runs by then."""
+# Arguments of the simulated sensor that are numbers.
+NUMBERS = {
+    'seed': int,
+    'camera_hz': float,
+    'lidar_hz': float,
+    'image_width': int,
+    'image_height': int,
+}
+
+
+def check(context: LaunchContext) -> None:
+    """Refuse what cannot be, by its name: launch would leave behind what runs by then."""
+    for name, kind in NUMBERS.items():
+        value = LaunchConfiguration(name).perform(context)
+        try:
+            kind(value)
+        except ValueError:
+            wanted = 'a whole number' if kind is int else 'a number'
+            raise ValueError(f'{name}:={value} is not {wanted}.') from None
     file = LaunchConfiguration('params_file').perform(context)
     if not Path(file).is_file():
         raise FileNotFoundError(f'No parameter file at {file!r}. Check params_file:=PATH.')
@@ -103,7 +120,7 @@ def generate_launch_description() -> LaunchDescription:
                 PathJoinSubstitution([SHARE, 'config', 'fastdds_large_images.xml']),
                 condition=IfCondition(LaunchConfiguration('large_images')),
             ),
-            OpaqueFunction(function=parameter_file),
+            OpaqueFunction(function=check),
             Node(
                 package='fusion_perception',
                 executable='sensor_sim',
@@ -111,19 +128,10 @@ def generate_launch_description() -> LaunchDescription:
                 parameters=[
                     {
                         'task': LaunchConfiguration('task'),
-                        'seed': ParameterValue(LaunchConfiguration('seed'), value_type=int),
-                        'camera_hz': ParameterValue(
-                            LaunchConfiguration('camera_hz'), value_type=float
-                        ),
-                        'lidar_hz': ParameterValue(
-                            LaunchConfiguration('lidar_hz'), value_type=float
-                        ),
-                        'image_width': ParameterValue(
-                            LaunchConfiguration('image_width'), value_type=int
-                        ),
-                        'image_height': ParameterValue(
-                            LaunchConfiguration('image_height'), value_type=int
-                        ),
+                        **{
+                            name: ParameterValue(LaunchConfiguration(name), value_type=kind)
+                            for name, kind in NUMBERS.items()
+                        },
                     }
                 ],
                 arguments=['--ros-args', '--log-level', LaunchConfiguration('log_level')],

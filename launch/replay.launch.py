@@ -1,5 +1,6 @@
 """Play a recording to the fusion node: with `ros2 bag play`, or `fusion replay` without it."""
 
+import math
 import shutil
 import signal
 from pathlib import Path
@@ -63,13 +64,15 @@ def check(context: LaunchContext) -> None:
     bag = LaunchConfiguration('bag').perform(context)
     if not Path(bag).exists():
         raise FileNotFoundError(f'No recording at {bag!r}. Check bag:=PATH.')
-    # Over a delay that is no number TimerAction fails unheard, and launch then never ends.
-    for name in ('rate', 'delay'):
+    # Over a delay that is none TimerAction fails unheard, and launch then never ends.
+    for name, wanted in (('rate', 'a number above 0'), ('delay', 'a number of seconds')):
         value = LaunchConfiguration(name).perform(context)
         try:
-            float(value)
+            fits = float(value) > 0 if name == 'rate' else 0 <= float(value) < math.inf
         except ValueError:
-            raise ValueError(f'{name}:={value} is no number.') from None
+            fits = False
+        if not fits:
+            raise ValueError(f'{name}:={value} is not {wanted}.')
 
 
 def ended(event: ProcessExited, context: LaunchContext) -> list[Action]:

@@ -155,10 +155,7 @@ def test_the_demo_runs_in_a_namespace_and_ends_cleanly(tmp_path, launch):
     [
         ('fusion.launch.py', 'params_file:=missing'),
         ('demo.launch.py', 'params_file:=missing'),
-        ('demo.launch.py', 'seed:=abc'),
         ('replay.launch.py', 'bag:=missing'),
-        ('replay.launch.py', 'delay:=soon'),
-        ('replay.launch.py', 'rate:=fast'),
     ],
 )
 def test_an_argument_that_cannot_be_ends_the_launch_before_it_begins(
@@ -169,6 +166,27 @@ def test_an_argument_that_cannot_be_ends_the_launch_before_it_begins(
     assert process.wait(PATIENCE_S) == 1
     log = (tmp_path / 'launch.log').read_text()
     assert argument.split(':=')[1] in log and 'process started' not in log
+
+
+@pytest.mark.parametrize(
+    ('name', 'argument', 'wanted'),
+    [
+        ('demo.launch.py', 'seed:=abc', 'a whole number'),
+        ('demo.launch.py', 'image_width:=64.5', 'a whole number'),
+        ('demo.launch.py', 'camera_hz:=fast', 'a number'),
+        ('replay.launch.py', 'delay:=soon', 'a number of seconds'),
+        ('replay.launch.py', 'delay:=-1', 'a number of seconds'),
+        ('replay.launch.py', 'rate:=fast', 'a number above 0'),
+        ('replay.launch.py', 'rate:=0', 'a number above 0'),
+    ],
+)
+def test_an_argument_that_is_no_such_number_is_named_with_what_is_wanted(
+    tmp_path, launch, name, argument, wanted
+):
+    process = launch(name, argument, f'bag:={tmp_path}')
+    assert process.wait(PATIENCE_S) == 1
+    log = (tmp_path / 'launch.log').read_text()
+    assert f'{argument} is not {wanted}.' in log and 'process started' not in log
 
 
 def test_without_autostart_the_node_waits_to_be_configured(tmp_path, launch):
