@@ -23,6 +23,7 @@ from sensor_msgs.msg import Image
 from fusion_perception.ros.diagnostics import streams_of
 from fusion_perception.ros.fusion_node import FusionNode
 from fusion_perception.ros.messages import header_message, image_message, range_message
+from fusion_perception.ros.process import Startable
 
 PATIENCE_S = 30.0
 # Within this a service that is there is discovered.
@@ -135,6 +136,18 @@ def spinning(*nodes):
             yield
     finally:
         executor.shutdown()
+
+
+@contextlib.contextmanager
+def ended(*nodes):
+    """End nodes with the block, whatever fails in it; ours say goodbye before."""
+    try:
+        yield
+    finally:
+        for node in nodes:
+            if isinstance(node, Startable):
+                node.finish()
+            node.destroy_node()
 
 
 @contextlib.contextmanager

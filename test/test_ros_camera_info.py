@@ -11,7 +11,7 @@ pytest.importorskip('rclpy', reason='needs rclpy: pip install .[ros]')
 from rclpy.event_handler import PublisherEventCallbacks
 from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, QoSProfile, qos_profile_sensor_data
-from ros_graph import Probe, ros, spinning, wait_until
+from ros_graph import Probe, ended, ros, spinning, wait_until
 from sensor_msgs.msg import CameraInfo
 from small_bundles import small_bundle
 
@@ -159,7 +159,7 @@ def test_two_publishers_of_camera_info_that_differ_are_named_together(tmp_path):
             each.create_publisher(CameraInfo, 'camera_info', 10) for each in (probe, other)
         ]
         node.start()
-        with spinning(node, probe, other):
+        with ended(node, probe, other), spinning(node, probe, other):
             probe.wait_for_node()
             wait_until(lambda: all(p.get_subscription_count() for p in publishers), 'the node')
             # Of two that come at once the node hears the last.
@@ -171,10 +171,6 @@ def test_two_publishers_of_camera_info_that_differ_are_named_together(tmp_path):
             wait_until(
                 lambda: any(words in said.message for said in probe.diagnostics), 'the cause'
             )
-        node.finish()
-        node.destroy_node()
-        probe.destroy_node()
-        other.destroy_node()
 
 
 @pytest.mark.parametrize(

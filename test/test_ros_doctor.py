@@ -13,7 +13,7 @@ from geometry_msgs.msg import PoseArray
 from live_sensors import PERIOD_S, Sensors, examined, examined_beside
 from rclpy.lifecycle import LifecycleNode
 from rclpy.qos import DurabilityPolicy, QoSProfile, qos_profile_sensor_data
-from ros_graph import Probe, probed, ros, spinning, wait_until
+from ros_graph import Probe, ended, probed, ros, spinning, wait_until
 from sensor_msgs.msg import CameraInfo, Image, PointCloud2
 from small_bundles import small_bundle
 from std_msgs.msg import Header
@@ -48,9 +48,8 @@ def examined_alone(*parameters):
     with ros(*(part for parameter in parameters for part in ('-p', parameter))):
         node = FusionNode()
         node.start()
-        with spinning(node):
+        with ended(node), spinning(node):
             said = examined()
-        node.destroy_node()
     return said
 
 
@@ -220,10 +219,8 @@ def test_a_publisher_whose_qos_offers_less_than_the_node_asks_for_is_named():
         node.create_service(SetBool, '~/enable', lambda request, response: response)
         node.create_subscription(Image, 'image', lambda message: None, QoSProfile(depth=1))
         assert qos_profile_sensor_data.reliability != QoSProfile(depth=1).reliability
-        with spinning(node, probe):
+        with ended(node, probe), spinning(node, probe):
             text, code = examined()
-        node.destroy_node()
-        probe.destroy_node()
     assert code == 1, text
     assert 'the QoS of /probe does not match (RELIABILITY' in text
 
@@ -262,9 +259,8 @@ def test_a_node_that_is_not_there_yet_is_asked_again():
             examined = pool.submit(examiner.examine, '/late', 0.1)
             wait_until(lambda: probe.count_clients('/late/get_state'), 'the first request')
             node = LifecycleNode('late')
-            with spinning(node):
+            with ended(node), spinning(node):
                 found = examined.result()
-            node.destroy_node()
         probe.destroy_node()
     assert found.facts.lifecycle == 'unconfigured'
     assert not found.findings

@@ -12,7 +12,7 @@ pytest.importorskip('rclpy', reason='needs rclpy: pip install .[ros]')
 import torch
 from PIL import Image as Picture
 from rclpy.qos import qos_profile_sensor_data
-from ros_graph import RANGES, Probe, ros, spinning, wait_until
+from ros_graph import RANGES, Probe, ended, ros, spinning, wait_until
 from sensor_msgs.msg import CameraInfo, CompressedImage, PointCloud2, PointField
 from small_bundles import small_bundle
 
@@ -106,7 +106,7 @@ def test_the_newest_camera_info_counts_and_one_without_calibration_changes_nothi
         node, probe = FusionNode(), Probe()
         infos = probe.create_publisher(CameraInfo, 'camera_info', qos_profile_sensor_data)
         node.start()
-        with spinning(node, probe):
+        with ended(node, probe), spinning(node, probe):
             wait_until(infos.get_subscription_count, 'the node to subscribe')
 
             def told(focal, number):
@@ -122,9 +122,6 @@ def test_the_newest_camera_info_counts_and_one_without_calibration_changes_nothi
             probe.publish(STAMP)
             wait_until(lambda: probe.centers, 'centres')
             assert node._pipeline.calibration.camera.fx == 70.0
-        node.finish()
-        node.destroy_node()
-        probe.destroy_node()
 
 
 def test_a_cloud_in_other_axes_is_named_by_node_and_doctor_until_none_can_be_read(tmp_path):
@@ -134,7 +131,7 @@ def test_a_cloud_in_other_axes_is_named_by_node_and_doctor_until_none_can_be_rea
         node, probe = FusionNode(), Probe()
         clouds = probe.create_publisher(PointCloud2, 'points', qos_profile_sensor_data)
         node.start()
-        with spinning(node, probe):
+        with ended(node, probe), spinning(node, probe):
             wait_until(clouds.get_subscription_count, 'the node to subscribe')
             readable = True
 
@@ -161,9 +158,6 @@ def test_a_cloud_in_other_axes_is_named_by_node_and_doctor_until_none_can_be_rea
             readable = False
             wait_until(lambda: "no field 'x'" in last(), 'what is wrong now')
             assert 'beside every beam' not in last()
-        node.finish()
-        node.destroy_node()
-        probe.destroy_node()
 
 
 @pytest.mark.parametrize(
@@ -180,7 +174,7 @@ def test_the_topic_of_compressed_images_is_told_as_it_was_remapped(tmp_path, rem
         node, probe = FusionNode(), Probe()
         images = probe.create_publisher(CompressedImage, topic, qos_profile_sensor_data)
         node.start()
-        with spinning(node, probe):
+        with ended(node, probe), spinning(node, probe):
             wait_until(images.get_subscription_count, 'the node to subscribe')
             # Inactive, it tells what it will listen to.
             expected = {'camera.topic': topic, 'camera.publishers': '1'}.items()
@@ -192,9 +186,6 @@ def test_the_topic_of_compressed_images_is_told_as_it_was_remapped(tmp_path, rem
                     return said.items() >= {*expected, ('lifecycle', state)}
 
                 wait_until(told, f'the topic of the {state} node')
-        node.finish()
-        node.destroy_node()
-        probe.destroy_node()
 
 
 def test_inputs_whose_names_are_swapped_are_each_remapped_once(tmp_path):

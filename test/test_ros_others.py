@@ -12,7 +12,7 @@ from rclpy.lifecycle import LifecycleNode
 from rclpy.node import Node
 from rclpy.qos import QoSProfile, qos_profile_sensor_data
 from rclpy.topic_endpoint_info import TopicEndpointInfo
-from ros_graph import probed, ros, said, wait_until
+from ros_graph import ended, probed, ros, said, wait_until
 from sensor_msgs.msg import CameraInfo, Image, PointCloud2
 from small_bundles import small_bundle
 from std_srvs.srv import SetBool
@@ -98,10 +98,9 @@ def test_what_a_killed_node_leaves_for_a_while_is_no_namesake():
         for each in (node, ghost):
             each.create_publisher(PoseArray, '/diagnostics', 1)
         watching = Others(node, '/diagnostics')
-        wait_until(lambda: node.count_publishers('/diagnostics') == 2, 'both publishers')
-        assert watching.namesakes() == 0
-        node.destroy_node()
-        ghost.destroy_node()
+        with ended(node, ghost):
+            wait_until(lambda: node.count_publishers('/diagnostics') == 2, 'both publishers')
+            assert watching.namesakes() == 0
 
 
 def test_a_namesake_counts_once_it_has_been_there_for_long(monkeypatch):
@@ -111,11 +110,10 @@ def test_a_namesake_counts_once_it_has_been_there_for_long(monkeypatch):
         for each in nodes:
             each.create_publisher(PoseArray, '/diagnostics', 1)
         watching = Others(nodes[0], '/diagnostics')
-        wait_until(lambda: nodes[0].count_publishers('/diagnostics') == 3, 'the publishers')
-        assert watching.namesakes() == 0
-        assert wait_until(watching.namesakes, 'the namesake to count') == 1
-        for each in nodes:
-            each.destroy_node()
+        with ended(*nodes):
+            wait_until(lambda: nodes[0].count_publishers('/diagnostics') == 3, 'the publishers')
+            assert watching.namesakes() == 0
+            assert wait_until(watching.namesakes, 'the namesake to count') == 1
 
 
 def test_a_fusion_node_has_a_lifecycle_and_can_be_enabled():
@@ -125,10 +123,9 @@ def test_a_fusion_node_has_a_lifecycle_and_can_be_enabled():
             if each.get_name() != 'driver':
                 each.create_service(SetBool, '~/enable', lambda request, response: response)
         names = {'/motors/enable', '/driver/change_state', '/left/fusion/change_state'}
-        wait_until(lambda: names <= dict(nodes[0].get_service_names_and_types()).keys(), 'all')
-        assert wait_until(lambda: fusion_nodes(nodes[0]), 'the node') == ['/left/fusion']
-        for each in nodes:
-            each.destroy_node()
+        with ended(*nodes):
+            wait_until(lambda: names <= dict(nodes[0].get_service_names_and_types()).keys(), 'all')
+            assert wait_until(lambda: fusion_nodes(nodes[0]), 'the node') == ['/left/fusion']
 
 
 class Counting(Node):
@@ -149,7 +146,7 @@ def test_for_all_inputs_without_a_publisher_the_graph_is_asked_once():
     wanted = {Image: 'image', PointCloud2: 'points', CameraInfo: 'camera_info'}
     with ros():
         node, driver = Counting('fusion_node'), Node('driver')
-        try:
+        with ended(driver, node):
             for kind, topic in wanted.items():
                 driver.create_publisher(kind, f'/driver/{topic}', 1)
             there = [f'/driver/{topic}' for topic in wanted.values()]
@@ -158,8 +155,5 @@ def test_for_all_inputs_without_a_publisher_the_graph_is_asked_once():
                 (f'/{t}', type_name(kind), QoSProfile(depth=1)) for kind, t in wanted.items()
             ]
             sources = sources_of(node, inputs, '/fusion_node')
-        finally:
-            driver.destroy_node()
-            node.destroy_node()
     assert [source.elsewhere[source.type] for source in sources] == [[topic] for topic in there]
     assert node.asked == 2

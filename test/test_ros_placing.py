@@ -11,7 +11,7 @@ pytest.importorskip('rclpy', reason='needs rclpy: pip install .[ros]')
 import torch
 from geometry_msgs.msg import PoseArray
 from rclpy.node import Node
-from ros_graph import RANGES, Probe, probed, ros, spinning, wait_until
+from ros_graph import RANGES, Probe, ended, probed, ros, spinning, wait_until
 from sensor_msgs.msg import Image, PointCloud2
 from small_bundles import small_bundle
 from visualization_msgs.msg import MarkerArray
@@ -96,7 +96,7 @@ def published(tmp_path, frame_id='velodyne', frames=None, topics=TOPICS, **setti
             ('fusion',),
         )
         seen = (prediction, RANGES, lidar, PIXELS, CAMERA, 'camera')
-        with spinning(probe):
+        with ended(node, probe), spinning(probe):
             wait_until(lambda: all(map(node._outputs._heard, topics)), 'the listeners')
             wait_until(lambda: probe.count_publishers('/fusion_node/centers'), 'the node')
             result = Result(STAMP_NS, frame_id, *seen)
@@ -106,8 +106,6 @@ def published(tmp_path, frame_id='velodyne', frames=None, topics=TOPICS, **setti
                 return set(heard) == set(topics)
 
             wait_until(all_heard, 'the outputs')
-        node.destroy_node()
-        probe.destroy_node()
     return heard, lidar
 
 

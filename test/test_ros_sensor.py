@@ -14,7 +14,7 @@ from geometry_msgs.msg import PoseArray
 from rclpy.node import Node
 from rclpy.parameter import Parameter
 from rclpy.qos import qos_profile_sensor_data
-from ros_graph import ros, spinning, wait_until
+from ros_graph import ended, ros, spinning, wait_until
 from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import CameraInfo, Image
 
@@ -57,11 +57,8 @@ def working(**values):
         given = [Parameter(name, value=value) for name, value in values.items()]
         sensor, heard = SensorSim(parameter_overrides=given), Heard()
         sensor.start()
-        with spinning(sensor, heard):
+        with ended(sensor, heard), spinning(sensor, heard):
             yield sensor, heard
-        sensor.finish()
-        sensor.destroy_node()
-        heard.destroy_node()
 
 
 def listening(scans, then=None, **values):
@@ -160,9 +157,8 @@ def simulated(step_s, **values):
         source = Node('source')
         clock = source.create_publisher(Clock, '/clock', 10)
         source.create_timer(0.005, tick)
-        with spinning(source):
+        with ended(source), spinning(source):
             yield heard, set_clock
-        source.destroy_node()
 
 
 def test_in_simulated_time_scans_follow_the_clock_when_it_starts_and_wherever_it_jumps():

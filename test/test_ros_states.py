@@ -10,7 +10,7 @@ from rclpy.lifecycle import TransitionCallbackReturn
 from rclpy.node import Node
 from rclpy.parameter import Parameter
 from rclpy.qos import ReliabilityPolicy
-from ros_graph import Probe, ros, spinning, wait_until
+from ros_graph import Probe, ended, ros, spinning, wait_until
 from small_bundles import small_bundle
 from std_msgs.msg import String
 from std_srvs.srv import SetBool
@@ -137,14 +137,12 @@ def test_a_fault_that_was_healed_is_not_told_any_more(tmp_path):
     with ros('-p', 'bundle:=nowhere.safetensors', '-p', 'engine:=torch'):
         node, probe = FusionNode(), Probe()
         node.start()
-        with spinning(node, probe):
+        with ended(node, probe), spinning(node, probe):
             wait_until(lambda: any('nowhere' in s.message for s in probe.diagnostics), 'the fault')
             assert probe.set('bundle', str(small_bundle(tmp_path))).successful
             assert probe.change_state('configure') and probe.change_state('cleanup')
             probe.diagnostics.clear()
             (said, *_) = wait_until(lambda: probe.diagnostics, 'a word after it was cleaned up')
-        node.destroy_node()
-        probe.destroy_node()
     assert (said.level, said.message.split(':')[0]) == (b'\0', 'Unconfigured')
 
 
@@ -155,7 +153,7 @@ def test_diagnostics_bear_the_time_and_are_judged_by_the_node_s_thresholds(tmp_p
         probe.create_subscription(DiagnosticArray, '/diagnostics', told.append, 10)
         node.start()
         began_ns = probe.get_clock().now().nanoseconds
-        with spinning(node, probe):
+        with ended(node, probe), spinning(node, probe):
             probe.wait_for_node()
             probe.create_timer(0.05, lambda: probe.publish(probe.get_clock().now().nanoseconds))
             wait_until(
@@ -163,7 +161,4 @@ def test_diagnostics_bear_the_time_and_are_judged_by_the_node_s_thresholds(tmp_p
                 'a warning of the latency',
             )
             ended_ns = probe.get_clock().now().nanoseconds
-        node.finish()
-        node.destroy_node()
-        probe.destroy_node()
     assert all(began_ns < stamp_ns(message) < ended_ns for message in told)
