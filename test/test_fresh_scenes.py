@@ -16,6 +16,7 @@ from fusion_perception.learning.run.batches import (
     refuse_other_objects,
 )
 from fusion_perception.learning.training import train
+from fusion_perception.models import build
 from fusion_perception.models.bundle import load_bundle
 from fusion_perception.sensing.geometry import transform_points
 from fusion_perception.sensing.observation import Lens
@@ -33,6 +34,19 @@ def test_fresh_scenes_need_no_folder_and_differ_from_epoch_to_epoch(settings):
     assert torch.equal(first, again) and not torch.equal(first, second)
     train(recipe)
     assert (recipe.out / 'bundle.safetensors').is_file()
+
+
+def test_a_training_in_batches_of_one_calibrates_in_larger_ones_and_to_the_same(settings):
+    recipe, scales = settings('run', data=None, fresh_scenes=64, validation=4), []
+    for size in (1, 64):
+        data = TrainingData(recipe.model_copy(update={'batch_size': size}))
+        batches = list(data.unseen())
+        assert len(batches) <= 100 and sum(len(centers) for _, centers in batches) == 2048
+        torch.manual_seed(0)
+        model = build('dense_fusion', {'lidar_widths': [4, 4], 'camera_widths': [4, 4]})
+        model.calibrate(batches)
+        scales.append(model.config.covariance_scale)
+    assert scales[0] == pytest.approx(scales[1], rel=1e-3)
 
 
 @pytest.mark.parametrize('fresh', [True, False])

@@ -27,8 +27,9 @@ from fusion_perception.simulation.visibility import visible_beams
 Batch = tuple[Observation, Tensor]
 # Scenes rendered at a time: some hundred megabytes of rays.
 _CHUNK = 2048
-# Pixels of images and ranges together that a GPU validates at a time.
-_VALIDATED_PIXELS = 2**21
+# Pixels of images and ranges together that a GPU validates at a time, and that calibrate on a CPU:
+# 32 scenes of the original data.
+_VALIDATED_PIXELS, _CALIBRATING_PIXELS = 2**21, 2**18
 # In one of so many original scenes some object meets at most four of 32x32 beams.
 _DRAWN_FOR_ONE_HIDDEN = 16
 
@@ -217,7 +218,9 @@ class TrainingData:
                 yield self.observe(raw), raw.centers
             return
         scenes = self._simulate(_CHUNK, derive_seed('unseen'))
-        for indices in torch.arange(_CHUNK, device=self._device).split(self._recipe.batch_size):
+        # Thousands in batches as small as training may want them would take minutes.
+        at_once = max(self._validated_at_once(), _CALIBRATING_PIXELS // self._pixels_of_a_scene())
+        for indices in torch.arange(_CHUNK, device=self._device).split(at_once):
             yield scenes.batch(indices)
 
     def middle(self) -> tuple[float, float, float]:
@@ -239,8 +242,10 @@ class TrainingData:
         if self._device.type == 'cpu':
             return size
         # It keeps nothing for a backward pass, and a GPU is hardly busy with batches for training.
-        pixels = self._valid.images[0, ..., 0].numel() + self._valid.ranges[0].numel()
-        return max(size, _VALIDATED_PIXELS // pixels)
+        return max(size, _VALIDATED_PIXELS // self._pixels_of_a_scene())
+
+    def _pixels_of_a_scene(self) -> int:
+        return self._valid.images[0, ..., 0].numel() + self._valid.ranges[0].numel()
 
     def _local_count(self) -> int:
         # As many for each process: with a step more, one would wait for the others for ever.
