@@ -8,10 +8,10 @@ from small_bundles import CONFIGS, GRID
 from training_runs import tiny_recipe
 
 from fusion_perception.learning.evaluation import EvaluateSettings, evaluate
-from fusion_perception.learning.evidence.covariances import are_fitted, stopped_early
+from fusion_perception.learning.run.covariances import are_fitted, stopped_early
 from fusion_perception.learning.simulate import SimulateSettings, simulate
 from fusion_perception.learning.training import train
-from fusion_perception.models import build
+from fusion_perception.models import MODELS, build
 from fusion_perception.models.bundle import load_bundle, save_bundle
 from fusion_perception.models.dense_fusion import DenseFusion
 from fusion_perception.models.examples import made_up_examples
@@ -95,3 +95,48 @@ def test_an_evaluation_says_of_a_stopped_training_that_covariances_are_not_calib
     assert 'not calibrated' in said() and 'were fitted' not in said()
     train(run.model_copy(update={'resume': True}))
     assert 'not calibrated' not in said() and 'covariances were fitted' in said()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ('name', 'holds'),
+    [
+        ('dense_fusion', r'after epoch \d, its covariances calibrated\.$'),
+        ('rgb', r'after epoch \d\.$'),
+    ],
+)
+def test_ctrl_c_in_a_run_that_had_come_to_its_end_says_that_it_had(
+    settings, monkeypatch, name, holds
+):
+    def stop(self, batches):
+        raise KeyboardInterrupt
+
+    run = settings('run', model=name, architecture=CONFIGS[name])
+    train(run)
+    before = (run.out / 'bundle.safetensors').read_bytes()
+    monkeypatch.setattr(MODELS[name].model, 'calibrate', stop)
+    with pytest.raises(
+        KeyboardInterrupt, match=f'^Stopped, but the run was at its end: .*{holds}'
+    ):
+        train(run.model_copy(update={'resume': True}))
+    assert (run.out / 'bundle.safetensors').read_bytes() == before
+
+
+@pytest.mark.slow
+def test_ctrl_c_in_a_finished_run_whose_bundle_was_removed_says_that_it_is_not_there(
+    settings, monkeypatch
+):
+    def stop(self, batches):
+        raise KeyboardInterrupt
+
+    run = settings('run')
+    train(run)
+    (run.out / 'bundle.safetensors').unlink()
+    with monkeypatch.context() as patch:
+        patch.setattr(MODELS['rgb'].model, 'calibrate', stop)
+        with pytest.raises(
+            KeyboardInterrupt, match=r'is not there, or torn. .* --resume` writes it'
+        ):
+            train(run.model_copy(update={'resume': True}))
+    train(run.model_copy(update={'resume': True}))
+    assert (run.out / 'bundle.safetensors').is_file()

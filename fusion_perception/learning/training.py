@@ -17,6 +17,7 @@ from fusion_perception.learning.metrics import score
 from fusion_perception.learning.progress import epoch_bar
 from fusion_perception.learning.run.batches import Share, TrainingData
 from fusion_perception.learning.run.checkpoint import Checkpoint, Row, moments_of, restore_moments
+from fusion_perception.learning.run.covariances import are_fitted
 from fusion_perception.learning.run.folder import CHECKPOINT, RunFolder, best_of, holds_run
 from fusion_perception.learning.run.learner import Learner, learning_rate
 from fusion_perception.learning.run.model_fit import misplaced, refuse_misfit
@@ -28,7 +29,7 @@ from fusion_perception.learning.run.start import (
     take_weights,
 )
 from fusion_perception.models import MODELS, FusionModel, Stage, build
-from fusion_perception.models.bundle import Bundle, name_anywhere
+from fusion_perception.models.bundle import Bundle, load_bundle, name_anywhere
 from fusion_perception.runtime import choose_device
 from fusion_perception.stopping import undisturbed
 
@@ -106,13 +107,16 @@ def train(settings: TrainSettings) -> str:
                         path = run.path / f'{stage.name}.safetensors'
                         save_best(run, stage.model, stage.name, data, checkpoint, path)
             if model.config.fitted and fabric.is_global_zero:
-                log.info('%s: its covariances are calibrated.', settings.model)
+                log.info('%s: its covariances are being calibrated.', settings.model)
             model.calibrate(data.unseen())
             save_best(run, model, settings.model, data, checkpoint)
         except KeyboardInterrupt:
             if not checkpoint.rows:
                 save_best(run, model, settings.model, data, checkpoint)
-            raise KeyboardInterrupt(farewell(run, checkpoint, model)) from None
+            is_trained = all(
+                len(checkpoint.epochs_of(stage.name)) >= settings.epochs for stage in stages
+            )
+            raise KeyboardInterrupt(farewell(run, checkpoint, is_trained)) from None
         finally:
             run.close(checkpoint)
     return report(run, checkpoint, stages[-1].name) if fabric.is_global_zero else ''
@@ -272,20 +276,30 @@ def refuse_divergence(
         )
 
 
-def farewell(run: RunFolder, checkpoint: Checkpoint, model: FusionModel) -> str:
-    """Say where an interrupted run stands and how it goes on."""
-    if checkpoint.rows:
-        stage = str(checkpoint.rows[-1]['stage'])
-        best = best_of(checkpoint.epochs_of(stage))
-        assert best is not None
-        holds = f'{run.bundle} holds {stage} after epoch {best["epoch"]}'
+def farewell(run: RunFolder, checkpoint: Checkpoint, is_trained: bool) -> str:
+    """Say where an interrupted run stands and how it goes on.
+
+    `is_trained` says that all its epochs are done. Whether its covariances are calibrated is a
+    matter of the bundle that is there: a run that goes on keeps it until there is a better one.
+    """
+    again = f'`fusion train --out {quote(str(run.path))} --resume`'
+    try:
+        bundle = load_bundle(run.bundle)
+    except (FileNotFoundError, ValueError):
+        return f'Stopped: {run.bundle} is not there, or torn. {again} writes it.'
+    best = bundle.manifest.training.get('metrics')
+    if isinstance(best, dict):
+        holds = f'{run.bundle} holds {bundle.manifest.model} after epoch {best["epoch"]}'
     else:
         holds = (
             f'no epoch was finished, {run.bundle} holds the weights as they were when it stopped'
         )
-    if model.config.fitted:
-        holds += ', its covariances not calibrated yet'
-    return f'Stopped: {holds}. Go on with `fusion train --out {quote(str(run.path))} --resume`.'
+    calibrated = are_fitted(bundle)
+    if bundle.model.config.fitted:
+        holds += f', its covariances {"calibrated" if calibrated else "not calibrated yet"}'
+    if is_trained and (calibrated or not bundle.model.config.fitted):
+        return f'Stopped, but the run was at its end: {holds}.'
+    return f'Stopped: {holds}. Go on with {again}.'
 
 
 def report(run: RunFolder, checkpoint: Checkpoint, stage: str) -> str:

@@ -17,9 +17,9 @@ from fusion_perception.learning.bags.judging import MODES, WORST, Judged
 from fusion_perception.learning.bags.settings import BagSettings
 from fusion_perception.learning.data.drafts import written_whole
 from fusion_perception.learning.evidence.bag_crew import Task, run_apart
-from fusion_perception.learning.evidence.covariances import stopped_early
 from fusion_perception.learning.evidence.evidence import Evidence, score_of
 from fusion_perception.learning.progress import messages_bar
+from fusion_perception.learning.run.covariances import stopped_early
 from fusion_perception.models.bundle import Bundle
 from fusion_perception.runtime import Runtime
 from fusion_perception.sensing.findings.agreement import (

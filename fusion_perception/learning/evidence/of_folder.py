@@ -17,11 +17,11 @@ from fusion_perception.learning.agreement import Comparison
 from fusion_perception.learning.bags.judging import WORST, JudgedFrame
 from fusion_perception.learning.data.folder import RIG
 from fusion_perception.learning.dataset import SceneSet, read_folder
-from fusion_perception.learning.evidence.covariances import are_fitted, stopped_early
 from fusion_perception.learning.evidence.evidence import Evidence, score_of
 from fusion_perception.learning.evidence.stress import stressed
 from fusion_perception.learning.metrics import distances
 from fusion_perception.learning.run.batches import fingerprint
+from fusion_perception.learning.run.covariances import are_fitted, stopped_early
 from fusion_perception.models.bundle import Bundle, explain_difference
 from fusion_perception.models.examples import left_by
 from fusion_perception.runtime import Runtime
