@@ -20,7 +20,6 @@ from pydantic import Field
 from rich.console import Console
 from rich.live import Live
 
-from fusion_perception.learning.data.drafts import write_whole
 from fusion_perception.learning.evidence.evidence import spread
 from fusion_perception.learning.metrics import score
 from fusion_perception.learning.plots import scene_figure, write_png
@@ -31,6 +30,7 @@ from fusion_perception.sensing.ledger import Stream, StreamCounts, fates_of
 from fusion_perception.sensing.rig import TASK_CLASSES
 from fusion_perception.simulation.motion import FASTEST_HZ, SLOWEST_HZ, LiveSettings
 from fusion_perception.stopping import undisturbed
+from fusion_perception.whole_files import write_whole
 
 if TYPE_CHECKING:
     from fusion_perception.ros.child import Child

@@ -8,9 +8,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from odd_files import no_file_larger_than
 
-from fusion_perception.learning.data.drafts import draft_in, write_whole
+from fusion_perception.learning.data.drafts import draft_in
 from fusion_perception.learning.dataset import PACKED, read_folder
 from fusion_perception.learning.simulate import SimulateSettings, simulate
 
@@ -71,19 +70,3 @@ def test_a_draft_without_a_lock_is_left_alone_for_a_day(folder: Path) -> None:
     os.utime(file, (yesterday, yesterday))
     with draft_in(folder):
         assert not draft.exists()
-
-
-def test_a_file_is_written_whole_or_stays_as_it_was_and_is_named(tmp_path: Path) -> None:
-    path = tmp_path / 'report.html'
-    write_whole(path, 'before')
-    with no_file_larger_than(1000), pytest.raises(OSError) as fault:
-        write_whole(path, 'x' * 100_000)
-    assert fault.value.filename == str(path)
-    assert path.read_text() == 'before'
-    assert [each.name for each in tmp_path.iterdir()] == ['report.html']
-
-
-def test_a_file_in_no_folder_is_named_and_not_its_draft(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError) as fault:
-        write_whole(tmp_path / 'none' / 'report.json', 'x')
-    assert fault.value.filename == str(tmp_path / 'none' / 'report.json')

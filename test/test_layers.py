@@ -10,6 +10,7 @@ PACKAGE = ROOT / 'fusion_perception'
 
 BELOW = {
     'sensing', 'models', 'engines', 'runtime', 'simulation', 'stopping', 'cores', 'own_modules',
+    'whole_files',
 }  # fmt: skip
 # What each folder (or module beside the folders) may import of ours, beside itself.
 ALLOWED = {
@@ -17,6 +18,7 @@ ALLOWED = {
     'user_cache': set(),
     'standard_streams': set(),
     'own_modules': set(),
+    'whole_files': set(),
     'flags': {'sensing'},
     'models': {'sensing'},
     'engines': {'sensing', 'models', 'user_cache'},

@@ -4,6 +4,7 @@ import time
 
 import pytest
 import yaml
+from odd_files import no_file_larger_than
 
 pytest.importorskip('rclpy', reason='needs rclpy: pip install .[ros]')
 
@@ -14,11 +15,23 @@ from fusion_perception.ros.profile import (
     _accounted,
     _summary,
     as_markdown,
+    keep,
 )
 
 
 def counts(received=10, used=6, pending=0, **dropped):
     return {'received': received, 'used': used, 'pending': pending, 'dropped': dropped}
+
+
+RUN = {
+    'executor': 'multi',
+    'threads': 2,
+    'predictions_per_s': 59.5,
+    'cpu_cores': 0.75,
+    'latency_ms': {'p50': 1.0, 'p95': 2.0, 'p99': 3.0, 'max': 4.0},
+    'streams': {'camera': counts(stale=4)},
+    'stages': {'publish': {'calls': 7, 'p50_ms': 5.0, 'p95_ms': 6.0, 'per_prediction_ms': 8}},
+}
 
 
 def test_a_stage_is_summed_up_by_its_calls_and_per_prediction():
@@ -63,16 +76,7 @@ def test_a_stopwatch_counts_milliseconds_also_of_calls_that_fail():
 
 
 def test_the_tables_hold_each_figure_under_its_heading(tmp_path):
-    run = {
-        'executor': 'multi',
-        'threads': 2,
-        'predictions_per_s': 59.5,
-        'cpu_cores': 0.75,
-        'latency_ms': {'p50': 1.0, 'p95': 2.0, 'p99': 3.0, 'max': 4.0},
-        'streams': {'camera': counts(stale=4)},
-        'stages': {'publish': {'calls': 7, 'p50_ms': 5.0, 'p95_ms': 6.0, 'per_prediction_ms': 8}},
-    }
-    text = as_markdown(ProfileSettings(out=tmp_path, hz=30, seconds=4), [run])
+    text = as_markdown(ProfileSettings(out=tmp_path, hz=30, seconds=4), [RUN])
     assert text.startswith('Both sensors at 30 Hz') and '4 s each.' in text
     rows = [
         [cell.strip() for cell in line.strip('|').split('|')]
@@ -90,6 +94,15 @@ def test_the_tables_hold_each_figure_under_its_heading(tmp_path):
     assert (of_stage['stage'], of_stage['calls']) == ('publish', '7')
     assert [of_stage[key].split()[0] for key in ('p50', 'p95')] == ['5.000', '6.000']
     assert of_stage['per prediction'] == '8.000 ms'
+
+
+def test_a_profile_that_finds_no_room_leaves_the_one_before(tmp_path):
+    settings = ProfileSettings(out=tmp_path)
+    keep(settings, [RUN])
+    before = (tmp_path / 'profile.json').read_bytes()
+    with no_file_larger_than(100), pytest.raises(OSError, match=r'profile\.json'):
+        keep(settings, [RUN, RUN])
+    assert (tmp_path / 'profile.json').read_bytes() == before
 
 
 def test_a_string_stays_one_whatever_it_looks_like_and_a_number_is_one():

@@ -31,8 +31,8 @@ from fusion_perception.learning.benchmarks.table import (
 )
 from fusion_perception.learning.benchmarks.timing import Measured
 from fusion_perception.learning.benchmarks.training import training
-from fusion_perception.learning.data.drafts import write_whole
 from fusion_perception.runtime import choose_device
+from fusion_perception.whole_files import write_whole
 
 __all__ = ['STAGES', 'BenchmarkSettings', 'benchmark']
 

@@ -11,7 +11,6 @@ from typing import Annotated
 from pydantic import Field
 from tyro.conf import Suppress
 
-from fusion_perception.learning.data.drafts import write_whole
 from fusion_perception.learning.dataset import read_folder
 from fusion_perception.learning.evaluation import device_name
 from fusion_perception.learning.evidence.evidence import spread
@@ -27,6 +26,7 @@ from fusion_perception.models import MODELS, build
 from fusion_perception.models.bundle import load_bundle
 from fusion_perception.runtime import Runtime
 from fusion_perception.sensing.settings import closest
+from fusion_perception.whole_files import write_whole
 
 log = logging.getLogger(__name__)
 

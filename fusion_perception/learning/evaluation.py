@@ -13,7 +13,6 @@ from pydantic import Field, model_validator
 from typing_extensions import Self
 
 from fusion_perception.learning.bags.settings import BagSettings, flags_of
-from fusion_perception.learning.data.drafts import write_whole
 from fusion_perception.learning.evidence.evidence import Evidence, spread
 from fusion_perception.learning.evidence.of_bags import (
     from_bags,
@@ -41,6 +40,7 @@ from fusion_perception.sensing.findings.agreement import DISAGREEMENT_MAX, Disag
 from fusion_perception.sensing.ledger import fates_of
 from fusion_perception.sensing.observation import LARGEST_RANGE
 from fusion_perception.sensing.recordings.files import check_is_outside, find_recordings
+from fusion_perception.whole_files import write_whole
 
 BROKEN = 3  # The exit code when a limit is broken.
 REPORT, PAGE, TABLE = WRITTEN = ('report.json', 'report.html', 'predictions.csv')

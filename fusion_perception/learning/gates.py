@@ -14,12 +14,12 @@ from typing import Annotated, NamedTuple, cast
 import tyro
 from pydantic import Field, field_validator
 
-from fusion_perception.learning.data.drafts import write_whole
 from fusion_perception.learning.evidence.evidence import Evidence
 from fusion_perception.learning.metrics import Scores, distances
 from fusion_perception.sensing.json_text import read_json
 from fusion_perception.sensing.quoting import quoted
 from fusion_perception.sensing.settings import Settings
+from fusion_perception.whole_files import write_whole
 
 # What a baseline is held against. Neither the largest error nor the MSE: one scene decides them;
 # nor the latency: it says more about the machine.

@@ -8,7 +8,6 @@ from typing import cast
 
 from matplotlib import RcParams, rc_context
 
-from fusion_perception.learning.data.drafts import write_whole
 from fusion_perception.learning.evidence.evidence import Evidence
 from fusion_perception.learning.metrics import HIT_RADII_M
 from fusion_perception.learning.reports import sections as parts
@@ -16,6 +15,7 @@ from fusion_perception.learning.reports.errors import Axis, errors_of
 from fusion_perception.learning.reports.html import DRAWING, STYLE, headline, section, text
 from fusion_perception.learning.reports.sections import WITHIN, Report
 from fusion_perception.models.bundle import Bundle
+from fusion_perception.whole_files import write_whole
 
 
 def write_html(path: Path, report: Report, evidence: Evidence, bundle: Bundle) -> None:

@@ -41,6 +41,7 @@ from fusion_perception.sensing.settings import Settings
 from fusion_perception.simulation.motion import FASTEST_HZ, SLOWEST_HZ
 from fusion_perception.simulation.topics import INPUTS
 from fusion_perception.stopping import undisturbed
+from fusion_perception.whole_files import write_whole
 
 LOGGER = logging.getLogger(__name__)
 ExecutorName = Literal['single', 'multi']
@@ -113,12 +114,17 @@ def profile(settings: ProfileSettings) -> tuple[str, int]:
             LOGGER.info('Watching the node: executor %s, threads: %d ...', name, threads)
             run = watched(settings, EXECUTORS[name], threads)
             runs.append({'executor': name, 'threads': threads, **run})
+    good = all(run['accounted'] for run in runs)
+    return keep(settings, runs), 0 if good else 1
+
+
+def keep(settings: ProfileSettings, runs: list[dict[str, Any]]) -> str:
+    """Write profile.json and profile.md, each whole or not at all, and return the tables."""
     text = as_markdown(settings, runs)
     values = {'settings': settings.model_dump(mode='json', exclude={'out'}), 'runs': runs}
-    (settings.out / 'profile.json').write_text(json.dumps(values, indent=2) + '\n')
-    (settings.out / 'profile.md').write_text(text + '\n', encoding='utf-8')
-    good = all(run['accounted'] for run in runs)
-    return f'{text}\n\n{settings.out}: profile.json, profile.md.', 0 if good else 1
+    write_whole(settings.out / 'profile.json', json.dumps(values, indent=2) + '\n')
+    write_whole(settings.out / 'profile.md', f'{text}\n')
+    return f'{text}\n\n{settings.out}: profile.json, profile.md.'
 
 
 @contextmanager

@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 from pydantic import Field
 
-from fusion_perception.learning.data.drafts import write_whole
 from fusion_perception.sensing.settings import Settings, load_yaml_mapping
+from fusion_perception.whole_files import write_whole
 
 
 class Machine(Settings):

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from fusion_perception.learning.data.drafts import write_whole
 from fusion_perception.sensing.quoting import quoted
+from fusion_perception.whole_files import write_whole
 
 # An object may stand beyond what the LiDAR sees; so many times as far off it is in other units,
 # or in another frame.

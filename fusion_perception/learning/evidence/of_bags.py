@@ -15,7 +15,6 @@ from fusion_perception.cores import usable_cores
 from fusion_perception.learning.bag import BagRun, outcome_of
 from fusion_perception.learning.bags.judging import MODES, WORST, Judged
 from fusion_perception.learning.bags.settings import BagSettings
-from fusion_perception.learning.data.drafts import written_whole
 from fusion_perception.learning.evidence.bag_crew import Task, run_apart
 from fusion_perception.learning.evidence.evidence import Evidence, score_of
 from fusion_perception.learning.progress import messages_bar
@@ -30,6 +29,7 @@ from fusion_perception.sensing.findings.agreement import (
 from fusion_perception.sensing.ledger import CAUSES, STREAMS, Stream, StreamCounts
 from fusion_perception.sensing.observation import Mode, Prediction
 from fusion_perception.sensing.recordings.files import find_recordings, fingerprint_of
+from fusion_perception.whole_files import written_whole
 
 # Reading keeps no more than so many threads busy.
 MOST_WORKERS = 4

@@ -18,7 +18,6 @@ import yaml
 
 import fusion_perception
 from fusion_perception.flags import KEPT
-from fusion_perception.learning.data.drafts import write_whole
 from fusion_perception.learning.run.checkpoint import Checkpoint, Row
 from fusion_perception.learning.run.curves import Curves, losses_plot
 from fusion_perception.learning.run.recipe import Recipe
@@ -27,6 +26,7 @@ from fusion_perception.models.bundle import save_bundle
 from fusion_perception.models.examples import Examples
 from fusion_perception.sensing.observation import Lidar
 from fusion_perception.sensing.rig import Rig
+from fusion_perception.whole_files import write_whole
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
