@@ -19,9 +19,9 @@ from fusion_perception.learning.run.batches import TrainingData
 from fusion_perception.learning.run.checkpoint import Checkpoint, Row
 from fusion_perception.learning.run.curves import comparison_plot
 from fusion_perception.learning.run.folder import CHECKPOINT, holds_run, versions
-from fusion_perception.learning.run.model_fit import misplaced, refuse_misfit
+from fusion_perception.learning.run.model_fit import refuse_misfit
 from fusion_perception.learning.run.recipe import Recipe
-from fusion_perception.learning.training import TrainSettings, new_model, train
+from fusion_perception.learning.training import TrainSettings, doubts, new_model, train
 from fusion_perception.models import MODELS, build
 from fusion_perception.models.bundle import load_bundle
 from fusion_perception.runtime import Runtime
@@ -65,21 +65,25 @@ def compare(settings: CompareSettings) -> str:
     hosts = trained_within(runs, set(settings.own))
     trained = [run for name, run in runs.items() if hosts[name] == name]
     read: dict[str, TrainingData] = {}
+    said: set[str] = set()
     for run in trained:
         # What the last of them cannot do is told now, not in some hours.
-        recipe, model, _ = new_model(run)
+        recipe, model, start = new_model(run)
         # What is in doubt about a folder is said when it is read.
         asked = run.model_dump_json(exclude=_NOT_OF_DATA)
         data = read[asked] = read.get(asked) or TrainingData(run)
         refuse_misfit(run.model, model, data, run)
-        if not run.resume and (doubt := misplaced(run.model, model, data.name, data.middle())):
-            log.warning('%s', doubt)
+        # What several of them have in common is said once.
+        for doubt in doubts(recipe, model, start, data):
+            if doubt not in said:
+                log.warning('%s', doubt)
+            said.add(doubt)
         if run.resume:
             before = Checkpoint.read(run.out / CHECKPOINT)
             before.refuse_another(run.out, recipe, data.describe(), len(model.stages()))
     for run in trained:
         try:
-            log.info('%s', train(run))
+            log.info('%s', train(run, is_told=True))
         except KeyboardInterrupt:
             raise KeyboardInterrupt('Stopped. The same command goes on from here.') from None
     return write_comparison(settings, settings.data, hosts)

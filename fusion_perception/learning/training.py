@@ -49,12 +49,13 @@ class TrainSettings(Recipe):
     )
 
 
-def train(settings: TrainSettings) -> str:
+def train(settings: TrainSettings, is_told: bool = False) -> str:
     """Train a model and leave its bundle, metrics, curves and checkpoint in settings.out.
 
     The bundle holds the epoch with the lowest validation loss. Of several processes only the
-    first writes and speaks. Raises KeyboardInterrupt with the way to go on when Ctrl-C stops
-    it, and ValueError or FileNotFoundError for what cannot be trained or resumed.
+    first writes and speaks; `is_told` says that somebody has told its `doubts`. Raises
+    KeyboardInterrupt with the way to go on when Ctrl-C stops it, and ValueError or
+    FileNotFoundError for what cannot be trained or resumed.
     """
     if settings.start_from is not None:
         start_from = name_anywhere(settings.start_from)
@@ -65,12 +66,8 @@ def train(settings: TrainSettings) -> str:
     settings, model, start = new_model(settings)
     fabric.launch()
     data = TrainingData(settings, fabric.device, Share(fabric.global_rank, fabric.world_size))
-    if fabric.is_global_zero:
-        differs = '' if start is None else contradiction(model, start)
-        elsewhere = misplaced(settings.model, model, data.name, data.middle())
-        if settings.resume:
-            elsewhere = ''  # It was said when the run began, and can no more be changed.
-        for said in filter(None, (data.short_of(), data.bent(), differs, elsewhere)):
+    if fabric.is_global_zero and not is_told:
+        for said in doubts(settings, model, start, data):
             log.warning('%s', said)
     model.to(fabric.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     refuse_misfit(settings.model, model, data, settings)
@@ -120,6 +117,17 @@ def train(settings: TrainSettings) -> str:
         finally:
             run.close(checkpoint)
     return report(run, checkpoint, stages[-1].name) if fabric.is_global_zero else ''
+
+
+def doubts(
+    settings: TrainSettings, model: FusionModel, start: Bundle | None, data: TrainingData
+) -> list[str]:
+    """Return what is to be said of a training before it begins, a sentence each."""
+    elsewhere = misplaced(settings.model, model, data.name, data.middle())
+    if settings.resume:
+        elsewhere = ''  # It was said when the run began, and can no more be changed.
+    differs = '' if start is None else contradiction(model, start)
+    return list(filter(None, (data.short_of(), data.bent(), differs, elsewhere)))
 
 
 def new_model(settings: TrainSettings) -> tuple[TrainSettings, FusionModel, Bundle | None]:
