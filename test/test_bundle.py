@@ -91,6 +91,20 @@ def test_a_bundle_in_the_home_of_nobody_is_missing_as_any_other():
         load_bundle('~nobody-of-that-name/x')
 
 
+def test_of_a_folder_without_a_bundle_it_is_said_what_it_lacks_and_what_it_holds(saved, tmp_path):
+    run = tmp_path / 'run'
+    run.mkdir()
+    (run / 'checkpoint.safetensors').touch()
+    lacks = rf'^{run} is a folder without a bundle\.safetensors\. A bundle is that file, .*'
+    with pytest.raises(
+        FileNotFoundError, match=lacks + r'the folder of a run, or one that ships \('
+    ):
+        load_bundle(run)
+    saved[0].rename(run / 'mine.safetensors')
+    with pytest.raises(FileNotFoundError, match=lacks + r'that you mean: mine\.safetensors\.$'):
+        load_bundle(run)
+
+
 def test_an_empty_name_is_no_bundle_even_in_a_folder_that_holds_one(saved, monkeypatch):
     monkeypatch.chdir(saved[0].parent)
     with pytest.raises(FileNotFoundError, match=r'No bundle is named\. Train'):

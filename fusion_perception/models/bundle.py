@@ -20,11 +20,12 @@ from fusion_perception.models.tensor_file import write_tensors
 from fusion_perception.sensing.home import from_home
 from fusion_perception.sensing.json_text import read_json
 from fusion_perception.sensing.observation import Lidar
-from fusion_perception.sensing.quoting import quoted, reason
+from fusion_perception.sensing.quoting import escaped, quoted, reason
 from fusion_perception.sensing.rig import Rig
 from fusion_perception.sensing.settings import Settings
 
 SHIPPED = Path(__file__).parent.parent / 'bundles'
+BUNDLE = 'bundle.safetensors'  # Its name in the folder of a run.
 FORMAT = 1
 _AZIMUTH, _ZENITH, _OFFSETS = 'lidar.azimuth', 'lidar.zenith', 'lidar.offsets'
 _WEIGHTS = 'model.'
@@ -160,7 +161,10 @@ def save_bundle(
 
 
 def find_bundle(name: str | Path) -> Path:
-    """Return the path of a bundle given as a path or as the name of one that ships."""
+    """Return the path of a bundle given as a path or as the name of one that ships.
+
+    Raises FileNotFoundError where there is none, as in a folder without one.
+    """
     if not str(name):
         raise _missing('is named')
     path = from_home(name)
@@ -169,6 +173,8 @@ def find_bundle(name: str | Path) -> Path:
     shipped = SHIPPED / f'{name}.safetensors'
     if path.name == str(name) and shipped.is_file():
         return shipped
+    if path.is_dir():
+        raise _no_run(path)
     raise _missing(f'at {path}')
 
 
@@ -179,16 +185,34 @@ def name_anywhere(name: str) -> str:
 
 
 def _missing(asked: str) -> FileNotFoundError:
-    names = ', '.join(sorted(file.stem for file in SHIPPED.glob('*.safetensors'))) or 'none'
     return FileNotFoundError(
         f'No bundle {asked}. Train one with `fusion train`, or name an existing file '
-        f'or one that ships ({names}).'
+        f'or one that ships ({_shipped()}).'
     )
+
+
+def _no_run(folder: Path) -> FileNotFoundError:
+    others = sorted(
+        file.name for file in folder.glob('*.safetensors') if file.name != 'checkpoint.safetensors'
+    )
+    return FileNotFoundError(
+        f'{folder} is a folder without a {BUNDLE}. A bundle is that file, which `fusion train` '
+        'writes into the folder of a run. '
+        + (
+            f'Name the file that you mean: {escaped(", ".join(others))}.'
+            if others
+            else f'Name it, the folder of a run, or one that ships ({_shipped()}).'
+        )
+    )
+
+
+def _shipped() -> str:
+    return ', '.join(sorted(file.stem for file in SHIPPED.glob('*.safetensors'))) or 'none'
 
 
 def _file_at(path: Path) -> Path | None:
     """Return the bundle that a path means, a file or a run's folder, None where there is none."""
-    return next((file for file in (path, path / 'bundle.safetensors') if file.is_file()), None)
+    return next((file for file in (path, path / BUNDLE) if file.is_file()), None)
 
 
 def load_bundle(name: str | Path) -> Bundle:

@@ -22,7 +22,7 @@ from fusion_perception.learning.run.checkpoint import Checkpoint, Row
 from fusion_perception.learning.run.curves import Curves, losses_plot
 from fusion_perception.learning.run.recipe import Recipe
 from fusion_perception.models import FusionModel
-from fusion_perception.models.bundle import save_bundle
+from fusion_perception.models.bundle import BUNDLE, save_bundle
 from fusion_perception.models.examples import Examples
 from fusion_perception.sensing.observation import Lidar
 from fusion_perception.sensing.rig import Rig
@@ -34,7 +34,6 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 CHECKPOINT = 'checkpoint.safetensors'
-BUNDLE = 'bundle.safetensors'
 
 
 class RunFolder:

@@ -11,6 +11,7 @@ from torch import nn
 from fusion_perception.learning.run.recipe import Recipe
 from fusion_perception.models import FusionModel
 from fusion_perception.models.bundle import Bundle, load_bundle
+from fusion_perception.sensing.home import from_home
 from fusion_perception.sensing.settings import load_yaml_mapping
 
 
@@ -23,13 +24,15 @@ def load_start(recipe: Recipe, model: str) -> Bundle:
     assert recipe.start_from is not None
     try:
         bundle = load_bundle(recipe.start_from)
-    except FileNotFoundError:
+    except FileNotFoundError as missing:
         told = {} if recipe.config is None else load_yaml_mapping(recipe.config)
         in_file = told.get('start_from') == recipe.start_from
+        asked = f'start_from in {recipe.config}' if in_file else '--start-from'
+        if from_home(recipe.start_from).is_dir():
+            raise FileNotFoundError(f'{asked}: {missing}') from None
         raise FileNotFoundError(
-            f'{f"start_from in {recipe.config}" if in_file else "--start-from"}: no bundle at '
-            f'{recipe.start_from} (looked in {Path.cwd()}). Give the path of a bundle, or the '
-            'name of one that ships.'
+            f'{asked}: no bundle at {recipe.start_from} (looked in {Path.cwd()}). Give the path '
+            'of a bundle, or the name of one that ships.'
         ) from None
     if bundle.manifest.model != model:
         raise _misfit(bundle, model, recipe.architecture)
