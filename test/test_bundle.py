@@ -95,13 +95,11 @@ def test_of_a_folder_without_a_bundle_it_is_said_what_it_lacks_and_what_it_holds
     run = tmp_path / 'run'
     run.mkdir()
     (run / 'checkpoint.safetensors').touch()
-    lacks = rf'^{run} is a folder without a bundle\.safetensors\. A bundle is that file, .*'
-    with pytest.raises(
-        FileNotFoundError, match=lacks + r'the folder of a run, or one that ships \('
-    ):
+    lack = rf'^{run} is a folder without a bundle\.safetensors\. A bundle is that file, .*'
+    with pytest.raises(FileNotFoundError, match=lack + r'folder of a run, or one that ships \('):
         load_bundle(run)
     saved[0].rename(run / 'mine.safetensors')
-    with pytest.raises(FileNotFoundError, match=lacks + r'that you mean: mine\.safetensors\.$'):
+    with pytest.raises(FileNotFoundError, match=lack + r'that you mean: mine\.safetensors\.$'):
         load_bundle(run)
 
 

@@ -304,7 +304,7 @@ def test_a_report_is_not_held_to_the_one_that_it_overwrites(evaluate, folder, ca
 
 def test_a_folder_is_no_baseline(evaluate, tmp_path, capsys):
     assert evaluate('--baseline', tmp_path) == 2
-    assert 'is a folder. Name the report.json in it.' in capsys.readouterr().err
+    assert 'is a folder. It has no report.json.' in capsys.readouterr().err
 
 
 def test_limits_are_read_as_they_are_written():

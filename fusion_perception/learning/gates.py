@@ -17,13 +17,14 @@ from pydantic import Field, field_validator
 from fusion_perception.learning.evidence.evidence import Evidence
 from fusion_perception.learning.metrics import Scores, distances
 from fusion_perception.sensing.json_text import read_json
-from fusion_perception.sensing.quoting import quoted
+from fusion_perception.sensing.quoting import quoted, reason
 from fusion_perception.sensing.settings import Settings
 from fusion_perception.whole_files import write_whole
 
 # What a baseline is held against. Neither the largest error nor the MSE: one scene decides them;
 # nor the latency: it says more about the machine.
 _COMPARED_ERRORS = {'mean': 'mean error', 'median': 'median error', 'p95': '95 % of errors below'}
+_NAME_ONE = 'Name the report.json of an evaluation, or a file that --write-baseline wrote'
 
 
 class Hits(NamedTuple):
@@ -115,7 +116,12 @@ def read_baseline(path: Path, classes: Sequence[str]) -> Baseline:
     another kind, without scores, or about other objects than these classes.
     """
     if path.is_dir():
-        raise ValueError(f'The baseline {path} is a folder. Name the report.json in it.')
+        remedy = (
+            'Name the report.json in it'
+            if (path / 'report.json').is_file()
+            else f'It has no report.json. {_NAME_ONE}'
+        )
+        raise ValueError(f'The baseline {path} is a folder. {remedy}.')
     if not path.is_file():
         raise FileNotFoundError(
             f'No baseline at {path}. Write one: fusion evaluate ... --write-baseline {path}'
@@ -124,8 +130,7 @@ def read_baseline(path: Path, classes: Sequence[str]) -> Baseline:
         found = read_json(path.read_text(encoding='utf-8'))
     except ValueError as fault:
         raise ValueError(
-            f'The baseline {path} is no JSON: {fault}. Write it again: fusion evaluate ... '
-            f'--write-baseline {path}'
+            f'{path} is no baseline: it is no JSON ({reason(fault)}). {_NAME_ONE}.'
         ) from None
     needed = ('scenes', 'error_m', 'hit_rate', 'source')
     report = found if isinstance(found, dict) else {}
@@ -133,7 +138,7 @@ def read_baseline(path: Path, classes: Sequence[str]) -> Baseline:
     if lacking:
         raise ValueError(
             f'The baseline {path} is no report of `fusion evaluate`: it has no '
-            f"'{lacking[0]}'. Name the report.json of an evaluation."
+            f"'{lacking[0]}'. {_NAME_ONE}."
         )
     if report['error_m'] is None:
         raise ValueError(
@@ -197,6 +202,11 @@ def check_takes_baseline(path: Path, written: Sequence[Path]) -> None:
         raise ValueError(f'{path} is a folder. Name a file for the baseline.')
     if path.resolve() in [other.resolve() for other in written]:
         raise ValueError(f'{path} is a part of the report. Name another file for the baseline.')
+    if path.name == 'report.json' and (path.parent / 'report.html').exists():
+        raise ValueError(
+            f'{path} is the report of another evaluation, and would be overwritten. Name another '
+            'file for the baseline.'
+        )
     try:
         if not path.exists():
             # Its folder is made only when there is a baseline to write.
