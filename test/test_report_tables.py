@@ -8,6 +8,7 @@ import re
 import numpy as np
 import pytest
 import torch
+import yaml
 from PIL import Image
 from small_runs import run
 
@@ -19,7 +20,9 @@ from fusion_perception.learning.reports.frames import frame_views
 from fusion_perception.learning.reports.html import table
 from fusion_perception.learning.reports.marks import ellipse, key_to_marks
 from fusion_perception.sensing.lidars import UniformGrid
+from fusion_perception.sensing.mounting import as_camera_pose
 from fusion_perception.sensing.observation import Camera, Prediction
+from fusion_perception.sensing.rig import Rig
 
 SCENES = Axis('scene', (0.0,), 101.0)
 LIDAR = UniformGrid().lidar()
@@ -135,7 +138,12 @@ def evidence(**values):
 
 def test_sensors_that_served_have_their_scores_and_what_they_disagree_by():
     by_mode = {'fusion': scored(1, scenes=5), 'lidar_only': scored(2, scenes=3)}
-    there = {'camera_pose': '0 1 2', 'turned_deg': 2.0, 'moved_m': 0.2, 'disagreement': 2.25}
+    there = {
+        'camera_pose': '0 1 2 0 0 0 1',
+        'turned_deg': 2.0,
+        'moved_m': 0.2,
+        'disagreement': 2.25,
+    }
     report = {'modes': {'fusion': 6, 'lidar_only': 4}, 'by_mode': by_mode}
     report |= {'disagreement': 16.0, 'alignment': there}
     page = ''.join(sections.modes(report, evidence(), SCENES))
@@ -145,6 +153,21 @@ def test_sensors_that_served_have_their_scores_and_what_they_disagree_by():
     found = rows(page)
     assert found['camera and LiDAR'] == {'scenes': '5', **in_metres(1)}
     assert found['LiDAR alone'] == {'scenes': '3', **in_metres(2)}
+
+
+def test_where_the_camera_seems_to_be_is_told_as_a_recording_or_a_folder_can_have_it():
+    T_camera_lidar = np.array(Camera().T_camera_lidar)
+    T_camera_lidar[0, 3] = 0.25
+    pose = as_camera_pose(T_camera_lidar)
+    there = {'camera_pose': pose, 'turned_deg': 0.0, 'moved_m': 0.25, 'disagreement': 0.5}
+    report = {'modes': {}, 'by_mode': {}, 'disagreement': 16.0, 'alignment': there}
+    page = ''.join(sections.modes(report, evidence(runs=[run(10.0)]), Axis('', (0.0,), 10.0)))
+    assert f'<code>camera_pose: "{pose}"</code>' in page and 'sensor.yaml' not in page
+    page = ''.join(sections.modes(report, evidence(), SCENES))
+    said = re.search(r'under <code>camera</code> in sensor.yaml <code>(.*?)</code>', page)
+    assert said and 'camera_pose' not in page
+    camera = Rig.read({'camera': yaml.safe_load(said[1])}, 'sensor.yaml').camera
+    np.testing.assert_allclose(camera.T_camera_lidar, T_camera_lidar, atol=1e-3)
 
 
 def test_what_became_of_the_messages_is_told_of_each_stream():

@@ -19,7 +19,8 @@ from fusion_perception.learning.reports.marks import key_to_marks
 from fusion_perception.learning.reports.timeline import drops_over_time, modes_over_time
 from fusion_perception.models.bundle import Bundle
 from fusion_perception.sensing.findings.agreement import DISAGREEMENT_MAX, Alignment
-from fusion_perception.sensing.observation import Mode
+from fusion_perception.sensing.mounting import camera_at
+from fusion_perception.sensing.observation import Camera, Mode
 
 Report = Mapping[str, object]
 # A number and its unit stay on one line.
@@ -164,9 +165,18 @@ def modes(report: Report, evidence: Evidence, axis: Axis) -> Iterator[str]:
     if alignment is not None and alignment.disagreement <= DISAGREEMENT_MAX:
         yield (
             f'<p>What they see fits a camera that is {alignment.away} from where it is taken to '
-            f'be: <code>camera_pose: "{alignment.camera_pose}"</code>. They would then put the '
+            f'be: {_as_set(alignment, in_folder=not evidence.runs)}. They would then put the '
             f'objects {alignment.disagreement**0.5:.1f} times as far apart.</p>'
         )
+
+
+def _as_set(alignment: Alignment, in_folder: bool) -> str:
+    """Return as HTML where a camera is, as one sets it; what is not a folder has `camera_pose`."""
+    if not in_folder:
+        return f'<code>camera_pose: "{alignment.camera_pose}"</code>'
+    T_camera_lidar = np.array(camera_at(alignment.camera_pose, Camera()).T_camera_lidar)
+    rows = (T_camera_lidar.round(6) + 0.0).tolist()
+    return f'under <code>camera</code> in sensor.yaml <code>T_camera_lidar: {rows}</code>'
 
 
 def messages(report: Report, evidence: Evidence, axis: Axis) -> Iterator[str]:
