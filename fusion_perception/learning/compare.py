@@ -11,6 +11,7 @@ from typing import Annotated
 from pydantic import Field
 from tyro.conf import Suppress
 
+from fusion_perception.learning.data.kept_apart import check_is_apart
 from fusion_perception.learning.dataset import read_folder
 from fusion_perception.learning.evaluation import device_name
 from fusion_perception.learning.evidence.evidence import spread
@@ -59,6 +60,7 @@ def compare(settings: CompareSettings) -> str:
     for name in (*settings.models, *settings.own):
         if name not in MODELS:
             raise ValueError(f"There is no model '{name}'. {closest(name, list(MODELS))}")
+    check_is_apart(settings.out, 'the comparison')
     if settings.data is None or settings.devices > 1:
         raise ValueError('compare needs --data, and trains one model after another on one device.')
     runs = {name: recipe_of(name, settings) for name in settings.models}

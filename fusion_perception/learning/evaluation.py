@@ -13,6 +13,7 @@ from pydantic import Field, model_validator
 from typing_extensions import Self
 
 from fusion_perception.learning.bags.settings import BagSettings, flags_of
+from fusion_perception.learning.data.kept_apart import check_is_apart
 from fusion_perception.learning.evidence.evidence import Evidence, spread
 from fusion_perception.learning.evidence.of_bags import (
     from_bags,
@@ -100,6 +101,7 @@ def evaluate(settings: EvaluateSettings) -> tuple[str, int]:
     Raises FileNotFoundError or ValueError for a bundle or source that cannot be read, and
     ValueError when they do not fit each other.
     """
+    check_is_apart(settings.out, 'the report')
     bundle = load_bundle(settings.bundle)
     recordings = find_recordings(settings.bag)
     for target in filter(None, (settings.out, settings.write_baseline)):

@@ -12,6 +12,7 @@ from tqdm import tqdm
 
 from fusion_perception.learning.bags.writing import SECOND, BagWriter, Compression, Storage
 from fusion_perception.learning.data.folder import DataFolder
+from fusion_perception.learning.data.kept_apart import check_is_apart
 from fusion_perception.sensing.observation import BESIDE_THE_LIDAR
 from fusion_perception.sensing.settings import Settings
 from fusion_perception.simulation.topics import CAMERA_INFO, IMAGE, RANGES, TRUTH
@@ -42,6 +43,7 @@ def to_bag(settings: ToBagSettings) -> str:
     exists, or a rate that is too low for the stamps of so many scenes.
     """
     folder, out = DataFolder.open(settings.data), settings.out
+    check_is_apart(out, 'the recording')
     longest_s = _END_S - 1 - BEGIN_NS // SECOND
     if (len(folder) - 1) / settings.rate > longest_s:
         enough = 1.1 * len(folder) / longest_s

@@ -13,6 +13,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
+from fusion_perception.learning.data.kept_apart import check_is_apart
 from fusion_perception.learning.metrics import score
 from fusion_perception.learning.progress import epoch_bar
 from fusion_perception.learning.run.batches import Share, TrainingData
@@ -57,6 +58,7 @@ def train(settings: TrainSettings, is_told: bool = False) -> str:
     KeyboardInterrupt with the way to go on when Ctrl-C stops it, and ValueError or
     FileNotFoundError for what cannot be trained or resumed.
     """
+    check_is_apart(settings.out, 'the run')
     if settings.start_from is not None:
         start_from = name_anywhere(settings.start_from)
         settings = settings.model_copy(update={'start_from': start_from})

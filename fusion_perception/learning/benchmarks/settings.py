@@ -14,6 +14,7 @@ import torch
 from pydantic import Field
 
 from fusion_perception.learning.data.folder import IMAGES, RANGES, DataFolder
+from fusion_perception.learning.data.kept_apart import check_is_apart
 from fusion_perception.learning.simulate import SimulateSettings, simulate
 from fusion_perception.runtime import Device, EngineChoice, Precision
 from fusion_perception.sensing.settings import Settings
@@ -97,6 +98,7 @@ def prepared(settings: BenchmarkSettings, device: torch.device) -> Iterator[Benc
         raise ValueError('--record needs to know where: add --records FOLDER.')
     if settings.record and settings.quick:
         raise ValueError('The figures of a quick run mean nothing: leave out --quick or --record.')
+    check_is_apart(settings.out, 'the results')
     settings.out.mkdir(parents=True, exist_ok=True)
     if settings.record and settings.records is not None:
         settings.records.mkdir(parents=True, exist_ok=True)  # Or its fault comes hours later.
