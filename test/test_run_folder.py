@@ -1,5 +1,6 @@
 """The folder of a training: what is written of its epochs, and what it refuses."""
 
+import errno
 from pathlib import Path
 
 import pytest
@@ -129,3 +130,21 @@ def test_events_of_an_epoch_that_is_trained_again_hide_those_it_left_before(tmp_
         run.close(checkpoint)
     events = EventAccumulator(str(tmp_path / 'tensorboard')).Reload()
     assert [(e.step, e.value) for e in events.Scalars('rgb/valid_loss')] == [(2, 1.25)]
+
+
+@pytest.mark.parametrize(
+    ('fault', 'said'),
+    [
+        (OSError(errno.ENOSPC, 'No space left', 'x.json'), r'x\.json: No space left\. Correct'),
+        (OSError('x cannot be written. Make room there.'), r'x cannot be written\. Make room'),
+    ],
+)
+def test_a_run_that_found_no_room_is_told_how_to_go_on_where_it_can(tmp_path, fault, said):
+    run = RunFolder(tmp_path / 'my run', resume=False, writes=True)
+    with pytest.raises(OSError) as told, run.held():
+        raise fault
+    assert told.value is fault
+    with pytest.raises(OSError, match=said) as told, run.held():
+        run.checkpoint.touch()
+        raise fault
+    assert f"`fusion train --out '{tmp_path}/my run' --resume`" in str(told.value)

@@ -6,7 +6,6 @@ import logging
 import math
 import time
 from pathlib import Path
-from shlex import quote
 from typing import TYPE_CHECKING, cast
 
 import torch
@@ -292,11 +291,10 @@ def farewell(run: RunFolder, checkpoint: Checkpoint, is_trained: bool) -> str:
     `is_trained` says that all its epochs are done. Whether its covariances are calibrated is a
     matter of the bundle that is there: a run that goes on keeps it until there is a better one.
     """
-    again = f'`fusion train --out {quote(str(run.path))} --resume`'
     try:
         bundle = load_bundle(run.bundle)
     except (FileNotFoundError, ValueError):
-        return f'Stopped: {run.bundle} is not there, or torn. {again} writes it.'
+        return f'Stopped: {run.bundle} is not there, or torn. {run.way_on()} writes it.'
     best = bundle.manifest.training.get('metrics')
     if isinstance(best, dict):
         holds = f'{run.bundle} holds {bundle.manifest.model} after epoch {best["epoch"]}'
@@ -309,7 +307,7 @@ def farewell(run: RunFolder, checkpoint: Checkpoint, is_trained: bool) -> str:
         holds += f', its covariances {"calibrated" if calibrated else "not calibrated yet"}'
     if is_trained and (calibrated or not bundle.model.config.fitted):
         return f'Stopped, but the run was at its end: {holds}.'
-    return f'Stopped: {holds}. Go on with {again}.'
+    return f'Stopped: {holds}. Go on with {run.way_on()}.'
 
 
 def report(run: RunFolder, checkpoint: Checkpoint, stage: str) -> str:

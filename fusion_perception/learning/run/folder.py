@@ -11,6 +11,7 @@ import subprocess
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING
 
 import torch
@@ -60,7 +61,8 @@ class RunFolder:
     def held(self) -> Iterator[None]:
         """Make the folder, and keep other trainings out of it meanwhile, where there are locks.
 
-        Raises ValueError when one is at work in it, or was since this one was asked for.
+        Raises ValueError when one is at work in it, or was since this one was asked for. An
+        OSError meanwhile, as of a full disk, is raised with the way to go on, where there is one.
         """
         if not self.writes:
             yield
@@ -68,7 +70,21 @@ class RunFolder:
         self.path.mkdir(parents=True, exist_ok=True)
         with self._locked():
             self._refuse_another_run()
-            yield
+            try:
+                yield
+            except OSError as fault:
+                if not self.checkpoint.is_file():
+                    raise
+                said = str(fault)
+                if fault.strerror:
+                    said = f'{fault.filename or self.path}: {fault.strerror}. Correct that.'
+                raise OSError(
+                    f'{said} Then go on from the last checkpoint: {self.way_on()}.'
+                ) from fault
+
+    def way_on(self) -> str:
+        """Return the command that goes on with this run, in backquotes."""
+        return f'`fusion train --out {quote(str(self.path))} --resume`'
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
