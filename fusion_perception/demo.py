@@ -26,6 +26,7 @@ from fusion_perception.learning.plots import scene_figure, write_png
 from fusion_perception.learning.run.folder import versions
 from fusion_perception.models.bundle import Bundle, load_bundle
 from fusion_perception.runtime import Device
+from fusion_perception.sensing.counted import counted
 from fusion_perception.sensing.ledger import Stream, StreamCounts, fates_of
 from fusion_perception.sensing.rig import TASK_CLASSES
 from fusion_perception.simulation.motion import FASTEST_HZ, SLOWEST_HZ, LiveSettings
@@ -183,7 +184,8 @@ def _nothing_judged(witness: Witness) -> str:
     within = f'within {STARTUP_S:.0f} s'
     if witness.predictions:
         return (
-            f'{witness.predictions} predictions came {within}, but none with the stamp of a '
+            f'{counted(witness.predictions, "prediction")} came {within}, but none with the '
+            'stamp of a '
             'true centre, so nothing can be judged.'
         )
     status = witness.status
@@ -225,13 +227,14 @@ def _line(since: str, witness: Witness) -> str:
     """Say in less than the width of a terminal how it goes."""
     recent = witness.judged[-RECENT:]
     if not recent:
-        return f'{since} {witness.predictions} predictions, none judged yet'
+        return f'{since} {counted(witness.predictions, "prediction")}, none judged yet'
     latency = np.percentile([judged.latency_ms for judged in recent], (50, 95))
     # The node's own verdict where it is not content.
     status = witness.status
     worry = '' if status is None or status.level == b'\x00' else f'  {status.message}'
     return (
-        f'{since} {witness.predictions} predictions  error {_error_m(recent[-10:]):.2f} m now, '
+        f'{since} {counted(witness.predictions, "prediction")}  error '
+        f'{_error_m(recent[-10:]):.2f} m now, '
         f'{_error_m(witness.judged):.2f} in all  '
         f'latency p50 {latency[0]:.0f}, p95 {latency[1]:.0f} ms{worry}'
     )
@@ -277,9 +280,10 @@ def _report(witness: Witness, bundle: Bundle, settings: DemoSettings) -> str:
         write_png(figure, out / 'scene.png')
     near = scores.hit_rate['0.5']
     return (
-        f'{scores.scenes} predictions judged: mean error {scores.error_m.mean:.3f} m, '
+        f'{counted(scores.scenes, "prediction")} judged: mean error {scores.error_m.mean:.3f} m, '
         f'{near:.0%} of the centres within 0.5 m; stamp to arrival p50 {latency_ms["p50"]:.1f} '
-        f'ms, p99 {latency_ms["p99"]:.1f} ms; {missed} scans in between without a prediction.\n'
+        f'ms, p99 {latency_ms["p99"]:.1f} ms; {counted(missed, "scan")} in between without a '
+        'prediction.\n'
         f'{fates_of(streams)}\n'
         f'{out}: summary.json, scene.png, bag/, sensor_sim.log, fusion_node.log'
     )

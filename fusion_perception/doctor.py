@@ -21,6 +21,7 @@ from fusion_perception.learning.bags.settings import RecordingSettings
 from fusion_perception.learning.data.folder import ASSUMED, DataFolder
 from fusion_perception.models.bundle import Bundle, find_bundle, load_bundle
 from fusion_perception.runtime import Runtime, choose_device
+from fusion_perception.sensing.counted import counted
 from fusion_perception.sensing.findings.diagnosis import diagnose
 from fusion_perception.sensing.findings.finding import Finding, Level, of_fault, worst
 from fusion_perception.sensing.findings.watch import of_streams
@@ -173,7 +174,9 @@ def examine_data(settings: DoctorSettings) -> list[Finding]:
             )
         )
     return [
-        Finding('OK', f'{path}: {len(folder)} scenes of {", ".join(folder.rig.classes)}'),
+        Finding(
+            'OK', f'{path}: {counted(len(folder), "scene")} of {", ".join(folder.rig.classes)}'
+        ),
         Finding('OK', f'Images {images.shape[2]}x{images.shape[1]}, all of one size'),
         Finding(
             'OK',

@@ -173,7 +173,7 @@ def test_of_two_truths_with_one_stamp_the_first_counts_and_it_is_said(run):
 
     done = run(edit=doubled)
     np.testing.assert_allclose(done.judged.truth[2], frames(8, 10).centers[2].numpy(), atol=1e-5)
-    assert any('1 messages repeat a stamp' in sentence for sentence in done.unread)
+    assert any('1 message repeats a stamp' in sentence for sentence in done.unread)
 
 
 def test_a_truth_that_ends_early_is_said(run):

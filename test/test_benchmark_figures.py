@@ -223,5 +223,5 @@ def test_as_many_epochs_are_given_as_the_bar_needs(bench):
 
 def test_a_bar_that_no_attempt_reaches_is_told(bench, monkeypatch):
     monkeypatch.setattr(bar, 'ATTEMPTS', (1,))
-    with pytest.raises(ValueError, match='did not reach an MSE of 1e-06 on 40 scenes in 1 epochs'):
+    with pytest.raises(ValueError, match='did not reach an MSE of 1e-06 on 40 scenes in 1 epoch'):
         bar.enough_epochs(in_rounds(bench, 1, quick=False, mse=1e-6))

@@ -193,12 +193,14 @@ def test_weights_of_another_version_s_model_are_named_in_a_line(tmp_path):
         load_bundle(path)
     model.net.layers[0] = torch.nn.Identity()
     save_bundle(path, model, 'early_fusion', Rig(), UniformGrid().lidar(), {})
-    with pytest.raises(ValueError, match=r'missing and should be 2x8x3x3, and 1 more'):
+    with pytest.raises(ValueError, match=r'missing and should be 2x8x3x3, and 1 more differs'):
         load_bundle(path)
     model = build('early_fusion', CONFIG)
     model.net.norm = torch.nn.LayerNorm(5)
     save_bundle(path, model, 'early_fusion', Rig(), UniformGrid().lidar(), {})
-    with pytest.raises(ValueError, match=r'net\.norm\.\w+ is 5 and should be missing, and 1 more'):
+    with pytest.raises(
+        ValueError, match=r'net\.norm\.\w+ is 5 and should be missing, and 1 more differs'
+    ):
         load_bundle(path)
     assert len(str(raised.value)) < len(str(path)) + 200
 

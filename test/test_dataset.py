@@ -232,7 +232,7 @@ def test_a_small_set_keeps_its_last_tenth_for_validation(count: int, held_out: i
 
 
 def test_one_scene_cannot_be_split() -> None:
-    with pytest.raises(ValueError, match='1 scenes cannot be split'):
+    with pytest.raises(ValueError, match='1 scene cannot be split'):
         split_indices(1)
 
 

@@ -109,7 +109,7 @@ def test_what_is_in_doubt_about_a_data_folder_is_a_warning_and_said_once(data, t
     (copy / 'positions.csv').write_text('\n'.join(labels))
     text, code = examined(data=copy)
     assert code == 1
-    assert f'WARN   {copy}: In positions.csv 1 centres lie beyond max_range = 50 m' in text
+    assert f'WARN   {copy}: In positions.csv 1 centre lies beyond max_range = 50 m' in text
     assert '-> Check them, and max_range in sensor.yaml.' in text
     assert f'WARN   {copy}: 1 of 8 range images are NaN everywhere, the first lidar/0003' in text
     assert '2 of 5 to correct.' in text

@@ -164,7 +164,7 @@ def test_a_frame_that_does_not_fit_is_refused_alike_by_every_engine(exported):
         ):
             with pytest.raises(ValueError, match=r'[Rr]ange image|uint8|Nothing is in'):
                 ready.predict_frame(*frame)
-        with pytest.raises(ValueError, match='1 images came with 2 range images'):
+        with pytest.raises(ValueError, match='1 image came with 2 range images'):
             ready.predict_frames(image[None], np.stack((ranges, ranges)))
         with pytest.raises(ValueError, match='Neither an image nor a range image'):
             ready.predict_frames(None, None)

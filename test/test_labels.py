@@ -209,7 +209,7 @@ def test_a_centre_beyond_the_range_is_read_and_said(
 ) -> None:
     place(folder, 5, 60.0)
     assert len(read_folder(folder)) == 8
-    assert '1 centres lie beyond max_range = 50 m' in caplog.text
+    assert '1 centre lies beyond max_range = 50 m' in caplog.text
     assert 'the first in line 7' in caplog.text
 
 

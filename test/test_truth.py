@@ -28,7 +28,7 @@ def test_a_truth_as_good_as_infinite_is_left_out_and_said(tmp_path, value):
         truth = read_truth(recording, TRUTH, ('ball',), 50.0, notes.append)
     assert truth.stamps_ns.tolist() == [at(0), at(2)]
     assert notes == [
-        f'{TRUTH}: 1 messages were left out; the first holds a pose that is not finite, or as '
+        f'{TRUTH}: 1 message was left out; the first holds a pose that is not finite, or as '
         'good as infinite.'
     ]
 
@@ -43,7 +43,7 @@ def test_a_truth_farther_off_than_any_object_is_left_out_and_said(tmp_path):
     assert truth.stamps_ns.tolist() == [at(0), at(2)]
     left_out, beyond = notes
     assert 'the first holds a centre 501 m from the LiDAR, more than 10 times' in left_out
-    assert '1 messages have a centre beyond max_range = 50 m' in beyond
+    assert '1 message has a centre beyond max_range = 50 m' in beyond
     assert f'the first at {at(2) / 1e9:.3f} s' in beyond
 
 
@@ -81,7 +81,7 @@ def test_detections_in_another_order_are_put_into_that_of_the_classes(tmp_path):
 def test_detections_under_other_names_are_left_out_and_said(tmp_path, names, why):
     truth, notes = truth_of(tmp_path, ('ball', 'cube'), names)
     assert truth.stamps_ns.tolist() == [at(0)]
-    assert notes == [f'{TRUTH}: 1 messages were left out; the first {why}.']
+    assert notes == [f'{TRUTH}: 1 message was left out; the first {why}.']
 
 
 def test_of_several_unfit_truths_the_first_is_named(tmp_path):

@@ -25,6 +25,7 @@ from fusion_perception.learning.data.packing_crew import pack_scenes
 from fusion_perception.learning.data.plain_packing import Places
 from fusion_perception.learning.data.transfer import to_device
 from fusion_perception.sensing.assembly import CameraMatrices, observe_flagged
+from fusion_perception.sensing.counted import counted
 from fusion_perception.sensing.observation import Lidar, Observation
 from fusion_perception.sensing.quoting import reason
 from fusion_perception.sensing.rig import Rig
@@ -130,7 +131,8 @@ def split_indices(count: int, validation: int = VALIDATION_SCENES) -> tuple[Tens
     """
     if count < 2 or validation < 1:
         raise ValueError(
-            f'{count} scenes cannot be split into training and {validation} for validation. '
+            f'{counted(count, "scene")} cannot be split into training and {validation} for '
+            'validation. '
             'Give at least two scenes, and at least one for validation.'
         )
     held_out = min(validation, max(1, count // 10))

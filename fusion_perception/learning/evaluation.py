@@ -37,6 +37,7 @@ from fusion_perception.learning.run.folder import versions
 from fusion_perception.learning.run.recipe import LARGEST_BATCH
 from fusion_perception.models.bundle import Bundle, load_bundle
 from fusion_perception.runtime import Device, EngineChoice, Precision, Runtime
+from fusion_perception.sensing.counted import counted
 from fusion_perception.sensing.findings.agreement import DISAGREEMENT_MAX, DisagreementMax
 from fusion_perception.sensing.ledger import fates_of
 from fusion_perception.sensing.observation import LARGEST_RANGE
@@ -166,12 +167,12 @@ def in_short(
     scores = evidence.scores()
     model, source = bundle.manifest.model, evidence.source
     if scores is None:
-        made = f'{model} made {evidence.pairs} predictions of {source}'
+        made = f'{model} made {counted(evidence.pairs, "prediction")} of {source}'
         lines = [f'{made}: there is no truth to score by.']
     else:
         error = scores.error_m
         lines = [
-            f'{model} on {scores.scenes} scenes of {source}: mean error '
+            f'{model} on {counted(scores.scenes, "scene")} of {source}: mean error '
             f'{error.mean:.3f} m, median {error.median:.3f} m, 95 % below {error.p95:.3f} m, '
             f'MSE {scores.mse:.4f} m2.'
         ]

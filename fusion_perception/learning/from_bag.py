@@ -21,6 +21,7 @@ from fusion_perception.learning.data.folder_writing import FolderWriter, check_i
 from fusion_perception.learning.data.origin import Origin
 from fusion_perception.learning.progress import messages_bar
 from fusion_perception.learning.sensor import SensorSettings, sensor_of
+from fusion_perception.sensing.counted import counted
 from fusion_perception.sensing.intake import Needs, arrays_of
 from fusion_perception.sensing.observation import LARGEST_RANGE, Camera, Lidar, Mode
 from fusion_perception.sensing.recordings.files import check_is_outside, fingerprint_of
@@ -101,8 +102,10 @@ def from_bag(settings: FromBagSettings) -> str:
     scenes.finish()
     origin = Origin(path=str(settings.bag.resolve()), sha256=fingerprint_of(settings.bag))
     origin.write(settings.out)
+    bag = settings.bag
     done = (
-        f'{scenes.count:,} scenes of {settings.bag} are in {settings.out}. Look at one: '
+        f'{counted(scenes.count, f"scene of {bag} is", f"scenes of {bag} are")} in '
+        f'{settings.out}. Look at one: '
         f'fusion view {quote(str(settings.out))} --index 0'
     )
     return '\n'.join((done, *notes))
@@ -130,7 +133,7 @@ class _Scenes:
             return
         centers = self._truth.at(given.pair.stamp_ns, round(self._settings.truth_slop * 1e9))
         if centers is None:
-            self._left[f'have no ground truth within {self._settings.truth_slop:g} s'] += 1
+            self._left[f'no ground truth within {self._settings.truth_slop:g} s'] += 1
             return
         camera = given.camera or self._rig.camera
         if self._folder is None:
@@ -142,10 +145,10 @@ class _Scenes:
             self._folder = FolderWriter(self._settings.out, rig, self._lidar)
         assert self._camera is not None
         if image.shape[:2] != (self._camera.height, self._camera.width):
-            self._left['have an image of another size than the first'] += 1
+            self._left['an image of another size than the first'] += 1
             return
         if not _same(camera.resized(self._camera.width, self._camera.height), self._camera):
-            self._left['have another camera than the first, or one that has moved'] += 1
+            self._left['another camera than the first, or one that has moved'] += 1
             return
         self._folder.write(self.count, _rgba(image), ranges)
         self._centers.append(centers)
@@ -157,7 +160,10 @@ class _Scenes:
 
     def notes(self) -> list[str]:
         """Say what was left out."""
-        return [f'{count:,} pairs {why} and were left out.' for why, count in self._left.items()]
+        return [
+            f'{counted(count, f"pair has {why} and was", f"pairs have {why} and were")} left out.'
+            for why, count in self._left.items()
+        ]
 
 
 def _same(camera: Camera, first: Camera) -> bool:

@@ -16,6 +16,7 @@ from pydantic import Field, field_validator
 
 from fusion_perception.learning.evidence.evidence import Evidence
 from fusion_perception.learning.metrics import Scores, distances
+from fusion_perception.sensing.counted import counted
 from fusion_perception.sensing.json_text import read_json
 from fusion_perception.sensing.quoting import quoted, reason
 from fusion_perception.sensing.settings import Settings
@@ -188,7 +189,8 @@ def other_scenes(baseline: Baseline, scores: Scores) -> list[str]:
     if baseline.scenes == scores.scenes:
         return []
     return [
-        f'The baseline {baseline.path} was measured on {baseline.scenes:,} scenes, this on '
+        f'The baseline {baseline.path} was measured on {counted(baseline.scenes, "scene")}, '
+        'this on '
         f'{scores.scenes:,}: they may not be comparable.'
     ]
 

@@ -15,6 +15,7 @@ from fusion_perception.learning.reports.errors import Axis, errors_of
 from fusion_perception.learning.reports.html import DRAWING, STYLE, headline, section, text
 from fusion_perception.learning.reports.sections import WITHIN, Report
 from fusion_perception.models.bundle import Bundle
+from fusion_perception.sensing.counted import counted
 from fusion_perception.whole_files import write_whole
 
 
@@ -71,7 +72,11 @@ def _figures_to_see_first(report: Report, evidence: Evidence) -> Iterator[tuple[
     latency = cast('dict[str, float]', report['latency_ms'])
     scenes, pairs = cast('int', report['scenes']), evidence.pairs
     yield (
-        ('scenes scored' if scenes == pairs else f'scored, of {pairs:,} predictions'),
+        (
+            f'{"scene" if scenes == 1 else "scenes"} scored'
+            if scenes == pairs
+            else f'scored, of {counted(pairs, "prediction")}'
+        ),
         f'{scenes:,}',
         '',
     )

@@ -17,6 +17,7 @@ from tqdm import tqdm
 from fusion_perception.learning.data.folder_writing import FolderWriter
 from fusion_perception.learning.data.in_threads import in_threads
 from fusion_perception.learning.sensor import SensorSettings, sensor_of
+from fusion_perception.sensing.counted import counted
 from fusion_perception.sensing.observation import LARGEST_RANGE, Lidar
 from fusion_perception.sensing.rig import TASK_CLASSES, Rig, Task
 from fusion_perception.simulation.noise import NoiseSettings, add_noise
@@ -70,8 +71,9 @@ def simulate(settings: SimulateSettings) -> str:
     frames = simulated_frames(settings, rig, lidar)
     with tqdm(total=settings.count, unit=' scenes', desc='simulate', disable=None) as bar:
         write_folder(settings.out, frames, rig, lidar, bar.update)
+    made = f'{settings.task} (seed {settings.seed})'
     return (
-        f'{settings.count:,} scenes of {settings.task} (seed {settings.seed}) are in '
+        f'{counted(settings.count, f"scene of {made} is", f"scenes of {made} are")} in '
         f'{settings.out}. Look at one: fusion view {quote(str(settings.out))} --index 0'
     )
 

@@ -13,6 +13,7 @@ from tqdm import tqdm
 from fusion_perception.learning.bags.writing import SECOND, BagWriter, Compression, Storage
 from fusion_perception.learning.data.folder import DataFolder
 from fusion_perception.learning.data.kept_apart import check_is_apart
+from fusion_perception.sensing.counted import counted
 from fusion_perception.sensing.observation import BESIDE_THE_LIDAR
 from fusion_perception.sensing.settings import Settings
 from fusion_perception.simulation.topics import CAMERA_INFO, IMAGE, RANGES, TRUTH
@@ -63,7 +64,9 @@ def to_bag(settings: ToBagSettings) -> str:
             bag.camera_info(CAMERA_INFO, stamp_ns, folder.rig.camera.resized(*size))
             bag.ranges(RANGES, stamp_ns, ranges)
             bag.centers(TRUTH, stamp_ns, folder.centers(index))
+    data = settings.data
     return (
-        f'{len(folder):,} scenes of {settings.data} are in {out}: {len(folder) / settings.rate:g} '
+        f'{counted(len(folder), f"scene of {data} is", f"scenes of {data} are")} in {out}: '
+        f'{len(folder) / settings.rate:g} '
         f's at {settings.rate:g} Hz. Play it: fusion replay {quote(str(out))}'
     )

@@ -17,6 +17,7 @@ import fusion_perception
 from fusion_perception.models import FusionModel, build
 from fusion_perception.models.examples import Examples, take_examples
 from fusion_perception.models.tensor_file import write_tensors
+from fusion_perception.sensing.counted import counted
 from fusion_perception.sensing.home import from_home
 from fusion_perception.sensing.json_text import read_json
 from fusion_perception.sensing.observation import Lidar
@@ -237,7 +238,10 @@ def load_bundle(name: str | Path) -> Bundle:
         model = build(manifest.model, manifest.config)
         objects, classes = model.config.objects, manifest.rig.classes
         if objects != len(classes):
-            raise ValueError(f'it predicts {objects} objects and names {len(classes)} classes')
+            raise ValueError(
+                f'it predicts {counted(objects, "object")} and names '
+                f'{counted(len(classes), "class", "classes")}'
+            )
         weights = {key.removeprefix(_WEIGHTS): value for key, value in tensors.items()}
         difference = _difference(weights, model.state_dict())
         if difference:
@@ -286,7 +290,11 @@ def _difference(found: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> 
     if not differing:
         return None
     here, there = (_shape(weights, differing[0]) for weights in (found, expected))
-    more = f', and {len(differing) - 1} more differ' if len(differing) > 1 else ''
+    more = (
+        f', and {counted(len(differing) - 1, "more differs", "more differ")}'
+        if len(differing) > 1
+        else ''
+    )
     return f'{differing[0]} is {here} and should be {there}{more}'
 
 

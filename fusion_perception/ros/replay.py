@@ -23,6 +23,7 @@ from tqdm import tqdm
 
 from fusion_perception.ros.joining import join
 from fusion_perception.ros.messages import NANOSECONDS, stamp_message
+from fusion_perception.sensing.counted import counted
 from fusion_perception.sensing.recordings.recorded import Recorded
 from fusion_perception.sensing.recordings.recording import Recording, Topic
 from fusion_perception.sensing.settings import Settings, closest
@@ -169,7 +170,10 @@ def replay(settings: ReplaySettings) -> str:
         finally:
             rclpy.try_shutdown()
         return '\n'.join(
-            (f'{sent:,} messages of {settings.bag} published.{stopped}', *recording.unread)
+            (
+                f'{counted(sent, "message")} of {settings.bag} published.{stopped}',
+                *recording.unread,
+            )
         )
 
 

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
 
+from fusion_perception.sensing.counted import counted
 from fusion_perception.sensing.observation import Camera, Lidar, Observation
 
 
@@ -51,7 +52,8 @@ def observe(
     count, device = len(given), given.device
     if ranges is not None and len(ranges) != count:
         raise ValueError(
-            f'{count} images came with {len(ranges)} range images. Give as many of each.'
+            f'{counted(count, "image")} came with {counted(len(ranges), "range image")}. Give '
+            'as many of each.'
         )
     if not given.numel():
         raise ValueError(f'Nothing is in an input of shape {tuple(given.shape)}. Give a frame.')

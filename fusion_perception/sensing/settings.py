@@ -18,6 +18,7 @@ from pydantic import (
     field_validator,
 )
 
+from fusion_perception.sensing.counted import counted
 from fusion_perception.sensing.quoting import escaped, quoted, reason
 
 S = TypeVar('S', bound='Settings')
@@ -123,7 +124,7 @@ def explain(cls: type[BaseModel], error: ValidationError, leave_out: str = '') -
     faults = [f for f in faults if not _is_of_a_tuple(f) or f is places[f['loc'][:-1]]]
     sentences = [_sentence(cls, fault) for fault in faults[:_MOST_FAULTS]]
     if len(faults) > _MOST_FAULTS:
-        sentences.append(f'{len(faults) - _MOST_FAULTS} more are wrong.')
+        sentences.append(f'{counted(len(faults) - _MOST_FAULTS, "more is", "more are")} wrong.')
     return ' '.join(sentences)
 
 

@@ -11,6 +11,7 @@ from fusion_perception.learning.bags.settings import RecordingSettings
 from fusion_perception.learning.bags.topics import CAMERA_INFO, Topics, choose_topics
 from fusion_perception.learning.bags.walk import Walk
 from fusion_perception.sensing.camera_info import Calibration, CameraInfoMessage
+from fusion_perception.sensing.counted import counted
 from fusion_perception.sensing.findings.diagnosis import diagnose
 from fusion_perception.sensing.findings.facts import CameraFacts, Facts, Source
 from fusion_perception.sensing.findings.finding import Finding, of_fault, worst
@@ -194,5 +195,7 @@ def _of_recording(
         elif topic is None:
             findings.append(Finding('OK', f'There is no {what} in it'))
         elif not needed:
-            findings.append(Finding('OK', f'{topic}: {recording.topics[topic].count} messages'))
+            findings.append(
+                Finding('OK', f'{topic}: {counted(recording.topics[topic].count, "message")}')
+            )
     return findings

@@ -13,6 +13,7 @@ from fusion_perception.learning.bags.timeline import Timeline
 from fusion_perception.learning.bags.topics import CAMERA_INFO, Topics
 from fusion_perception.learning.bags.walk import Walk
 from fusion_perception.sensing.camera_info import Calibration, CameraInfoMessage
+from fusion_perception.sensing.counted import counted
 from fusion_perception.sensing.findings.camera import of_lens, of_shape, of_turns
 from fusion_perception.sensing.findings.facts import CameraFacts, ScanFacts, Source
 from fusion_perception.sensing.findings.images import ImageTally
@@ -113,16 +114,21 @@ class BagPairs:
         notes = []
         for (stream, cause), fault in self._faults.items():
             count = counters[stream]['dropped'][cause]
-            notes.append(f'{count:,} {stream} messages were dropped ({cause}): {fault}')
+            notes.append(f'{counted(count, *_dropped(stream))} ({cause}): {fault}')
         for stream in STREAMS:
             if count := counters[stream]['dropped']['unstamped']:
                 notes.append(
-                    f'{count:,} {stream} messages were dropped: their stamp is zero or negative.'
+                    counted(
+                        count,
+                        f'{stream} message was dropped: its stamp is zero or negative.',
+                        f'{stream} messages were dropped: their stamp is zero or negative.',
+                    )
                 )
             if count := self.intake.leaps.counts[stream]:
                 notes.append(
-                    f'{count:,} {stream} messages were dropped (clock_jump): their stamps leap '
-                    'into the future, which those before them do not.'
+                    f'{counted(count, *_dropped(stream))} (clock_jump): '
+                    + ('its stamp leaps' if count == 1 else 'their stamps leap')
+                    + ' into the future, which those before do not.'
                 )
         notes += map(str, self._topics.undecided.values())
         notes += self._about_camera()
@@ -190,11 +196,12 @@ class BagPairs:
 
     def _about_camera(self) -> Iterator[str]:
         if count := self._infos_unusable:
-            yield f'{count:,} camera_info messages cannot be used: {self._info_fault}'
+            yield f'{counted(count, "camera_info message")} cannot be used: {self._info_fault}'
         if count := self._pairs_without:
             lacking = 'no' if self._topics.camera_info is None else 'no usable'
             yield (
-                f'{count:,} pairs have {lacking} camera_info: the intrinsics of {self._whose} '
+                f'{counted(count, "pair has", "pairs have")} {lacking} camera_info: the '
+                f'intrinsics of {self._whose} '
                 'were used.'
             )
         for facts in self._shapes.values():
@@ -207,3 +214,7 @@ def _moved(facts: CameraFacts) -> float:
     """Return by how much a lens moves an image; endless where that is not known."""
     bent = facts.distortion
     return math.inf if bent is None or bent.most_px is None else bent.most_px
+
+
+def _dropped(stream: Stream) -> tuple[str, str]:
+    return f'{stream} message was dropped', f'{stream} messages were dropped'

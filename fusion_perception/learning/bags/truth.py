@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fusion_perception.learning.data.labels import FARTHEST, are_possible
+from fusion_perception.sensing.counted import counted
 from fusion_perception.sensing.decode import StampedMessage, stamp_ns
 from fusion_perception.sensing.recordings.recording import Recording
 from fusion_perception.sensing.rep103 import PoseArrayMessage, PoseMessage, centers_of, from_rep103
@@ -84,12 +85,19 @@ def read_truth(
         values.extend(centers.reshape(-1).tolist())
         frames[cast('StampedMessage', message).header.frame_id] = None
     if unstamped:
-        note(f'{topic}: {unstamped:,} messages have a zero or negative stamp and were left out.')
+        note(
+            f'{topic}: {counted(unstamped, "message was", "messages were")} left out for a zero '
+            'or negative stamp.'
+        )
     if unfit:
-        note(f'{topic}: {unfit:,} messages were left out; the first {example}.')
+        note(
+            f'{topic}: {counted(unfit, "message was", "messages were")} left out; the first '
+            f'{example}.'
+        )
     if beyond:
         note(
-            f'{topic}: {beyond:,} messages have a centre beyond max_range = {max_range:g} m, '
+            f'{topic}: {counted(beyond, "message has", "messages have")} a centre beyond '
+            f'max_range = {max_range:g} m, '
             f'where no ray returns from, the first at {first_beyond / 1e9:.3f} s. Check their '
             'unit and frame.'
         )
@@ -113,7 +121,8 @@ def _sorted(
         first = np.searchsorted(times, times[again])
         apart = float(np.linalg.norm(centers[again] - centers[first], axis=-1).max())
         note(
-            f'{topic}: {len(again):,} messages repeat a stamp, up to {apart:.3f} m from the first '
+            f'{topic}: {counted(len(again), "message repeats", "messages repeat")} a stamp, up '
+            f'to {apart:.3f} m from the first '
             'of that stamp, which was taken.'
         )
         keep = np.ones(len(times), bool)

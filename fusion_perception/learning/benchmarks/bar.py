@@ -19,6 +19,7 @@ from fusion_perception.learning.dataset import split_indices
 from fusion_perception.learning.run.recipe import Recipe
 from fusion_perception.learning.training import TrainSettings, train
 from fusion_perception.models.bundle import BUNDLE
+from fusion_perception.sensing.counted import counted
 
 # The recipe of the bundles that ship, laid out for as few epochs.
 FAST: dict[str, object] = {
@@ -58,7 +59,8 @@ def time_to_mse(bench: Bench) -> list[Measured]:
             's',
             figures['ours'],
             figures['notebook'],
-            f'ours: `fusion train` of dense_fusion to its end ({needed} epochs), until {bar}; '
+            f'ours: `fusion train` of dense_fusion to its end ({counted(needed, "epoch")}), '
+            f'until {bar}; '
             f'notebook: EXTRAPOLATED from {ways.taken} steps and a validation of each training to '
             f'{told} epochs ({whence})',
             {'notebook_epochs': epochs, 'notebook_reached_the_bar': reached},
@@ -75,7 +77,7 @@ def enough_epochs(bench: Bench) -> int:
             return epochs
     raise ValueError(
         f'dense_fusion did not reach an MSE of {bench.settings.mse:g} on {bench.scenes:,} scenes '
-        f'in {ATTEMPTS[-1]} epochs. Give --data with more scenes, or a higher --mse.'
+        f'in {counted(ATTEMPTS[-1], "epoch")}. Give --data with more scenes, or a higher --mse.'
     )
 
 

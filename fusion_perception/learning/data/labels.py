@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from fusion_perception.sensing.counted import counted
 from fusion_perception.sensing.quoting import quoted
 from fusion_perception.whole_files import write_whole
 
@@ -97,7 +98,8 @@ def check_distances(
     if not beyond.any():
         return []
     return [
-        f'In {path.name} {beyond.sum():,} centres lie beyond max_range = {max_range:g} m, where '
+        f'In {path.name} {counted(int(beyond.sum()), "centre lies", "centres lie")} beyond '
+        f'max_range = {max_range:g} m, where '
         f'no ray returns from, the first in line {_line_of(path, np.argwhere(beyond)[0, 0])}. '
         'Check them, and max_range in sensor.yaml.'
     ]

@@ -6,6 +6,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from fusion_perception.sensing.counted import counted
 from fusion_perception.sensing.quoting import escaped
 
 _KINDS = {'.png': 'PNG images', '.npy': 'NumPy arrays'}
@@ -57,7 +58,8 @@ class Numbered:
         for number in range(len(files)):
             if number not in files:
                 raise FileNotFoundError(
-                    f'{folder}/{number:04d}{suffix} is missing among {len(files)} files{unread}. '
+                    f'{folder}/{number:04d}{suffix} is missing among '
+                    f'{counted(len(files), "file")}{unread}. '
                     'Scenes are numbered from 0 without gaps, as the rows of positions.csv: '
                     'restore it.'
                 )

@@ -25,6 +25,7 @@ from fusion_perception.learning.run.covariances import are_fitted, stopped_early
 from fusion_perception.models.bundle import Bundle, explain_difference
 from fusion_perception.models.examples import left_by
 from fusion_perception.runtime import Runtime
+from fusion_perception.sensing.counted import counted
 from fusion_perception.sensing.findings.agreement import (
     DISAGREEMENT_MAX,
     Alignment,
@@ -67,7 +68,7 @@ def from_folder(
     if last is not None:
         if last > len(scenes):
             raise ValueError(
-                f'{data} has {len(scenes)} scenes, not the last {last}. Ask for less.'
+                f'{data} has {counted(len(scenes), "scene")}, not the last {last}. Ask for less.'
             )
         first = len(scenes) - last
         scenes = replace(
@@ -144,11 +145,13 @@ def learned_from(bundle: Bundle, scenes: SceneSet, data: Path, last: int | None)
             else ''
         )
         return [
-            f'By the last {held_out} scenes of {data} the best epoch of {bundle.path} was chosen'
+            f'By the last {counted(held_out, "scene")} of {data} the best epoch of '
+            f'{bundle.path} was chosen'
             f'{fitted}. Judge it on fresh scenes, of another recording or another --seed.'
         ]
     return [
-        f'{bundle.path} learned from {data} itself, all but the last {held_out} scenes: on others '
+        f'{bundle.path} learned from {data} itself, all but the last '
+        f'{counted(held_out, "scene")}: on others '
         f'it is further off. Judge it with --last {held_out}, or on scenes of another --seed.'
     ]
 

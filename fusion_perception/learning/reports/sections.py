@@ -18,6 +18,7 @@ from fusion_perception.learning.reports.html import drawing, facts, listed, tabl
 from fusion_perception.learning.reports.marks import key_to_marks
 from fusion_perception.learning.reports.timeline import drops_over_time, modes_over_time
 from fusion_perception.models.bundle import Bundle
+from fusion_perception.sensing.counted import counted
 from fusion_perception.sensing.findings.agreement import DISAGREEMENT_MAX, Alignment
 from fusion_perception.sensing.mounting import camera_at
 from fusion_perception.sensing.observation import Camera, Mode
@@ -192,7 +193,7 @@ def messages(report: Report, evidence: Evidence, axis: Axis) -> Iterator[str]:
         counts = (f'{stream[key]:,}' for key in ('received', 'used', 'pending'))
         rows.append([{'lidar': 'LiDAR'}.get(name, name), *counts, listed(dropped) or 'none'])
     yield table(['stream', 'received', 'used', 'pending', 'dropped'], rows, words=(4,))
-    yield f'<p>{evidence.pairs:,} predictions were made of them.</p>'
+    yield f'<p>{counted(evidence.pairs, "prediction was", "predictions were")} made of them.</p>'
     if evidence.runs:
         lost = {row[0]: f'lost {row[4]}' for row in rows}
         yield drawing(
@@ -207,7 +208,8 @@ def latency(report: Report, evidence: Evidence) -> Iterator[str]:
     latency = cast('dict[str, float]', report['latency_ms'])
     time = cast('dict[str, float]', report['time'])
     yield (
-        f'<p>From decoded arrays to centres, {len(evidence.latency_ms):,} frames one by one on '
+        f'<p>From decoded arrays to centres, {counted(len(evidence.latency_ms), "frame")} one '
+        'by one on '
         f'{text(report["device"])}. The whole evaluation, in batches and with reading, made '
         f'{time["pairs_per_s"]:.0f} predictions a second.</p>'
     )

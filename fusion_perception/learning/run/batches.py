@@ -15,6 +15,7 @@ from fusion_perception.learning.dataset import RawBatch, SceneSet, read_folder, 
 from fusion_perception.learning.run.memory import memory_bytes
 from fusion_perception.learning.run.recipe import Recipe
 from fusion_perception.models.examples import COUNT, Examples
+from fusion_perception.sensing.counted import counted
 from fusion_perception.sensing.lidars import UniformGrid
 from fusion_perception.sensing.observation import Observation
 from fusion_perception.sensing.rig import TASK_CLASSES, Rig
@@ -111,7 +112,8 @@ class TrainingData:
             self.scenes = recipe.fresh_scenes
         if not self.steps:
             raise ValueError(
-                f'{self.scenes} scenes for training do not fill one batch of '
+                f'{counted(self.scenes, "scene for training does", "scenes for training do")} '
+                'not fill one batch of '
                 f'{recipe.batch_size}. Add scenes, or lower --batch-size.'
             )
 

@@ -15,6 +15,7 @@ from torch.optim import Optimizer
 
 from fusion_perception.learning.run.recipe import Recipe
 from fusion_perception.models.tensor_file import write_tensors
+from fusion_perception.sensing.counted import counted
 from fusion_perception.sensing.quoting import reason
 
 Row = dict[str, float | int | str]
@@ -106,7 +107,8 @@ class Checkpoint:
             changes.append(f'epochs was {before} and is now {recipe.epochs}')
         elif finished > recipe.epochs:
             changes.append(
-                f'{finished} epochs are finished, more than the {recipe.epochs} asked for'
+                f'{counted(finished, "epoch is", "epochs are")} finished, more than the '
+                f'{recipe.epochs} asked for'
             )
         changes += [
             f'data {key} was {self.data[key]!r} and is now {value!r}'

@@ -9,6 +9,7 @@ from fusion_perception.learning.run.recipe import Recipe
 from fusion_perception.models import FusionModel
 from fusion_perception.models.convnet import ConvNetConfig
 from fusion_perception.models.dense_fusion import DenseFusionConfig
+from fusion_perception.sensing.counted import counted
 from fusion_perception.sensing.rig import Rig
 
 
@@ -42,14 +43,15 @@ def refuse_other_number_of_objects(model: FusionModel, rig: Rig, recipe: Recipe)
     if objects == model.config.objects:
         return
     raise ValueError(
-        f'The data has {objects} objects ({", ".join(rig.classes)}), but the model predicts '
+        f'The data has {counted(objects, "object")} ({", ".join(rig.classes)}), but the model '
+        'predicts '
         f'{model.config.objects}. '
         + (
             f'Write `architecture: {{objects: {objects}}}` into a YAML file and give it as '
             '--config.'
             if recipe.start_from is None
             else f'So does {recipe.start_from}: leave out start_from, or give a bundle for '
-            f'{objects} objects.'
+            f'{counted(objects, "object")}.'
         )
     )
 

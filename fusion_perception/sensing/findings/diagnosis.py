@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from fusion_perception.sensing.counted import counted
 from fusion_perception.sensing.findings.agreement import of_disagreement
 from fusion_perception.sensing.findings.camera import of_camera
 from fusion_perception.sensing.findings.facts import (
@@ -117,9 +118,10 @@ def _of_drops(facts: InputFacts, node: Facts) -> Iterator[Finding]:
             'Look at its log, and at `ros2 topic info -v` for a second publisher.',
         )
     if failed := dropped.get('inference_error', 0):
+        name = NAMES[facts.stream]
         yield Finding(
             'ERROR',
-            f'{failed} {NAMES[facts.stream]} messages were lost in inference',
+            f'{counted(failed, f"{name} message was", f"{name} messages were")} lost in inference',
             *parted(facts.lost_fault, 'the model failed', 'See `fusion doctor --bundle`.'),
         )
 
@@ -147,7 +149,7 @@ def _of_transforms(inputs: Sequence[InputFacts]) -> Iterator[Finding]:
         if unplaced and unplaced == max(each.dropped.get('no_transform', 0) for each in inputs):
             yield Finding(
                 'ERROR',
-                f'{unplaced} predictions were lost',
+                counted(unplaced, 'prediction was lost', 'predictions were lost'),
                 *parted(
                     facts.lost_fault,
                     'tf2 does not know how the frames of the LiDAR, of the images or target_frame '
