@@ -271,6 +271,7 @@ def test_there_must_be_a_run_to_resume(settings):
         ({'precision': 'bfloat16'}, "precision was 'float32' and is now 'bfloat16'"),
         ({'validation': 2}, 'validation was 320 and is now 2'),
         ({'schedule': 'one_cycle'}, "schedule was 'constant'"),
+        ({'model': 'dense_fusion'}, 'trains rgb, not dense_fusion. Leave out --model'),
     ],
 )
 def test_a_run_is_not_resumed_with_another_recipe(settings, change, named):

@@ -10,6 +10,7 @@ from training_runs import tiny_recipe
 
 from fusion_perception.learning.run.checkpoint import Checkpoint
 from fusion_perception.learning.run.folder import RunFolder, best_of, curves_of, summary
+from fusion_perception.models.bundle import load_bundle
 from fusion_perception.sensing.settings import load_yaml_mapping
 
 
@@ -58,6 +59,13 @@ def test_a_checkpoint_comes_back_whole(tmp_path):
     for group, given in zip((back.model, back.moments, back.best, back.mean), groups, strict=True):
         assert group.keys() == given.keys()
         assert all(torch.equal(group[name], given[name]) for name in given)
+
+
+def test_a_checkpoint_that_is_given_for_a_bundle_is_named_as_one(tmp_path):
+    path = tmp_path / 'checkpoint.safetensors'
+    Checkpoint({'model': 'rgb'}, {}, model={'a': torch.rand(2)}).write(path)
+    with pytest.raises(ValueError, match=r'checkpoint of a training.* bundle\.safetensors beside'):
+        load_bundle(path)
 
 
 def test_a_bundle_alone_is_no_checkpoint(tmp_path, bundle):

@@ -64,6 +64,8 @@ def train(settings: TrainSettings, is_told: bool = False) -> str:
     fabric = start_fabric(settings)
     run = RunFolder(settings.out, settings.resume, writes=fabric.is_global_zero)
     torch.manual_seed(settings.seed)
+    if settings.resume:
+        Checkpoint.read(run.checkpoint).refuse_another_model(run.path, settings.model)
     settings, model, start = new_model(settings)
     fabric.launch()
     data = TrainingData(settings, fabric.device, Share(fabric.global_rank, fabric.world_size))

@@ -264,6 +264,11 @@ def _read(path: Path) -> tuple[Manifest, dict[str, Tensor]]:
             tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
     except (SafetensorError, OSError, ValueError) as error:
         raise ValueError(f'{path} is torn or no bundle ({reason(error)}). {_REMEDY}') from None
+    if 'training' in metadata and 'manifest' not in metadata:
+        raise ValueError(
+            f'{path} is the checkpoint of a training, which `fusion train --resume` goes on from. '
+            f'Name the {BUNDLE} beside it.'
+        )
     text = metadata.get('manifest')
     if text is None:
         raise ValueError(f'{path} has weights but no manifest, so it is no bundle. {_REMEDY}')

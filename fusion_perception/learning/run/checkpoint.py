@@ -92,6 +92,15 @@ class Checkpoint:
         kept = cls.read(path).settings.get('architecture')
         return kept if isinstance(kept, dict) else {}
 
+    def refuse_another_model(self, run: Path, model: str) -> None:
+        """Raise ValueError when the run in a folder was begun with another model."""
+        before = self.settings.get('model')
+        if model != before:
+            raise ValueError(
+                f'The run in {run} trains {before}, not {model}. Leave out --model to go on with '
+                'it, or choose another --out.'
+            )
+
     def refuse_another(
         self, run: Path, recipe: Recipe, data: Mapping[str, object], stages: int
     ) -> None:
