@@ -185,8 +185,7 @@ def _nothing_judged(witness: Witness) -> str:
     if witness.predictions:
         return (
             f'{counted(witness.predictions, "prediction")} came {within}, but none with the '
-            'stamp of a '
-            'true centre, so nothing can be judged.'
+            'stamp of a true centre, so nothing can be judged.'
         )
     status = witness.status
     why = 'nothing was heard of fusion_node.' if status is None else status.message
@@ -234,8 +233,7 @@ def _line(since: str, witness: Witness) -> str:
     worry = '' if status is None or status.level == b'\x00' else f'  {status.message}'
     return (
         f'{since} {counted(witness.predictions, "prediction")}  error '
-        f'{_error_m(recent[-10:]):.2f} m now, '
-        f'{_error_m(witness.judged):.2f} in all  '
+        f'{_error_m(recent[-10:]):.2f} m now, {_error_m(witness.judged):.2f} in all  '
         f'latency p50 {latency[0]:.0f}, p95 {latency[1]:.0f} ms{worry}'
     )
 

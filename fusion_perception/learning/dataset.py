@@ -132,8 +132,7 @@ def split_indices(count: int, validation: int = VALIDATION_SCENES) -> tuple[Tens
     if count < 2 or validation < 1:
         raise ValueError(
             f'{counted(count, "scene")} cannot be split into training and {validation} for '
-            'validation. '
-            'Give at least two scenes, and at least one for validation.'
+            'validation. Give at least two scenes, and at least one for validation.'
         )
     held_out = min(validation, max(1, count // 10))
     return torch.arange(count - held_out), torch.arange(count - held_out, count)

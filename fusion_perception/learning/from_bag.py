@@ -105,8 +105,7 @@ def from_bag(settings: FromBagSettings) -> str:
     bag = settings.bag
     done = (
         f'{counted(scenes.count, f"scene of {bag} is", f"scenes of {bag} are")} in '
-        f'{settings.out}. Look at one: '
-        f'fusion view {quote(str(settings.out))} --index 0'
+        f'{settings.out}. Look at one: fusion view {quote(str(settings.out))} --index 0'
     )
     return '\n'.join((done, *notes))
 

@@ -190,8 +190,7 @@ def other_scenes(baseline: Baseline, scores: Scores) -> list[str]:
         return []
     return [
         f'The baseline {baseline.path} was measured on {counted(baseline.scenes, "scene")}, '
-        'this on '
-        f'{scores.scenes:,}: they may not be comparable.'
+        f'this on {scores.scenes:,}: they may not be comparable.'
     ]
 
 

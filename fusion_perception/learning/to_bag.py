@@ -67,6 +67,6 @@ def to_bag(settings: ToBagSettings) -> str:
     data = settings.data
     return (
         f'{counted(len(folder), f"scene of {data} is", f"scenes of {data} are")} in {out}: '
-        f'{len(folder) / settings.rate:g} '
-        f's at {settings.rate:g} Hz. Play it: fusion replay {quote(str(out))}'
+        f'{len(folder) / settings.rate:g} s at {settings.rate:g} Hz. Play it: '
+        f'fusion replay {quote(str(out))}'
     )

@@ -201,8 +201,7 @@ class BagPairs:
             lacking = 'no' if self._topics.camera_info is None else 'no usable'
             yield (
                 f'{counted(count, "pair has", "pairs have")} {lacking} camera_info: the '
-                f'intrinsics of {self._whose} '
-                'were used.'
+                f'intrinsics of {self._whose} were used.'
             )
         for facts in self._shapes.values():
             yield from map(str, of_shape(facts))

@@ -97,9 +97,8 @@ def read_truth(
     if beyond:
         note(
             f'{topic}: {counted(beyond, "message has", "messages have")} a centre beyond '
-            f'max_range = {max_range:g} m, '
-            f'where no ray returns from, the first at {first_beyond / 1e9:.3f} s. Check their '
-            'unit and frame.'
+            f'max_range = {max_range:g} m, where no ray returns from, the first at '
+            f'{first_beyond / 1e9:.3f} s. Check their unit and frame.'
         )
     return _sorted(stamps, values, len(classes), tuple(frames), topic, note)
 
@@ -122,8 +121,7 @@ def _sorted(
         apart = float(np.linalg.norm(centers[again] - centers[first], axis=-1).max())
         note(
             f'{topic}: {counted(len(again), "message repeats", "messages repeat")} a stamp, up '
-            f'to {apart:.3f} m from the first '
-            'of that stamp, which was taken.'
+            f'to {apart:.3f} m from the first of that stamp, which was taken.'
         )
         keep = np.ones(len(times), bool)
         keep[again] = False

@@ -60,9 +60,8 @@ def time_to_mse(bench: Bench) -> list[Measured]:
             figures['ours'],
             figures['notebook'],
             f'ours: `fusion train` of dense_fusion to its end ({counted(needed, "epoch")}), '
-            f'until {bar}; '
-            f'notebook: EXTRAPOLATED from {ways.taken} steps and a validation of each training to '
-            f'{told} epochs ({whence})',
+            f'until {bar}; notebook: EXTRAPOLATED from {ways.taken} steps and a validation of '
+            f'each training to {told} epochs ({whence})',
             {'notebook_epochs': epochs, 'notebook_reached_the_bar': reached},
         )
     ]

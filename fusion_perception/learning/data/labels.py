@@ -99,9 +99,8 @@ def check_distances(
         return []
     return [
         f'In {path.name} {counted(int(beyond.sum()), "centre lies", "centres lie")} beyond '
-        f'max_range = {max_range:g} m, where '
-        f'no ray returns from, the first in line {_line_of(path, np.argwhere(beyond)[0, 0])}. '
-        'Check them, and max_range in sensor.yaml.'
+        f'max_range = {max_range:g} m, where no ray returns from, the first in line '
+        f'{_line_of(path, np.argwhere(beyond)[0, 0])}. Check them, and max_range in sensor.yaml.'
     ]
 
 

@@ -146,13 +146,13 @@ def learned_from(bundle: Bundle, scenes: SceneSet, data: Path, last: int | None)
         )
         return [
             f'By the last {counted(held_out, "scene")} of {data} the best epoch of '
-            f'{bundle.path} was chosen'
-            f'{fitted}. Judge it on fresh scenes, of another recording or another --seed.'
+            f'{bundle.path} was chosen{fitted}. Judge it on fresh scenes, of another recording '
+            'or another --seed.'
         ]
     return [
         f'{bundle.path} learned from {data} itself, all but the last '
-        f'{counted(held_out, "scene")}: on others '
-        f'it is further off. Judge it with --last {held_out}, or on scenes of another --seed.'
+        f'{counted(held_out, "scene")}: on others it is further off. Judge it with --last '
+        f'{held_out}, or on scenes of another --seed.'
     ]
 
 

@@ -209,9 +209,8 @@ def latency(report: Report, evidence: Evidence) -> Iterator[str]:
     time = cast('dict[str, float]', report['time'])
     yield (
         f'<p>From decoded arrays to centres, {counted(len(evidence.latency_ms), "frame")} one '
-        'by one on '
-        f'{text(report["device"])}. The whole evaluation, in batches and with reading, made '
-        f'{time["pairs_per_s"]:.0f} predictions a second.</p>'
+        f'by one on {text(report["device"])}. The whole evaluation, in batches and with reading, '
+        f'made {time["pairs_per_s"]:.0f} predictions a second.</p>'
     )
     header = ['', '50 % [ms]', '95 % [ms]', '99 % [ms]', 'largest [ms]']
     yield table(

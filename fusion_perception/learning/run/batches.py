@@ -113,8 +113,7 @@ class TrainingData:
         if not self.steps:
             raise ValueError(
                 f'{counted(self.scenes, "scene for training does", "scenes for training do")} '
-                'not fill one batch of '
-                f'{recipe.batch_size}. Add scenes, or lower --batch-size.'
+                f'not fill one batch of {recipe.batch_size}. Add scenes, or lower --batch-size.'
             )
 
     @property

@@ -44,8 +44,7 @@ def refuse_other_number_of_objects(model: FusionModel, rig: Rig, recipe: Recipe)
         return
     raise ValueError(
         f'The data has {counted(objects, "object")} ({", ".join(rig.classes)}), but the model '
-        'predicts '
-        f'{model.config.objects}. '
+        f'predicts {model.config.objects}. '
         + (
             f'Write `architecture: {{objects: {objects}}}` into a YAML file and give it as '
             '--config.'
