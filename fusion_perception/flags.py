@@ -25,8 +25,8 @@ def read_settings(
     """Read settings from flags; a `--config` YAML, where the settings know one, gives defaults.
 
     For a run that goes on (`--resume`) that is the one it keeps in its folder (`--out`), unless
-    another is named. Raises ValueError for a value out of range and SystemExit(2) for flags that
-    do not parse.
+    another is named. Raises ValueError for a value out of range, FileNotFoundError for a YAML file
+    or a run that is not there and SystemExit(2) for flags that do not parse.
     """
     import tyro
 
@@ -41,7 +41,7 @@ def read_settings(
                 raise _FlagError(explain(cls, error)) from None
 
     default = None
-    if 'config' in cls.model_fields and (path := _config_path(args)):
+    if 'config' in cls.model_fields and (path := _config_path(cls, args)):
         required = {name: tyro.MISSING for name, f in cls.model_fields.items() if f.is_required()}
         default = Checked.model_construct(**{**required, **defaults_from_yaml(cls, path)})
     try:
@@ -89,13 +89,23 @@ def _resolved(value: object) -> object:
     return from_home(value) if isinstance(value, Path) else value
 
 
-def _config_path(args: Sequence[str]) -> Path | None:
+def _config_path(cls: type[Settings], args: Sequence[str]) -> Path | None:
     if (given := _value_of('--config', args)) is not None:
         return Path(given)
     out = _value_of('--out', args)
-    if out is None or '--resume' not in args or not (Path(out) / KEPT).is_file():
+    if out is None or 'resume' not in cls.model_fields or '--resume' not in args:
         return None
-    return Path(out) / KEPT
+    kept = Path(out) / KEPT
+    if kept.is_file():
+        return kept
+    flags = [f'--{name}' for name, field in cls.model_fields.items() if field.is_required()]
+    lacking = [flag for flag in flags if _value_of(flag, args) is None]
+    if lacking and not {'-h', '--help'} & set(args):
+        raise FileNotFoundError(
+            f'No run to resume: there is no {kept}. Start it without --resume, or, where only '
+            f'that file is gone, give {" and ".join(lacking)} and all else that it was begun with.'
+        )
+    return None
 
 
 def _value_of(flag: str, args: Sequence[str]) -> str | None:

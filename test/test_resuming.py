@@ -225,10 +225,9 @@ def test_a_run_that_goes_on_takes_the_settings_that_it_keeps_unless_others_are_g
     other = tmp_path / 'other.yaml'
     other.write_text('model: rgb')
     assert read(*resume, '--config', str(other)).model == 'rgb'
-    for flags in (resume[:1], ('--out', str(tmp_path), '--resume')):
-        with pytest.raises(SystemExit):
-            read(*flags)
-        assert '--model' in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        read(*resume[:1])
+    assert '--model' in capsys.readouterr().err
     with pytest.raises(SystemExit):
         read(*resume, '--config')
     assert main(['train', *resume, '--epochs', '2']) == 0
@@ -261,6 +260,15 @@ def test_a_run_that_another_finished_meanwhile_is_not_overwritten(settings):
 def test_there_must_be_a_run_to_resume(settings):
     with pytest.raises(FileNotFoundError, match='No run to resume'):
         train(settings('run', resume=True))
+
+
+def test_a_folder_without_a_run_is_named_before_the_flags_that_it_would_spare(tmp_path):
+    flags = '--out', str(tmp_path), '--resume'
+    with pytest.raises(FileNotFoundError, match=r'No run to resume: .*config\.yaml.*--model'):
+        read(*flags)
+    with pytest.raises(SystemExit) as helped:
+        read(*flags, '--help')
+    assert helped.value.code == 0
 
 
 @pytest.mark.parametrize(
