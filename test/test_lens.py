@@ -94,6 +94,13 @@ def test_a_lens_that_sends_a_place_to_infinity_moves_it_by_no_number_of_pixels()
     assert (found.most_px, found.seen) == (None, 'rational_polynomial')
 
 
+def test_a_place_that_is_seen_along_a_tilted_sensor_moves_it_by_no_number_of_pixels():
+    # To eight bytes: cos(0.5) / sin(0.5) aside, a sensor that is turned by 0.5 is seen edgewise.
+    camera = Camera(width=1, height=1, fx=1.0, fy=1.0, cx=1.830487721712452, cy=0.0)
+    found = seen_by('rational_polynomial', [*[0] * 13, 0.5], camera)
+    assert (found.most_px, found.seen) == (None, 'rational_polynomial')
+
+
 def test_a_lens_is_looked_at_between_the_centre_and_the_corners_too():
     # Barrel and pincushion meet in the corners, where this one moves nothing.
     found = seen_by('plumb_bob', [-0.2, 0.2 / R**2, 0, 0, 0])

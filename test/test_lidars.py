@@ -115,6 +115,15 @@ def test_a_table_of_objects_is_never_unpickled(tmp_path):
         read_angle_table(tmp_path / 'azimuth.npy')
 
 
+def test_what_numpy_says_of_a_table_in_lines_is_said_in_one(tmp_path):
+    path = tmp_path / 'azimuth.npy'
+    # Of a header of more than 10,000 characters it tells how to trust it.
+    np.save(path, np.zeros(1, [('x' * 20_000, 'f4')]))
+    with pytest.raises(ValueError, match=r'azimuth\.npy is no .*max_header_size') as fault:
+        read_angle_table(path)
+    assert '\n' not in str(fault.value)
+
+
 def test_tables_that_make_no_grid_are_refused_by_their_folder(tmp_path):
     with pytest.raises(ValueError, match=r'describe no grid') as caught:
         lidar_from_tables(write_tables(tmp_path, np.zeros((4, 6)), np.zeros(5)), Rig())

@@ -23,6 +23,7 @@ N_MM = 27.67
 BEAM_TO_LIDAR = [1, 0, 0, 26.0, 0, 1, 0, 0, 0, 0, 1, 9.0, 0, 0, 0, 1]
 MIRRORED = [-1, 0, 0, 0, 0, 1, 0, 0, 0, 0, 1, 0, 0, 0, 0, 1]
 FAR_AWAY = [1, 0, 0, 26.0, 0, 1, 0, 0, 0, 0, 1, -90_000.0, 0, 0, 0, 1]
+QUARTER_TURNED = [0, -1, 0, 3.5, 1, 0, 0, -2.0, 0, 0, 1, 36.18, 0, 0, 0, 1]
 LIDAR_TO_SENSOR = [-1, 0, 0, 3.5, 0, -1, 0, -2.0, 0, 0, 1, 36.18, 0, 0, 0, 1]
 
 
@@ -97,16 +98,21 @@ def test_every_pixel_lies_where_the_manual_says(tmp_path, metadata, along, up, l
         np.testing.assert_allclose(points[row, column], expected, rtol=0, atol=5e-5)
 
 
-def test_the_frames_of_the_lidar_and_the_sensor_lie_as_the_metadata_say(tmp_path):
-    metadata = OusterMetadata.read_json(save(tmp_path, nested()))
+@pytest.mark.parametrize('matrix', [LIDAR_TO_SENSOR, QUARTER_TURNED], ids=['half', 'quarter'])
+def test_the_frames_of_the_lidar_and_the_sensor_lie_as_the_metadata_say(tmp_path, matrix):
+    told = {**flat(), 'lidar_to_sensor_transform': matrix}
+    metadata = OusterMetadata.read_json(save(tmp_path, told))
     ranges = torch.full((4, COLUMNS), 20.0)
     seen, moved = (
-        to_rep103(np.moveaxis(metadata.lidar(frame=frame).xyza(ranges)[:3].numpy(), 0, -1))
+        np.moveaxis(metadata.lidar(frame=frame).xyza(ranges)[:3].numpy(), 0, -1)
         for frame in ('lidar', 'sensor')
     )
-    pose = np.array(LIDAR_TO_SENSOR).reshape(4, 4)
-    expected = seen @ pose[:3, :3].T + pose[:3, 3] / 1000
-    np.testing.assert_allclose(moved, expected, rtol=0, atol=5e-5)
+    pose = np.array(matrix).reshape(4, 4)
+    expected = to_rep103(seen) @ pose[:3, :3].T + pose[:3, 3] / 1000
+    np.testing.assert_allclose(to_rep103(moved), expected, rtol=0, atol=5e-5)
+    # And in the package's axes.
+    pose = metadata.T_sensor_lidar()
+    np.testing.assert_allclose(moved, seen @ pose[:3, :3].T + pose[:3, 3], rtol=0, atol=5e-5)
 
 
 def test_tables_are_in_the_frame_that_the_driver_names_unless_another_is_asked_for(tmp_path):
@@ -138,7 +144,7 @@ def test_a_pixel_moves_with_its_measurement_when_it_is_destaggered(tmp_path):
     staggered, destaggered = (metadata.lidar(name) for name in ('staggered', 'destaggered'))
     for row, shift in enumerate(SHIFTS):
         rolled = torch.roll(staggered.directions[row], shift, dims=0)
-        torch.testing.assert_close(rolled, destaggered.directions[row])
+        assert torch.equal(rolled, destaggered.directions[row])
 
 
 def test_angles_in_radians_are_known_as_such(tmp_path):
@@ -148,6 +154,20 @@ def test_angles_in_radians_are_known_as_such(tmp_path):
     in_radians = OusterMetadata.read_json(save(tmp_path, metadata)).lidar()
     in_degrees = OusterMetadata.read_json(save(tmp_path, flat())).lidar()
     torch.testing.assert_close(in_radians.directions, in_degrees.directions)
+
+
+@pytest.mark.parametrize('altitudes', [(0.5, -20.0), (-1.0, -20.0)])
+def test_degrees_are_known_as_such_by_the_steepest_beam_be_it_upwards_or_downwards(altitudes):
+    told = OusterMetadata(
+        beam_altitude_angles=altitudes, beam_azimuth_angles=(0.0, 0.0), columns_per_frame=4
+    )
+    zenith = told.lidar('staggered', frame='lidar').zenith[:, 0]
+    torch.testing.assert_close(zenith, -torch.tensor(altitudes).deg2rad())
+
+
+def test_where_the_columns_are_told_the_mode_does_not_count(tmp_path):
+    told = OusterMetadata.read_json(save(tmp_path, {**flat(), 'lidar_mode': 'UNKNOWN'}))
+    assert told.columns_per_frame == COLUMNS
 
 
 def test_a_matrix_may_be_nested(tmp_path):
@@ -186,6 +206,10 @@ def test_the_points_of_a_scan_find_their_pixels_again(tmp_path):
     [
         ({'beam_altitude_angles': []}, 'beam_altitude_angles is empty'),
         ({'beam_azimuth_angles': [1.0]}, '4 beam_altitude_angles, 1 beam_azimuth_angles'),
+        (
+            {'data_format': {'pixel_shift_by_row': [2, 1]}},
+            '4 beam_altitude_angles, 4 beam_azimuth_angles, 2 pixel_shift_by_row',
+        ),
         ({'lidar_to_sensor_transform': [1.0]}, 'at least 16 items'),
         ({'lidar_mode': 'UNKNOWN', 'data_format': None}, 'columns_per_frame = .UNKNOWN.'),
         ({'lidar_mode': '99999999x10', 'data_format': None}, 'columns_per_frame = .*65536'),

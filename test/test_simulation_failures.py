@@ -56,6 +56,12 @@ def test_what_is_left_of_a_scan_reaches_from_nothing_to_all_of_it():
         assert ((left >= least) & (left <= most)).any(), (least, most)
 
 
+def test_a_scan_that_loses_beams_keeps_evenly_many_orders_of_magnitude_of_them():
+    # Of 128 beams, 2**7, an eighth and less are left in four of seven; half of the scans lose any.
+    few = returns(failed(1.0, frames=WALL)) <= 128 // 8
+    assert 0.2 < few.float().mean() < 0.4
+
+
 def test_a_dead_block_is_of_whole_rows_or_columns_and_leaves_the_others_whole():
     lost = failed(1.0, frames=WALL).ranges >= LIDAR.max_range
     for along in (2, 1):
@@ -90,6 +96,16 @@ def test_images_fail_towards_dark_and_bright_and_keep_their_alpha():
     usual = WHOLE.images[..., :3].float().mean((1, 2, 3))
     assert (brightness < 0.2 * usual).any() and (brightness > 3 * usual).any()
     assert torch.equal(images[..., 3], WHOLE.images[..., 3])
+
+
+def test_the_shades_of_a_dark_image_are_rounded():
+    shades = torch.arange(256, dtype=torch.uint8).expand(COUNT, 4, 1, 256).permute(0, 2, 3, 1)
+    failed_shades = failed(1.0, frames=replace(WHOLE, images=shades)).images[:, 0, :, 0]
+    dark = failed_shades[(failed_shades[:, 255] > 2) & (failed_shades[:, 255] < 12)]
+    assert len(dark) > 20
+    # What is half as dark as one is the first that is one, and thrice as bright the first two.
+    ones, twos = ((dark >= shade).int().argmax(1) for shade in (1, 2))
+    assert (3 * ones - twos).abs().max() <= 3
 
 
 def test_one_seed_gives_the_same_failures():

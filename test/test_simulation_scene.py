@@ -114,7 +114,8 @@ def test_the_light_stands_still_in_label_axes_however_the_lidar_lies_in_them():
 
     def in_label_axes(rig):
         scenes = sample_scenes(5, SceneSettings(light_jitter_deg=20), generator(), rig=rig)
-        return scenes.to_light @ torch.tensor(rig.T_label_lidar)[:3, :3].T
+        light = torch.cat((scenes.to_light, MovingScene(rig=rig).at(9.0).to_light))
+        return light @ torch.tensor(rig.T_label_lidar)[:3, :3].T
 
     turned = in_label_axes(Rig.read({'T_label_lidar': quarter}))
     assert turned == pytest.approx(in_label_axes(Rig()), abs=1e-6)
@@ -166,6 +167,11 @@ def test_a_moving_scene_depends_on_its_seed_and_the_time_alone():
     first.at(99.0)
     assert all(map(torch.equal, tensors_of(first.at(12.3)), tensors_of(second.at(12.3))))
     assert not torch.equal(first.at(0.0).centers, MovingScene('cubes', seed=8).at(0.0).centers)
+
+
+@pytest.mark.parametrize('task', ['shapes', 'cubes'])
+def test_what_moves_are_the_objects_of_the_task(task):
+    assert MovingScene(task).at(0.0).kinds == SceneSettings(task=task).object_kinds()
 
 
 @pytest.mark.parametrize('began_s', [0, 10**7])

@@ -60,7 +60,7 @@ def test_what_is_at_a_pixel_is_there_in_the_turned_image(quarters):
     np.testing.assert_allclose(back, before, atol=1e-4)
 
 
-@pytest.mark.parametrize(('height', 'width'), [(64, 24), (32, 48)])
+@pytest.mark.parametrize(('height', 'width'), [(64, 24), (32, 48), (32, 24), (16, 48)])
 def test_an_observation_is_resized_as_its_camera_is(height, width):
     images, ranges = map(torch.from_numpy, sensed(2, WIDE))
     expected = observe(images, ranges, WIDE.resized(width, height), GRID)
