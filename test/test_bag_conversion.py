@@ -10,11 +10,13 @@ from PIL import Image
 from recordings import at, frames, record
 
 from fusion_perception import cli
+from fusion_perception.learning.bags.writing import SECOND
 from fusion_perception.learning.data.folder import DataFolder
 from fusion_perception.learning.dataset import read_folder
 from fusion_perception.learning.from_bag import FromBagSettings, from_bag
 from fusion_perception.learning.simulate import SimulateSettings, simulate
 from fusion_perception.learning.to_bag import (
+    BEGIN_NS,
     CAMERA_INFO,
     IMAGE,
     RANGES,
@@ -24,6 +26,7 @@ from fusion_perception.learning.to_bag import (
 )
 from fusion_perception.sensing.decode import stamp_ns
 from fusion_perception.sensing.recordings.recording import Recording
+from fusion_perception.sensing.rig import Rig
 
 
 @pytest.fixture(scope='module')
@@ -48,13 +51,42 @@ def round_trip(data, folder, **settings):
     return back
 
 
-@pytest.mark.parametrize('storage', ['mcap', 'sqlite3'])
-def test_a_round_trip_loses_the_distance_images_alone(data, tmp_path, storage):
-    before, after = files(data), files(round_trip(data, tmp_path, storage=storage))
+@pytest.mark.parametrize(
+    ('storage', 'compression', 'stored'),
+    [
+        ('mcap', 'none', 'bag.mcap'),
+        ('sqlite3', 'none', 'bag.db3'),
+        ('sqlite3', 'file', 'bag.db3.zstd'),
+    ],
+)
+def test_a_round_trip_loses_the_distance_images_alone(
+    data, tmp_path, storage, compression, stored
+):
+    back = round_trip(data, tmp_path, storage=storage, compression=compression)
+    before, after = files(data), files(back)
+    assert files(tmp_path / 'bag').keys() == {stored, 'metadata.yaml'}
     assert after.pop('recording.yaml')
     lost = set(before) - set(after)
     assert lost == {f'distance/{index:04d}.npy' for index in range(6)}
     assert after == {name: content for name, content in before.items() if name not in lost}
+
+
+def save_images(folder, pixels):
+    (folder / 'rgb').mkdir()
+    for index, image in enumerate(pixels):
+        Image.fromarray(image).save(folder / 'rgb' / f'{index:04d}.png')
+
+
+def test_each_camera_info_is_of_the_size_of_its_image(data, tmp_path):
+    # As the original data has no sensor.yaml, and its camera.
+    small = tmp_path / 'small'
+    shutil.copytree(data, small, ignore=lambda *_: ['rgb', 'sensor.yaml', 'scenes.packed'])
+    save_images(small, np.full((6, 40, 48, 4), 255, np.uint8))
+    to_bag(ToBagSettings(data=small, out=tmp_path / 'bag'))
+    with Recording(tmp_path / 'bag') as recording:
+        infos = [recording.read(m) for m in recording.messages([CAMERA_INFO])]
+    sizes = {(info.width, info.height, info.k[0]) for info in infos}
+    assert sizes == {(48, 40, Rig().camera.resized(48, 40).fx)}
 
 
 def test_another_sensor_and_transparent_images_make_the_round_trip(data, tmp_path):
@@ -66,22 +98,18 @@ def test_another_sensor_and_transparent_images_make_the_round_trip(data, tmp_pat
     rig['camera'] |= {'width': 48, 'height': 40, 'fx': 51.25, 'cx': 23.1, 'cy': 19.7}
     rig['camera']['T_camera_lidar'][0][3] = 0.12
     (other / 'sensor.yaml').write_text(yaml.safe_dump(rig, sort_keys=False))
-    (other / 'rgb').mkdir()
     pixels = np.random.default_rng(0).integers(0, 256, (6, 40, 48, 4), np.uint8)
-    for index in range(6):
-        Image.fromarray(pixels[index]).save(other / 'rgb' / f'{index:04d}.png')
+    save_images(other, pixels)
     back = round_trip(other, tmp_path)
     assert (back / 'sensor.yaml').read_text() == (other / 'sensor.yaml').read_text()
     assert (read_folder(back).images.numpy() == pixels).all()
-    with Recording(tmp_path / 'bag') as recording:
-        infos = [recording.read(m) for m in recording.messages([CAMERA_INFO])]
-    assert {(info.width, info.height, info.k[0]) for info in infos} == {(48, 40, 51.25)}
 
 
 @pytest.mark.parametrize('rate', [4, 3])
 def test_stamps_follow_the_rate_and_each_scene_has_all_four_messages(data, tmp_path, rate):
     bag = tmp_path / 'bag'
-    to_bag(ToBagSettings(data=data, out=bag, rate=rate))
+    said = to_bag(ToBagSettings(data=data, out=bag, rate=rate))
+    assert f'6 scenes of {data} are in {bag}: {6 / rate:g} s at {rate} Hz.' in said
     with Recording(bag) as recording:
         assert {t.name: t.count for t in recording.topics.values()} == dict.fromkeys(
             (IMAGE, CAMERA_INFO, RANGES, TRUTH), 6
@@ -91,15 +119,16 @@ def test_stamps_follow_the_rate_and_each_scene_has_all_four_messages(data, tmp_p
     assert stamps[0] > 0
 
 
-def test_a_rate_whose_stamps_no_message_can_hold_is_refused_and_the_one_advised_serves(
-    data, tmp_path
-):
-    bag = tmp_path / 'bag'
+def test_a_rate_whose_stamps_no_message_can_hold_is_refused_and_the_one_advised_serves(tmp_path):
+    data, bag = tmp_path / 'data', tmp_path / 'bag'
+    simulate(SimulateSettings(out=data, count=12))
+    longest_s = 2**31 - 1 - BEGIN_NS // SECOND
     with pytest.raises(ValueError, match='after 2038') as refusal:
-        to_bag(ToBagSettings(data=data, out=bag, rate=1e-9))
+        to_bag(ToBagSettings(data=data, out=bag, rate=11 / (longest_s + 1)))
     assert not bag.exists()
     advised = float(str(refusal.value).split('Give ')[1].split()[0])
-    to_bag(ToBagSettings(data=data, out=bag, rate=advised))
+    for number, rate in enumerate((11 / longest_s, advised)):
+        to_bag(ToBagSettings(data=data, out=tmp_path / f'{number}', rate=rate))
 
 
 def test_the_same_data_makes_the_same_bytes(data, tmp_path):
