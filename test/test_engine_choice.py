@@ -108,6 +108,13 @@ def test_an_engine_that_cannot_be_had_is_told_from_one_that_disagrees(bundle, mo
     assert not try_engine('onnxruntime', bundle, reference).missing
 
 
+def test_where_the_engine_asked_for_agrees_no_other_is_tried(bundle, monkeypatch, caplog):
+    monkeypatch.setitem(choice.ENGINES, 'tensorrt', Slow)
+    monkeypatch.setitem(choice.ENGINES, 'onnxruntime', engine_that(moved(1.0)))
+    assert type(choose_engine('tensorrt', bundle, CPU, 'float32')) is Slow
+    assert not caplog.records
+
+
 def test_where_the_engine_asked_for_is_refused_the_others_of_auto_come_before_torch(
     bundle, monkeypatch
 ):
@@ -116,13 +123,14 @@ def test_where_the_engine_asked_for_is_refused_the_others_of_auto_come_before_to
     assert type(choose_engine('tensorrt', bundle, CPU, 'float32')) is Slow
 
 
+@pytest.mark.parametrize('asked', ['auto', 'onnxruntime'])
 def test_the_log_has_a_line_of_an_engine_that_is_refused_and_none_of_one_that_is_missing(
-    bundle, monkeypatch, caplog
+    bundle, monkeypatch, caplog, asked
 ):
     for engine, lines in ((Slow, 0), (engine_that(moved(1.0)), 1)):
         monkeypatch.setitem(choice.ENGINES, 'onnxruntime', engine)
         caplog.clear()
-        choose_engine('auto', bundle, CPU, 'float32')
+        choose_engine(asked, bundle, CPU, 'float32')
         assert sum(record.levelname == 'WARNING' for record in caplog.records) == lines
 
 

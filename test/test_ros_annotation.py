@@ -93,6 +93,12 @@ def test_a_small_image_is_enlarged_until_names_are_legible(channels):
     assert (x.mean(), y.mean()) == pytest.approx((256, 256), abs=1)
 
 
+def test_each_pixel_of_a_small_image_becomes_a_square_of_its_colour():
+    small = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
+    drawn = annotated(small, Camera(), np.empty((0, 3)), [], None)
+    assert np.array_equal(drawn, small.repeat(8, 0).repeat(8, 1))
+
+
 def test_the_ellipse_is_enlarged_with_a_small_image():
     camera, small = CAMERA.resized(160, 120), np.zeros((120, 160, 3), np.uint8)
     covariance = np.diag([1.0, 0.0, 0.04])[None]
