@@ -10,6 +10,7 @@ from small_bundles import GRID, small_bundle
 from fusion_perception.engines import choice
 from fusion_perception.engines.base import TorchEngine
 from fusion_perception.engines.choice import aged_m, choose_engine, time_ms, try_engine
+from fusion_perception.engines.onnx_graph import keep
 from fusion_perception.models.bundle import load_bundle
 from fusion_perception.models.examples import Examples, made_up_examples
 from fusion_perception.sensing.rig import Rig
@@ -142,6 +143,18 @@ def test_what_an_engine_failed_with_is_told_in_one_line_that_ends(bundle, monkey
     trial = try_engine('onnxruntime', bundle, TorchEngine(bundle, CPU))
     assert 'failed here: RuntimeError: no kernel for this. Sorry. Sorry' in trial.fault
     assert len(trial.fault) < 500 and trial.remedy == 'Use engine torch.'
+
+
+def fail(found):
+    raise RuntimeError('no kernel')
+
+
+@pytest.mark.parametrize('alter', [fail, moved(1.0)], ids=['failed', 'differs'])
+def test_who_needs_no_graph_is_not_sent_to_remove_one(bundle, monkeypatch, alter):
+    keep(bundle, 'frame', b'graph')
+    monkeypatch.setitem(choice.ENGINES, 'cuda_graph', engine_that(alter))
+    trial = try_engine('cuda_graph', bundle, TorchEngine(bundle, CPU))
+    assert trial.fault and trial.remedy == 'Use engine torch.'
 
 
 def test_the_time_is_that_of_a_frame_of_both_sensors_in_milliseconds(bundle):

@@ -74,6 +74,13 @@ def test_the_error_is_the_mean_distance_from_the_truth_of_the_same_stamp(watchin
     np.testing.assert_allclose((judged.predicted, judged.truth), (off, PLACES))
 
 
+@pytest.mark.parametrize('repeated', [TRUTH, CENTERS], ids=['truth', 'prediction'])
+def test_what_comes_twice_is_judged_once(watching, repeated):
+    for topic in (TRUTH, CENTERS, repeated):
+        watching.centers(topic, 5 * SECOND)
+    assert len(watching.witness.judged) == 1
+
+
 def test_latencies_are_from_the_stamp_on_in_milliseconds(watching):
     began_ns = time.time_ns()
     stamp_ns = began_ns - SECOND // 4
@@ -91,7 +98,7 @@ def test_scans_without_prediction_are_missed_between_the_first_and_the_last_that
     assert watching.witness.missed() == 0
     for second in (2, 1, 3, 8, 5, 4, 7, 6):
         watching.centers(TRUTH, second * SECOND)
-    for second in (2, 3, 6):
+    for second in (3, 6, 2):
         watching.centers(CENTERS, second * SECOND)
     assert watching.witness.missed() == 2
 
@@ -109,6 +116,8 @@ def test_a_scene_is_the_newest_judged_one_with_the_image_closest_to_it(watching)
     scene = watching.witness.scene()
     assert scene.judged.stamp_ns == 2 * SECOND
     assert (scene.ranges == 2).all()
+    # What nobody may write torch takes with a warning only.
+    assert scene.ranges.flags.writeable
     assert (scene.image == 21).all()
 
 
