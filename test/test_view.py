@@ -122,13 +122,16 @@ def test_what_lies_along_the_rows_of_a_range_image_is_written_there() -> None:
     assert figure.axes[0].get_xlabel() == 'columns: azimuth'
 
 
-def test_a_range_image_is_turned_upright() -> None:
-    lidar = UniformGrid(rows=5, columns=7).lidar()
+@pytest.mark.parametrize('across', [0.5, -0.5])
+@pytest.mark.parametrize('down', [0.5, -0.5])
+def test_a_range_image_is_turned_upright(across: float, down: float) -> None:
+    steps = {'azimuth_step_deg': across, 'zenith_step_deg': down}
+    lidar = UniformGrid(rows=5, columns=7, **steps).lidar()
     for channel, along in ((0, 1), (2, 0)):
         turned = upright(lidar.directions[..., channel].numpy(), lidar)
         assert turned.shape == (7, 5)
-        steps = np.diff(turned, axis=along)
-        assert (steps > 0).all() if along == 1 else (steps < 0).all()
+        change = np.diff(turned, axis=along)
+        assert (change > 0).all() if along == 1 else (change < 0).all()
 
 
 @pytest.mark.parametrize('silent', [False, True])
