@@ -173,6 +173,17 @@ def test_where_there_is_no_room_for_a_graph_nothing_is_left_of_it(bundle, tmp_pa
     assert [file for file in tmp_path.rglob('*') if file.is_file()] == [bundle.path]
 
 
+def test_a_graph_that_cannot_be_written_to_its_end_beside_the_bundle_goes_into_the_cache(
+    bundle, tmp_path
+):
+    beside = keep(bundle, 'frame', b'graph')
+    beside.unlink()
+    beside.mkdir()  # No file takes the place of a folder.
+    kept = keep(bundle, 'frame', b'graph')
+    assert kept == tmp_path / 'cache' / 'fusion_perception' / beside.name
+    assert {file for file in tmp_path.rglob('*') if file.is_file()} == {bundle.path, kept}
+
+
 def test_where_no_folder_takes_it_the_graph_is_made_each_time(bundle, tmp_path, monkeypatch):
     (tmp_path / 'file').touch()
     monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path / 'file'))
