@@ -149,11 +149,15 @@ def test_a_turning_gif_turns_once_around_without_end(tmp_path):
     write_turning_gif(points, box, tmp_path / 'turning.gif', frames=4)
     with Image.open(tmp_path / 'turning.gif') as gif:
         assert gif.info['loop'] == 0
+        colours = set()
         for number in range(4):
             gif.seek(number)
-            seen = np.asarray(gif.convert('RGB')).astype(float)
+            picture = gif.convert('RGB')
+            colours |= {colour for _, colour in picture.getcolors(2**16)}
+            seen = np.asarray(picture).astype(float)
             apart = [
                 np.abs(seen - pixels_at(points, box, 90.0 * quarter)).mean()
                 for quarter in range(4)
             ]
             assert np.argmin(apart) == number
+    assert len(colours) <= 128, 'all pictures share one palette'
