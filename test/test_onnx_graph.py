@@ -83,8 +83,10 @@ def test_all_code_that_becomes_part_of_a_graph_is_what_its_name_depends_on(bundl
     assert ours - {Path(onnx_graph.__file__)} <= set(onnx_graph._SOURCES)
 
 
-def test_stale_graphs_go_and_files_of_other_names_and_what_cannot_go_stay(bundle):
-    stem, digits = bundle.path.stem, 16 * 'a'
+@pytest.mark.parametrize('stem', ['best', 'best (2)'])
+def test_stale_graphs_go_and_files_of_other_names_and_what_cannot_go_stay(bundle, stem):
+    bundle = replace(bundle, path=bundle.path.rename(bundle.path.with_stem(stem)))
+    digits = 16 * 'a'
     stale = bundle.path.with_name(f'{stem}.{digits}.{digits}.onnx')
     others = [
         stale.with_name(f'{name}.{digits}.{digits}.onnx') for name in (f'my_{stem}', f'{stem}.2')
