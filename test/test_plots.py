@@ -84,10 +84,9 @@ def test_an_image_is_drawn_with_its_colours_or_in_grey(channels):
 
 def test_points_are_coloured_by_their_height():
     points = np.array([[0.0, 20.0, 3.0], [9.0, 25.0, 1.0], [5.0, 30.0, 2.0]])
-    colours = [
-        scatter_figure(given, Box((0, 25, 0), 6)).axes[0].collections[0].get_array()
-        for given in (points, points * (1, 1, 0))
-    ]
+    figures = [scatter_figure(given, Box((0, 25, 0), 6)) for given in (points, points * (1, 1, 0))]
+    # What is not finite is masked.
+    colours = [np.ma.filled(f.axes[0].collections[0].get_array(), np.nan) for f in figures]
     np.testing.assert_allclose(colours[0], [1.0, 0.0, 0.5])
     np.testing.assert_allclose(colours[1], 0.0, err_msg='all are equally high')
 
@@ -135,6 +134,15 @@ def test_the_limits_of_a_scene_hold_points_and_centres(returns):
     _, axes = scene(ranges, predicted=far, truth=far)
     least, most = axes.get_ylim()
     assert least < far[:, 1].min() and far[:, 1].max() < most
+
+
+def test_a_scene_without_any_return_is_drawn_around_its_centres_as_large_as_others():
+    _, axes = scene(np.zeros_like(RANGES))
+    middle = CENTERS.mean(axis=0)
+    for limits, at in zip(
+        (axes.get_xlim(), axes.get_ylim(), axes.get_zlim()), middle, strict=True
+    ):
+        assert limits == pytest.approx((at - HALF_WIDTH_M, at + HALF_WIDTH_M))
 
 
 def pixels_at(points, box, azimuth):

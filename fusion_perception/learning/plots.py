@@ -147,7 +147,7 @@ def scene_figure(
         _draw_image(camera, np.zeros((1, 1, 3), np.uint8), 'camera image (silent)')
     else:
         _draw_image(camera, image, 'camera image')
-    seen = np.isfinite(ranges) & (ranges > 0) & (ranges < lidar.max_range)
+    seen = (ranges > 0) & (ranges < lidar.max_range)  # Not so NaN.
     shown = upright(np.where(seen, ranges, lidar.max_range), lidar)
     _draw_image(lidar_axes, shown, 'range image [m]', lidar.max_range)
     points = points_of(ranges, lidar)
@@ -203,7 +203,7 @@ def _draw_image(
     axes.set_xticks([])
     axes.set_yticks([])
     if image.ndim == 3:
-        axes.imshow(image[..., 0] if image.shape[-1] == 1 else image, cmap='gray')
+        axes.imshow(image, cmap='gray')  # The map is for images of one channel.
         return
     axes.set_facecolor('#000000')
     below = image[image < largest] if largest is not None else image
