@@ -9,6 +9,7 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
+import onnx
 import pytest
 import torch
 from small_bundles import small_bundle
@@ -40,6 +41,12 @@ def test_a_graph_is_kept_beside_its_bundle_and_used_again(bundle):
     written = file.stat().st_mtime_ns
     assert graph_of(bundle, 'frame') == content
     assert (file.stat().st_mtime_ns, graphs(file.parent)) == (written, [file.name])
+
+
+def test_what_goes_in_and_comes_out_of_a_graph_bears_its_name(bundle):
+    graph = onnx.load_from_string(onnx_graph.export(bundle, batch=1)).graph
+    assert [given.name for given in graph.input] == list(onnx_graph.INPUTS)
+    assert [made.name for made in graph.output] == ['centers', 'covariance']
 
 
 @pytest.mark.parametrize(
