@@ -74,12 +74,15 @@ def test_the_camera_is_the_one_that_camera_info_describes(tmp_path, runtime):
             writer.camera_info('/cam/camera_info', at(index), camera)
             writer.image('/cam/image', at(index), seen.images[index].numpy())
             writer.ranges('/range', at(index), seen.ranges[index].numpy())
-    judged = run_bag(runtime, bag, BagSettings(), 8).judged
-    image, ranges = seen.images[3, ..., :3].numpy(), seen.ranges[3].numpy()
-    right = runtime.predict(runtime.observe(image, ranges, camera)).centers[0].numpy()
-    wrong = runtime.predict(runtime.observe(image, ranges)).centers[0].numpy()
+    done = run_bag(runtime, bag, BagSettings(), 8)
+    judged, frame = done.judged, (seen.images[3, ..., :3].numpy(), seen.ranges[3].numpy())
+    right = runtime.predict(runtime.observe(*frame, camera)).centers[0].numpy()
+    wrong = runtime.predict(runtime.observe(*frame)).centers[0].numpy()
     np.testing.assert_allclose(judged.centers[3], right, atol=1e-4)
     assert abs(right - wrong).max() > 1e-3
+    apart = runtime.disagreement(*frame, camera)
+    assert done.disagreements[3] == pytest.approx(apart, rel=1e-4)
+    assert runtime.disagreement(*frame) != pytest.approx(apart, rel=1e-3)
 
 
 # Pairs, losses, time.
@@ -122,6 +125,12 @@ def test_a_camera_that_ends_early_leaves_the_lidar_alone(run):
     assert any(f'{IMAGE} ends 3.0 s before' in sentence for sentence in done.unread)
 
 
+def test_a_lidar_that_begins_late_leaves_the_camera_alone_before_it(run):
+    done = run(edit=without(RANGES, range(30)), count=40)
+    modes = np.bincount(done.judged.modes, minlength=3).tolist()
+    assert modes[0] >= 9 and modes[1] >= 20 and modes[2] == 0
+
+
 @pytest.mark.parametrize('stamp_ns', [0, -SECOND])
 def test_zero_and_negative_stamps_are_counted_and_said(run, stamp_ns):
     done = run(edit=changed(RANGES, {1, 2}, stamp_ns=stamp_ns))
@@ -161,8 +170,16 @@ def test_the_progress_counts_each_message_up_to_all_that_are_read(tmp_path, runt
 
 
 def test_truth_counts_within_its_slop_only(run):
-    done = run(edit=changed(TRUTH, {3}, stamp_ns=at(3) + 20_000_000))
-    assert done.judged.scored.sum() == 7
+    # It is 5 ms.
+    late_ms = {2: 4, 3: 6}
+
+    def late(events):
+        for index, by_ms in late_ms.items():
+            events = changed(TRUTH, {index}, stamp_ns=at(index) + 1_000_000 * by_ms)(events)
+        return events
+
+    done = run(edit=late)
+    assert done.judged.scored.tolist() == [index != 3 for index in range(8)]
     assert any('1 of 8 predictions have no ground truth' in s for s in done.unread)
 
 
