@@ -1,9 +1,13 @@
 """True centres are read from a recording and found by their stamp."""
 
+from contextlib import nullcontext
+from pathlib import Path
+
 import numpy as np
 import pytest
 from recordings import at, detections_message
 
+from fusion_perception.learning.bag import check_frames
 from fusion_perception.learning.bags.truth import Truth, read_truth
 from fusion_perception.learning.bags.writing import BagWriter
 from fusion_perception.learning.to_bag import TRUTH
@@ -16,6 +20,23 @@ def test_the_closest_truth_wins_and_the_earlier_of_two():
     assert truth.at(25, 5)[0, 0] == 3
     assert truth.at(26, 5)[0, 0] == 6
     assert truth.at(36, 5) is None
+
+
+@pytest.mark.parametrize(
+    ('of_truth', 'of_scans', 'refused'),
+    [
+        (('lidar',), 'lidar', False),
+        (('lidar', 'map'), 'lidar', True),
+        # Who names no frame contradicts none.
+        (('', 'lidar'), 'lidar', False),
+        (('', 'map'), 'lidar', True),
+        (('map',), '', False),
+    ],
+)
+def test_a_truth_in_another_frame_than_the_scans_is_refused(of_truth, of_scans, refused):
+    truth = Truth(np.empty(0, np.int64), np.empty((0, 1, 3)), of_truth)
+    with pytest.raises(ValueError, match=r"frame 'map' .*'lidar'") if refused else nullcontext():
+        check_frames(Path('bag'), truth, of_scans)
 
 
 @pytest.mark.parametrize('value', [np.nan, np.finfo(np.float32).max, np.finfo(np.float64).max])
