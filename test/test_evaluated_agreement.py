@@ -100,6 +100,7 @@ def test_what_only_one_sensor_saw_is_not_compared(straight):
         comparison.add(image, None)
         comparison.add(None, ranges)
     assert comparison.disagreements() == ()
+    assert comparison.alignment() is None
 
 
 @pytest.mark.parametrize(('came', 'apart'), [(39, 1), (40, 2), (78, 2), (79, 4), (150, 4)])
@@ -109,6 +110,11 @@ def test_of_many_frames_some_are_compared_that_lie_evenly_apart(straight, came, 
     comparison = Comparison(runtime)
     for index in range(came):
         comparison.add(images[index % 11], ranges[index % 11])
+        # Between them come some of one sensor alone, which do not count.
+        for alone in 2 * ((images[0], None), (None, ranges[0])):
+            comparison.add(*alone)
+        if index == 5:
+            assert len(comparison.disagreements()) == 6
     compared = [index % 11 for index in range(0, came, apart)]
     assert FEWEST <= len(compared) < 2 * FEWEST
     camera, lidar = runtime.bundle.rig.camera, runtime.bundle.lidar
