@@ -9,7 +9,8 @@ import torch
 from small_bundles import small_bundle
 
 from fusion_perception.learning.agreement import Comparison
-from fusion_perception.learning.alignment import align
+from fusion_perception.learning.alignment import _step, align
+from fusion_perception.models.base import Estimate
 from fusion_perception.models.bundle import load_bundle
 from fusion_perception.runtime import Runtime
 from fusion_perception.sensing.assembly import observe
@@ -168,6 +169,18 @@ def test_too_few_frames_tell_nothing(runtime):
     made = frames(runtime, camera)
     dark = replace(made, images=torch.zeros_like(made.images))
     assert align(runtime, seen(runtime, dark)) is None
+
+
+@pytest.mark.parametrize('free', [3, 6], ids=['turned', 'moved too'])
+def test_estimates_that_know_nothing_bring_a_camera_back_to_where_it_was_taken_to_be(free):
+    given = Camera().extrinsics().double()
+    so_far = torch.tensor(moved(Camera(), (1, -2, 3), (0.1, 0.2, -0.1)).T_camera_lidar).double()
+    so_far = so_far @ given.inverse()
+    centers = torch.rand(COUNT, 3, 3, generator=torch.Generator().manual_seed(0)) + 20
+    unsure = Estimate(centers, 1e12 * torch.eye(3).expand(COUNT, 3, 3, 3))
+    back = _step(unsure, unsure, so_far @ given, so_far, free) @ so_far
+    torch.testing.assert_close(back[:3, :3], torch.eye(3).double(), atol=2e-3, rtol=0)
+    assert free == 3 or back[:3, 3].abs().max() < 0.02
 
 
 def test_a_camera_that_is_taken_to_move_is_left_alone(runtime):

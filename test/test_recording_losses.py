@@ -2,6 +2,8 @@
 
 import sqlite3
 import struct
+import subprocess
+import sys
 
 import pytest
 from recordings import record
@@ -108,6 +110,16 @@ def test_a_replay_says_what_it_could_not_read(misplaced):
 
     said = replay(ReplaySettings(bag=misplaced, rate=1000, wait_s=0))
     assert said.startswith('15 messages of') and IMAGE in said, said
+
+
+@pytest.mark.ros
+def test_a_loop_over_what_cannot_be_read_ends(tmp_path):
+    pytest.importorskip('rclpy', reason='needs rclpy: pip install .[ros]')
+    bag = damaged(record(tmp_path / 'bag', 1), 0, CHANNEL, 0x40)
+    flags = ['--loop', '--topics', IMAGE, '--wait-s', '0']
+    command = [sys.executable, '-m', 'fusion_perception.cli', 'replay', str(bag), *flags]
+    said = subprocess.run(command, check=True, capture_output=True, text=True, timeout=60).stdout
+    assert said.startswith('0 messages of') and IMAGE in said, said
 
 
 def text(value):

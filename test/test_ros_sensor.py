@@ -18,6 +18,7 @@ from ros_graph import ended, ros, spinning, wait_until
 from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import CameraInfo, Image
 
+from fusion_perception.ros.faults import Faults, Outlet
 from fusion_perception.ros.messages import stamp_message
 from fusion_perception.ros.sensor_sim import SensorSim
 from fusion_perception.sensing.camera_info import camera_from_info
@@ -228,6 +229,17 @@ def test_delayed_messages_come_as_late_and_in_the_order_in_which_they_were_measu
     assert stamps(heard, RANGES) == sorted(stamps(heard, RANGES))
     # The truth does not suffer.
     assert max(stamps(heard, TRUTH)) > max(stamps(heard, RANGES))
+
+
+def test_what_befalls_the_messages_of_a_sensor_is_of_its_seed():
+    message, faults = Image(), Faults(drop=0.5, jitter_s=1.0)
+    with ros():
+        sensor = SensorSim(parameter_overrides=[Parameter('seed', value=5)])
+        found = [sensor._outlets['lidar'].departures(message, faults) for _ in range(20)]
+        sensor.finish()
+        sensor.destroy_node()
+    expected = Outlet('lidar', 5)
+    assert found == [expected.departures(message, faults) for _ in range(20)]
 
 
 @pytest.mark.parametrize('noise_m', [0.0, 0.2])
