@@ -9,7 +9,7 @@ import torch
 from small_bundles import small_bundle
 
 from fusion_perception.learning.agreement import Comparison
-from fusion_perception.learning.alignment import _step, align
+from fusion_perception.learning.alignment import _step, align, between
 from fusion_perception.models.base import Estimate
 from fusion_perception.models.bundle import load_bundle
 from fusion_perception.runtime import Runtime
@@ -19,6 +19,7 @@ from fusion_perception.sensing.findings.agreement import (
     FEWEST_COMPARISONS,
     of_disagreement,
 )
+from fusion_perception.sensing.geometry import transform_points
 from fusion_perception.sensing.mounting import camera_at
 from fusion_perception.sensing.observation import Camera
 from fusion_perception.sensing.upright import turned_camera
@@ -169,6 +170,63 @@ def test_too_few_frames_tell_nothing(runtime):
     made = frames(runtime, camera)
     dark = replace(made, images=torch.zeros_like(made.images))
     assert align(runtime, seen(runtime, dark)) is None
+
+
+def missed_deg(off_m, sigmas_m, axis=0):
+    """Return by how much one step misses a camera's turn of 2 degrees.
+
+    Of each of N places: how far to the right (axis 0) or down (1) the camera puts it, and how
+    sure LiDAR and camera are of that.
+    """
+    places = 10 * torch.rand(len(off_m), 3, generator=torch.Generator().manual_seed(0)).double()
+    places += torch.tensor([-5, 20, -5])
+    turned_deg = (0, 2, 0) if axis == 0 else (2, 0, 0)
+    cameras = Camera(), moved(Camera(), turned_deg, (0, 0, 0))
+    given, there = (camera.extrinsics().double() for camera in cameras)
+    by_camera = transform_points(there, places)
+    by_camera[:, axis] += torch.tensor(off_m)
+    by_camera = transform_points(given.inverse(), by_camera)
+    estimates = []
+    for centers, sigma_m in zip((places, by_camera), sigmas_m, strict=True):
+        variances = torch.full((1, len(places), 3), 0.1**2)
+        # What is right in the image is x to the LiDAR, what is down -z.
+        variances[..., 2 * axis] = torch.tensor(sigma_m) ** 2
+        estimates.append(Estimate(centers[None], torch.diag_embed(variances)))
+    step = _step(*estimates, given, torch.eye(4).double(), 3)
+    return between(step @ given, there)[0]
+
+
+SURE = [0.1] * 60
+
+
+@pytest.mark.parametrize('axis', [0, 1], ids=['right', 'down'])
+def test_a_few_places_that_one_sensor_mistakes_hardly_turn_a_camera(axis):
+    assert missed_deg([0.0] * 60, (SURE, SURE), axis) < 0.1
+    assert missed_deg([10.0] * 3 + [0.0] * 57, (SURE, SURE), axis) < 0.2
+
+
+@pytest.mark.parametrize('axis', [0, 1], ids=['right', 'down'])
+@pytest.mark.parametrize('unsure', [0, 1], ids=['LiDAR', 'camera'])
+def test_what_either_sensor_is_unsure_of_hardly_turns_a_camera(unsure, axis):
+    sigmas_m = [SURE, SURE]
+    sigmas_m[unsure] = [10.0] * 30 + [0.1] * 30
+    assert missed_deg([2.0] * 30 + [0.0] * 30, sigmas_m, axis) < 0.2
+
+
+def test_what_either_sensor_does_not_know_turns_no_camera():
+    half, rest = [1.0] * 30, [0.0] * 30
+    unknown = [math.inf] * 30 + [0.1] * 30
+    assert missed_deg([math.nan] * 30 + rest, (SURE, SURE)) < 0.1
+    assert missed_deg(half + rest, (unknown, SURE)) < 0.1
+    assert missed_deg(half + rest, (SURE, unknown)) < 0.1
+
+
+def test_two_poses_differ_by_a_turn_and_by_where_the_camera_is():
+    one = moved(Camera(), (0, 0, 0), (1, 2, 3))
+    for metres, away_m in (((0, 0, 0), 0), ((0.3, 0, 0.4), 0.5)):
+        other = moved(one, (0, 90, 0), metres)
+        told = between(one.extrinsics().double(), other.extrinsics().double())
+        assert told == pytest.approx((90, away_m), abs=1e-4)
 
 
 @pytest.mark.parametrize('free', [3, 6], ids=['turned', 'moved too'])
