@@ -5,7 +5,13 @@ import json
 import pytest
 from training_runs import tiny_recipe
 
-from fusion_perception.learning.compare import CompareSettings, compare
+from fusion_perception.learning.compare import (
+    CompareSettings,
+    as_markdown,
+    compare,
+    recipe_of,
+    trained_within,
+)
 from fusion_perception.learning.training import train
 from fusion_perception.models.bundle import load_bundle
 
@@ -32,6 +38,7 @@ def test_compared_models_stand_in_one_table_and_one_chart(comparison, tmp_path):
     assert [row['model'] for row in table] == ['rgb', 'late_fusion']
     assert all(row['parameters'] > 0 and row['latency_ms']['p50'] > 0 for row in table)
     assert '| late_fusion |' in said
+    assert said.startswith((tmp_path / 'both' / 'table.md').read_text())
     assert (tmp_path / 'both' / 'losses.png').read_bytes().startswith(b'\x89PNG')
     trained = (tmp_path / 'both' / 'late_fusion' / 'metrics.json').stat().st_mtime_ns
     compare(settings)
@@ -44,8 +51,45 @@ def test_a_model_that_late_fusion_trains_is_not_trained_twice(comparison, tmp_pa
     late, lidar = json.loads((tmp_path / 'both' / 'table.json').read_text())['models']
     assert not (tmp_path / 'both' / 'lidar').exists()
     epochs = json.loads((tmp_path / 'both' / 'late_fusion' / 'metrics.json').read_text())['epochs']
-    assert lidar['mse'] == epochs[1]['mse'] and late['mse'] == epochs[2]['mse']
+    figures = ('mse', 'error_mean_m', 'error_median_m', 'error_p95_m')
+    for row, epoch in ((lidar, epochs[1]), (late, epochs[2])):
+        assert [row[name] for name in figures] == [epoch[name] for name in figures]
+    assert lidar['parameters'] < late['parameters']
     assert lidar['seconds'] < late['seconds'] == sum(row['seconds'] for row in epochs)
+
+
+def test_each_figure_of_a_row_stands_under_its_head():
+    row = {
+        'model': 'rgb',
+        'parameters': 12345,
+        'best_epoch': 7,
+        'seconds': 61.6,
+        'mse': 0.1,
+        'error_mean_m': 0.2,
+        'error_median_m': 0.3,
+        'error_p95_m': 0.4,
+        'latency_ms': {'p50': 0.5, 'p99': 9.0},
+    }
+    head, _, figures = (line.strip('| ').split(' | ') for line in as_markdown([row]).split('\n'))
+    assert dict(zip(head, figures, strict=True)) == {
+        'model': 'rgb',
+        'parameters': '12,345',
+        'training': '62 s',
+        'best epoch': '7',
+        'MSE': '0.100 m²',
+        'mean error': '0.200 m',
+        'median': '0.300 m',
+        '95 % below': '0.400 m',
+        'latency, batch 1': '0.5 ms',
+    }
+
+
+def test_a_model_with_a_recipe_of_its_own_is_trained_by_itself(comparison):
+    settings = comparison('late_fusion', 'lidar', 'rgb')
+    runs = {name: recipe_of(name, settings) for name in settings.models}
+    for own, hosted in (((), ('lidar', 'rgb')), (('lidar',), ('rgb',)), (('late_fusion',), ())):
+        hosts = trained_within(runs, set(own))
+        assert [name for name, host in hosts.items() if host != name] == list(hosted)
 
 
 def test_a_model_may_have_its_own_in_the_recipe(comparison, tmp_path):
@@ -83,10 +127,19 @@ def test_a_comparison_that_starts_from_a_bundle_goes_on_with_its_architecture(
     assert bundle.manifest.training['settings']['epochs'] == 2
 
 
-def test_a_model_that_does_not_exist_is_refused_before_any_is_trained(scenes, tmp_path):
-    settings = CompareSettings(data=scenes, models=('rgb', 'lidra'), out=tmp_path / 'both')
-    with pytest.raises(ValueError, match="Did you mean 'lidar'"):
-        compare(settings)
+@pytest.mark.parametrize(
+    ('changes', 'said'),
+    [
+        ({'models': ('rgb', 'lidra')}, "Did you mean 'lidar'"),
+        ({'own': {'lidra': {'epochs': 2}}}, "Did you mean 'lidar'"),
+        ({'data': None}, 'compare needs --data'),
+        ({'devices': 2}, 'on one device'),
+    ],
+)
+def test_what_cannot_be_compared_is_refused_before_any_is_trained(scenes, tmp_path, changes, said):
+    values = {'data': scenes, 'models': ('rgb',), 'out': tmp_path / 'both', **changes}
+    with pytest.raises(ValueError, match=said):
+        compare(CompareSettings(**values))
     assert not (tmp_path / 'both').exists()
 
 
