@@ -114,6 +114,7 @@ def test_every_message_is_accounted_for(run):
         assert counts['pending'] == 0
         assert counts['received'] == counts['used'] + sum(counts['dropped'].values())
     assert done.streams['lidar']['dropped']['no_partner'] == 2
+    assert done.seconds == pytest.approx(0.7)
     assert done.timeline['counts']['lidar.received'] == [8]
     assert done.timeline['counts']['modes.fusion'] == [6]
 
@@ -181,6 +182,16 @@ def test_truth_counts_within_its_slop_only(run):
     done = run(edit=late)
     assert done.judged.scored.tolist() == [index != 3 for index in range(8)]
     assert any('1 of 8 predictions have no ground truth' in s for s in done.unread)
+
+
+def test_truth_beyond_ten_times_what_the_bundle_s_lidar_sees_does_not_count(tmp_path, runtime):
+    seen, bag = frames(8, 10), tmp_path / 'bag'
+    with BagWriter(bag) as writer:
+        for index, away in enumerate((20.0, 501.0)):
+            writer.image(IMAGE, at(index), seen.images[index].numpy())
+            writer.ranges(RANGES, at(index), seen.ranges[index].numpy())
+            writer.centers(TRUTH, at(index), np.full((3, 3), (0.0, away, 0.0)))
+    assert run_bag(runtime, bag, BagSettings(), 8).judged.scored.tolist() == [True, False]
 
 
 def test_of_two_truths_with_one_stamp_the_first_counts_and_it_is_said(run):
