@@ -19,18 +19,14 @@ class JumpBack:
     time_ns: int
     other_ns: float
     least_ns: int
-    delay_ns: int
+    delay_ns: float
 
     def precedes(self, time_ns: int, now_ns: float) -> bool:
         """Say whether a message of the other stream is still of the time before.
 
-        `now_ns` is the newest of the stream that went back. What goes on in the old time for
-        longer is of a clock that did not go back.
+        `now_ns` is the newest of the stream that went back. A stream that goes on in the old time
+        for longer than `delay_ns`, by its own stamps or by the other's, did not go back.
         """
-        goes_on = self.other_ns - self.least_ns <= time_ns
-        return (
-            self.other_ns > 0
-            and goes_on
-            and time_ns - now_ns > self.least_ns
-            and now_ns - self.time_ns <= self.delay_ns
-        )
+        goes_on = self.other_ns - self.least_ns <= time_ns <= self.other_ns + self.delay_ns
+        is_ahead = time_ns - now_ns > self.least_ns
+        return goes_on and is_ahead and now_ns - self.time_ns <= self.delay_ns

@@ -17,7 +17,7 @@ chain ends, its last gap is a pair, and so is every second gap before it.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Generic, Literal, TypeVar
 
 from pydantic import Field, model_validator
@@ -152,10 +152,9 @@ class Pairer(Generic[M]):
         if line.last - time_ns > _ns(self.settings.jump_back_s):
             # Nothing older can come any more, so what was only waiting to be sure leaves first.
             pairs += self._settle(ending='clock_jump')
-            other_ns = self._lines[PARTNER[stream]].last
+            jump = self._jump_back(stream, time_ns)
             self._start_anew()
-            least_ns, delay_ns = _ns(self.settings.jump_back_s), _ns(self.settings.dropout_after_s)
-            self._jump = JumpBack(stream, time_ns, other_ns, least_ns, delay_ns)
+            self._jump = jump
             self.clock_jumps += 1
             line = self._lines[stream]
         elif line.knows(time_ns):
@@ -194,6 +193,13 @@ class Pairer(Generic[M]):
         self._newest_out = -math.inf
         self._jump = None
         self._lines = self._new_lines()
+
+    def _jump_back(self, stream: Stream, time_ns: int) -> JumpBack:
+        if self._jump is not None:  # It went back once more, and the other has not followed.
+            return replace(self._jump, time_ns=time_ns)
+        other = self._lines[PARTNER[stream]]
+        least_ns, delay_ns = _ns(self.settings.jump_back_s), _ns(self.settings.dropout_after_s)
+        return JumpBack(stream, time_ns, other.last, least_ns, patience(other.period(), delay_ns))
 
     def _is_from_before(self, stream: Stream, time_ns: int) -> bool:
         """Say whether a message was on its way when the clock of the other stream went back."""
