@@ -32,6 +32,7 @@ def _is_of_another(before: Mapping[str, Any], after: Mapping[str, Any]) -> bool:
     gid, last_gid = (info.get('publisher_gid') for info in (after, before))
     if gid is not None and last_gid is not None:
         return bool(gid != last_gid)
-    # Jazzy names no publisher. Each numbers its messages, which never overtake each other.
+    # Jazzy names no publisher. Each numbers its messages from 1 on, which never overtake each
+    # other; 0 or None is what a middleware says that does not number them.
     number, last = (info.get('publication_sequence_number') for info in (after, before))
-    return number is not None and last is not None and bool(number <= last)
+    return bool(number and last and number <= last)
