@@ -54,16 +54,22 @@ def diagnose(facts: Facts) -> list[Finding]:
     ]
 
 
-def _of_input(facts: InputFacts, node: Facts) -> Iterator[Finding]:
-    if node.time_is_in_doubt and facts.silent and facts.fitting:
+def _of_input(stream: InputFacts, facts: Facts) -> Iterator[Finding]:
+    if facts.time_is_in_doubt and stream.silent and stream.fitting:
         return  # With the time everything may stand still.
-    if not facts.received and facts.silent_s is None:
-        yield from _of_nothing(facts)
-    elif facts.silent_s is not None and facts.silent:
-        yield from _of_silence(facts, f'{facts.topics} has been silent for {facts.silent_s:.1f} s')
+    if not stream.received and stream.silent_s is None:
+        yield from _of_nothing(stream)
+    elif stream.silent_s is not None and stream.silent:
+        silence = f'{stream.topics} has been silent for {stream.silent_s:.1f} s'
+        yield from _of_silence(stream, silence)
     else:
-        yield from _of_losses(facts)
-        yield from _of_drops(facts, node)
+        yield from _of_losses(stream)
+        yield from _of_refusals(stream)
+        yield from _of_unstamped(stream, facts.pairing.camera_to_lidar_s)
+        # Sensors that a simulator drives have no other stamp while its time stands still.
+        if repeats(stream) and not facts.time_is_in_doubt:
+            yield _of_repeats(stream)
+        yield from _of_failures(stream)
 
 
 def _of_silence(facts: InputFacts, symptom: str) -> Iterator[Finding]:
@@ -90,9 +96,9 @@ def _why_silent(facts: InputFacts) -> str:
     return f'{names} is still there and sends nothing'
 
 
-def _of_drops(facts: InputFacts, node: Facts) -> Iterator[Finding]:
-    dropped = facts.dropped
-    refused = {cause: n for cause in ('bad_encoding', 'bad_shape') if (n := dropped.get(cause, 0))}
+def _of_refusals(facts: InputFacts) -> Iterator[Finding]:
+    causes = ('bad_encoding', 'bad_shape')
+    refused = {cause: n for cause in causes if (n := facts.dropped.get(cause, 0))}
     if refused:
         yield Finding(
             'ERROR' if sum(refused.values()) >= facts.received else 'WARN',
@@ -100,24 +106,31 @@ def _of_drops(facts: InputFacts, node: Facts) -> Iterator[Finding]:
             f'refused ({", ".join(refused)})',
             *parted(facts.fault, 'they cannot be read', 'Set the driver accordingly.'),
         )
-    if unstamped := dropped.get('unstamped', 0):
+
+
+def _of_unstamped(facts: InputFacts, camera_to_lidar_s: float) -> Iterator[Finding]:
+    if unstamped := facts.dropped.get('unstamped', 0):
         yield Finding(
             'ERROR' if unstamped >= facts.received else 'WARN',
             f'{unstamped} of {facts.received} {NAMES[facts.stream]} messages on {facts.topics} '
             'cannot be paired',
-            *_why_unstamped(facts, node.pairing.camera_to_lidar_s),
+            *_why_unstamped(facts, camera_to_lidar_s),
         )
-    # Sensors that a simulator drives have no other stamp while its time stands still.
-    if repeats(facts) and not node.time_is_in_doubt:
-        repeated = dropped['duplicate']
-        yield Finding(
-            'ERROR' if repeated >= MOST * facts.received else 'WARN',
-            f'{repeated} of {facts.received} {NAMES[facts.stream]} messages on {facts.topics} '
-            'repeat a stamp that came before',
-            facts.by_turns or 'the driver froze, or everything is sent twice',
-            'Look at its log, and at `ros2 topic info -v` for a second publisher.',
-        )
-    if failed := dropped.get('inference_error', 0):
+
+
+def _of_repeats(facts: InputFacts) -> Finding:
+    repeated = facts.dropped['duplicate']
+    return Finding(
+        'ERROR' if repeated >= MOST * facts.received else 'WARN',
+        f'{repeated} of {facts.received} {NAMES[facts.stream]} messages on {facts.topics} '
+        'repeat a stamp that came before',
+        facts.by_turns or 'the driver froze, or everything is sent twice',
+        'Look at its log, and at `ros2 topic info -v` for a second publisher.',
+    )
+
+
+def _of_failures(facts: InputFacts) -> Iterator[Finding]:
+    if failed := facts.dropped.get('inference_error', 0):
         name = NAMES[facts.stream]
         yield Finding(
             'ERROR',
