@@ -8,6 +8,7 @@ from small_facts import COMPRESSED, DRIVER, IMAGE, arrivals, node, only, stream
 from fusion_perception.sensing.findings.diagnosis import diagnose
 from fusion_perception.sensing.findings.facts import Publisher
 from fusion_perception.sensing.offsets import Arrival
+from fusion_perception.sensing.pairing import PairingSettings
 
 
 def twofold(behind_s):
@@ -76,6 +77,16 @@ def test_lateness_that_the_order_explains_is_not_told_beside_it(name):
     facts = {other: stream(other, arrivals=arrivals(0.05, count=64), received=64), 'pairs': 5}
     mixed = stream(name, **delayed(0.0, 0.8))
     assert 'come after one with a later stamp' in only(node(**facts, **{name: mixed})).symptom
+
+
+def test_a_queue_that_is_too_short_for_what_the_order_does_not_explain_is_told_of():
+    few = {'pairs': 5, 'pairing': PairingSettings(queue_size=5)}
+    late = stream('camera', **delayed(0.3, 0.4))
+    lidar = stream('lidar', arrivals=arrivals(0.05, count=64), received=64)
+    found = only(node(late, lidar, **few))
+    assert 'and 8 have to' in found.cause and 'pairing.queue_size to 10' in found.remedy
+    # Twenty may wait of what is set by default: then the order alone is left.
+    assert 'come after one with a later stamp' in only(node(late, lidar, pairs=5)).symptom
 
 
 @pytest.mark.parametrize('name', ['camera', 'lidar'])

@@ -103,15 +103,15 @@ def _of_order_or_lateness(
     camera_late_s: float,
     measured: Apart,
 ) -> Iterator[Finding]:
-    """Yield what is wrong with the order of each stream, and how late one is of which it is not.
+    """Yield which messages come out of order (`orders`, by stream), and which too late.
 
-    `orders` are the findings of the former.
+    Of one stream that is a single fault: the finding that explains the other is told alone.
     """
     late: Stream = 'camera' if camera_late_s > 0 else 'lidar'
     mixed_s = _most_late_by_order(by_stream[late], facts) if orders[late] else 0.0
     lateness = list(_of_lateness(facts, by_stream, camera_late_s, measured, mixed_s))
     for stream, findings in orders.items():
-        # What takes long now and then is overtaken.
+        # Of messages that come late, those that take longest are overtaken.
         if not (lateness and stream == late):
             yield from findings
     yield from lateness
@@ -141,12 +141,12 @@ def _of_jumps(stream: InputFacts, facts: Facts) -> Iterator[Finding]:
 
 
 def _of_turns(stream: InputFacts) -> Iterator[Finding]:
-    """Yield that several send by turns, where nothing is said of what their stamps do by that."""
+    """Yield that several send by turns, unless their stamps show it and that is told."""
     steps_s = jumps_back(stream.arrivals, 0.0)
     if stream.by_turns and _is_rare(steps_s, stream) and not repeats(stream):
         yield Finding(
             'WARN',
-            f'Several send on {stream.topics} by turns, each in the order of its stamps',
+            f'Several send on {stream.topics} by turns, in the order of their stamps',
             stream.by_turns,
             _let_one_publish(stream),
         )
@@ -203,8 +203,7 @@ def _of_lateness(
     late: Stream = 'camera' if camera_late_s > 0 else 'lidar'
     late_s, early = abs(camera_late_s), PARTNER[late]
     those, these = _MESSAGES[late], _MESSAGES[early]
-    # The one of the same time, and those that came since.
-    waiting = 1 + math.floor(rate_hz(by_stream[early].usable) * late_s)
+    waiting = _waiting(by_stream[early], late_s)
     causes, needed = [], []
     if waiting > settings.queue_size:
         causes.append(
@@ -227,7 +226,11 @@ def _of_lateness(
         )
         enough_s = math.ceil(100 * _ROOM * max(late_s, last_s)) / 100
         needed.append(f'pairing.dropout_after_s to {enough_s:.2f}')
-    if not causes or (mixed_s and max(late_s, last_s) - mixed_s <= held_s):
+    by_order = (
+        max(late_s, last_s) - mixed_s <= held_s
+        and _waiting(by_stream[early], late_s - mixed_s) <= settings.queue_size
+    )
+    if not causes or (mixed_s and by_order):
         return
     few = facts.pairs_are_few
     # No way is so short that what was measured arrives before. Once that clock is right, the late
@@ -255,6 +258,11 @@ def _of_lateness(
     yield Finding(
         'ERROR' if few else 'WARN', _few(facts) if few else symptom, ', and '.join(causes), remedy
     )
+
+
+def _waiting(stream: InputFacts, late_s: float) -> int:
+    """Return how many messages wait for what comes so late: its partner, and those since."""
+    return 1 + math.floor(rate_hz(stream.usable) * max(0.0, late_s))
 
 
 def _lateness_remedy(patience: str, offset_s: float, late_s: float) -> str:
