@@ -32,7 +32,7 @@ def test_a_clock_stands_still_before_it_begins_and_when_it_does_not_go_on():
     assert [still for still, _ in told] == [True, *[False] * 5, True, False, False]
 
 
-@pytest.mark.parametrize('share', [0.0, 0.02, 0.4])
+@pytest.mark.parametrize('share', [0.0, 0.02, 0.6])
 def test_a_clock_that_has_just_stopped_falters_until_it_is_known_to_stand_still(share):
     stopped = 1004 + share
     told = Looked().at(1000, 1001, 1002, 1003, 1004, *[stopped] * 5)
@@ -41,10 +41,21 @@ def test_a_clock_that_has_just_stopped_falters_until_it_is_known_to_stand_still(
     assert told[9][0]
 
 
-@pytest.mark.parametrize('period_s', [0.01, 0.9, 3.0])
+@pytest.mark.parametrize('period_s', [0.01, 0.9, 1.5, 2.0, 3.0])
 def test_a_clock_that_ticks_evenly_never_falters(period_s):
     shown = [1000 + period_s * (second // period_s) for second in range(30)]
     assert not any(falters for _, falters in Looked().at(*shown)[3:])
+
+
+def test_a_clock_that_is_looked_at_just_as_it_ticks_soon_falters_no_more():
+    ticks = [0, 1, 2, 2, 4, 5, 5, 7, 8, 9, 9, 11]
+    told = Looked().at(*(1000 + each for each in ticks))
+    assert told[3] == FALTERS and told[4:] == [WELL] * 8
+
+
+def test_a_clock_that_was_slow_for_a_moment_still_falters_once_it_stops():
+    told = Looked().at(1000, 1001, 1002, 1002.3, 1003.3, 1004.3, 1004.4, 1004.4)
+    assert told == [WELL] * 3 + [FALTERS] + [WELL] * 2 + [FALTERS] * 2
 
 
 def test_a_clock_that_is_seen_late_does_not_falter():

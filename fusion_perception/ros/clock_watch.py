@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
-import statistics
 import time
 from collections import deque
 from collections.abc import Callable
 
 # A clock that shows one time for so long has stopped, seconds.
 STILL_S = 3.0
-# How fast a clock goes is judged by so many looks before.
+# How slowly a clock may go is judged by so many looks at which it went on.
 _BEFORE = 7
+# So much of its speed a clock keeps from look to look. With less it may have stopped in between,
+# and the sensors that it drives may have begun to repeat their stamps.
+_KEEPS = 2 / 3
 
 
 class ClockWatch:
     """Watches a clock by a steady one, `now`.
 
     `stands_still` says that it has not begun or has stopped, `falters` that since the last look it
-    went at less than half of its usual speed: it may have stopped a moment ago.
+    went at less than two thirds of the speed that it always had lately: it may have just stopped.
     """
 
     def __init__(self, now: Callable[[], float] = time.monotonic) -> None:
@@ -33,8 +35,11 @@ class ClockWatch:
         if self._time_ns:
             # One that is set back goes on as well.
             speed = abs(went_ns) / max(now - self._looked_at, 1e-9)
-            self.falters = bool(self._speeds) and speed < statistics.median(self._speeds) / 2
-            self._speeds.append(speed)
+            self.falters = bool(self._speeds) and speed < _KEEPS * min(self._speeds)
+            if went_ns:
+                # What goes on again ticks seldom or in bursts, and may stand still in between.
+                stood_still = self._went_on_at < self._looked_at
+                self._speeds.append(0.0 if stood_still else speed)
         if went_ns:
             self._time_ns, self._went_on_at = time_ns, now
         self._looked_at = now
