@@ -164,11 +164,8 @@ def probing(node='/fusion_node'):
     """Give a probe, which spins, for a node that runs elsewhere."""
     with ros():
         probe = Probe(node)
-        try:
-            with spinning(probe):
-                yield probe
-        finally:
-            probe.destroy_node()
+        with ended(probe), spinning(probe):
+            yield probe
 
 
 @contextlib.contextmanager
@@ -177,13 +174,8 @@ def probed(bundle, *arguments):
     with ros('-p', f'bundle:={bundle}', *arguments):
         node, probe = FusionNode(), Probe()
         node.start()
-        try:
-            with spinning(node, probe):
-                yield probe
-        finally:
-            node.finish()
-            node.destroy_node()
-            probe.destroy_node()
+        with ended(node, probe), spinning(node, probe):
+            yield probe
 
 
 def impatient(bundle, *arguments):

@@ -76,10 +76,8 @@ def test_pairs_are_counted_once_although_node_and_doctor_see_them(graph):
 def test_a_node_that_was_started_twice_is_named_and_no_sensor_blamed(graph):
     namesake = FusionNode()
     namesake.start()
-    with spinning(namesake), Sensors(graph):
+    with ended(namesake), spinning(namesake), Sensors(graph):
         text, code = examined()
-    namesake.finish()
-    namesake.destroy_node()
     assert code == 1, text
     assert '2 nodes are called /fusion_node' in text
     assert 'repeat' not in text
@@ -244,10 +242,8 @@ def test_a_node_that_was_disabled_is_told_how_to_enable_it(graph):
 
 def test_a_node_that_hangs_is_said_not_to_answer(monkeypatch):
     monkeypatch.setattr(examination, 'ANSWER_S', 0.1)
-    with ros():
-        node = FusionNode()  # Nobody spins it.
+    with ros(), ended(FusionNode()):  # Nobody spins it.
         text, code = doctor(DoctorSettings(live=True, seconds=0.5))
-        node.destroy_node()
     assert code == 1, text
     assert '/fusion_node does not answer' in text
 
@@ -255,13 +251,12 @@ def test_a_node_that_hangs_is_said_not_to_answer(monkeypatch):
 def test_a_node_that_is_not_there_yet_is_asked_again():
     with ros():
         probe = Probe()
-        with examination.examiner() as examiner, ThreadPoolExecutor() as pool:
+        with ended(probe), examination.examiner() as examiner, ThreadPoolExecutor() as pool:
             examined = pool.submit(examiner.examine, '/late', 0.1)
             wait_until(lambda: probe.count_clients('/late/get_state'), 'the first request')
             node = LifecycleNode('late')
             with ended(node), spinning(node):
                 found = examined.result()
-        probe.destroy_node()
     assert found.facts.lifecycle == 'unconfigured'
     assert not found.findings
 

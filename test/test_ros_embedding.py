@@ -18,7 +18,7 @@ pytest.importorskip('rclpy', reason='needs rclpy: pip install .[ros]')
 import rclpy
 from rclpy.context import Context
 from rclpy.parameter import Parameter
-from ros_graph import PATIENCE_S, RANGES, Probe, ros, spinning, wait_until
+from ros_graph import PATIENCE_S, RANGES, Probe, ended, ros, spinning, wait_until
 from small_bundles import small_bundle
 
 from fusion_perception.ros.fusion_node import FusionNode
@@ -44,12 +44,12 @@ def inference_threads():
 
 
 @pytest.mark.parametrize('state', UP_TO)
-@pytest.mark.parametrize('ended', ['finished', 'destroyed'])
-def test_a_node_that_is_destroyed_leaves_nothing_behind(tmp_path, state, ended):
-    with ros():
-        node, probe = brought_to(state, tmp_path), Probe()
+@pytest.mark.parametrize('by', ['finished', 'destroyed'])
+def test_a_node_that_is_destroyed_leaves_nothing_behind(tmp_path, state, by):
+    with ros(), ended(probe := Probe()):
+        node = brought_to(state, tmp_path)
         assert len(inference_threads()) == (state == 'active')
-        if ended == 'finished':
+        if by == 'finished':
             node.finish()
         node.destroy_node()
         assert not inference_threads()
@@ -58,12 +58,11 @@ def test_a_node_that_is_destroyed_leaves_nothing_behind(tmp_path, state, ended):
         del node
         gc.collect()
         assert kept() is None
-        probe.destroy_node()
 
 
 @pytest.mark.parametrize('state', ['unconfigured', 'inactive', 'active'])
-@pytest.mark.parametrize('ended', ['finished', 'destroyed'])
-def test_a_node_ends_without_a_word_after_its_context(tmp_path, state, ended):
+@pytest.mark.parametrize('by', ['finished', 'destroyed'])
+def test_a_node_ends_without_a_word_after_its_context(tmp_path, state, by):
     with ros():
         node, probe = brought_to(state, tmp_path), Probe()
         with spinning(node, probe):
@@ -72,7 +71,7 @@ def test_a_node_ends_without_a_word_after_its_context(tmp_path, state, ended):
                 wait_until(lambda: published(probe), 'an output')
         # As rclpy's own handler does when Ctrl-C comes.
         rclpy.shutdown()
-        if ended == 'finished':
+        if by == 'finished':
             node.finish()
         node.destroy_node()
         assert not inference_threads()
@@ -102,10 +101,8 @@ def published(probe):
 
 
 def test_what_a_host_holds_is_left_to_its_garbage_collector(tmp_path):
-    with ros():
-        node = brought_to('active', tmp_path)
+    with ros(), ended(brought_to('active', tmp_path)):
         assert gc.get_freeze_count() == 0
-        node.destroy_node()
 
 
 # Its own process is frozen while it is configured, and not any more after its end.
@@ -135,17 +132,15 @@ def test_two_nodes_and_their_sensors_live_in_one_process(tmp_path):
         left = FusionNode(namespace='left', parameter_overrides=[bundle])
         right = FusionNode('seer', namespace='right', parameter_overrides=[bundle])
         sensor = SensorSim('eyes', namespace='left')
-        names = [node.get_fully_qualified_name() for node in (left, right, sensor)]
-        assert names == ['/left/fusion_node', '/right/seer', '/left/eyes']
         probe = Probe('/right/seer', '/right')
         for node in (left, right):
             node.start()
-        with spinning(left, right, probe):
+        with ended(left, right, sensor, probe), spinning(left, right, probe):
+            names = [node.get_fully_qualified_name() for node in (left, right, sensor)]
+            assert names == ['/left/fusion_node', '/right/seer', '/left/eyes']
             probe.wait_for_node()
             wait_until(lambda: published(probe), 'an output')
             assert sum(left._pipeline.monitor.output()[2].values()) == 0
-        for node in (left, right, sensor, probe):
-            node.destroy_node()
 
 
 @pytest.mark.parametrize('by', [signal.SIGINT, signal.SIGTERM])
@@ -161,7 +156,7 @@ def test_the_example_of_a_process_of_your_own_runs_until_a_signal_and_says_goodb
     ):
         probes = [Probe(f'/{side}/fusion_node', f'/{side}') for side in ('left', 'right')]
         try:
-            with spinning(*probes):
+            with ended(*probes), spinning(*probes):
                 for probe in probes:
                     probe.wait_for_node()
                     wait_until(lambda probe=probe: published(probe), 'an output')
@@ -171,8 +166,6 @@ def test_the_example_of_a_process_of_your_own_runs_until_a_signal_and_says_goodb
                     wait_until(lambda probe=probe: said_goodbye(probe), 'the last word')
         finally:
             process.kill()
-        for probe in probes:
-            probe.destroy_node()
     assert 'Traceback' not in (tmp_path / 'log').read_text()
 
 

@@ -13,7 +13,7 @@ from rclpy.context import Context
 from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from recordings import frames
-from ros_graph import impatient, said, text_of, wait_until
+from ros_graph import ended, impatient, said, text_of, wait_until
 from sensor_msgs.msg import CameraInfo, CompressedImage
 from small_bundles import small_bundle
 
@@ -252,14 +252,14 @@ def test_where_nobody_publishes_what_comes_elsewhere_is_offered(tmp_path):
         # And what another one draws is no camera's.
         other = FusionNode(namespace='/right')
         other.start()
-        drawn = other.resolve_topic_name('~/image_annotated')
-        wait_until(lambda: probe.count_publishers(drawn), 'the other node')
-        probe.diagnostics.clear()
-        wait_until(lambda: probe.diagnostics, 'news')
-        text, _ = doctor(DoctorSettings(live=True, seconds=1.0, node='/fusion_node'))
-        assert said(probe, *words)
-        assert offered in text
-        other.destroy_node()
+        with ended(other):
+            drawn = other.resolve_topic_name('~/image_annotated')
+            wait_until(lambda: probe.count_publishers(drawn), 'the other node')
+            probe.diagnostics.clear()
+            wait_until(lambda: probe.diagnostics, 'news')
+            text, _ = doctor(DoctorSettings(live=True, seconds=1.0, node='/fusion_node'))
+            assert said(probe, *words)
+            assert offered in text
 
 
 def test_a_sensor_that_was_late_for_a_while_is_named_until_that_is_forgotten(probe):

@@ -74,7 +74,7 @@ def test_compressed_images_and_point_clouds_lead_to_the_same_centres(tmp_path):
         )
         clouds = probe.create_publisher(PointCloud2, 'points', qos_profile_sensor_data)
         node.start()
-        with spinning(node, probe):
+        with ended(node, probe), spinning(node, probe):
             wait_until(
                 lambda: images.get_subscription_count() and clouds.get_subscription_count(),
                 'the node to subscribe',
@@ -96,8 +96,6 @@ def test_compressed_images_and_point_clouds_lead_to_the_same_centres(tmp_path):
             assert (said['points_outside'], said['points_hidden']) == ('1', '0')
             assert said['camera.topic'] == '/front/image_raw/compressed'
             assert said['lidar.topic'] == '/points'
-        node.finish()
-        node.destroy_node()
 
 
 def test_the_newest_camera_info_counts_and_one_without_calibration_changes_nothing(tmp_path):
@@ -193,7 +191,6 @@ def test_inputs_whose_names_are_swapped_are_each_remapped_once(tmp_path):
     with ros('-p', f'bundle:={small_bundle(tmp_path)}', *swapped):
         node = FusionNode()
         node.start()
-        topics = [subscription.topic_name for subscription in node._inputs.values()]
-        assert topics == ['/range_image', '/image']
-        node.finish()
-        node.destroy_node()
+        with ended(node):
+            topics = [subscription.topic_name for subscription in node._inputs.values()]
+            assert topics == ['/range_image', '/image']

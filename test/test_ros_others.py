@@ -59,8 +59,8 @@ def test_nobody_is_a_rival_before_his_name_is_known():
 def test_a_second_node_of_the_same_name_is_told_of(probe, monkeypatch):
     monkeypatch.setattr(others, 'GHOST_S', 0.0)
     namesake = FusionNode()
-    wait_until(lambda: '2 nodes are called /fusion_node' in findings(probe), 'the namesake')
-    namesake.destroy_node()
+    with ended(namesake):
+        wait_until(lambda: '2 nodes are called /fusion_node' in findings(probe), 'the namesake')
     wait_until(lambda: 'are called' not in findings(probe), 'the namesake to be forgotten')
 
 

@@ -1,6 +1,7 @@
 """What the node publishes beside the centres: in time and place of the LiDAR's message."""
 
 import importlib.util
+from contextlib import ExitStack
 from itertools import groupby
 
 import numpy as np
@@ -10,7 +11,7 @@ pytest.importorskip('rclpy', reason='needs rclpy: pip install .[ros]')
 
 from rclpy.duration import Duration
 from rclpy.qos import DurabilityPolicy, QoSProfile
-from ros_graph import RANGES, Probe, RosProcess, probing, ros, spinning, wait_until
+from ros_graph import RANGES, Probe, RosProcess, ended, probed, probing, ros, spinning, wait_until
 from sensor_msgs.msg import Image, PointCloud2
 from small_bundles import small_bundle
 from std_msgs.msg import String
@@ -18,7 +19,6 @@ from std_srvs.srv import SetBool
 from visualization_msgs.msg import Marker, MarkerArray
 
 from fusion_perception.models.bundle import load_bundle
-from fusion_perception.ros.fusion_node import FusionNode
 from fusion_perception.ros.outputs import marker_lifetime_s
 from fusion_perception.sensing.cloud import decode_points, to_lidar_axes
 from fusion_perception.sensing.decode import decode_image, stamp_ns
@@ -31,28 +31,8 @@ HAS_TF2 = importlib.util.find_spec('tf2_ros') is not None
 @pytest.fixture
 def graph(tmp_path):
     """Start a fusion node in this process, and a probe that feeds it; return the probe."""
-    opened = []
-
-    def graph(*arguments):
-        bundle = small_bundle(tmp_path)
-        opened.append(ros('-p', f'bundle:={bundle}', *arguments))
-        opened[-1].__enter__()
-        node, probe = FusionNode(), Probe()
-        node.start()
-        opened.append(spinning(node, probe))
-        opened[-1].__enter__()
-        opened[1:1] = node, probe
-        return probe
-
-    yield graph
-    if not opened:
-        return
-    context, node, probe, executor = opened
-    executor.__exit__(None, None, None)
-    node.finish()
-    node.destroy_node()
-    probe.destroy_node()
-    context.__exit__(None, None, None)
+    with ExitStack() as opened:
+        yield lambda *arguments: opened.enter_context(probed(small_bundle(tmp_path), *arguments))
 
 
 def feed_until(probe, heard, period_s=0.02, **message):
@@ -112,11 +92,11 @@ def test_markers_end_when_prediction_does(graph):
     assert {ns for ns, _ in shown} == {'centers', 'names', 'covariance', 'mode'}
     assert probe.call(SetBool, 'enable', SetBool.Request(data=False)).success
 
-    def ended():
+    def gone():
         last = messages[-1].markers
         return {(m.ns, m.id) for m in last if m.action == Marker.DELETE} == shown
 
-    wait_until(ended, 'the markers to be deleted')
+    wait_until(gone, 'the markers to be deleted')
     assert {m.header.frame_id for m in messages[-1].markers} == {'lidar'}
 
 
@@ -323,7 +303,7 @@ def test_two_nodes_side_by_side_keep_to_their_namespaces(tmp_path):
         ros(),
     ):
         probes = [Probe(f'/{side}/fusion_node', f'/{side}') for side in ('left', 'right')]
-        with spinning(*probes):
+        with ended(*probes), spinning(*probes):
             stamps = []
             for probe in probes:
                 probe.wait_for_node()

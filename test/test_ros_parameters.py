@@ -11,7 +11,7 @@ pytest.importorskip('rclpy', reason='needs rclpy: pip install .[ros]')
 from pydantic import Field
 from rclpy.node import Node
 from rclpy.parameter import Parameter
-from ros_graph import ros
+from ros_graph import ended, ros
 from small_bundles import small_bundle
 
 from fusion_perception.ros.fusion_node import FusionNode
@@ -72,11 +72,10 @@ def test_the_node_the_file_and_the_table_agree():
     of_node, _, _ = table.partition('# Parameters of the simulated sensor')
     rows = [line.strip('| ').split(' | ') for line in of_node.splitlines() if line[:3] == '| `']
     file = yaml.safe_load((ROOT / 'config' / 'fusion.yaml').read_text())['/**']['ros__parameters']
-    with ros('-p', 'autostart:=false'):
-        node = FusionNode()
-        told = {name: node.describe_parameter(name) for name in node.get_parameters_by_prefix('')}
+    with ros('-p', 'autostart:=false'), ended(node := FusionNode()):
+        names = node.get_parameters_by_prefix('')
+        told = {name: node.describe_parameter(name) for name in names}
         values = {name: node.get_parameter(name).value for name in told}
-        node.destroy_node()
     ours = {leaf.name for leaf in leaves(NodeSettings)}
     assert ours == {row[0].strip('`') for row in rows} <= set(told)
     for name, default, values_told, changes, description in rows:
@@ -205,15 +204,14 @@ def test_in_use_what_a_parameter_is_already_can_be_set_again(declare):
 
 
 def test_a_configured_node_takes_the_values_that_it_has(tmp_path):
-    with ros('-p', f'bundle:={small_bundle(tmp_path)}', '-p', 'pairing.slop_s:=0.04'):
-        node = FusionNode()
+    given = '-p', f'bundle:={small_bundle(tmp_path)}', '-p', 'pairing.slop_s:=0.04'
+    with ros(*given), ended(node := FusionNode()):
         node.trigger_configure()
         # As `ros2 param load` sets what `ros2 param dump` wrote; rclpy refuses what is read-only.
         dump = [node.get_parameter(leaf.name) for leaf in leaves(NodeSettings)]
         results = node.set_parameters([value for value in dump if value.name not in READ_ONLY])
         assert [result.reason for result in results if not result.successful] == []
         assert not set_one(node, 'bundle', 'shapes').successful
-        node.destroy_node()
 
 
 def test_what_only_goes_together_can_be_set_at_once_and_the_refusal_says_so(declare):

@@ -14,7 +14,7 @@ import rclpy
 from geometry_msgs.msg import PoseArray
 from rclpy.lifecycle import LifecycleNode
 from rclpy.node import Node
-from ros_graph import probed, ros, spinning, wait_until
+from ros_graph import ended, probed, ros, spinning, wait_until
 from sensor_msgs.msg import Image, PointCloud2
 from small_bundles import GRID, small_bundle
 from std_msgs.msg import String
@@ -114,18 +114,18 @@ def test_an_ellipsoid_that_is_told_no_more_is_taken_back_alone(published):
     wait_until(heard, 'markers')
     publish(published, 1)
 
-    def ended():
+    def gone():
         last = published.markers[-1].markers
         return [(marker.ns, marker.id) for marker in last if marker.action == Marker.DELETE]
 
-    assert wait_until(ended, 'the end of the ellipsoid') == [('covariance', 0)]
+    assert wait_until(gone, 'the end of the ellipsoid') == [('covariance', 0)]
 
 
 def test_a_message_that_cannot_be_made_costs_neither_the_centres_nor_the_others(published):
     unsure = torch.full((1, 1, 3, 3), torch.nan)
     prediction = Prediction(torch.zeros(1, 1, 3), unsure, ('cube',), ('fusion',))
     centers, clouds = [], []
-    with spinning(listener := Node('another')):
+    with ended(listener := Node('another')), spinning(listener):
         listener.create_subscription(PoseArray, '/node/centers', centers.append, 10)
         listener.create_subscription(PointCloud2, '/node/points', clouds.append, 10)
 
@@ -136,13 +136,12 @@ def test_a_message_that_cannot_be_made_costs_neither_the_centres_nor_the_others(
 
         faults = []
         (fault,) = wait_until(heard, 'the rest, and that the markers are left out')
-    listener.destroy_node()
     assert fault.startswith('~/markers is left out: LinAlgError: ')
 
 
 def test_of_sensors_that_are_silent_nothing_is_shown_and_nothing_is_missed(published):
     clouds, pictures = [], []
-    with spinning(listener := Node('another')):
+    with ended(listener := Node('another')), spinning(listener):
         listener.create_subscription(PointCloud2, '/node/points', clouds.append, 10)
         listener.create_subscription(Image, '/node/image_annotated', pictures.append, 10)
         seen = replace(result(0), image=np.zeros((64, 64, 3), np.uint8))
@@ -155,7 +154,6 @@ def test_of_sensors_that_are_silent_nothing_is_shown_and_nothing_is_missed(publi
         unseen = replace(result(1), ranges=None)
         faults = published.outputs.publish(unseen, NodeSettings(), 0.0)
         wait_until(lambda: stamp_ns(published.markers[-1].markers[-1]) == unseen.stamp_ns, 'it')
-    listener.destroy_node()
     assert faults == []
     assert {stamp_ns(message) for message in (*clouds, *pictures)} == {seen.stamp_ns}
 
@@ -163,14 +161,14 @@ def test_of_sensors_that_are_silent_nothing_is_shown_and_nothing_is_missed(publi
 def test_after_its_context_the_end_of_the_output_is_said_to_nobody():
     with ros():
         node = LifecycleNode('node')
-        outputs = Outputs(node, ('cube',))
-        node.trigger_configure()
-        node.trigger_activate()
-        outputs.publish(result(0), NodeSettings(), 0.0)
-        # On Jazzy, whose nodes outlive it, rclpy.shutdown() does no more.
-        rclpy.get_default_context().handle.shutdown()
-        assert outputs.clear()
-        node.destroy_node()
+        with ended(node):
+            outputs = Outputs(node, ('cube',))
+            node.trigger_configure()
+            node.trigger_activate()
+            outputs.publish(result(0), NodeSettings(), 0.0)
+            # On Jazzy, whose nodes outlive it, rclpy.shutdown() does no more.
+            rclpy.get_default_context().handle.shutdown()
+            assert outputs.clear()
 
 
 def test_images_of_one_column_cost_no_prediction_where_somebody_looks_at_them(tmp_path):

@@ -109,12 +109,12 @@ def test_a_node_is_configured_as_its_parameters_say(node):
 def test_a_node_that_cannot_listen_falls_back_says_why_and_can_be_activated_later(node):
     # One process takes one type per topic only.
     other = Node('other')
-    other.create_subscription(String, 'image', lambda message: None, 1)
-    assert node.trigger_configure() == SUCCESS
-    assert node.trigger_activate() == ERROR
-    assert heard(node) == []
-    assert 'it cannot listen: no Image can be heard on /image' in node._fault
-    other.destroy_node()
+    with ended(other):
+        other.create_subscription(String, 'image', lambda message: None, 1)
+        assert node.trigger_configure() == SUCCESS
+        assert node.trigger_activate() == ERROR
+        assert heard(node) == []
+        assert 'it cannot listen: no Image can be heard on /image' in node._fault
     assert node.trigger_configure() == node.trigger_activate() == SUCCESS
     assert heard(node) == INPUTS and not node._fault
 
@@ -122,10 +122,10 @@ def test_a_node_that_cannot_listen_falls_back_says_why_and_can_be_activated_late
 def test_a_node_that_cannot_listen_refuses_to_be_enabled_and_says_why(active):
     enable(active, False)
     other = Node('other')
-    # The last of the node's inputs: what was begun for the others is taken back.
-    other.create_subscription(String, 'range_image', lambda message: None, 1)
-    answer = enable(active, True)
-    other.destroy_node()
+    with ended(other):
+        # The last of the node's inputs: what was begun for the others is taken back.
+        other.create_subscription(String, 'range_image', lambda message: None, 1)
+        answer = enable(active, True)
     assert not answer.success
     assert 'no Image can be heard on /range_image' in answer.message
     assert heard(active) == []
