@@ -5,9 +5,10 @@ from arrivals import both, dropped, feed, pairer
 from small_facts import SECOND, arrivals, node, only, stream
 
 from fusion_perception.sensing.findings.diagnosis import diagnose
-from fusion_perception.sensing.pairing import END_OF_STAMPS_NS, PairingSettings
+from fusion_perception.sensing.pairing import PairingSettings
+from fusion_perception.sensing.stamps import END_OF_STAMPS_S
 
-LAST_MS = END_OF_STAMPS_NS // 1_000_000
+LAST_MS = 1000 * END_OF_STAMPS_S
 
 
 def cameras(*times_ms):
@@ -29,7 +30,7 @@ def cameras(*times_ms):
 def test_an_image_is_given_no_stamp_that_there_is_not(offsets, fine_ms, none_ms):
     pairing = pairer(allow_single=True, **offsets)
     found = feed(pairing, *cameras(*none_ms)) + feed(pairing, *cameras(*fine_ms))
-    assert found and all(0 < pair.stamp_ns < END_OF_STAMPS_NS for pair in found)
+    assert found and all(0 < pair.stamp_ns < 1_000_000 * LAST_MS for pair in found)
     assert dropped(pairing, 'camera') == {'unstamped': len(none_ms)}
     counts = pairing.counters()['camera']
     assert counts['received'] == counts['used'] + counts['pending'] + len(none_ms)

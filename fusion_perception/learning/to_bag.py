@@ -16,12 +16,11 @@ from fusion_perception.learning.data.kept_apart import check_is_apart
 from fusion_perception.sensing.counted import counted
 from fusion_perception.sensing.observation import BESIDE_THE_LIDAR
 from fusion_perception.sensing.settings import Settings
+from fusion_perception.sensing.stamps import END_OF_STAMPS_S
 from fusion_perception.simulation.topics import CAMERA_INFO, IMAGE, RANGES, TRUTH
 
 # Any fixed time that is not zero: the same data always makes the same recording.
 BEGIN_NS = 1_700_000_000 * SECOND
-# A stamp counts its seconds with 31 bits, up to 2038.
-_END_S = 2**31
 
 
 class ToBagSettings(Settings):
@@ -45,7 +44,7 @@ def to_bag(settings: ToBagSettings) -> str:
     """
     folder, out = DataFolder.open(settings.data), settings.out
     check_is_apart(out, 'the recording')
-    longest_s = _END_S - 1 - BEGIN_NS // SECOND
+    longest_s = END_OF_STAMPS_S - 1 - BEGIN_NS // SECOND
     if (len(folder) - 1) / settings.rate > longest_s:
         enough = 1.1 * len(folder) / longest_s
         raise ValueError(

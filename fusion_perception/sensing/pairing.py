@@ -27,6 +27,7 @@ from fusion_perception.sensing.jump_back import JumpBack
 from fusion_perception.sensing.ledger import STREAMS, Cause, Ledger, Stream, StreamCounts
 from fusion_perception.sensing.observation import Mode
 from fusion_perception.sensing.settings import Settings
+from fusion_perception.sensing.stamps import can_be_stamp
 from fusion_perception.sensing.waiting import Waiting, WaitingLine
 
 M = TypeVar('M')
@@ -34,8 +35,6 @@ M = TypeVar('M')
 # Seconds; a larger distance of two clocks is no offset but a fault.
 MOST_OFFSET_S = 100
 MOST_WAITING = 1000
-# The seconds of a stamp have 32 bits, and end in 2038.
-END_OF_STAMPS_NS = 2**31 * 1_000_000_000
 # What comes slowly has not stopped before so many of its periods have passed.
 MISSED = 2
 
@@ -324,11 +323,6 @@ class Pairer(Generic[M]):
     def _drop(self, stream: Stream, cause: Cause) -> None:
         self._lines[stream].pop()
         self.ledger.drop(stream, cause)
-
-
-def can_be_stamp(time_ns: int) -> bool:
-    """Say whether a message can be stamped with a time: 0 is that of none."""
-    return 0 < time_ns < END_OF_STAMPS_NS
 
 
 def has_stopped(age: float, period: float, least: float) -> bool:

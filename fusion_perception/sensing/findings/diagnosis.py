@@ -33,7 +33,7 @@ from fusion_perception.sensing.findings.topics import as_another, offers
 from fusion_perception.sensing.leaps import leaps_s
 from fusion_perception.sensing.ledger import Stream
 from fusion_perception.sensing.offsets import age_s
-from fusion_perception.sensing.pairing import can_be_stamp
+from fusion_perception.sensing.stamps import can_be_stamp
 
 NAMES: dict[Stream, str] = {'camera': 'camera', 'lidar': 'LiDAR'}
 
