@@ -80,10 +80,15 @@ def test_several_bags_have_a_row_each_and_a_total(tmp_path, report):
 
 
 def test_parallel_processes_say_the_same(tmp_path, report):
-    bags = [record(tmp_path / name, 4) for name in 'ab']
-    alone, _ = report(*bags, jobs=1)
+    def late_once(events):
+        late = next(event for event in events if event.topic == TRUTH)
+        return [e.stamped(e.stamp_ns + 4_000_000) if e is late else e for e in events]
+
+    bags = [record(tmp_path / name, 4, edit=late_once) for name in 'ab']
+    alone, _ = report(*bags, jobs=1, truth_slop=0.003)
     table = (tmp_path / 'report' / 'predictions.csv').read_text()
-    together, _ = report(*bags, jobs=2)
+    together, _ = report(*bags, jobs=2, truth_slop=0.003)
+    assert alone['scenes'] == together['scenes'] == 6
     assert alone['error_m'] == together['error_m']
     assert table == (tmp_path / 'report' / 'predictions.csv').read_text()
 
