@@ -36,6 +36,7 @@ def test_fresh_scenes_need_no_folder_and_differ_from_epoch_to_epoch(settings):
     assert (recipe.out / 'bundle.safetensors').is_file()
 
 
+@pytest.mark.slow
 def test_a_training_in_batches_of_one_calibrates_in_larger_ones_and_to_the_same(settings):
     recipe, scales = settings('run', data=None, fresh_scenes=64, validation=4), []
     for size in (1, 64):
