@@ -151,6 +151,7 @@ def pixels_at(points, box, azimuth):
     return np.asarray(canvas.buffer_rgba())[..., :3]
 
 
+@pytest.mark.slow
 def test_a_turning_gif_turns_once_around_without_end(tmp_path):
     points, box = np.random.default_rng(0).uniform(-5, 5, (300, 3)), Box((0, 0, 0), 6)
     write_turning_gif(points, box, tmp_path / 'turning.gif', frames=4)

@@ -182,6 +182,7 @@ def test_a_larger_image_is_resized_with_its_intrinsics(tmp_path):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('engine', ['torch', 'onnxruntime'])
 @pytest.mark.parametrize('channels', [1, 3])
 def test_a_large_image_read_backwards_read_only_or_in_part_is_as_good_as_its_copy(
@@ -226,6 +227,7 @@ def test_a_graph_refuses_observations_of_other_sizes_than_it_was_made_for(tmp_pa
         Runtime(bundle, 'cpu', engine='onnxruntime').predict(half)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('kind', ['>f4', '>f8', 'longdouble'])
 @pytest.mark.parametrize('engine', ['torch', 'onnxruntime'])
 def test_numbers_of_another_byte_order_or_width_are_the_same_to_every_engine(

@@ -27,6 +27,7 @@ def test_each_sensor_is_due_at_multiples_of_its_period(camera, lidar, begin, cou
         assert begin + round(len(found) * SECOND / hz) >= stamps[-1]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('lidar', [20.0, 9.99])
 def test_sensors_whose_rates_have_a_common_multiple_meet_after_hours_too(lidar):
     trigger = Trigger({'camera': 3 * lidar, 'lidar': lidar}, 0)
