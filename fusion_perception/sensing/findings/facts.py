@@ -24,8 +24,6 @@ GHOST_S = 25.0
 # No delay explains a stamp that lies further from the clock than this, and none is measured after
 # its arrival, except by the steps in which a simulated clock advances.
 FAR_FROM_CLOCK_S, AHEAD_OF_CLOCK_S = 5.0, 0.1
-
-
 # One that takes over from another, as of a pair of which one stands by, does so more seldom.
 _MANY_TURNS = 6
 
