@@ -132,6 +132,7 @@ def covered_recording(path, blank, count=8):
     return path
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(('blank', 'said'), [(0, False), (2, False), (3, True)])
 def test_doctor_evaluation_and_from_bag_tell_how_many_images_show_nothing(tmp_path, blank, said):
     bag = covered_recording(tmp_path / 'bag', blank)

@@ -20,6 +20,7 @@ def test_one_of_a_kind_is_singular_and_all_other_numbers_are_plural(count, words
     assert counted(count, *words) == said
 
 
+@pytest.mark.slow
 def test_a_folder_of_one_scene_is_told_of_as_one(tmp_path, capsys):
     data, bag, back = (str(tmp_path / name) for name in ('data', 'bag', 'back'))
     assert cli.main(['simulate', data, '--count', '1']) == 0

@@ -102,6 +102,7 @@ def test_a_bundle_keeps_a_few_of_many_scenes_and_fewer_of_large_ones(tmp_path):
     assert len(replace(small, images=small.images[:2], ranges=small.ranges[:2]).few()) == 2
 
 
+@pytest.mark.slow
 def test_training_puts_validation_scenes_into_the_bundle_and_so_does_resuming(tmp_path):
     simulate(SimulateSettings(out=tmp_path / 'data', count=16))
     settings = TrainSettings.read(

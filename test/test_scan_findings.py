@@ -110,6 +110,7 @@ def tilted(points):
     return points @ np.array([[c, 0, s], [0, 1, 0], [-s, 0, c]])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ('published', 'words'),
     [
@@ -136,6 +137,7 @@ def test_a_recording_of_clouds_that_do_not_fit_is_said_to_be_so(
     assert any('none of the' in note for note in still) == (words[-1:] == ('z up',))
 
 
+@pytest.mark.slow
 def test_what_an_evaluation_lost_to_stamps_and_silence_is_said(tmp_path, runtime):
     def edit(events):
         later = [
@@ -169,6 +171,7 @@ def test_a_sound_recording_is_sound_for_every_model(tmp_path, model):
     assert run_bag(Runtime(bundle, 'cpu'), record(tmp_path / 'bag'), BagSettings(), 8).unread == ()
 
 
+@pytest.mark.slow
 def test_stamps_that_leap_are_named_by_evaluation_and_doctor(tmp_path, runtime):
     def leaping(events):
         slips = [e.topic == IMAGE and e.index % 4 == 2 for e in events]
