@@ -19,12 +19,12 @@ from fusion_perception.learning.evidence.of_folder import as_seen_by, time_frame
 from fusion_perception.learning.run.batches import TrainingData
 from fusion_perception.learning.run.checkpoint import Checkpoint, Row
 from fusion_perception.learning.run.curves import comparison_plot
-from fusion_perception.learning.run.folder import CHECKPOINT, holds_run, versions
+from fusion_perception.learning.run.folder import holds_run, versions
 from fusion_perception.learning.run.model_fit import refuse_misfit
 from fusion_perception.learning.run.recipe import Recipe
 from fusion_perception.learning.training import TrainSettings, doubts, new_model, train
 from fusion_perception.models import MODELS, build
-from fusion_perception.models.bundle import load_bundle
+from fusion_perception.models.bundle import CHECKPOINT, load_bundle
 from fusion_perception.runtime import Runtime
 from fusion_perception.sensing.settings import closest
 from fusion_perception.whole_files import write_whole

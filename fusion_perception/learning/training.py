@@ -18,7 +18,7 @@ from fusion_perception.learning.progress import epoch_bar
 from fusion_perception.learning.run.batches import Share, TrainingData
 from fusion_perception.learning.run.checkpoint import Checkpoint, Row, moments_of, restore_moments
 from fusion_perception.learning.run.covariances import are_fitted
-from fusion_perception.learning.run.folder import CHECKPOINT, RunFolder, best_of, holds_run
+from fusion_perception.learning.run.folder import RunFolder, best_of, holds_run, way_on
 from fusion_perception.learning.run.learner import Learner, learning_rate
 from fusion_perception.learning.run.model_fit import misplaced, refuse_misfit
 from fusion_perception.learning.run.recipe import Recipe
@@ -29,7 +29,7 @@ from fusion_perception.learning.run.start import (
     take_weights,
 )
 from fusion_perception.models import MODELS, FusionModel, Stage, build
-from fusion_perception.models.bundle import Bundle, load_bundle, name_anywhere
+from fusion_perception.models.bundle import CHECKPOINT, Bundle, load_bundle, name_anywhere
 from fusion_perception.runtime import choose_device
 from fusion_perception.stopping import undisturbed
 
@@ -65,7 +65,8 @@ def train(settings: TrainSettings, is_told: bool = False) -> str:
     run = RunFolder(settings.out, settings.resume, writes=fabric.is_global_zero)
     torch.manual_seed(settings.seed)
     if settings.resume:
-        Checkpoint.read(run.checkpoint).refuse_another_model(run.path, settings.model)
+        begun = Checkpoint.read(run.checkpoint, tensors=False)
+        begun.refuse_another_model(run.path, settings.model)
     settings, model, start = new_model(settings)
     fabric.launch()
     data = TrainingData(settings, fabric.device, Share(fabric.global_rank, fabric.world_size))
@@ -296,7 +297,7 @@ def farewell(run: RunFolder, checkpoint: Checkpoint, is_trained: bool) -> str:
     try:
         bundle = load_bundle(run.bundle)
     except (FileNotFoundError, ValueError):
-        return f'Stopped: {run.bundle} is not there, or torn. {run.way_on()} writes it.'
+        return f'Stopped: {run.bundle} is not there, or torn. {way_on(run.path)} writes it.'
     best = bundle.manifest.training.get('metrics')
     if isinstance(best, dict):
         holds = f'{run.bundle} holds {bundle.manifest.model} after epoch {best["epoch"]}'
@@ -309,7 +310,7 @@ def farewell(run: RunFolder, checkpoint: Checkpoint, is_trained: bool) -> str:
         holds += f', its covariances {"calibrated" if calibrated else "not calibrated yet"}'
     if is_trained and (calibrated or not bundle.model.config.fitted):
         return f'Stopped, but the run was at its end: {holds}.'
-    return f'Stopped: {holds}. Go on with {run.way_on()}.'
+    return f'Stopped: {holds}. Go on with {way_on(run.path)}.'
 
 
 def report(run: RunFolder, checkpoint: Checkpoint, stage: str) -> str:

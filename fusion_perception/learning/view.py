@@ -9,7 +9,8 @@ import torch
 import tyro
 from pydantic import Field
 
-from fusion_perception.learning.data.folder import DISTANCES, IMAGES, RANGES, DataFolder
+from fusion_perception.learning.data.folder import DataFolder
+from fusion_perception.learning.data.kept_apart import lies_among_scenes
 from fusion_perception.learning.plots import (
     Box,
     beam_labels,
@@ -38,14 +39,12 @@ def view(settings: ViewSettings) -> str:
 
     Raises FileNotFoundError or ValueError for a folder or scene that cannot be read.
     """
-    folder, out = DataFolder.open(settings.data), settings.out.resolve()
-    for kind, _ in (IMAGES, RANGES, DISTANCES):
-        scenes = (folder.path / kind).resolve()
-        if out == scenes or scenes in out.parents:
-            raise ValueError(
-                f"{settings.out} lies among the scenes' files of {settings.data}. Choose another "
-                'folder for the pictures.'
-            )
+    folder = DataFolder.open(settings.data)
+    if lies_among_scenes(settings.out, folder.path):
+        raise ValueError(
+            f"{settings.out} lies among the scenes' files of {settings.data}. Choose another "
+            'folder for the pictures.'
+        )
     scene, lidar = folder.scene(settings.index), folder.lidar
     x, y, z = lidar.directions.permute(2, 0, 1).numpy()
     xyza = lidar.xyza(torch.from_numpy(scene.ranges))

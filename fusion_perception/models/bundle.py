@@ -26,7 +26,8 @@ from fusion_perception.sensing.rig import Rig
 from fusion_perception.sensing.settings import Settings
 
 SHIPPED = Path(__file__).parent.parent / 'bundles'
-BUNDLE = 'bundle.safetensors'  # Its name in the folder of a run.
+# Their names in the folder of a run.
+BUNDLE, CHECKPOINT = 'bundle.safetensors', 'checkpoint.safetensors'
 FORMAT = 1
 _AZIMUTH, _ZENITH, _OFFSETS = 'lidar.azimuth', 'lidar.zenith', 'lidar.offsets'
 _WEIGHTS = 'model.'
@@ -193,9 +194,8 @@ def _missing(asked: str) -> FileNotFoundError:
 
 
 def _no_run(folder: Path) -> FileNotFoundError:
-    others = sorted(
-        file.name for file in folder.glob('*.safetensors') if file.name != 'checkpoint.safetensors'
-    )
+    files = (file.name for file in folder.glob('*.safetensors'))
+    others = sorted(name for name in files if name != CHECKPOINT)
     return FileNotFoundError(
         f'{folder} is a folder without a {BUNDLE}. A bundle is that file, which `fusion train` '
         'writes into the folder of a run. '

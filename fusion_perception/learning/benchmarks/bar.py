@@ -18,7 +18,7 @@ from fusion_perception.learning.benchmarks.timing import (
 from fusion_perception.learning.dataset import split_indices
 from fusion_perception.learning.run.recipe import Recipe
 from fusion_perception.learning.training import TrainSettings, train
-from fusion_perception.models.bundle import BUNDLE
+from fusion_perception.models.bundle import BUNDLE, CHECKPOINT
 from fusion_perception.sensing.counted import counted
 
 # The recipe of the bundles that ship, laid out for as few epochs.
@@ -83,7 +83,7 @@ def enough_epochs(bench: Bench) -> int:
 def train_dense_fusion(bench: Bench, epochs: int) -> float:
     """Train dense fusion and return the seconds it took, reading and writing files included."""
     out = _run(bench)
-    for file in (out / BUNDLE, out / 'checkpoint.safetensors'):
+    for file in (out / BUNDLE, out / CHECKPOINT):
         file.unlink(missing_ok=True)
     settings = TrainSettings.read(
         {

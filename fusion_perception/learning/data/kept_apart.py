@@ -6,7 +6,11 @@ from pathlib import Path
 
 from fusion_perception.learning.data.folder import DISTANCES, IMAGES, LABELS, RANGES
 
-_SCENES = {kind for kind, _ in (IMAGES, RANGES, DISTANCES)}
+
+def lies_among_scenes(path: Path, folder: Path) -> bool:
+    """Say whether a path is, or lies in, a folder of the scenes' files of a data folder."""
+    kinds = (IMAGES, RANGES, DISTANCES)
+    return any(path.resolve().is_relative_to((folder / kind).resolve()) for kind, _ in kinds)
 
 
 def check_is_apart(out: Path, what: str) -> None:
@@ -17,11 +21,12 @@ def check_is_apart(out: Path, what: str) -> None:
     """
     target = out.resolve()
     for place in (target, *target.parents):
-        inside = target.relative_to(place).parts[:1]
-        if inside and inside[0] not in _SCENES:
+        if place != target and not lies_among_scenes(target, place):
             continue
         if (place / LABELS).is_file() and (place / RANGES[0]).is_dir():
-            where = f"lies among the scenes' files of {place}" if inside else 'is a data folder'
+            where = 'is a data folder'
+            if place != target:
+                where = f"lies among the scenes' files of {place}"
             raise ValueError(
                 f'{out} {where}, which stays as it is. Choose another --out for {what}.'
             )

@@ -60,8 +60,11 @@ class Checkpoint:
         write_tensors(path, tensors, {'training': json.dumps(state)})
 
     @classmethod
-    def read(cls, path: Path) -> Checkpoint:
-        """Read a checkpoint; raise FileNotFoundError or ValueError when that is impossible."""
+    def read(cls, path: Path, tensors: bool = True) -> Checkpoint:
+        """Read a checkpoint, or without its tensors what else it holds, which takes no time.
+
+        Raises FileNotFoundError or ValueError when that is impossible.
+        """
         if not path.is_file():
             raise FileNotFoundError(
                 f'No run to resume: there is no {path}. Start it without --resume.'
@@ -70,7 +73,7 @@ class Checkpoint:
         try:
             with safe_open(path, framework='pt') as file:
                 state = json.loads((file.metadata() or {})['training'])
-                for name in file.keys():  # noqa: SIM118
+                for name in file.keys() if tensors else ():
                     group, _, key = name.partition('/')
                     groups[group][key] = file.get_tensor(name)
             return cls(
@@ -89,7 +92,7 @@ class Checkpoint:
     @classmethod
     def architecture_of(cls, path: Path) -> dict[str, object]:
         """Return the architecture that a run was begun with; raise as `read` does."""
-        kept = cls.read(path).settings.get('architecture')
+        kept = cls.read(path, tensors=False).settings.get('architecture')
         return kept if isinstance(kept, dict) else {}
 
     def refuse_another_model(self, run: Path, model: str) -> None:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from shlex import quote
+from pathlib import Path
 
-from fusion_perception.learning.run.folder import CHECKPOINT
-from fusion_perception.models.bundle import Bundle
+from fusion_perception.learning.run.folder import way_on
+from fusion_perception.models.bundle import CHECKPOINT, Bundle
 
 
 def are_fitted(bundle: Bundle) -> bool:
@@ -28,8 +28,8 @@ def stopped_early(bundle: Bundle) -> list[str]:
     """Return a warning when a bundle's training came to no epoch, or not to its covariances."""
     training = bundle.manifest.training
     run = bundle.path.parent
-    here = quote(str(run)) if (run / CHECKPOINT).is_file() else 'RUN'
-    go_on = f'Where it was stopped, go on with `fusion train --out {here} --resume`.'
+    here = run if (run / CHECKPOINT).is_file() else Path('RUN')
+    go_on = f'Where it was stopped, go on with {way_on(here)}.'
     if training.get('metrics', {}) is None:
         return [
             f'{bundle.path} has the weights as they were when its training was stopped, before '

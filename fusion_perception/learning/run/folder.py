@@ -23,7 +23,7 @@ from fusion_perception.learning.run.checkpoint import Checkpoint, Row
 from fusion_perception.learning.run.curves import Curves, losses_plot
 from fusion_perception.learning.run.recipe import Recipe
 from fusion_perception.models import FusionModel
-from fusion_perception.models.bundle import BUNDLE, save_bundle
+from fusion_perception.models.bundle import BUNDLE, CHECKPOINT, save_bundle
 from fusion_perception.models.examples import Examples
 from fusion_perception.sensing.observation import Lidar
 from fusion_perception.sensing.rig import Rig
@@ -34,7 +34,10 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-CHECKPOINT = 'checkpoint.safetensors'
+
+def way_on(run: Path) -> str:
+    """Return the command that goes on with the run in a folder, in backquotes."""
+    return f'`fusion train --out {quote(str(run))} --resume`'
 
 
 class RunFolder:
@@ -79,12 +82,8 @@ class RunFolder:
                 if fault.strerror:
                     said = f'{fault.filename or self.path}: {fault.strerror}. Correct that.'
                 raise OSError(
-                    f'{said} Then go on from the last checkpoint: {self.way_on()}.'
+                    f'{said} Then go on from the last checkpoint: {way_on(self.path)}.'
                 ) from fault
-
-    def way_on(self) -> str:
-        """Return the command that goes on with this run, in backquotes."""
-        return f'`fusion train --out {quote(str(self.path))} --resume`'
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
